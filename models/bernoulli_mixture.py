@@ -1,0 +1,15 @@
+"""Mixture of Bernoullis: z ~ Cat(π), x|z ~ Π_d Bernoulli(p_zd).
+
+The Gaussian mixture with another family of components; log p(x) and p(z|x) are exact.
+"""
+
+import pyrovae
+from pyrovae.models.gmm import Mixture, mixture_guide
+
+RECIPE = {"epochs": 150, "batch_size": None, "lr": 2e-2}
+
+
+def pair(dim: int, components: int = 10, guide: type = pyrovae.ExactPosterior) -> tuple[Mixture, object]:
+    """`guide` is ExactPosterior or AmortisedCategorical."""
+    model = Mixture(pyrovae.Independent(components, dim, pyrovae.Bernoulli()))
+    return model, mixture_guide(guide, model, dim)

@@ -1,0 +1,22 @@
+"""pyrovae: latent-variable models as Pyro model/guide pairs, with a log p(x) that can be believed.
+
+A pair is two callables, `model(x)` and `guide(x)`, that name the same latents inside `plate("data")`. Training, evidence,
+comparison and the command line know nothing else of it.
+"""
+
+from importlib.metadata import version
+
+from .comparison import Comparison, compare
+from .components import Components, Diagonal, Full, Independent, Spherical, Tied
+from .datasets import Data, load_data
+from .errors import Diverged, Refusal
+from .evaluation import evaluate
+from .evidence import Evidence, elbo, ess, log_likelihood
+from .guides import AmortisedCategorical, ExactPosterior, FullCovariance, LinearGaussian, MeanField
+from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
+from .loading import Pair, available, load
+from .nets import MLP, Module, over_batch
+from .training import Fit, fit
+from .weights import log_weights
+
+__version__ = version("pyrovae")

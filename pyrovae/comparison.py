@@ -1,0 +1,128 @@
+"""compare(): who may stand beside whom, and by how much one is better."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .errors import Refusal
+from .evaluation import evaluate
+from .evidence import Estimate, Evidence, mean_over_points
+from .training import Fit
+from .transforms import Transform
+from .weights import Program, parameters
+
+
+def compare(
+    pairs: Mapping[str, tuple[Program, Program]],
+    x: Tensor,
+    samples: int = 1000,
+    seed: int = 0,
+    *,
+    transform: Transform | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> "Comparison":
+    """Score trained pairs, by name, on the same points: `evaluate` for each, then a `Comparison`.
+
+    Raises `Refusal` when their base measures differ, or when two share parameters (in Pyro's global store, by name).
+    """
+    if not pairs:
+        raise Refusal("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
+    owner: dict[int, str] = {}
+    for name, (model, guide) in pairs.items():
+        for parameter in parameters(model, guide, x):
+            if owner.setdefault(id(parameter), name) != name:
+                raise Refusal(
+                    f"{owner[id(parameter)]} and {name} share a parameter, so training one moved the other: build each pair "
+                    "anew, and give pyro.param statements names of their own."
+                )
+    return Comparison(
+        {
+            name: evaluate(model, guide, x, samples, seed, transform=transform, progress=progress)
+            for name, (model, guide) in pairs.items()
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Evidence of several models on the same points and base measure. `fits` are their trainings, where known."""
+
+    evidence: Mapping[str, Evidence]
+    fits: Mapping[str, Fit] | None = None
+
+    def __post_init__(self) -> None:
+        (first, reference), *others = self.evidence.items()
+        for name, other in others:
+            if other.points != reference.points:
+                raise Refusal(f"{first} and {name} were scored on different points: evaluate both on the same held-out x.")
+            if other.discrete != reference.discrete:
+                kinds = {True: "a probability (counting measure)", False: "a density (Lebesgue measure)"}
+                raise Refusal(
+                    f"{first} gives x {kinds[reference.discrete]} and {name} {kinds[other.discrete]}: the two have no common "
+                    "unit; compare them apart."
+                )
+
+    @property
+    def best(self) -> str:
+        """The model with the highest mean log p̂(x)."""
+        return max(self.evidence, key=lambda name: self.evidence[name].mean_log_likelihood.value)
+
+    def difference(self, name: str, other: str) -> Estimate:
+        """Mean over points of log p̂_name(x_n) − log p̂_other(x_n), nats. Paired: what makes a point hard for both cancels,
+        so its data error is far below those of the two means."""
+        a, b = self.evidence[name], self.evidence[other]
+        se = (a.log_likelihood_se.square() + b.log_likelihood_se.square()).sqrt()
+        return mean_over_points(a.log_likelihood - b.log_likelihood, se)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in full precision, ready for JSON: `models`, an object each, and their `differences` to the best.
+
+        Numbers are in nats per point; a number that does not exist is None.
+        """
+        return {
+            "models": [self._row(name) for name in self.evidence],
+            "best": self.best,
+            "differences": {
+                name: {key: _number(value) for key, value in self.difference(name, self.best)._asdict().items()}
+                for name in self.evidence
+                if name != self.best
+            },
+        }
+
+    def _row(self, name: str) -> dict[str, Any]:
+        evidence = self.evidence[name]
+        fit = (self.fits or {}).get(name)
+        exact, estimate = evidence.mean_exact_log_likelihood, evidence.mean_log_likelihood
+        train_seconds = fit.seconds if fit else 0.0
+        row = {
+            "name": name,
+            "parameters": evidence.parameters,
+            "latent": evidence.latent,
+            "exact_log_likelihood": None if exact is None else exact.value,
+            "log_likelihood": estimate.value,
+            "log_likelihood_mc_se": estimate.mc_se,
+            "log_likelihood_data_se": estimate.data_se,
+            "elbo": evidence.mean_elbo.value,
+            "elbo_mc_se": evidence.mean_elbo.mc_se,
+            "gap": evidence.mean_gap.value,
+            "gap_mc_se": evidence.mean_gap.mc_se,
+            "gap_data_se": evidence.mean_gap.data_se,
+            "bits_per_dim": evidence.bits_per_dim,
+            "ess": float(evidence.ess.double().mean()),
+            "ess_min": float(evidence.ess.min()),
+            "samples": evidence.samples,
+            "seconds": train_seconds + evidence.seconds,
+            "train_seconds": train_seconds,
+            "score_seconds": evidence.seconds,
+            "objective": fit.objective if fit else None,
+            "losses": fit.losses if fit else [],
+        }
+        return {key: _number(value) for key, value in row.items()}
+
+
+def _number(value: Any) -> Any:
+    """JSON has no NaN: what does not exist is None."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,246 @@
+"""Data as tensors: embedded digits, MNIST by torchvision, arrays from files; split, transformed, and checked."""
+
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import Refusal
+from .loading import suggest
+from .transforms import Binarise, Dequantise, Identity, Logit, Threshold, Transform
+
+TRANSFORMS: dict[str, Callable[[int], Transform]] = {
+    "dequantise": Dequantise,
+    "logit": Logit,
+    "binarise": Binarise,
+    "threshold": Threshold,
+}
+
+
+class Redrawn:
+    """Training images whose transform is drawn afresh at every use: `redrawn[index]` is x for those images."""
+
+    def __init__(self, pixels: Tensor, transform: Transform):
+        self.pixels, self.transform = pixels, transform
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return self.transform(self.pixels[index])
+
+    def to(self, device: torch.device | str) -> "Redrawn":
+        return Redrawn(self.pixels.to(device), self.transform)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set ready for use: x for training and the held-out x (N, D), single precision, and how both came about."""
+
+    name: str
+    train: Tensor | Redrawn
+    test: Tensor
+    transform: Transform
+    split: str
+    seed: int
+    shape: tuple[int, int] | None  # of one image; None if x is no image
+
+    @property
+    def dim(self) -> int:
+        return self.test.shape[1]
+
+    def to(self, device: torch.device | str) -> "Data":
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+    def card(self) -> dict[str, Any]:
+        """What a number needs to say of its data."""
+        return {
+            "data": self.name,
+            "split": self.split,
+            "split_seed": self.seed,
+            "train_points": len(self.train),
+            "test_points": len(self.test),
+            "transform": str(self.transform),
+            "measure": self.transform.measure(self.dim),
+        }
+
+
+def load_data(
+    name_or_file: str | Path,
+    transform: str | None = None,
+    *,
+    seed: int = 0,
+    root: str | Path | None = None,
+    download: bool = False,
+) -> Data:
+    """`digits`, `mnist`, or a .npy, .npz or .csv file of points in rows.
+
+    `transform` is dequantise, logit, binarise, threshold, or None for the data's own: dequantise for pixels, none for files
+    of real numbers or of {0, 1}. `seed` fixes the split, where the data come without one, and the noise that is drawn once.
+
+    Raises `Refusal` for an unknown name, an unreadable file, NaN, and columns that are constant where x must have a density.
+    """
+    name = str(name_or_file)
+    generator = torch.Generator().manual_seed(seed)
+    if name == "digits":
+        train, test, levels, split, shape = _digits(generator)
+    elif name == "mnist":
+        train, test, levels, split, shape = _mnist(root, download)
+    elif name.endswith((".npy", ".npz", ".csv")):
+        train, test, levels, split, shape = _file(Path(name), generator)
+    else:
+        raise Refusal(
+            f"There is no data set '{name}'{suggest(name, ['digits', 'mnist'])}: give digits, mnist, or the path of a .npy, .npz "
+            "or .csv file."
+        )
+    chosen = _transform(name, transform, levels, train)
+    held_out = chosen(test, generator)
+    data = Data(
+        name=name if name in ("digits", "mnist") else Path(name).name,
+        train=Redrawn(train, chosen) if chosen.fresh else chosen(train, generator),
+        test=held_out,
+        transform=chosen,
+        split=split,
+        seed=seed,
+        shape=shape,
+    )
+    if not chosen.discrete:
+        _refuse_constant(data)
+    return data
+
+
+def default_root() -> Path:
+    """Where MNIST is looked for: $PYROVAE_DATA, or the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    return Path(os.environ.get("PYROVAE_DATA", cache / "pyrovae"))
+
+
+_Raw = tuple[Tensor, Tensor, int | None, str, tuple[int, int] | None]  # train, test, pixel levels, split, image shape
+
+
+def _digits(generator: torch.Generator) -> _Raw:
+    from sklearn.datasets import load_digits
+
+    pixels = torch.as_tensor(load_digits().data, dtype=torch.float32)  # (1797, 64), 0 … 16
+    train, test, split = _split(pixels, generator)
+    return train, test, 17, split, (8, 8)
+
+
+def _mnist(root: str | Path | None, download: bool) -> _Raw:
+    from torchvision.datasets import MNIST
+
+    where = Path(root) if root is not None else default_root()
+    try:
+        sets = [MNIST(str(where), train=train, download=download).data for train in (True, False)]
+    except RuntimeError as error:
+        if "not found" not in str(error):
+            raise Refusal(f"MNIST in {where} cannot be read ({error}): delete its files and get them again.") from error
+        raise Refusal(
+            f"MNIST is not in {where}: name the folder that holds MNIST/raw (--root, or $PYROVAE_DATA), or allow the download "
+            "(--download)."
+        ) from error
+    except (ValueError, AssertionError, EOFError, OSError) as error:
+        raise Refusal(
+            f"MNIST in {where} cannot be read, its files are truncated or corrupt ({error}): delete them and get them again."
+        ) from error
+    train, test = (pixels.flatten(1).float() for pixels in sets)
+    return train, test, 256, f"{len(train)} train / {len(test)} test, torchvision's", (28, 28)
+
+
+def _file(path: Path, generator: torch.Generator) -> _Raw:
+    if not path.is_file():
+        raise Refusal(f"There is no data file {path}.")
+    try:
+        arrays = _read(path)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise Refusal(f"{path} cannot be read as {path.suffix}, it is truncated or not of that kind: {error}.") from error
+    if "train" in arrays and "test" in arrays:
+        used = [arrays["train"], arrays["test"]]
+    elif len(arrays) == 1:
+        used = list(arrays.values())
+    else:
+        raise Refusal(f"{path} holds {', '.join(arrays)}: name the arrays 'train' and 'test', or keep only one.")
+    for array in used:
+        if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or array.ndim < 2 or array.size == 0:
+            raise Refusal(f"{path} holds {array.dtype} of shape {array.shape}: it must be numbers, a point to a row, (N, D).")
+        if np.issubdtype(array.dtype, np.complexfloating):
+            raise Refusal(f"{path} holds complex numbers: split them into real columns.")
+    shape = (int(used[0].shape[1]), int(used[0].shape[2])) if used[0].ndim == 3 else None
+    tensors = [torch.as_tensor(array.astype(np.float32)).flatten(1) for array in used]
+    for tensor in tensors:
+        bad = ~torch.isfinite(tensor)
+        if bool(bad.any()):
+            row, column = bad.nonzero()[0].tolist()
+            raise Refusal(f"{path} has {tensor[row, column].item()} at row {row}, column {column}: remove or impute it.")
+    values = torch.cat([tensor.unique() for tensor in tensors]).unique()
+    binary = bool(torch.isin(values, torch.tensor([0.0, 1.0])).all())
+    levels = None
+    if not binary and all(np.issubdtype(array.dtype, np.integer) for array in used):
+        if values.min() < 0:
+            raise Refusal(f"{path} holds whole numbers below 0: pixels start at 0; save real data as floating point.")
+        levels = 256 if used[0].dtype == np.uint8 else int(values.max()) + 1
+    if len(tensors) == 2:
+        if tensors[0].shape[1] != tensors[1].shape[1]:
+            raise Refusal(f"'train' and 'test' of {path} have {tensors[0].shape[1]} and {tensors[1].shape[1]} columns.")
+        train, test = tensors
+        split = f"{len(train)} train / {len(test)} test, the file's"
+    else:
+        train, test, split = _split(tensors[0], generator)
+    return train, test, levels, split, shape
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".npy":
+        return {"x": np.load(path, allow_pickle=False)}
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    with path.open() as file:
+        first = file.readline()
+    try:
+        [float(cell) for cell in first.split(",")]
+        header = 0
+    except ValueError:
+        header = 1
+    return {"x": np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2)}
+
+
+def _split(points: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, str]:
+    """Four fifths to train on, one fifth held out, at random."""
+    held_out = len(points) // 5
+    if held_out < 1:
+        raise Refusal(f"{len(points)} points are too few to hold some out: give at least 5.")
+    order = torch.randperm(len(points), generator=generator)
+    train, test = points[order[held_out:]], points[order[:held_out]]
+    return train, test, f"{len(train)} train / {len(test)} test, at random"
+
+
+def _transform(name: str, transform: str | None, levels: int | None, train: Tensor) -> Transform:
+    binary = levels is None and bool(torch.isin(train.unique(), torch.tensor([0.0, 1.0])).all())
+    if transform is None:
+        return Dequantise(levels) if levels is not None else Identity(discrete=binary)
+    if transform == "none" and levels is None:
+        return Identity(discrete=binary)
+    if transform not in TRANSFORMS:
+        known = [*TRANSFORMS, "none"]
+        raise Refusal(f"There is no transform '{transform}'{suggest(transform, known)}: give one of {', '.join(known)}.")
+    if levels is None:
+        raise Refusal(f"{name} has no pixel levels to {transform}: save pixels as whole numbers, or leave the transform out.")
+    return TRANSFORMS[transform](levels)
+
+
+def _refuse_constant(data: Data) -> None:
+    x = data.train[:]
+    constant = (x == x[0]).all(dim=0).nonzero().flatten().tolist()
+    if constant:
+        columns = ", ".join(map(str, constant[:5])) + (", …" if len(constant) > 5 else "")
+        raise Refusal(
+            f"{len(constant)} columns of {data.name} are constant ({columns}): a density there grows without bound; drop them, or "
+            "save pixels as whole numbers so that they are dequantised."
+        )

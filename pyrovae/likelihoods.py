@@ -1,0 +1,115 @@
+"""p(x|z) families: objects that turn a decoder's outputs η into a distribution over x.
+
+A VAE, a logistic PCA and a mixture differ in where η comes from (a network, a linear map, a row of a table); what they do
+with it is here. To add a family, write `outputs`, `forward` and `start`.
+"""
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from .nets import Module, inverse_softplus
+
+
+class Likelihood(Module):
+    """p(x|η) over x of `dim` numbers, from η of `outputs(dim)` numbers."""
+
+    def outputs(self, dim: int) -> int:
+        """How many numbers η must have for x of `dim` numbers."""
+        return dim
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        """η (*batch, outputs) → a distribution with batch_shape `batch` and event_shape (dim,)."""
+        raise NotImplementedError
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """η (*batch, outputs) at which p(x|η) has about these moments (*batch, dim): where training begins."""
+        raise NotImplementedError
+
+
+class Bernoulli(Likelihood):
+    """x_d ~ Bernoulli(sigmoid(η_d)), x in {0, 1}: a probability, not a density."""
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        return dist.Bernoulli(logits=eta).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        return torch.logit(mean.clamp(0.01, 0.99))  # a pixel never seen lit is not one that cannot be
+
+
+class FixedNormal(Likelihood):
+    """x_d ~ N(η_d, σ²) with σ given."""
+
+    sigma: Tensor
+
+    def __init__(self, sigma: float):
+        super().__init__()
+        self.register_buffer("sigma", torch.tensor(float(sigma)))
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(eta, self.sigma.to(eta)).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        return mean
+
+
+class Normal(Likelihood):
+    """x_d ~ N(η_d, σ²) with one learned σ² = floor + softplus(ρ) for all pixels; at the optimum σ² is the mean squared
+    error (Rybkin et al. 2021, σ-VAE). The floor keeps the density finite where pixels hardly vary."""
+
+    def __init__(self, floor: float = 1e-4):
+        super().__init__()
+        self.floor = floor
+        self.rho = nn.Parameter(torch.tensor(math.log(math.expm1(0.1))))
+
+    @property
+    def variance(self) -> Tensor:
+        return self.floor + softplus(self.rho)
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(eta, self.variance.sqrt()).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.rho.copy_(inverse_softplus(variance.mean().clamp(min=self.floor)))
+        return mean
+
+
+class PixelNormal(Likelihood):
+    """x_d ~ N(μ_d, σ_d²) with η = (μ, ρ) and σ_d² = floor + softplus(ρ_d): mean and variance per pixel."""
+
+    def __init__(self, floor: float = 1e-3):
+        super().__init__()
+        self.floor = floor
+
+    def outputs(self, dim: int) -> int:
+        return 2 * dim
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        loc, rho = eta.chunk(2, dim=-1)
+        return dist.Normal(loc, (self.floor + softplus(rho)).sqrt()).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        return torch.cat([mean, inverse_softplus(variance.clamp(min=self.floor))], dim=-1)
+
+
+class ImageNormal(Likelihood):
+    """x ~ N(μ, σ² I) with η = (μ, ρ) and σ² = floor + softplus(ρ): one variance per image."""
+
+    def __init__(self, floor: float = 1e-3):
+        super().__init__()
+        self.floor = floor
+
+    def outputs(self, dim: int) -> int:
+        return dim + 1
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        loc, rho = eta[..., :-1], eta[..., -1:]
+        return dist.Normal(loc, (self.floor + softplus(rho)).sqrt()).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        shared = variance.mean(dim=-1, keepdim=True).clamp(min=self.floor)
+        return torch.cat([mean, inverse_softplus(shared)], dim=-1)

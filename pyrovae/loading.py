@@ -1,0 +1,148 @@
+"""load(): from a name, or a file, to its pair."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyro
+
+from . import components, guides, likelihoods
+from .errors import Refusal
+from .weights import Program
+
+BUILT_IN = "pyrovae.models"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a model file offers: called with the size of x and its options, it builds `(model, guide)`."""
+
+    name: str
+    module: ModuleType
+    file: Path | None  # where a user's own came from; None for a built-in
+
+    def __call__(self, dim: int, **options: Any) -> tuple[Program, Program]:
+        """A new model and guide for x of `dim` numbers. Raises `Refusal` for an option that the pair does not have."""
+        for option in options:
+            if option not in self.options:
+                known = ", ".join(f"{key}={_plain(value)}" for key, value in self.options.items()) or "none"
+                raise Refusal(f"{self.name} has no option '{option}'{suggest(option, self.options)}; its options are: {known}.")
+        with pyro.settings.context(module_local_params=True):  # whatever names a user's modules have, they share nothing
+            built = self._build(dim, **options)
+        if not (isinstance(built, tuple) and len(built) == 2 and all(map(callable, built))):
+            raise Refusal(f"pair(dim, **options) of {self.name} must return (model, guide), two callables; got {built!r:.80}.")
+        return built
+
+    @property
+    def _build(self) -> Callable[..., Any]:
+        return self.module.pair
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Each option's default, by name."""
+        parameters = list(inspect.signature(self._build).parameters.values())[1:]
+        return {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+    @property
+    def summary(self) -> str:
+        """The first line of the file's docstring: the model's name and equation."""
+        lines = (self.module.__doc__ or "").strip().splitlines()
+        return lines[0] if lines else "(the file has no docstring)"
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The arguments of `fit` that suit this pair: the file's RECIPE, {} where it has none."""
+        return dict(getattr(self.module, "RECIPE", {}))
+
+    def parse(self, settings: Iterable[str]) -> dict[str, Any]:
+        """Options from `name=value` texts. Values are Python literals (`20`, `200,200`, `0.1`), names of pyrovae's or the
+        file's own classes (`FullCovariance`), or calls of them with literals (`FixedNormal(0.1)`)."""
+        options = {}
+        for text in settings:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise Refusal(f"'{text}' is not an option: write name=value, for example latent=20.")
+            parsed = _value(value.strip(), vars(self.module))
+            if isinstance(self.options.get(name), tuple) and not isinstance(parsed, tuple):
+                parsed = (parsed,)
+            if name == "likelihood" and isinstance(parsed, type):
+                parsed = parsed()
+            options[name] = parsed
+        return options
+
+
+def load(name_or_file: str | Path) -> Pair:
+    """The pair of that name (`available()` lists them), or of the Python file at that path.
+
+    A file must define `pair(dim, **options) -> (model, guide)`. Loading runs it. Raises `Refusal` when there is no such name
+    or file, when it cannot be run, or has no `pair`.
+    """
+    text = str(name_or_file)
+    if text.endswith(".py") or "/" in text:
+        return _from_file(Path(text))
+    if text not in available():
+        raise Refusal(
+            f"There is no model '{text}'{suggest(text, available())}; there are {', '.join(available())}, or give the path of a "
+            ".py file that defines pair(dim, **options)."
+        )
+    return Pair(text, importlib.import_module(f"{BUILT_IN}.{text}"), None)
+
+
+def available() -> list[str]:
+    """The names of the built-in pairs, in alphabetical order."""
+    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(BUILT_IN).__path__))
+
+
+def _from_file(path: Path) -> Pair:
+    if not path.is_file():
+        raise Refusal(f"There is no model file {path}.")
+    spec = importlib.util.spec_from_file_location(f"pyrovae_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise Refusal(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickles look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise Refusal(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    if not callable(getattr(module, "pair", None)):
+        raise Refusal(f"{path} does not define pair: add a function pair(dim, **options) that returns (model, guide).")
+    return Pair(path.stem, module, path.resolve())
+
+
+def _value(text: str, names: Mapping[str, Any]) -> Any:
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return text
+    known = {**vars(likelihoods), **vars(guides), **vars(components), **names}
+    match tree:
+        case ast.Name(id=name) if isinstance(known.get(name), type):
+            return known[name]
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if isinstance(known.get(name), type):
+            return known[name](
+                *(ast.literal_eval(arg) for arg in args),
+                **{str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords},
+            )
+    try:
+        return ast.literal_eval(tree)
+    except ValueError:
+        return text
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def _plain(value: Any) -> str:
+    return value.__name__ if isinstance(value, type) else repr(value)
