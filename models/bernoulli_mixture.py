@@ -3,8 +3,9 @@
 The Gaussian mixture with another family of components; log p(x) and p(z|x) are exact.
 """
 
-import pyrovae
 from pyrovae.models.gmm import Mixture, mixture_guide
+
+import pyrovae
 
 RECIPE = {"epochs": 150, "batch_size": None, "lr": 2e-2}
 

@@ -32,7 +32,9 @@ class PPCA(pyrovae.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x | μ, WWᵀ + σ²I): (N, dim) → (N,), nats. O(D k²) by the matrix determinant and inversion lemmas."""
-        return dist.LowRankMultivariateNormal(self.mu, self.W, (2 * self.log_sigma).exp().expand(len(self.mu))).log_prob(x)
+        return dist.LowRankMultivariateNormal(
+            self.mu, self.W, (2 * self.log_sigma).exp().expand(len(self.mu))
+        ).log_prob(x)
 
     def posterior(self, x: Tensor) -> dist.MultivariateNormal:
         """p(z|x) = N(M⁻¹Wᵀ(x − μ), σ²M⁻¹)."""

@@ -16,7 +16,49 @@ from .guides import AmortisedCategorical, ExactPosterior, FullCovariance, Linear
 from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
 from .loading import Pair, available, load
 from .nets import MLP, Module, over_batch
+from .testing import check_pair
 from .training import Fit, fit
 from .weights import log_weights
 
 __version__ = version("pyrovae")
+
+__all__ = [
+    "MLP",
+    "AmortisedCategorical",
+    "Bernoulli",
+    "Comparison",
+    "Components",
+    "Data",
+    "Diagonal",
+    "Diverged",
+    "Evidence",
+    "ExactPosterior",
+    "Fit",
+    "FixedNormal",
+    "Full",
+    "FullCovariance",
+    "ImageNormal",
+    "Independent",
+    "Likelihood",
+    "LinearGaussian",
+    "MeanField",
+    "Module",
+    "Normal",
+    "Pair",
+    "PixelNormal",
+    "Refusal",
+    "Spherical",
+    "Tied",
+    "available",
+    "check_pair",
+    "compare",
+    "elbo",
+    "ess",
+    "evaluate",
+    "fit",
+    "load",
+    "load_data",
+    "log_likelihood",
+    "log_weights",
+    "over_batch",
+]

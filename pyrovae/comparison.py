@@ -57,7 +57,9 @@ class Comparison:
         (first, reference), *others = self.evidence.items()
         for name, other in others:
             if other.points != reference.points:
-                raise Refusal(f"{first} and {name} were scored on different points: evaluate both on the same held-out x.")
+                raise Refusal(
+                    f"{first} and {name} were scored on different points: evaluate both on the same held-out x."
+                )
             if other.discrete != reference.discrete:
                 kinds = {True: "a probability (counting measure)", False: "a density (Lebesgue measure)"}
                 raise Refusal(

@@ -136,7 +136,9 @@ class Full(Components):
         self.floor = floor
         self.loc = nn.Parameter(torch.randn(count, dim))
         row, column = torch.tril_indices(dim, dim)
-        self.packed = nn.Parameter((row == column).to(self.loc).repeat(self.shapes, 1))  # R by rows: (shapes, dim(dim+1)/2)
+        self.packed = nn.Parameter(
+            (row == column).to(self.loc).repeat(self.shapes, 1)
+        )  # R by rows: (shapes, dim(dim+1)/2)
         self.register_buffer("basis", torch.eye(dim).repeat(self.shapes, 1, 1))
 
     @property

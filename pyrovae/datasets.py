@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import Refusal
-from .loading import suggest
+from .errors import Refusal, suggest
 from .transforms import Binarise, Dequantise, Identity, Logit, Threshold, Transform
 
 TRANSFORMS: dict[str, Callable[[int], Transform]] = {
@@ -159,7 +158,9 @@ def _file(path: Path, generator: torch.Generator) -> _Raw:
     try:
         arrays = _read(path)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise Refusal(f"{path} cannot be read as {path.suffix}, it is truncated or not of that kind: {error}.") from error
+        raise Refusal(
+            f"{path} cannot be read as {path.suffix}, it is truncated or not of that kind: {error}."
+        ) from error
     if "train" in arrays and "test" in arrays:
         used = [arrays["train"], arrays["test"]]
     elif len(arrays) == 1:
@@ -168,7 +169,9 @@ def _file(path: Path, generator: torch.Generator) -> _Raw:
         raise Refusal(f"{path} holds {', '.join(arrays)}: name the arrays 'train' and 'test', or keep only one.")
     for array in used:
         if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or array.ndim < 2 or array.size == 0:
-            raise Refusal(f"{path} holds {array.dtype} of shape {array.shape}: it must be numbers, a point to a row, (N, D).")
+            raise Refusal(
+                f"{path} holds {array.dtype} of shape {array.shape}: it must be numbers, a point to a row, (N, D)."
+            )
         if np.issubdtype(array.dtype, np.complexfloating):
             raise Refusal(f"{path} holds complex numbers: split them into real columns.")
     shape = (int(used[0].shape[1]), int(used[0].shape[2])) if used[0].ndim == 3 else None
@@ -177,7 +180,9 @@ def _file(path: Path, generator: torch.Generator) -> _Raw:
         bad = ~torch.isfinite(tensor)
         if bool(bad.any()):
             row, column = bad.nonzero()[0].tolist()
-            raise Refusal(f"{path} has {tensor[row, column].item()} at row {row}, column {column}: remove or impute it.")
+            raise Refusal(
+                f"{path} has {tensor[row, column].item()} at row {row}, column {column}: remove or impute it."
+            )
     values = torch.cat([tensor.unique() for tensor in tensors]).unique()
     binary = bool(torch.isin(values, torch.tensor([0.0, 1.0])).all())
     levels = None
@@ -229,9 +234,13 @@ def _transform(name: str, transform: str | None, levels: int | None, train: Tens
         return Identity(discrete=binary)
     if transform not in TRANSFORMS:
         known = [*TRANSFORMS, "none"]
-        raise Refusal(f"There is no transform '{transform}'{suggest(transform, known)}: give one of {', '.join(known)}.")
+        raise Refusal(
+            f"There is no transform '{transform}'{suggest(transform, known)}: give one of {', '.join(known)}."
+        )
     if levels is None:
-        raise Refusal(f"{name} has no pixel levels to {transform}: save pixels as whole numbers, or leave the transform out.")
+        raise Refusal(
+            f"{name} has no pixel levels to {transform}: save pixels as whole numbers, or leave the transform out."
+        )
     return TRANSFORMS[transform](levels)
 
 

@@ -1,4 +1,7 @@
-"""The one exception that is meant for people: a sentence that says what is wrong and what to do."""
+"""The exceptions that are meant for people: one sentence that says what is wrong and what to do."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class Refusal(ValueError):
@@ -7,3 +10,9 @@ class Refusal(ValueError):
 
 class Diverged(RuntimeError):
     """A number stopped being one while a model was running: the message names the site, the data point and the step."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Text such as " (did you mean 'gmm'?)", or nothing where no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else ""

@@ -16,9 +16,12 @@ from . import evidence
 from .errors import Refusal
 from .evidence import Evidence
 from .transforms import Transform
-from .weights import Program, draw_weights, fork_rng, inspect, parameters
+from .weights import Program, Structure, draw_weights, fork_rng, inspect, parameters
 
-ROWS = {"cpu": 8192, "cuda": 2**18}  # latent draws in flight: enough to keep a matrix product busy, few enough for caches
+ROWS = {
+    "cpu": 8192,
+    "cuda": 2**18,
+}  # latent draws in flight: enough to keep a matrix product busy, few enough for caches
 
 
 def evaluate(
@@ -42,8 +45,8 @@ def evaluate(
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         structure = inspect(model, guide, x)
-        if transform is not None and transform.discrete != structure.discrete:
-            raise Refusal(_measures(structure.discrete, transform))
+        if transform is not None:
+            refuse_measure(structure, transform)
         rows = ROWS.get(x.device.type, ROWS["cpu"])
         # an autoguide has parameters for each point of the full batch, which cannot be split
         batch = len(x) if isinstance(guide, AutoGuide) else max(1, min(len(x), rows // min(samples, 64)))
@@ -74,7 +77,9 @@ def evaluate(
             "samples": samples,
             "seed": seed,
             "points": len(x),
-            "measure": ("counting" if structure.discrete else "Lebesgue") if transform is None else transform.measure(x[0].numel()),
+            "measure": ("counting" if structure.discrete else "Lebesgue")
+            if transform is None
+            else transform.measure(x[0].numel()),
             "dtype": str(x.dtype).removeprefix("torch."),
             "device": device_name(x.device),
             **versions(),
@@ -87,7 +92,9 @@ def _exact(model: Program, x: Tensor, batch: int) -> Tensor | None:
         return None
     exact = torch.cat([model.log_prob(points) for points in x.split(batch)]).cpu()
     if exact.shape != (len(x),):
-        raise Refusal(f"model.log_prob(x) has shape {tuple(exact.shape)}: it must be one number per point, ({len(x)},).")
+        raise Refusal(
+            f"model.log_prob(x) has shape {tuple(exact.shape)}: it must be one number per point, ({len(x)},)."
+        )
     return exact
 
 
@@ -97,17 +104,18 @@ def _log_jacobian(x: Tensor, transform: Transform | None, discrete: bool) -> Ten
     return x.new_zeros(len(x)) if discrete else None  # a probability of pixels is on the pixels' own scale
 
 
-def _measures(discrete: bool, transform: Transform) -> str:
-    space = transform.space
-    if transform.discrete:
-        return (
-            f"The data are binary, {space}, and the model is a density on R^D: use a model of binary data (bernoulli_mixture, "
-            "bernoulli_pca, or a VAE with likelihood=Bernoulli), or transform the data with Dequantise."
+def refuse_measure(structure: Structure, transform: Transform) -> None:
+    """A probability of {0, 1}^D and a density on R^D have no common unit: the model must be of the data's kind."""
+    if transform.discrete and not structure.discrete:
+        raise Refusal(
+            f"The data are binary, {transform.space}, and the model is a density on R^D: choose a model of binary data "
+            "(`pyrovae models` says which), or another transform."
         )
-    return (
-        f"The data are continuous, on {space}, and the model is a probability of discrete x: binarise the data "
-        "(Binarise, Threshold), or use a model with a density (gmm, ppca, or a VAE with a Normal likelihood)."
-    )
+    if structure.discrete and not transform.discrete:
+        raise Refusal(
+            f"The data are continuous, on {transform.space}, and the model is a probability of discrete x: binarise the data "
+            "(transform binarise or threshold), or choose a model that has a density."
+        )
 
 
 @contextlib.contextmanager

@@ -140,7 +140,9 @@ class Evidence:
         values = {name: getattr(self, name) for name in names}
         if self.exact_log_likelihood is not None:
             values["exact_log_likelihood"] = self.exact_log_likelihood
-        attributes = {key: value if isinstance(value, int | float | str) else str(value) for key, value in self.card.items()}
+        attributes = {
+            key: value if isinstance(value, int | float | str) else str(value) for key, value in self.card.items()
+        }
         attributes |= {"samples": self.samples, "latent": self.latent, "points": self.points}
         stats = xarray.Dataset(
             {name: ("point", value.numpy()) for name, value in values.items()},

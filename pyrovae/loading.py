@@ -1,7 +1,6 @@
 """load(): from a name, or a file, to its pair."""
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -16,7 +15,7 @@ from typing import Any
 import pyro
 
 from . import components, guides, likelihoods
-from .errors import Refusal
+from .errors import Refusal, suggest
 from .weights import Program
 
 BUILT_IN = "pyrovae.models"
@@ -34,12 +33,18 @@ class Pair:
         """A new model and guide for x of `dim` numbers. Raises `Refusal` for an option that the pair does not have."""
         for option in options:
             if option not in self.options:
-                known = ", ".join(f"{key}={_plain(value)}" for key, value in self.options.items()) or "none"
-                raise Refusal(f"{self.name} has no option '{option}'{suggest(option, self.options)}; its options are: {known}.")
-        with pyro.settings.context(module_local_params=True):  # whatever names a user's modules have, they share nothing
+                known = ", ".join(f"{key}={plain(value)}" for key, value in self.options.items()) or "none"
+                raise Refusal(
+                    f"{self.name} has no option '{option}'{suggest(option, self.options)}; its options are: {known}."
+                )
+        with pyro.settings.context(
+            module_local_params=True
+        ):  # whatever names a user's modules have, they share nothing
             built = self._build(dim, **options)
         if not (isinstance(built, tuple) and len(built) == 2 and all(map(callable, built))):
-            raise Refusal(f"pair(dim, **options) of {self.name} must return (model, guide), two callables; got {built!r:.80}.")
+            raise Refusal(
+                f"pair(dim, **options) of {self.name} must return (model, guide), two callables; got {built!r:.80}."
+            )
         return built
 
     @property
@@ -139,10 +144,8 @@ def _value(text: str, names: Mapping[str, Any]) -> Any:
         return text
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean '{near[0]}'?)" if near else ""
-
-
-def _plain(value: Any) -> str:
-    return value.__name__ if isinstance(value, type) else repr(value)
+def plain(value: Any) -> str:
+    """An option's value as it would be written after `--set name=`."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return value.__name__ if isinstance(value, type) else str(value)

@@ -23,6 +23,7 @@ from .weights import (
     local_parameters,
     parameters,
     refuse_bad_points,
+    refuse_outside_support,
 )
 
 
@@ -101,6 +102,7 @@ def fit(
         size = min(batch_size or len(x), len(x))
         first = everything[:size]
         structure = inspect(model, guide, first)
+        refuse_outside_support(structure, first, everything)
         if objective is None:
             objective = default_objective(structure)
         optim = optimizer(parameters(model, guide, first), lr)
@@ -165,9 +167,7 @@ def _training_mode(*programs: Program) -> None:
             program.train()
 
 
-def _explain(
-    model: Program, guide: Program, batch: Tensor, index: Tensor, structure: Structure, result: Fit
-) -> None:
+def _explain(model: Program, guide: Program, batch: Tensor, index: Tensor, structure: Structure, result: Fit) -> None:
     """Raise `Diverged` with where it happened: the step always, the site and the point where another draw shows them."""
     where = f"The loss is not finite at step {result.steps + 1} (epoch {len(result.losses) + 1})"
     try:

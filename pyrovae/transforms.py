@@ -26,6 +26,10 @@ class Transform:
         """log|dx/dpixel| at x: (N, D) → (N,), nats. None where there is no pixel scale."""
         raise NotImplementedError
 
+    def grey(self, x: Tensor) -> Tensor:
+        """x as grey levels in [0, 1], to be looked at."""
+        return x.clamp(0, 1)
+
     def measure(self, dim: int) -> str:
         """The base measure, in words: what `compare` holds models to."""
         return f"{'counting' if self.discrete else 'Lebesgue'} on {self.space.replace('D', str(dim))}"
@@ -43,6 +47,9 @@ class Identity(Transform):
 
     def log_jacobian(self, x: Tensor) -> Tensor | None:
         return x.new_zeros(len(x)) if self.discrete else None
+
+    def grey(self, x: Tensor) -> Tensor:
+        return (x - x.min()) / (x.max() - x.min()).clamp(min=torch.finfo(x.dtype).tiny)
 
     def __str__(self) -> str:
         return "as given"
@@ -83,6 +90,9 @@ class Logit(Dequantise):
 
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self._map(super().__call__(pixels, generator))
+
+    def grey(self, x: Tensor) -> Tensor:
+        return super().grey(self._map.inv(x))
 
     def log_jacobian(self, x: Tensor) -> Tensor:
         stretch = self._map.log_abs_det_jacobian(self._map.inv(x), x)

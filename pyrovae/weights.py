@@ -95,6 +95,8 @@ def inspect(model: Program, guide: Program, x: Tensor) -> Structure:
                 "declare those of one point with .to_event(1)."
             )
     observed = [site for site in _sites(p) if site["is_observed"]]
+    for site in observed:
+        _refuse_value(site, site["value"])
     return Structure(
         nesting=nesting,
         latents=tuple(_latent(site, q) for site in _sites(p) if not site["is_observed"]),
@@ -180,7 +182,9 @@ def refuse_bad_points(x: Tensor) -> None:
     if bool(bad.any()):
         index = tuple(bad.nonzero()[0].tolist())
         place = f"x[{', '.join(map(str, index))}]"
-        raise Refusal(f"{place} is {x[index].item()}: remove or impute the {int(bad.flatten(1).any(1).sum())} such points.")
+        raise Refusal(
+            f"{place} is {x[index].item()}: remove or impute the {int(bad.flatten(1).any(1).sum())} such points."
+        )
 
 
 def _named(kind: str, function: Program) -> Program:
@@ -226,7 +230,7 @@ def _refuse_site(kind: str, site: dict[str, Any], points: int) -> None:
         raise Refusal(f'plate("{PLATE}") is sequential at site \'{name}\': use `with pyro.plate("{PLATE}", len(x)):`.')
     if frames[PLATE].size != points:
         raise Refusal(
-            f'plate("{PLATE}") has {frames[PLATE].size} points at site \'{name}\' of the {kind} where x has {points}: write '
+            f"plate(\"{PLATE}\") has {frames[PLATE].size} points at site '{name}' of the {kind} where x has {points}: write "
             f'`with pyro.plate("{PLATE}", len(x)):`.'
         )
     subsample = (frames[PLATE].full_size or points) / points  # SVI's business: it never enters a weight
@@ -275,7 +279,7 @@ def _refuse_mismatch(p: poutine.Trace, q: poutine.Trace) -> None:
 
 def _log_prob(site: dict[str, Any], sample_dim: int) -> Tensor:
     """One site's log-density, (enumerated..., samples, 1..., N, 1...): inner plates summed, scale left out, mask kept."""
-    _refuse_outside_support(site)
+    _refuse_value(site, site["value"])
     log_prob = site["fn"].log_prob(site["value"])
     if site["mask"] is not None:
         log_prob = torch.where(torch.as_tensor(site["mask"], device=log_prob.device), log_prob, 0.0)
@@ -288,8 +292,15 @@ def _point_dim(site: dict[str, Any]) -> int:
     return next(frame.dim for frame in site["cond_indep_stack"] if frame.name == PLATE)
 
 
-def _refuse_outside_support(site: dict[str, Any]) -> None:
-    fn, value = site["fn"], site["value"]
+def refuse_outside_support(structure: Structure, first: Tensor, x: Tensor) -> None:
+    """`inspect` saw the points `first`; hold all of x to the support of the sites that observe it."""
+    for site in _sites(structure.model_trace):
+        if site["is_observed"] and site["value"] is first:
+            _refuse_value(site, x)
+
+
+def _refuse_value(site: dict[str, Any], value: Tensor) -> None:
+    fn = site["fn"]
     try:
         inside = fn.support.check(value)
     except NotImplementedError:
@@ -305,7 +316,9 @@ def _refuse_outside_support(site: dict[str, Any]) -> None:
     bad = value[index].flatten()
     culprit = bad[~fn.support.base_constraint.check(bad)] if hasattr(fn.support, "base_constraint") else bad
     number = (culprit if len(culprit) else bad)[0].item()
-    hint = "binarise them first (transforms.Binarise or Threshold)" if fn.support.is_discrete else "transform them first"
+    hint = (
+        "binarise them first (transforms.Binarise or Threshold)" if fn.support.is_discrete else "transform them first"
+    )
     raise Refusal(
         f"Point {index[-1]} has the value {number:.4g} at site '{site['name']}', outside the support of {family}: such data are "
         f"no draw from this likelihood; {hint}, or choose another likelihood."

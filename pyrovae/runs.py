@@ -1,0 +1,236 @@
+"""A run: one trained pair in a folder of its own, with what is needed to score it again and to tell how it came about.
+
+RUN/config.json     model, options, data, training arguments, versions
+RUN/checkpoint.pt   parameters and losses: tensors and numbers only, loaded without running code
+RUN/model.py        a copy of the user's model file, where the model is one
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from torch import nn
+
+from . import likelihoods
+from .datasets import Data
+from .errors import Refusal
+from .evaluation import refuse_measure, versions
+from .loading import Pair, load
+from .training import Fit, fit
+from .weights import Program, Structure, fork_rng, inspect
+
+CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a run was told, in plain JSON types."""
+
+    model: str  # a built-in's name, or the stem of the user's file
+    file: bool  # the run holds the model's file
+    options: list[str]  # name=value texts
+    data: str  # a name, or the absolute path of a file
+    transform: str | None
+    split_seed: int
+    root: str | None
+    dim: int
+    seed: int
+    fit: dict[str, Any]  # fit's own arguments
+    versions: dict[str, str]
+
+
+@dataclass
+class Run:
+    """A pair, how it was made, and how its training went."""
+
+    config: Config
+    pair: Pair
+    model: Program
+    guide: Program
+    fit: Fit
+    store: tuple[str, ...] = ()  # names of parameters that live in Pyro's store: those of pairs written as functions
+
+    @property
+    def name(self) -> str:
+        return self.config.model
+
+
+def prepare(
+    pair: Pair,
+    data: Data,
+    *,
+    source: str,
+    transform: str | None,
+    root: str | None,
+    options: list[str],
+    seed: int,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+) -> Run:
+    """Build the pair for the data and look it over, before anything is trained or written.
+
+    Training arguments that are None are the pair's own (its RECIPE), then `fit`'s. A pair that takes a `likelihood` gets the
+    Bernoulli on binary data unless the options name another. Raises `Refusal` where the pair cannot score these data.
+    """
+    told = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    arguments = {**pair.recipe, **{key: value for key, value in told.items() if value is not None}}
+    config = Config(
+        model=pair.name,
+        file=pair.file is not None,
+        options=options,
+        data=source,
+        transform=transform,
+        split_seed=data.seed,
+        root=root,
+        dim=data.dim,
+        seed=seed,
+        fit=arguments,
+        versions=versions(),
+    )
+    model, guide = _build(pair, config, data)
+    structure = inspect(model, guide, data.train[:256])
+    refuse_measure(structure, data.transform)
+    return Run(config, pair, model, guide, Fit(), _store_names(structure))
+
+
+def train(run: Run, data: Data, folder: Path | None, on_epoch: Callable[[Fit], None] | None = None) -> None:
+    """Fit the run's pair; with a folder, leave a checkpoint there every few seconds and at the end."""
+    saved = 0.0
+
+    def after_epoch(progress: Fit) -> None:
+        nonlocal saved
+        run.fit = progress
+        if folder is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+            save_checkpoint(run, folder)
+            saved = time.monotonic()
+        if on_epoch:
+            on_epoch(progress)
+
+    if folder is not None:
+        write_config(run, folder)
+    run.fit = fit(run.model, run.guide, data.train, seed=run.config.seed, on_epoch=after_epoch, **run.config.fit)
+    if folder is not None:
+        save_checkpoint(run, folder)
+
+
+def _build(pair: Pair, config: Config, data: Data) -> tuple[Program, Program]:
+    device = data.test.device
+    with fork_rng(device, config.seed):
+        options = pair.parse(config.options)
+        if data.transform.discrete and "likelihood" in pair.options:
+            options.setdefault("likelihood", likelihoods.Bernoulli())
+        model, guide = pair(data.dim, **options)
+    for program in (model, guide):
+        if isinstance(program, nn.Module):
+            program.to(device)
+    return model, guide
+
+
+def write_config(run: Run, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if run.pair.file is not None:
+        with replacing(folder / "model.py") as file:
+            shutil.copyfile(run.pair.file, file)
+    with replacing(folder / "config.json") as file:
+        file.write_text(json.dumps(asdict(run.config), indent=2) + "\n")
+
+
+def save_checkpoint(run: Run, folder: Path) -> None:
+    """Parameters and losses, on disk whole or not at all."""
+    state: dict[str, Any] = {"losses": run.fit.losses, "seconds": run.fit.seconds, "objective": run.fit.objective}
+    for key, program in (("model", run.model), ("guide", run.guide)):
+        state[key] = dict(program.state_dict()) if isinstance(program, nn.Module) else {}
+    store = dict(pyro.get_param_store().named_parameters())
+    state["store"] = {name: store[name].detach() for name in run.store}
+    with replacing(folder / "checkpoint.pt") as file:
+        torch.save(state, file)
+
+
+def open_run(folder: Path) -> tuple[Config, Pair]:
+    """What the folder says of itself. Raises `Refusal` where it is no run, or a damaged one."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise Refusal(f"{folder} is not a run: it has no config.json; name a folder that `pyrovae train --out` wrote.")
+    try:
+        config = Config(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise Refusal(f"{path} is damaged, or of another version of pyrovae: {error}.") from error
+    return config, load(folder / "model.py" if config.file else config.model)
+
+
+def restore(folder: Path, config: Config, pair: Pair, data: Data) -> Run:
+    """The run's pair with its trained parameters, on the device of the data."""
+    if data.dim != config.dim:
+        raise Refusal(
+            f"{folder} was trained on points of {config.dim} numbers, and {data.name} has {data.dim}: evaluate it on data of "
+            "its own size."
+        )
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        raise Refusal(
+            f"{folder} has no checkpoint.pt: its training was stopped before the first epoch; train it again."
+        )
+    try:
+        state = torch.load(path, map_location=data.test.device, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is not whole, or that carries code
+        raise Refusal(
+            f"{path} cannot be read: it is truncated, or is no pyrovae checkpoint; train the run again."
+        ) from error
+    model, guide = _build(pair, config, data)
+    names = _store_names(inspect(model, guide, data.test[:2]))  # pyro.param creates what it names when it is run
+    try:
+        for key, program in (("model", model), ("guide", guide)):
+            if isinstance(program, nn.Module):
+                program.load_state_dict(state[key])
+        store = dict(pyro.get_param_store().named_parameters())
+        for name in names:
+            store[name].data.copy_(state["store"][name])
+        losses = Fit(state["losses"], state["objective"], len(state["losses"]), state["seconds"])
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Refusal(f"{path} does not fit the model of {folder / 'config.json'}: {reason}") from error
+    return Run(config, pair, model, guide, losses, names)
+
+
+def _store_names(structure: Structure) -> tuple[str, ...]:
+    store = pyro.get_param_store()
+    sites = [*structure.model_trace.nodes.items(), *structure.guide_trace.nodes.items()]
+    return tuple({name: None for name, site in sites if site["type"] == "param" and name in store})
+
+
+def new_folder(out: Path, overwrite: bool) -> None:
+    """Make `out`. An existing one is refused unless `overwrite`, and then only if pyrovae wrote it: runs are never mixed."""
+    if out.exists():
+        ours = out.is_dir() and ((out / "config.json").is_file() or not any(out.iterdir()))
+        if not overwrite:
+            raise Refusal(f"{out} exists: name another folder, or say --overwrite to replace it.")
+        if not ours:
+            raise Refusal(f"{out} is not a run of pyrovae, and is left as it is: name another folder.")
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write to the yielded path; at the end it takes the place of `path` in one step, after an error nothing has changed."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

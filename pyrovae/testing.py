@@ -1,0 +1,188 @@
+"""check_pair(): the contract between model and guide, as a test that ships: for our pairs and for users' own."""
+
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from .errors import Refusal
+from .evaluation import evaluate, evaluation_mode
+from .training import default_objective
+from .weights import (
+    PLATE,
+    Program,
+    Structure,
+    draw_weights,
+    fork_rng,
+    inspect,
+    local_parameters,
+    log_weights,
+    parameters,
+    sample_observed,
+)
+
+SIGMAS = 6.0  # a Monte-Carlo check of a correct pair fails once in 5e8 times
+
+
+def check_pair(model: Program, guide: Program, x: Tensor, *, seed: int = 0) -> None:
+    """Hold a pair to everything that training, evidence and the command line assume of it.
+
+    x is (N, ...), N ≥ 4, a few points of the kind that the pair is for. Returns nothing, and raises `Refusal` (an
+    `AssertionError` would be stripped by python -O) whose sentence says what is wrong and what to do:
+
+    1. sites: the same latents in both, inside plate("data"), no scales, x observed and inside the support;
+    2. weights: `log_weights` is (samples, N) and finite, under any number of samples;
+    3. points are independent: a point's density does not depend on which others stand beside it;
+    4. constants: −loss of the default objective is the mean log-weight, within Monte-Carlo error;
+    5. gradients reach every parameter, and stock Pyro sees each under a name of its own;
+    6. `log_prob(x)`, where there is one, is not below the importance-weighted bound;
+    7. the model can be sampled, and its x is one that it could have observed.
+
+    The pair's parameters and torch's random state are left as they were.
+    """
+    if len(x) < 4:
+        raise Refusal(f"check_pair needs at least 4 points to tell them apart; got {len(x)}.")
+    with evaluation_mode(model, guide), fork_rng(x.device, seed):
+        structure = inspect(model, guide, x)
+        _check_weights(model, guide, x)
+        _check_independence(model, guide, x, structure)
+        _check_constants(model, guide, x, structure)
+        _check_parameters(model, guide, x, structure)
+        _check_log_prob(model, guide, x, seed)
+        _check_sampling(model, guide, x)
+
+
+def _check_weights(model: Program, guide: Program, x: Tensor) -> None:
+    for samples in (1, 3):
+        shape = tuple(log_weights(model, guide, x, samples).shape)
+        if shape != (samples, len(x)):
+            raise Refusal(f"log_weights has shape {shape} where ({samples}, {len(x)}) was asked for.")
+
+
+def _check_independence(model: Program, guide: Program, x: Tensor, structure: Structure) -> None:
+    """The first half of the points, alone, must have the densities that they have in company, for the same latents."""
+    half = len(x) // 2
+    if any(p.shape[:1] == (len(x),) for p in parameters(model, guide, x)) and not isinstance(guide, nn.Module):
+        return  # parameters for each point: the batch cannot be split
+    with local_parameters(model, guide), torch.no_grad():
+        q = poutine.trace(guide).get_trace(x)
+        latents = {latent.name: q.nodes[latent.name]["value"] for latent in structure.latents if latent.name in q.nodes}
+        if any(value.shape[0] != len(x) for value in latents.values()):
+            return  # inner plates: the points do not lie along the first dimension
+        everyone = _densities(model, latents, x)
+        alone = _densities(model, {name: value[:half] for name, value in latents.items()}, x[:half])
+        for name, density in alone.items():
+            company = everyone[name][..., :half]
+            tolerance = 1e-3 * (1 + company.abs().max())
+            if density.shape == company.shape and bool(((density - company).abs() > tolerance).any()):
+                raise Refusal(
+                    f"The density of a point at site '{name}' changes with the other points of the batch: compute nothing over the "
+                    "data dimension (no batch statistics, no sums over points)."
+                )
+
+
+def _densities(model: Program, latents: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    trace = poutine.trace(pyro.condition(model, latents)).get_trace(x)
+    trace.compute_log_prob()
+    return {
+        name: site["unscaled_log_prob"]
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and "unscaled_log_prob" in site and name != PLATE
+    }
+
+
+def _check_constants(model: Program, guide: Program, x: Tensor, structure: Structure) -> None:
+    objective = default_objective(structure)
+    with local_parameters(model, guide), torch.no_grad():
+        losses = torch.tensor([float(objective.loss(model, guide, x)) for _ in range(32)]) / len(x)
+        log_w = draw_weights(model, guide, x, 256, structure.nesting).double().mean(dim=1)
+    difference = float(log_w.mean() + losses.double().mean())
+    error = float((log_w.var() / len(log_w) + losses.double().var() / len(losses)).sqrt())
+    if abs(difference) > SIGMAS * error + 1e-4 * (1 + abs(float(losses.mean()))):
+        raise Refusal(
+            f"The mean log-weight is {float(log_w.mean()):.4f} and −{type(objective).__name__} {-float(losses.mean()):.4f} nats a "
+            "point: training and evidence do not see the same densities; look for terms outside pyro.sample (pyro.factor, "
+            "scales, constants left out)."
+        )
+
+
+def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Structure) -> None:
+    programs = {"model": model, "guide": guide}
+    with local_parameters(model, guide), fork_rng(x.device):
+        traces = {"guide": poutine.trace(guide, param_only=True).get_trace(x)}
+        traces["model"] = poutine.trace(poutine.replay(model, structure.guide_trace), param_only=True).get_trace(x)
+        seen = {
+            kind: {name: _leaf(site["value"]) for name, site in trace.nodes.items()} for kind, trace in traces.items()
+        }
+    for name, leaf in seen["model"].items():
+        if seen["guide"].get(name, leaf) is not leaf:
+            raise Refusal(
+                f"Model and guide both call a parameter '{name}', and Pyro's SVI would train only one of the two: derive them from "
+                "pyrovae.Module, or give each PyroModule a name."
+            )
+    visible = {id(leaf) for leaves in seen.values() for leaf in leaves.values()}
+    owned = {
+        f"{kind}.{name}": parameter
+        for kind, program in programs.items()
+        if isinstance(program, nn.Module)
+        for name, parameter in program.named_parameters()
+        if parameter.requires_grad
+    }
+    for name, parameter in owned.items():
+        if id(parameter) not in visible:
+            raise Refusal(
+                f"Parameter {name} is never seen by Pyro, so SVI would not train it: derive the module from pyrovae.Module and read "
+                "its parameters in forward, before a distribution is made of them; or remove it."
+            )
+    leaves = parameters(model, guide, x)
+    names = {id(parameter): name for name, parameter in owned.items()}
+    before = [leaf.grad for leaf in leaves]
+    for leaf in leaves:
+        leaf.grad = None
+    try:
+        with local_parameters(model, guide):
+            default_objective(structure).loss_and_grads(model, guide, x)
+        for leaf in leaves:
+            if leaf.grad is None:
+                name = names.get(id(leaf), f"of shape {tuple(leaf.shape)}")
+                raise Refusal(f"No gradient reaches parameter {name}: look for .detach(), .data or an unused result.")
+    finally:
+        for leaf, grad in zip(leaves, before, strict=True):
+            leaf.grad = grad
+
+
+def _leaf(value: Any) -> Tensor:
+    return value.unconstrained() if hasattr(value, "unconstrained") else value
+
+
+def _check_log_prob(model: Program, guide: Program, x: Tensor, seed: int) -> None:
+    if not hasattr(model, "log_prob"):
+        return
+    evidence = evaluate(model, guide, x, samples=512, seed=seed)
+    assert evidence.exact_log_likelihood is not None
+    excess = evidence.mean_log_likelihood.value - float(evidence.exact_log_likelihood.double().mean())
+    if excess > SIGMAS * evidence.mean_log_likelihood.mc_se + 1e-4 * (1 + abs(evidence.mean_log_likelihood.value)):
+        raise Refusal(
+            f"The importance-weighted bound is {excess:.4f} nats a point above model.log_prob(x), which it cannot be: log_prob is "
+            "not the log-density of what forward samples; look for a constant, or a density over other variables."
+        )
+    if evidence.mean_gap.value < 1e-4 and abs(excess) > 1e-3 * (1 + abs(evidence.mean_elbo.value)):
+        raise Refusal(
+            f"The guide has no gap, so its weights are log p(x), yet model.log_prob(x) is {-excess:.4f} nats a point above them: "
+            "log_prob is not the log-density of what forward samples."
+        )
+
+
+def _check_sampling(model: Program, guide: Program, x: Tensor) -> None:
+    drawn = sample_observed(model, len(x), x)
+    for name, value in drawn.items():
+        if not bool(torch.isfinite(value).all()):
+            raise Refusal(f"A draw from the model alone has a value at site '{name}' that is not finite.")
+    matching = [value for name, value in drawn.items() if value.shape == x.shape and not name.endswith("_mean")]
+    if not matching:
+        raise Refusal(
+            f"No site of the model draws anything of x's shape {tuple(x.shape)}: observe x itself, with obs=x."
+        )
+    inspect(model, guide, matching[-1])
