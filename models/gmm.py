@@ -3,6 +3,8 @@
 log p(x) = log Σ_k π_k N(x | μ_k, Σ_k) and p(z|x) = Cat(π_k N(x | μ_k, Σ_k) / p(x)) are exact.
 """
 
+from collections.abc import Callable
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -63,7 +65,7 @@ class Mixture(pyrovae.Module):
 def pair(
     dim: int,
     components: int = 10,
-    covariance: type[Components] = Full,
+    covariance: Callable[[int, int, float], Components] = Full,
     floor: float = 1e-3,
     guide: type = pyrovae.ExactPosterior,
 ) -> tuple[Mixture, object]:

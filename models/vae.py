@@ -43,13 +43,13 @@ class VAE(pyrovae.Module):
 
 def pair(
     dim: int,
-    latent: int = 8,
+    latent: int = 16,
     hidden: tuple[int, ...] = (200, 200),
     likelihood: pyrovae.Likelihood | None = None,
     guide: type = pyrovae.MeanField,
 ) -> tuple[VAE, nn.Module]:
-    """Networks of `hidden` tanh layers; `likelihood` is Normal(), FixedNormal(σ), PixelNormal() or Bernoulli(); `guide` is
-    MeanField or FullCovariance."""
-    likelihood = likelihood or pyrovae.Normal()
+    """Networks of `hidden` tanh layers. `likelihood` is Bernoulli(), Normal(), FixedNormal(σ) or PixelNormal(), which is the
+    default for x that has a density; `guide` is MeanField or FullCovariance."""
+    likelihood = likelihood or pyrovae.PixelNormal()
     decoder = pyrovae.MLP(latent, *reversed(hidden), likelihood.outputs(dim))
     return VAE(decoder, latent, dim, likelihood), guide(dim, latent, hidden)

@@ -1,6 +1,7 @@
 """What log-weights say about log p(x): tensor functions of log w (samples, N), in nats per data point. No Pyro here."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -133,7 +134,9 @@ class Evidence:
 
         `.to_netcdf(path)` saves it, `arviz.from_netcdf(path)` reads it back.
         """
-        import arviz
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # 0.23 announces 1.0 at every import
+            import arviz
         import xarray
 
         names = ["elbo", "elbo_se", "log_likelihood", "log_likelihood_se", "gap", "gap_se", "ess"]

@@ -1,6 +1,7 @@
 """fit(): stochastic variational inference, through the objective that the caller passes."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -109,7 +110,8 @@ def fit(
         steps = -(-len(x) // size)
         scheduler = schedule(optim, epochs * steps) if schedule else None
         result = Fit(objective=type(objective).__name__)
-        with pyro.validation_enabled(False):  # the pair was inspected above
+        with pyro.validation_enabled(False), warnings.catch_warnings():  # the pair was inspected above
+            warnings.filterwarnings("ignore", "Encountered (NaN|\\+inf|-inf)")  # said below, with the place
             for _ in range(epochs):
                 total = 0.0
                 order = torch.randperm(len(x), device=device)

@@ -1,6 +1,7 @@
 """Where a model meets its guide: log w = log p(x, z) − log q(z|x). The one file that traces and replays."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -65,11 +66,11 @@ def draw_weights(model: Program, guide: Program, x: Tensor, samples: int, nestin
     sample_dim = -1 - nesting
     with local_parameters(model, guide):
         with pyro.plate("_samples", samples, dim=sample_dim):
-            q = poutine.trace(_named("guide", guide)).get_trace(x)
-            replayed = _named("model", poutine.replay(model, trace=q))
-            p = poutine.trace(poutine.enum(replayed, first_available_dim=sample_dim - 1)).get_trace(x)
+            q = _trace("guide", guide, x)
+            replayed = poutine.replay(model, trace=q)
+            p = _trace("model", poutine.enum(replayed, first_available_dim=sample_dim - 1), x)
         log_p = _sum_out([_log_prob(site, sample_dim) for site in _sites(p)], sample_dim)
-        log_q = _sum_out([_log_prob(site, sample_dim) for site in _sites(q)], sample_dim)
+        log_q = _add([_log_prob(site, sample_dim) for site in _sites(q)])
         log_w = (log_p - log_q).reshape(samples, len(x))
         if not bool(torch.isfinite(log_w).all()):
             _blame([*_sites(q), *_sites(p)], sample_dim, log_w)
@@ -80,8 +81,8 @@ def inspect(model: Program, guide: Program, x: Tensor) -> Structure:
     """Run the pair once, without side effects on the random state, and refuse what has no weights per point."""
     refuse_bad_points(x)
     with local_parameters(model, guide), torch.no_grad(), fork_rng(x.device):
-        q = poutine.trace(_named("guide", guide)).get_trace(x)
-        p = poutine.trace(_named("model", poutine.replay(model, trace=q))).get_trace(x)
+        q = _trace("guide", guide, x)
+        p = _trace("model", poutine.replay(model, trace=q), x)
     for kind, trace in (("guide", q), ("model", p)):
         for site in _sites(trace):
             _refuse_site(kind, site, len(x))
@@ -187,22 +188,21 @@ def refuse_bad_points(x: Tensor) -> None:
         )
 
 
-def _named(kind: str, function: Program) -> Program:
-    """`function`, whose errors say which half of the pair could not be run and on what."""
-
-    def run(x: Tensor) -> Any:
-        try:
-            return function(x)
-        except (Refusal, Diverged, torch.OutOfMemoryError):
-            raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise Refusal(
-                f"The {kind} cannot be run on x of shape {tuple(x.shape)}, {x.dtype}: {reason} (Networks must keep leading "
-                "dimensions, as pyrovae.over_batch does, and x's own be declared with .to_event(1).)"
-            ) from error
-
-    return run
+def _trace(kind: str, program: Program, x: Tensor) -> poutine.Trace:
+    """A run of one half of the pair; an error in it says which half could not be run, and on what, in one sentence."""
+    try:
+        return poutine.trace(program).get_trace(x)
+    except (torch.OutOfMemoryError, Diverged):
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        said = str(error).split("Trace Shapes:")[0]  # Pyro adds a table of every site
+        reason = " ".join(said.split())
+        if isinstance(error, Refusal):
+            raise Refusal(reason) from error
+        raise Refusal(
+            f"The {kind} cannot be run on x of shape {tuple(x.shape)}, {x.dtype}: {reason} (Networks must keep leading "
+            "dimensions, as pyrovae.over_batch does, and x's own be declared with .to_event(1).)"
+        ) from error
 
 
 def _sites(trace: poutine.Trace) -> list[dict[str, Any]]:
@@ -301,6 +301,12 @@ def refuse_outside_support(structure: Structure, first: Tensor, x: Tensor) -> No
 
 def _refuse_value(site: dict[str, Any], value: Tensor) -> None:
     fn = site["fn"]
+    shape = tuple(value.shape[value.dim() - fn.event_dim :])
+    if shape != tuple(fn.event_shape):
+        raise Refusal(
+            f"Site '{site['name']}' is of shape {tuple(fn.event_shape)} for each point, and is given values of shape {shape}: "
+            "build the pair for points of the data's size."
+        )
     try:
         inside = fn.support.check(value)
     except NotImplementedError:
@@ -338,10 +344,7 @@ def _sum_out(factors: list[Tensor], sample_dim: int) -> Tensor:
 
 
 def _add(terms: list[Tensor]) -> Tensor:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+    return functools.reduce(torch.add, terms) if terms else torch.zeros(())
 
 
 def _blame(sites: list[dict[str, Any]], sample_dim: int, log_w: Tensor) -> None:

@@ -1,0 +1,23 @@
+"""What every test has: a seed that can be any of 0 … 99 (`pytest --seed 7`), and a clean Pyro before and after."""
+
+import pyro
+import pytest
+import torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=0, help="seed of all tests, any of 0 … 99")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--seed")
+
+
+@pytest.fixture(autouse=True)
+def _clean_pyro(seed: int):
+    pyro.clear_param_store()
+    torch.manual_seed(seed)
+    yield
+    assert not pyro.settings.get("module_local_params"), "a test left Pyro's settings changed"
+    pyro.clear_param_store()

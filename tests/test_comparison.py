@@ -1,0 +1,96 @@
+"""compare(): paired differences against numpy, and who may not stand beside whom."""
+
+import json
+import math
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pyrovae import Comparison, Refusal, compare, evaluate
+from pyrovae.report import as_text
+
+
+def located(loc):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.full((1,), loc), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal((x + loc) / 2, 1.0).to_event(1))
+
+    return model, guide
+
+
+def coin(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Bernoulli(torch.full((1,), 0.5)).to_event(1), obs=x)
+
+
+CARD = {
+    "data": "toy", "split": "-", "split_seed": 0, "transform": "as given", "measure": "Lebesgue on R^1", "seed": 0,
+    "samples": 500, "dtype": "float32", "device": "cpu", "pyrovae": "0", "torch": "0", "pyro": "0", "python": "3",
+}  # fmt: skip
+
+
+def test_differences_are_paired(seed):
+    x = torch.linspace(-1, 2, 40)[:, None]
+    comparison = compare({"near": located(0.5), "far": located(3.0)}, x, samples=500, seed=seed)
+    near, far = comparison.evidence["near"], comparison.evidence["far"]
+    pointwise = (far.log_likelihood - near.log_likelihood).double().numpy()
+    value, mc_se, data_se = comparison.difference("far", "near")
+    assert comparison.best == "near"
+    assert value == pytest.approx(pointwise.mean())
+    assert data_se == pytest.approx(pointwise.std(ddof=1) / math.sqrt(40))
+    se = np.concatenate([near.log_likelihood_se.numpy(), far.log_likelihood_se.numpy()])
+    assert mc_se == pytest.approx(math.sqrt((se**2).sum()) / 40, rel=1e-5)
+    exact = (dist.Normal(3.0, 2**0.5).log_prob(x) - dist.Normal(0.5, 2**0.5).log_prob(x)).mean().item()
+    assert abs(value - exact) < 6 * mc_se
+
+
+def test_everything_as_json_without_nan():
+    content = compare({"one": located(0.0)}, torch.zeros(1, 1), samples=1).to_dict()
+    row = json.loads(json.dumps(content, allow_nan=False))["models"][0]
+    assert row["log_likelihood_mc_se"] is None  # one sample has no error
+    assert row["log_likelihood_data_se"] is None  # nor has one point
+    assert row["exact_log_likelihood"] is None
+
+
+def test_probabilities_and_densities_are_not_compared():
+    with pytest.raises(Refusal, match="a density .* and coin a probability .*no common unit"):
+        compare({"normal": located(0.0), "coin": (coin, lambda x: None)}, torch.ones(4, 1))
+
+
+def test_different_points_are_not_compared():
+    found = {name: evaluate(*located(0.0), torch.rand(4, 1), 10) for name in ("a", "b")}
+    with pytest.raises(Refusal, match="a and b were scored on different points"):
+        Comparison(found)
+
+
+def test_pairs_that_share_a_parameter_are_not_compared():
+    def model(x):
+        loc = pyro.param("loc", torch.zeros(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x)
+
+    with pytest.raises(Refusal, match="a and b share a parameter"):
+        compare({"a": (model, lambda x: None), "b": (model, lambda x: None)}, torch.ones(4, 1))
+
+
+def test_nothing_to_compare():
+    with pytest.raises(Refusal, match="nothing to compare"):
+        compare({}, torch.ones(4, 1))
+
+
+def test_table_shows_the_numbers_of_the_comparison():
+    comparison = compare({"near": located(0.5), "far": located(3.0)}, torch.linspace(-1, 2, 40)[:, None], samples=500)
+    text = as_text(comparison, CARD)
+    near = next(line for line in text.splitlines() if "near" in line)
+    estimate = comparison.evidence["near"].mean_log_likelihood
+    assert f"{estimate.value:.3f} ± {estimate.mc_se:.3f} ± {estimate.data_se:.3f}" in near
+    assert f"far − near: {comparison.difference('far', 'near').value:.3f}" in text
+    assert max(map(len, text.splitlines())) <= 118

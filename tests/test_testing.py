@@ -1,0 +1,153 @@
+"""check_pair passes a sound pair and says what is wrong with each of many broken ones."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from torch import nn
+
+import pyrovae
+from pyrovae import Refusal, check_pair
+
+X = torch.linspace(-1, 1, 24).reshape(8, 3)
+
+
+class Model(pyrovae.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(2, 3)
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", self.likelihood(z, x), obs=x)
+
+    def likelihood(self, z, x):
+        return dist.Normal(self.net(z), 1.0).to_event(1)
+
+
+class Guide(pyrovae.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 2)
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(self.net(x), 0.5).to_event(1))
+
+
+def test_a_sound_pair_passes_and_is_left_as_it_was():
+    model, guide = Model(), Guide()
+    before = [value.clone() for value in [*model.parameters(), *guide.parameters()]]
+    state = torch.get_rng_state()
+    check_pair(model, guide, X)
+    assert torch.equal(torch.get_rng_state(), state)
+    after = [*model.parameters(), *guide.parameters()]
+    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, after, strict=True))
+
+
+class TwoLatents(Model):
+    def likelihood(self, z, x):
+        pyro.sample("u", dist.Normal(0.0, 1.0))
+        return super().likelihood(z, x)
+
+
+class GlobalLatent(Guide):
+    def forward(self, x):
+        pyro.sample("w", dist.Normal(torch.zeros(()), 1.0))
+        super().forward(x)
+
+
+class BatchStatistics(Model):
+    def likelihood(self, z, x):
+        loc = self.net(z)
+        return dist.Normal(loc - loc.mean(dim=-2, keepdim=True), 1.0).to_event(1)
+
+
+class Annealed(Model):
+    def forward(self, x):
+        with poutine.scale(scale=0.5):
+            super().forward(x)
+
+
+class Detached(Model):
+    def likelihood(self, z, x):
+        return dist.Normal(self.net(z).detach(), 1.0).to_event(1)
+
+
+class HiddenNetwork(Model):
+    """Pyro sees the parameters of attributes: a network in a list is none."""
+
+    def __init__(self):
+        super().__init__()
+        del self.net
+        self.nets = [nn.Linear(2, 3)]
+        self.inner = nn.Module()
+        self.inner.net = self.nets[0]
+
+    def likelihood(self, z, x):
+        return dist.Normal(self.nets[0](z), 1.0).to_event(1)
+
+
+class WrongConstant(Model):
+    def log_prob(self, x):
+        covariance = self.net.weight @ self.net.weight.mT + torch.eye(3)
+        return dist.MultivariateNormal(self.net.bias, covariance).log_prob(x) - 1.5 * 1.8379  # log 2π once more
+
+
+class Forgetful(Model):
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", self.likelihood(z, x))
+
+
+class Another(Model):
+    """Observes something that is not x."""
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.net(z)[..., :2], 1.0).to_event(1), obs=x[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "message"),
+    [
+        (TwoLatents, Guide, "Latent 'u' is in the model but not in the guide"),
+        (Model, GlobalLatent, r"'w' of the guide is outside plate\(\"data\"\)"),
+        (Forgetful, Guide, "Latent 'x' is in the model but not in the guide.*give it obs="),
+        (BatchStatistics, Guide, "density of a point at site 'x' changes with the other points"),
+        (Annealed, Guide, "is scaled"),
+        (Detached, Guide, "No gradient reaches parameter model.net"),
+        (HiddenNetwork, Guide, "model.inner.net.weight is never seen by Pyro"),
+        (WrongConstant, Guide, "nats a point above model.log_prob"),
+        (Another, Guide, r"No site of the model draws anything of x's shape \(8, 3\)"),
+    ],
+)
+def test_broken_pairs(model, guide, message):
+    with pytest.raises(Refusal, match=message):
+        check_pair(model(), guide(), X)
+
+
+def test_one_name_for_two_parameters():
+    model, guide = pyro.nn.PyroModule(), pyro.nn.PyroModule()
+    model.net, guide.net = nn.Linear(2, 3), nn.Linear(3, 2)
+    model.forward = lambda x: Model.forward(model, x)
+    model.likelihood = lambda z, x: Model.likelihood(model, z, x)
+    guide.forward = lambda x: Guide.forward(guide, x)
+    with pytest.raises(Refusal, match="Model and guide both call a parameter 'net.*SVI would train only one"):
+        check_pair(model, guide, X)
+
+
+def test_objective_and_weights_that_see_different_densities(monkeypatch):
+    original = pyro.infer.TraceMeanField_ELBO.loss
+    monkeypatch.setattr(pyro.infer.TraceMeanField_ELBO, "loss", lambda *a: original(*a) - len(X) * 2.7)
+    with pytest.raises(Refusal, match="training and evidence do not see the same densities"):
+        check_pair(Model(), Guide(), X)
+
+
+def test_too_few_points():
+    with pytest.raises(Refusal, match="at least 4 points"):
+        check_pair(Model(), Guide(), X[:3])

@@ -1,0 +1,335 @@
+"""log w = log p(x, z) − log q(z|x): against dense Gaussians and brute force, and everything it must refuse."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import Trace_ELBO
+from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
+from torch import nn
+
+import pyrovae
+from pyrovae import Diverged, Refusal, log_weights
+from pyrovae.weights import parameters
+
+
+@pytest.fixture
+def linear():
+    """z ~ N(0, I₂), x|z ~ N(Az + b, s²I₄) with its exact guide, and log p(x) as a dense Gaussian."""
+    A, b, s = torch.randn(4, 2).double(), torch.randn(4).double(), 0.7
+    prior = dist.Normal(torch.zeros(2).double(), 1.0).to_event(1)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", prior)
+            pyro.sample("x", dist.Normal(z @ A.mT + b, s).to_event(1), obs=x)
+
+    def guide(x):
+        precision = torch.eye(2).double() + A.mT @ A / s**2
+        loc = (x - b) @ A / s**2 @ torch.linalg.inv(precision)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.MultivariateNormal(loc, precision_matrix=precision))
+
+    def log_prob(x):
+        return dist.MultivariateNormal(b, A @ A.mT + s**2 * torch.eye(4).double()).log_prob(x)
+
+    return model, guide, log_prob
+
+
+X = torch.linspace(-2, 2, 24).double().reshape(6, 4)
+
+
+def test_exact_guide_has_weights_without_variance(linear):
+    model, guide, log_prob = linear
+    log_w = log_weights(model, guide, X, 7)
+    assert log_w.shape == (7, 6)
+    torch.testing.assert_close(log_w, log_prob(X).expand(7, 6), rtol=0, atol=1e-10)
+
+
+def test_weights_are_per_point_not_summed_over_the_batch(linear):
+    model, guide, log_prob = linear
+    one_by_one = torch.cat([log_weights(model, guide, x[None]) for x in X], dim=1)
+    torch.testing.assert_close(one_by_one[0], log_prob(X), rtol=0, atol=1e-10)
+
+
+def test_random_state_and_parameter_store_are_left_alone_by_inspection(linear):
+    model, guide, _ = linear
+    torch.manual_seed(3)
+    first = log_weights(model, guide, X)
+    torch.manual_seed(3)
+    parameters(model, guide, X)
+    torch.testing.assert_close(log_weights(model, guide, X), first, rtol=0, atol=0)
+    assert len(pyro.get_param_store()) == 0
+
+
+# Two discrete latents, a ∈ {0,1,2} and b ∈ {0,1}: p(a) p(b|a) N(x | m[a,b], 1), against the sum over all six.
+
+P_A = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+P_B = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]], dtype=torch.float64)
+M = torch.tensor([[-3.0, 0.0], [1.0, 2.0], [4.0, -1.0]]).double()
+Y = torch.tensor([[-2.5], [0.3], [1.7], [5.0]]).double()
+
+
+def joint(y):
+    """log p(a, b, y): (N, 3, 2)."""
+    return (P_A[:, None] * P_B).log() + dist.Normal(M, 1.0).log_prob(y[:, :, None])
+
+
+def discrete_model(a_infer, b_infer):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            a = pyro.sample("a", dist.Categorical(P_A), infer=a_infer)
+            b = pyro.sample("b", dist.Categorical(P_B[a]), infer=b_infer)
+            pyro.sample("x", dist.Normal(M[a, b].unsqueeze(-1), 1.0).to_event(1), obs=x)
+
+    return model
+
+
+ENUMERATE = {"enumerate": "parallel"}
+
+
+def guide_both(x):
+    table = joint(x)
+    with pyro.plate("data", len(x)):
+        a = pyro.sample("a", dist.Categorical(logits=table.logsumexp(-1)), infer=ENUMERATE)
+        given_a = table.expand(*a.shape, 3, 2).take_along_dim(a[..., None, None], dim=-2).squeeze(-2)
+        pyro.sample("b", dist.Categorical(logits=given_a), infer=ENUMERATE)
+
+
+def guide_a(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("a", dist.Categorical(logits=joint(x).logsumexp(-1)))
+
+
+@pytest.mark.parametrize(
+    ("model", "guide"),
+    [
+        (discrete_model({}, {}), guide_both),
+        (discrete_model({}, ENUMERATE), guide_a),
+        (discrete_model(ENUMERATE, ENUMERATE), lambda x: None),
+    ],
+    ids=["both drawn", "one drawn, one summed", "both summed"],
+)
+def test_two_discrete_latents_against_brute_force(model, guide):
+    expected = joint(Y).logsumexp((-2, -1))
+    torch.testing.assert_close(log_weights(model, guide, Y, 9), expected.expand(9, 4), rtol=0, atol=1e-10)
+
+
+def test_summing_out_survives_probabilities_that_underflow():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Categorical(logits=torch.tensor([0.0, -3000.0]).double()), infer=ENUMERATE)
+            loc = torch.tensor([0.0, 90.0]).double()[z].unsqueeze(-1)
+            pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x)
+
+    x = torch.tensor([[90.0]]).double()
+    expected = max(-0.5 * 90**2, -3000.0) - 0.5 * math.log(2 * math.pi)  # the other term is e^-1050 of it
+    assert log_weights(model, lambda x: None, x).item() == pytest.approx(expected, abs=1e-10)
+
+
+def test_inner_plates_masks_and_subsampling_against_the_plain_model(linear):
+    model, guide, log_prob = linear
+    A = torch.ones(3).double()
+
+    def plated(x):
+        with pyro.plate("data", 100, subsample=torch.arange(len(x))):  # SVI would scale by 100 / N
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)).double(), 1.0))
+            with pyro.plate("pixels", 3, dim=-2), poutine.mask(mask=torch.tensor([[True], [True], [False]])):
+                pyro.sample("x", dist.Normal(z * A[:, None], 1.0), obs=x.mT)
+
+    def exact(x):
+        seen = x[:, :2].sum(-1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(seen / 3, (1 / 3) ** 0.5))
+
+    expected = dist.MultivariateNormal(
+        torch.zeros(2).double(), torch.eye(2).double() + torch.ones(2, 2).double()
+    ).log_prob(X[:, :2])
+    log_w = log_weights(plated, exact, X[:, :3], 5)
+    torch.testing.assert_close(log_w, expected.expand(5, 6), rtol=0, atol=1e-10)
+
+
+def test_auto_normal_on_a_full_batch_agrees_with_pyros_own_elbo(linear):
+    model, _, _ = linear
+    guide = AutoNormal(model)
+    log_w = log_weights(model, guide, X, 20_000).sum(dim=1)
+    stock = torch.tensor([-Trace_ELBO().loss(model, guide, X) for _ in range(500)])
+    error = (log_w.var() / len(log_w) + stock.var() / len(stock)).sqrt()
+    assert abs(log_w.mean() - stock.mean()) < 6 * error
+
+
+def test_gradients_reach_model_and_guide():
+    torch.manual_seed(0)
+    model, guide = pyrovae.load("vae")(4, latent=2, hidden=(5,))
+    log_weights(model, guide, torch.rand(3, 4), 2).mean().backward()
+    assert all(p.grad is not None for p in [*model.parameters(), *guide.parameters()])
+
+
+# What it must refuse.
+
+
+def gaussian(x, name="z"):
+    pyro.sample(name, dist.Normal(torch.zeros(2).to(x), 1.0).to_event(1))
+
+
+def no_latent_guide(x):
+    pass
+
+
+def test_latent_missing_from_the_guide(linear):
+    with pytest.raises(Refusal, match="Latent 'z' is in the model but not in the guide.*drawn from its prior"):
+        log_weights(linear[0], no_latent_guide, X)
+
+
+def test_latent_missing_from_the_model(linear):
+    def extra(x):
+        with pyro.plate("data", len(x)):
+            gaussian(x)
+            gaussian(x, "u")
+
+    with pytest.raises(Refusal, match="Latent 'u' is in the guide but not in the model.*is_auxiliary"):
+        log_weights(linear[0], extra, X)
+
+
+def test_global_latent():
+    def model(x):
+        mu = pyro.sample("mu", dist.Normal(torch.zeros(4).to(x), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(mu, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        pyro.sample("mu", dist.Normal(torch.zeros(4).to(x), 1.0).to_event(1))
+
+    with pytest.raises(Refusal, match="'mu' of the guide is outside plate\\(\"data\"\\).*do not factorise"):
+        log_weights(model, guide, X)
+
+
+def test_autoguide_that_ties_the_points_together(linear):
+    with pytest.raises(Refusal, match="ties all points together.*AutoNormal"):
+        log_weights(linear[0], AutoDiagonalNormal(linear[0]), X)
+
+
+def test_point_mass_guide(linear):
+    with pytest.raises(Refusal, match="'z' has a point mass for a guide"):
+        log_weights(linear[0], AutoDelta(linear[0]), X)
+
+
+@pytest.mark.parametrize("half", ["model", "guide"])
+def test_scale(linear, half):
+    model, guide, _ = linear
+    scaled = poutine.scale(model if half == "model" else guide, scale=0.1)
+    pair = (scaled, guide) if half == "model" else (model, scaled)
+    with pytest.raises(Refusal, match=f"of the {half} is scaled.*keep scales in the training objective"):
+        log_weights(*pair, X)
+
+
+def test_grey_pixels_under_a_bernoulli():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Bernoulli(0.5 * torch.ones(2)).to_event(1), obs=x)
+
+    x = torch.tensor([[0.0, 1.0], [1.0, 0.25]])
+    with pytest.raises(Refusal, match=r"Point 1 has the value 0.25 at site 'x', outside the support of Bernoulli.*binarise"):
+        log_weights(model, no_latent_guide, x)
+
+
+def test_guide_outside_the_prior_support():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.LogNormal(torch.zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(-5 * torch.ones(len(x), 1), 0.1).to_event(1))
+
+    with pytest.raises(Refusal, match="guide draws latent 'z' outside the support of the model's LogNormal"):
+        log_weights(model, guide, torch.zeros(3, 1))
+
+
+def test_nan_in_the_data(linear):
+    x = X.clone()
+    x[4, 2] = math.nan
+    with pytest.raises(Refusal, match=r"x\[4, 2\] is nan.*1 such point"):
+        log_weights(*linear[:2], x)
+
+
+def test_density_that_is_no_number_names_site_and_point(linear):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2).to(x), 1.0).to_event(1))
+            scale = torch.where(x > 1.9, math.nan, 1.0)
+            pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True), scale, validate_args=False).to_event(1), obs=x)
+
+    with pytest.raises(Diverged, match="nan at site 'x', data point 5"):
+        log_weights(model, linear[1], X)
+
+
+def test_plate_of_another_size(linear):
+    def model(x):
+        with pyro.plate("data", 50):
+            pyro.sample("x", dist.Normal(torch.zeros(50, 4), 1.0).to_event(1), obs=torch.zeros(50, 4))
+
+    with pytest.raises(Refusal, match='plate\\("data"\\) has 50 points at site .x. of the model where x has 6'):
+        log_weights(model, no_latent_guide, X)
+
+
+def test_forgotten_event_dimension():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(torch.zeros(6, 4), 1.0), obs=x)
+
+    with pytest.raises(Refusal, match="to_event"):
+        log_weights(model, no_latent_guide, X.float())
+
+
+def test_forgotten_event_dimension_where_the_shapes_happen_to_fit():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(torch.zeros(4, 4), 1.0), obs=x)
+
+    with pytest.raises(Refusal, match="more dimensions than there are plates.*to_event"):
+        log_weights(model, no_latent_guide, torch.zeros(4, 4))
+
+
+def test_network_that_knows_only_flat_batches():
+    net = nn.Sequential(nn.Unflatten(1, (1, 2)), nn.Conv1d(1, 1, 1), nn.Flatten())  # unflattens dimension 1 of 2
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(net(z), 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(len(x), 2), 1.0).to_event(1))
+
+    with pytest.raises(Refusal, match="The model cannot be run.*over_batch"):
+        log_weights(model, guide, torch.zeros(5, 2), 3)
+
+
+@pytest.mark.parametrize("x", [torch.zeros(4), torch.zeros(0, 3), [[1.0]]])
+def test_x_of_the_wrong_shape(linear, x):
+    with pytest.raises(Refusal, match="a row for each data point"):
+        log_weights(*linear[:2], x)
+
+
+def test_x_of_whole_numbers(linear):
+    with pytest.raises(Refusal, match="x is torch.int64: convert it"):
+        log_weights(*linear[:2], torch.ones(3, 4, dtype=torch.int64))
+
+
+def test_model_that_observes_nothing():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            gaussian(x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            gaussian(x)
+
+    with pytest.raises(Refusal, match="observes nothing"):
+        log_weights(model, guide, X)
