@@ -1,7 +1,6 @@
 """Data as tensors: embedded digits, MNIST by torchvision, arrays from files; split, transformed, and checked."""
 
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,7 +97,7 @@ def load_data(
             f"There is no data set '{name}'{suggest(name, ['digits', 'mnist'])}: give digits, mnist, or the path of a .npy, .npz "
             "or .csv file."
         )
-    chosen = _transform(name, transform, levels, train)
+    chosen = _transform(name, transform, levels, _is_binary(train) and _is_binary(test))
     held_out = chosen(test, generator)
     data = Data(
         name=name if name in ("digits", "mnist") else Path(name).name,
@@ -137,17 +136,25 @@ def _mnist(root: str | Path | None, download: bool) -> _Raw:
     where = Path(root) if root is not None else default_root()
     try:
         sets = [MNIST(str(where), train=train, download=download).data for train in (True, False)]
-    except RuntimeError as error:
-        if "not found" not in str(error):
-            raise Refusal(f"MNIST in {where} cannot be read ({error}): delete its files and get them again.") from error
+    except Exception as error:  # torchvision checks that the files exist; what is in them shows as errors of many kinds
+        reason = " ".join(str(error).split())
+        if "Dataset not found" in reason:
+            raise Refusal(
+                f"MNIST is not in {where}: name the folder that holds MNIST/raw (--root, or $PYROVAE_DATA), or allow the "
+                "download (--download)."
+            ) from error
+        if "Error downloading" in reason:
+            raise Refusal(f"MNIST could not be downloaded to {where}, check the connection: {reason}") from error
         raise Refusal(
-            f"MNIST is not in {where}: name the folder that holds MNIST/raw (--root, or $PYROVAE_DATA), or allow the download "
-            "(--download)."
+            f"MNIST in {where} cannot be read, its files are truncated or corrupt ({type(error).__name__}"
+            f"{f': {reason}' if reason else ''}): delete them and get them again."
         ) from error
-    except (ValueError, AssertionError, EOFError, OSError) as error:
-        raise Refusal(
-            f"MNIST in {where} cannot be read, its files are truncated or corrupt ({error}): delete them and get them again."
-        ) from error
+    for pixels in sets:
+        if pixels.shape[1:] != (28, 28) or len(pixels) == 0:
+            raise Refusal(
+                f"MNIST in {where} holds an array of shape {tuple(pixels.shape)} where images of 28 × 28 belong: delete its "
+                "files and get them again."
+            )
     train, test = (pixels.flatten(1).float() for pixels in sets)
     return train, test, 256, f"{len(train)} train / {len(test)} test, torchvision's", (28, 28)
 
@@ -157,9 +164,10 @@ def _file(path: Path, generator: torch.Generator) -> _Raw:
         raise Refusal(f"There is no data file {path}.")
     try:
         arrays = _read(path)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except Exception as error:  # NumPy and zipfile raise many kinds for a file that is not whole
+        reason = " ".join(str(error).split()).rstrip(".")
         raise Refusal(
-            f"{path} cannot be read as {path.suffix}, it is truncated or not of that kind: {error}."
+            f"{path} cannot be read as {path.suffix}, it is truncated or not of that kind: {reason}."
         ) from error
     if "train" in arrays and "test" in arrays:
         used = [arrays["train"], arrays["test"]]
@@ -175,7 +183,8 @@ def _file(path: Path, generator: torch.Generator) -> _Raw:
         if np.issubdtype(array.dtype, np.complexfloating):
             raise Refusal(f"{path} holds complex numbers: split them into real columns.")
     shape = (int(used[0].shape[1]), int(used[0].shape[2])) if used[0].ndim == 3 else None
-    tensors = [torch.as_tensor(array.astype(np.float32)).flatten(1) for array in used]
+    with np.errstate(over="ignore"):  # what single precision cannot hold becomes inf, and is refused below
+        tensors = [torch.as_tensor(array.astype(np.float32)).flatten(1) for array in used]
     for tensor in tensors:
         bad = ~torch.isfinite(tensor)
         if bool(bad.any()):
@@ -183,13 +192,11 @@ def _file(path: Path, generator: torch.Generator) -> _Raw:
             raise Refusal(
                 f"{path} has {tensor[row, column].item()} at row {row}, column {column}: remove or impute it."
             )
-    values = torch.cat([tensor.unique() for tensor in tensors]).unique()
-    binary = bool(torch.isin(values, torch.tensor([0.0, 1.0])).all())
     levels = None
-    if not binary and all(np.issubdtype(array.dtype, np.integer) for array in used):
-        if values.min() < 0:
+    if not all(map(_is_binary, tensors)) and all(np.issubdtype(array.dtype, np.integer) for array in used):
+        if any(array.min() < 0 for array in used):
             raise Refusal(f"{path} holds whole numbers below 0: pixels start at 0; save real data as floating point.")
-        levels = 256 if used[0].dtype == np.uint8 else int(values.max()) + 1
+        levels = 256 if used[0].dtype == np.uint8 else int(max(array.max() for array in used)) + 1
     if len(tensors) == 2:
         if tensors[0].shape[1] != tensors[1].shape[1]:
             raise Refusal(f"'train' and 'test' of {path} have {tensors[0].shape[1]} and {tensors[1].shape[1]} columns.")
@@ -204,16 +211,27 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if path.suffix == ".npy":
         return {"x": np.load(path, allow_pickle=False)}
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    with path.open() as file:
-        first = file.readline()
+    with path.open(encoding="utf-8-sig") as file:
+        lines = [line for line in file if line.strip()]
+    # one number in it makes the first line a point: it is never dropped for a cell that cannot be read
+    header = bool(lines) and not any(map(_is_number, lines[0].split(",")))
+    if len(lines) == header:
+        raise ValueError("it has no points")
+    return {"x": np.loadtxt(lines[header:], delimiter=",", ndmin=2)}
+
+
+def _is_number(cell: str) -> bool:
     try:
-        [float(cell) for cell in first.split(",")]
-        header = 0
+        float(cell)
     except ValueError:
-        header = 1
-    return {"x": np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2)}
+        return False
+    return True
+
+
+def _is_binary(points: Tensor) -> bool:
+    return bool(((points == 0) | (points == 1)).all())
 
 
 def _split(points: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, str]:
@@ -226,11 +244,15 @@ def _split(points: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, 
     return train, test, f"{len(train)} train / {len(test)} test, at random"
 
 
-def _transform(name: str, transform: str | None, levels: int | None, train: Tensor) -> Transform:
-    binary = levels is None and bool(torch.isin(train.unique(), torch.tensor([0.0, 1.0])).all())
+def _transform(name: str, transform: str | None, levels: int | None, binary: bool) -> Transform:
     if transform is None:
         return Dequantise(levels) if levels is not None else Identity(discrete=binary)
-    if transform == "none" and levels is None:
+    if transform == "none":
+        if levels is not None:
+            raise Refusal(
+                f"The pixels of {name} are whole numbers, and have no density as they are: give one of "
+                f"{', '.join(TRANSFORMS)}."
+            )
         return Identity(discrete=binary)
     if transform not in TRANSFORMS:
         known = [*TRANSFORMS, "none"]
@@ -239,7 +261,7 @@ def _transform(name: str, transform: str | None, levels: int | None, train: Tens
         )
     if levels is None:
         raise Refusal(
-            f"{name} has no pixel levels to {transform}: save pixels as whole numbers, or leave the transform out."
+            f"{name} has no pixel levels to {transform}: save pixels as an array of integers, or leave the transform out."
         )
     return TRANSFORMS[transform](levels)
 
@@ -250,6 +272,6 @@ def _refuse_constant(data: Data) -> None:
     if constant:
         columns = ", ".join(map(str, constant[:5])) + (", …" if len(constant) > 5 else "")
         raise Refusal(
-            f"{len(constant)} columns of {data.name} are constant ({columns}): a density there grows without bound; drop them, or "
-            "save pixels as whole numbers so that they are dequantised."
+            f"{len(constant)} of the {data.dim} columns of {data.name} are constant (column {columns}): a density there grows "
+            "without bound; drop them, or save pixels as an array of integers so that they are dequantised."
         )
