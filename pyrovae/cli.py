@@ -3,7 +3,10 @@
 import contextlib
 import functools
 import json
+import os
 import sys
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +21,7 @@ from . import __version__, plots, runs
 from .comparison import Comparison
 from .datasets import Data, load_data
 from .errors import Diverged, Refusal
-from .evaluation import evaluate
+from .evaluation import evaluate, versions
 from .evidence import Evidence
 from .loading import available, load, plain
 from .report import WIDTH, as_text, report
@@ -60,7 +63,7 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
             code, message = 130, "stopped; what was written so far is kept."
         else:
             return
-        print(f"pyrovae: {message}", file=sys.stderr)
+        print(f"pyrovae: {' '.join(message.split())}", file=sys.stderr)
         raise typer.Exit(code)
 
     return run
@@ -128,13 +131,16 @@ def compare(
     ]
     if len({run.name for run in prepared}) < len(prepared):
         raise Refusal(f"{models} names a model twice: give each once, files under names of their own.")
+    shared = [name for name, count in Counter(name for run in prepared for name in run.store).items() if count > 1]
+    if shared:
+        raise Refusal(
+            f"Two of {models} name a pyro.param '{shared[0]}', so training one would move the other: give each its own name."
+        )
     _writable(json_file)
     if out is not None:
         runs.new_folder(out, overwrite)
-        with runs.replacing(out / "config.json") as file:
-            file.write_text(
-                json.dumps({"command": "compare", "models": names, "samples": samples, "seed": seed}) + "\n"
-            )
+        content = {"command": "compare", "models": names, "samples": samples, "seed": seed, "versions": versions()}
+        _write_json(out / "config.json", content)
     found: dict[str, Evidence] = {}
     with _progress() as progress:
         for run in prepared:
@@ -224,7 +230,8 @@ def evaluate_command(
     if json_file is not None:
         _write_json(json_file, {"card": card, **comparison.to_dict()})
     if netcdf is not None:
-        with runs.replacing(netcdf) as file:
+        with runs.replacing(netcdf) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # ArviZ's, at import, of its own 1.0
             evidence.to_arviz().to_netcdf(str(file))
     _console().print(report(comparison, card))
 
@@ -244,6 +251,7 @@ def sample(
     """Draw x from the trained model: a grid of images."""
     restored, loaded = _open(run, device, None, None, None)
     target = out or run / "samples.png"
+    _writable(target)
     drawn = _draw(restored, loaded, num, seed, mean)
     if target.suffix == ".npy":
         import numpy
@@ -367,13 +375,20 @@ def _source(data: str) -> str:
 
 def _writable(path: Path | None) -> None:
     """Better before an hour of work than after it."""
-    if path is not None and not path.resolve().parent.is_dir():
+    if path is None:
+        return
+    folder = path.resolve().parent
+    if not folder.is_dir():
         raise Refusal(f"The folder of {path} does not exist: make it first.")
+    if path.is_dir():
+        raise Refusal(f"{path} is a folder: name a file.")
+    if not os.access(folder, os.W_OK):
+        raise Refusal(f"Nothing can be written to {folder}: choose another folder.")
 
 
 def _write_text(path: Path, text: str) -> None:
     with runs.replacing(path) as file:
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

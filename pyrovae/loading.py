@@ -13,9 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import pyro
+import torch
 
 from . import components, guides, likelihoods
-from .errors import Refusal, suggest
+from .errors import Diverged, Refusal, suggest
 from .weights import Program
 
 BUILT_IN = "pyrovae.models"
@@ -31,7 +32,7 @@ class Pair:
 
     def __call__(self, dim: int, **options: Any) -> tuple[Program, Program]:
         """A new model and guide for x of `dim` numbers. Raises `Refusal` for an option that the pair does not have."""
-        for option in options:
+        for option in () if self._open else options:
             if option not in self.options:
                 known = ", ".join(f"{key}={plain(value)}" for key, value in self.options.items()) or "none"
                 raise Refusal(
@@ -40,7 +41,15 @@ class Pair:
         with pyro.settings.context(
             module_local_params=True
         ):  # whatever names a user's modules have, they share nothing
-            built = self._build(dim, **options)
+            try:
+                built = self._build(dim, **options)
+            except (Refusal, Diverged, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                told = ", ".join(f"{key}={plain(value)}" for key, value in options.items()) or "its own options"
+                raise Refusal(
+                    f"{self.name} cannot be built for x of {dim} numbers with {told}: {type(error).__name__}: {error}"
+                ) from error
         if not (isinstance(built, tuple) and len(built) == 2 and all(map(callable, built))):
             raise Refusal(
                 f"pair(dim, **options) of {self.name} must return (model, guide), two callables; got {built!r:.80}."
@@ -50,6 +59,12 @@ class Pair:
     @property
     def _build(self) -> Callable[..., Any]:
         return self.module.pair
+
+    @property
+    def _open(self) -> bool:
+        """Whether it takes any option, as `pair(dim, **options)` does."""
+        parameters = inspect.signature(self._build).parameters.values()
+        return any(p.kind is p.VAR_KEYWORD for p in parameters)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -76,11 +91,14 @@ class Pair:
             name, equals, value = text.partition("=")
             if not equals:
                 raise Refusal(f"'{text}' is not an option: write name=value, for example latent=20.")
-            parsed = _value(value.strip(), vars(self.module))
-            if isinstance(self.options.get(name), tuple) and not isinstance(parsed, tuple):
+            name, value, default = name.strip(), value.strip(), self.options.get(name.strip())
+            parsed = _value(value, vars(self.module))
+            if isinstance(parsed, str):
+                _refuse_word(name, parsed, default, vars(self.module))
+            if isinstance(default, tuple) and not isinstance(parsed, tuple):
                 parsed = (parsed,)
             if name == "likelihood" and isinstance(parsed, type):
-                parsed = parsed()
+                parsed = _called(value, parsed)
             options[name] = parsed
         return options
 
@@ -129,23 +147,68 @@ def _value(text: str, names: Mapping[str, Any]) -> Any:
         tree = ast.parse(text, mode="eval").body
     except SyntaxError:
         return text
-    known = {**vars(likelihoods), **vars(guides), **vars(components), **names}
+    known = _known(names)
     match tree:
         case ast.Name(id=name) if isinstance(known.get(name), type):
             return known[name]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if isinstance(known.get(name), type):
-            return known[name](
-                *(ast.literal_eval(arg) for arg in args),
-                **{str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords},
-            )
+            try:
+                values = [ast.literal_eval(arg) for arg in args]
+                named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+            except (ValueError, TypeError) as error:
+                raise Refusal(f"'{text}' must be called with plain values, such as {name}(0.1).") from error
+            return _called(text, known[name], *values, **named)
     try:
         return ast.literal_eval(tree)
-    except ValueError:
+    except (ValueError, TypeError):
         return text
+
+
+def _known(names: Mapping[str, Any]) -> dict[str, Any]:
+    return {**vars(likelihoods), **vars(guides), **vars(components), **names}
+
+
+def _called(text: str, kind: type, *args: Any, **named: Any) -> Any:
+    try:
+        return kind(*args, **named)
+    except Exception as error:
+        raise Refusal(
+            f"'{text}' cannot be made: {error}; it is called as {kind.__name__}{_signature(kind)}."
+        ) from error
+
+
+def _signature(kind: type) -> str:
+    try:
+        parameters = inspect.signature(kind).parameters.values()
+    except ValueError:
+        return "(…)"
+    return f"({', '.join(p.name if p.default is p.empty else f'{p.name}={p.default}' for p in parameters)})"
+
+
+def _refuse_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -> None:
+    """A word where a class or a number belongs is a slip of the pen: better said now than as an error deep in a model."""
+    if isinstance(default, type) or name == "likelihood":
+        called = word.partition("(")[0]
+        offered = (likelihoods, guides, components)
+        known = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
+        known |= {key for key, value in names.items() if _is_own(value)}
+        raise Refusal(f"{name}={word}: there is no class '{called}'{suggest(called, sorted(known))}.")
+    if isinstance(default, int | float | tuple):
+        raise Refusal(f"{name}={word}: '{word}' is not a number; write {name}={plain(default)}, for example.")
+
+
+def _is_own(value: Any) -> bool:
+    return (
+        isinstance(value, type)
+        and not value.__name__.startswith("_")
+        and not value.__module__.startswith(("torch", "typing"))
+    )
 
 
 def plain(value: Any) -> str:
     """An option's value as it would be written after `--set name=`."""
+    if value is inspect.Parameter.empty:
+        return "…"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return value.__name__ if isinstance(value, type) else str(value)

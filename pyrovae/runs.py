@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import pyro
 import torch
@@ -46,6 +46,13 @@ class Config:
     seed: int
     fit: dict[str, Any]  # fit's own arguments
     versions: dict[str, str]
+
+    def check(self) -> None:
+        """Raises `TypeError` for a field of another type than is written here: the file may have been edited."""
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if not isinstance(value, get_origin(kind) if get_origin(kind) in (list, dict) else kind):
+                raise TypeError(f"{name} is {value!r:.40}")
 
 
 @dataclass
@@ -162,8 +169,15 @@ def open_run(folder: Path) -> tuple[Config, Pair]:
     if not path.is_file():
         raise Refusal(f"{folder} is not a run: it has no config.json; name a folder that `pyrovae train --out` wrote.")
     try:
-        config = Config(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+        content = json.loads(path.read_text())
+        if isinstance(content, dict) and content.get("command") == "compare":
+            runs = ", ".join(str(folder / Path(name).stem) for name in content["models"])
+            raise Refusal(f"{folder} is a comparison: name one of its runs, {runs}.")
+        config = Config(**content)
+        config.check()
+    except Refusal:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
         raise Refusal(f"{path} is damaged, or of another version of pyrovae: {error}.") from error
     return config, load(folder / "model.py" if config.file else config.model)
 
@@ -194,9 +208,14 @@ def restore(folder: Path, config: Config, pair: Pair, data: Data) -> Run:
                 program.load_state_dict(state[key])
         store = dict(pyro.get_param_store().named_parameters())
         for name in names:
+            if store[name].shape != state["store"][name].shape:
+                raise RuntimeError(
+                    f"size mismatch for {name}: {tuple(state['store'][name].shape)} in the checkpoint, "
+                    f"{tuple(store[name].shape)} in the model"
+                )
             store[name].data.copy_(state["store"][name])
         losses = Fit(state["losses"], state["objective"], len(state["losses"]), state["seconds"])
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise Refusal(f"{path} does not fit the model of {folder / 'config.json'}: {reason}") from error
     return Run(config, pair, model, guide, losses, names)
@@ -211,13 +230,24 @@ def _store_names(structure: Structure) -> tuple[str, ...]:
 def new_folder(out: Path, overwrite: bool) -> None:
     """Make `out`. An existing one is refused unless `overwrite`, and then only if pyrovae wrote it: runs are never mixed."""
     if out.exists():
-        ours = out.is_dir() and ((out / "config.json").is_file() or not any(out.iterdir()))
         if not overwrite:
             raise Refusal(f"{out} exists: name another folder, or say --overwrite to replace it.")
-        if not ours:
+        if not _is_ours(out):
             raise Refusal(f"{out} is not a run of pyrovae, and is left as it is: name another folder.")
         shutil.rmtree(out)
     out.mkdir(parents=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Empty, or with a config.json that says pyrovae wrote it: others have files of that name too."""
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        return "pyrovae" in json.loads((folder / "config.json").read_text())["versions"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 @contextlib.contextmanager

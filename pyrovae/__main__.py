@@ -1,0 +1,5 @@
+"""`python -m pyrovae`: the command line."""
+
+from .cli import main
+
+main()
