@@ -53,6 +53,8 @@ class Config:
             value = getattr(self, name)
             if not isinstance(value, get_origin(kind) if get_origin(kind) in (list, dict) else kind):
                 raise TypeError(f"{name} is {value!r:.40}")
+        if not all(isinstance(option, str) for option in self.options):
+            raise TypeError(f"options are {self.options!r:.40}")
 
 
 @dataclass

@@ -1,0 +1,223 @@
+from pathlib import Path
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import pyrovae
+from pyrovae import Refusal, available, load
+from pyrovae.loading import plain
+
+MINE = '''"""A plain Gaussian: x ~ N(loc, 1).
+
+More words.
+"""
+import pyro, pyro.distributions as dist, torch
+RECIPE = {"epochs": 3}
+class Scale:
+    def __init__(self, value=1.0): self.value = value
+def pair(dim, width=1.0, sizes=(3,), kind: type = Scale, note="plain"):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(dim), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, width).to_event(1), obs=x)
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 0.5).to_event(1))
+    return model, guide
+'''
+
+
+def write(path: Path, text: str = MINE) -> Path:
+    path.write_text(text)
+    return path
+
+
+def refusal(call, *args, **kwargs) -> str:
+    with pytest.raises(Refusal) as caught:
+        call(*args, **kwargs)
+    return str(caught.value)
+
+
+def test_every_built_in_loads_by_name() -> None:
+    assert {"gmm", "ppca", "vae", "bernoulli_mixture", "bernoulli_pca"} <= set(available())
+    for name in available():
+        pair = load(name)
+        assert (pair.name, pair.file) == (name, None)
+        assert "z ~ " in pair.summary  # its equation
+        assert all(map(callable, pair(5)))
+
+
+def test_options_reach_the_pair() -> None:
+    model, guide = load("ppca")(6, latent=2, guide=pyrovae.LinearGaussian)
+    assert model.W.shape == (6, 2)
+    assert isinstance(guide, pyrovae.LinearGaussian)
+
+
+def test_a_file_is_loaded_with_its_recipe_and_summary(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.py")
+    pair = load(path)
+    assert (pair.name, pair.file, pair.recipe) == ("mine", path.resolve(), {"epochs": 3})
+    assert pair.summary == "A plain Gaussian: x ~ N(loc, 1)."
+    assert list(pair.options) == ["width", "sizes", "kind", "note"]
+    x = torch.randn(4, 2)
+    assert load(str(path))(2, width=0.5)[0](x) is None
+
+
+def test_a_file_without_docstring_or_recipe(tmp_path: Path) -> None:
+    pair = load(write(tmp_path / "bare.py", "def pair(dim): return print, print\n"))
+    assert pair.summary == "(the file has no docstring)"
+    assert pair.recipe == {}
+
+
+def test_unknown_model_suggests_the_nearest() -> None:
+    message = refusal(load, "pcpa")
+    assert "There is no model 'pcpa' (did you mean 'ppca'?)" in message
+    assert "gmm, ppca, vae" in message
+    assert "did you mean" not in refusal(load, "zzz")
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    assert "There is no model file" in refusal(load, tmp_path / "none.py")
+    assert "does not define pair: add a function pair(dim" in refusal(load, write(tmp_path / "a.py", "x = 1\n"))
+    assert "does not define pair" in refusal(load, write(tmp_path / "b.py", "pair = 3\n"))
+    assert "cannot be run: ZeroDivisionError: division by zero" in refusal(load, write(tmp_path / "c.py", "1 / 0\n"))
+    assert "cannot be run: SyntaxError" in refusal(load, write(tmp_path / "d.py", "def pair(:\n"))
+    assert "is not a Python file" in refusal(load, str(write(tmp_path / "e.txt", "")))
+
+
+@pytest.mark.parametrize("returned", ["None", "print", "(print,)", "(print, 3)", "[print, print]"])
+def test_pair_that_returns_something_else(tmp_path: Path, returned: str) -> None:
+    pair = load(write(tmp_path / "mine.py", f"def pair(dim): return {returned}\n"))
+    assert "pair(dim, **options) of mine must return (model, guide), two callables" in refusal(pair, 3)
+
+
+def test_pair_that_cannot_be_built(tmp_path: Path) -> None:
+    pair = load(write(tmp_path / "mine.py", "def pair(dim, n=1): return 1 / n\n"))
+    assert "mine cannot be built for x of 3 numbers with n=0: ZeroDivisionError" in refusal(pair, 3, n=0)
+    pair = load(write(tmp_path / "mine.py", "def pair(): return print, print\n"))
+    assert "mine cannot be built for x of 3 numbers with its own options: TypeError" in refusal(pair, 3)
+    pair = load(write(tmp_path / "mine.py", "import pyrovae\ndef pair(dim): raise pyrovae.Refusal('dim is odd')\n"))
+    assert refusal(pair, 3) == "dim is odd"
+
+
+def test_unknown_option_lists_the_known_ones(tmp_path: Path) -> None:
+    message = refusal(load("ppca"), 4, laten=3)
+    assert message.startswith(
+        "ppca has no option 'laten' (did you mean 'latent'?); its options are: latent=8, guide=Exact"
+    )
+    pair = load(write(tmp_path / "mine.py", "def pair(dim): return print, print\n"))
+    assert "its options are: none." in refusal(pair, 3, n=0)
+
+
+def test_a_pair_may_take_any_option(tmp_path: Path) -> None:
+    text = "def pair(dim, **options): return (lambda x: options), print\n"
+    model, _ = load(write(tmp_path / "mine.py", text))(3, width=5)
+    assert model(None) == {"width": 5}
+
+
+def test_two_pairs_of_one_file_share_nothing(tmp_path: Path) -> None:
+    text = """import pyrovae, torch
+class Model(pyrovae.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(1))
+def pair(dim): return Model(), print
+"""
+    pair = load(write(tmp_path / "mine.py", text))
+    assert pair(3)[0].w is not pair(3)[0].w
+
+
+# --set name=value
+
+
+def parse(*settings: str, model: str = "vae") -> dict:
+    return load(model).parse(settings)
+
+
+def test_numbers_and_tuples() -> None:
+    assert parse("latent=20", "hidden=200,100") == {"latent": 20, "hidden": (200, 100)}
+    assert parse("hidden=200") == {"hidden": (200,)}
+    assert parse("hidden=()") == {"hidden": ()}
+    assert parse(" latent = 2 ") == {"latent": 2}
+    assert parse("floor=1e-4", model="gmm") == {"floor": 1e-4}
+
+
+def test_classes_by_name() -> None:
+    assert parse("guide=FullCovariance") == {"guide": pyrovae.FullCovariance}
+    assert parse("covariance=Tied", model="gmm") == {"covariance": pyrovae.Tied}
+
+
+def test_likelihoods_are_objects() -> None:
+    options = parse("likelihood=FixedNormal(0.1)")
+    assert isinstance(options["likelihood"], pyrovae.FixedNormal)
+    assert options["likelihood"].sigma.item() == pytest.approx(0.1)
+    assert isinstance(parse("likelihood=Bernoulli")["likelihood"], pyrovae.Bernoulli)
+    assert parse("likelihood=PixelNormal(floor=0.5)")["likelihood"].floor == 0.5
+
+
+def test_classes_and_words_of_the_users_file(tmp_path: Path) -> None:
+    pair = load(write(tmp_path / "mine.py"))
+    options = pair.parse(["kind=Scale(2.5)", "note=some words", "width=2"])
+    assert (options["kind"].value, options["note"], options["width"]) == (2.5, "some words", 2)
+
+
+def test_not_an_option() -> None:
+    assert refusal(parse, "latent") == "'latent' is not an option: write name=value, for example latent=20."
+
+
+@pytest.mark.parametrize(
+    ("setting", "fragment"),
+    [
+        (
+            "guide=FullCovarianc",
+            "guide=FullCovarianc: there is no class 'FullCovarianc' (did you mean 'FullCovariance'?)",
+        ),
+        ("likelihood=Bernouli", "there is no class 'Bernouli' (did you mean 'Bernoulli'?)"),
+        ("likelihood=FixdNormal(0.1)", "there is no class 'FixdNormal' (did you mean 'FixedNormal'?)"),
+        ("latent=twenty", "latent=twenty: 'twenty' is not a number"),
+        ("hidden=wide", "hidden=wide: 'wide' is not a number; write hidden=200,200"),
+        ("likelihood=FixedNormal", "'FixedNormal' cannot be made"),
+        ("likelihood=FixedNormal()", "it is called as FixedNormal(sigma)"),
+        ("likelihood=FixedNormal(0.1, 0.2)", "it is called as FixedNormal(sigma)"),
+        ("likelihood=FixedNormal('a')", "'FixedNormal('a')' cannot be made"),
+        ("likelihood=Normal(width=1)", "it is called as Normal(floor=0.0001)"),
+        ("likelihood=Normal(latent)", "must be called with plain values, such as Normal(0.1)"),
+        ("likelihood=Normal(*[1])", "must be called with plain values"),
+        ("guide=FullCovariance,MeanField", "there is no class 'FullCovariance,MeanField'"),
+        ("likelihood=MeanField", "'MeanField' cannot be made"),
+        ("hidden=200,wide", "hidden=200,wide: '200,wide' is not a number"),
+    ],
+)
+def test_settings_that_mean_nothing(setting: str, fragment: str) -> None:
+    message = refusal(lambda: load("vae")(4, **parse(setting)))
+    assert fragment in message
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["latent=-1", "latent=2.5", "latent=MeanField", "hidden=0.5", "guide=Normal", "guide=3", "likelihood=0.1"],
+)
+def test_settings_of_which_no_model_can_be_made(setting: str) -> None:
+    assert "vae cannot be built for x of 4 numbers" in refusal(lambda: load("vae")(4, **parse(setting)))
+
+
+def test_nothing_is_executed(tmp_path: Path) -> None:
+    with pytest.raises(Refusal):
+        parse(f"likelihood=__import__('os').mkdir('{tmp_path / 'mark'}')")
+    assert not (tmp_path / "mark").exists()
+
+
+def test_plain_writes_what_parse_reads() -> None:
+    assert [plain(v) for v in (20, (200, 100), pyrovae.Full, None)] == ["20", "200,100", "Full", "None"]
+
+
+def test_a_loaded_pair_has_the_weights_of_its_definition(tmp_path: Path) -> None:
+    """z ~ N(0, I), x|z ~ N(z, I), q the exact posterior N(x/2, I/2) up to its width: against N(x | 0, 2I)."""
+    text = MINE.replace("dist.Normal(x / 2, 0.5)", "dist.Normal(x / 2, 0.5**0.5)")
+    model, guide = load(write(tmp_path / "mine.py", text))(2)
+    x = torch.randn(5, 2)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1)
+    assert torch.allclose(pyrovae.log_weights(model, guide, x, 3), exact.expand(3, 5), atol=1e-5)
+    assert len(pyro.get_param_store()) == 0
