@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -232,7 +233,7 @@ def evaluate_command(
     if netcdf is not None:
         with runs.replacing(netcdf) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # ArviZ's, at import, of its own 1.0
-            evidence.to_arviz().to_netcdf(str(file))
+            replace(evidence, card=card).to_arviz().to_netcdf(str(file))
     _console().print(report(comparison, card))
 
 

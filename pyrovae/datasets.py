@@ -211,7 +211,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if path.suffix == ".npy":
         return {"x": np.load(path, allow_pickle=False)}
     if path.suffix == ".npz":
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     with path.open(encoding="utf-8-sig") as file:
         lines = [line for line in file if line.strip()]

@@ -40,7 +40,7 @@ def samples_beside_data(
     rows = {"data": data, **samples}
     figure = Figure(figsize=(columns * 0.55 + 1.6, len(rows) * 1.25), layout="constrained")
     for axes, (name, images) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True):
-        axes.imshow(grid(images[: 2 * columns], shape, columns), cmap="gray_r", vmin=0, vmax=1)
+        axes.imshow(grid(images[: 2 * columns], shape, columns).numpy(), cmap="gray_r", vmin=0, vmax=1)
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)

@@ -104,9 +104,8 @@ def test_pair_that_cannot_be_built(tmp_path: Path) -> None:
 
 def test_unknown_option_lists_the_known_ones(tmp_path: Path) -> None:
     message = refusal(load("ppca"), 4, laten=3)
-    assert message.startswith(
-        "ppca has no option 'laten' (did you mean 'latent'?); its options are: latent=8, guide=Exact"
-    )
+    assert "ppca has no option 'laten' (did you mean 'latent'?); its options are: latent=" in message
+    assert "guide=ExactPosterior" in message
     pair = load(write(tmp_path / "mine.py", "def pair(dim): return print, print\n"))
     assert "its options are: none." in refusal(pair, 3, n=0)
 

@@ -1,0 +1,469 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import arviz
+import numpy as np
+import pyro
+import pytest
+import torch
+from matplotlib.image import imread
+from typer.testing import CliRunner, Result
+
+import pyrovae
+from pyrovae import available, runs
+from pyrovae.cli import app
+
+KEYS = [
+    *("name", "parameters", "latent", "exact_log_likelihood", "log_likelihood", "log_likelihood_mc_se"),
+    *("log_likelihood_data_se", "elbo", "gap", "bits_per_dim", "ess", "seconds"),
+]
+BARS = "━╸╺\r\x1b"  # what a progress bar is drawn with
+
+MINE = '''"""z ~ N(0, 1), x|z ~ N(z, I)."""
+import pyro, pyro.distributions as dist, torch
+RECIPE = {"epochs": 1}
+def pair(dim):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.expand(*z.shape[:-1], dim), 1.0).to_event(1), obs=x)
+    def guide(x):
+        loc = pyro.param("loc", torch.zeros(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc.expand(len(x), 1), 1.0).to_event(1))
+    return model, guide
+'''
+
+
+def invoke(*words: object) -> Result:
+    pyro.clear_param_store()
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
+def said(*words: object) -> str:
+    """What a command that succeeds prints; nothing on standard error, no bar anywhere."""
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert not set(BARS) & set(result.output)
+    return result.stdout
+
+
+def refused(*words: object, code: int = 2) -> str:
+    """The one sentence of a command that is refused."""
+    result = invoke(*words)
+    assert result.exit_code == code, result.output
+    return one_sentence(result.stderr)
+
+
+def one_sentence(stderr: str) -> str:
+    assert stderr.startswith("pyrovae: ")
+    assert stderr.count("\n") == 1
+    assert stderr.endswith("\n")
+    assert "Traceback" not in stderr
+    return stderr
+
+
+def points(path: Path, dim: int = 4, count: int = 50) -> Path:
+    np.save(path, np.random.default_rng(0).normal(size=(count, dim)))
+    return path
+
+
+def binary(path: Path) -> Path:
+    np.save(path, np.random.default_rng(0).integers(0, 2, (60, 6)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, str]:
+    """compare on the digits: its folder, its JSON, what it printed."""
+    folder = tmp_path_factory.mktemp("compare")
+    out = folder / "out"
+    text = said("compare", "--epochs", 2, "--samples", 20, "--out", out, "--json", folder / "all.json")
+    return out, json.loads((folder / "all.json").read_text()), text
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained ppca on points of 4 numbers."""
+    folder = tmp_path_factory.mktemp("train")
+    data = points(folder / "points.npy")
+    said("train", "ppca", "--data", data, "--set", "latent=2", "--epochs", 2, "--out", folder / "run")
+    return folder / "run"
+
+
+# compare
+
+
+def test_compare_json_has_every_key(comparison: tuple[Path, dict, str]) -> None:
+    out, content, _ = comparison
+    assert [row["name"] for row in content["models"]] == ["gmm", "ppca", "vae"]
+    for row in content["models"]:
+        assert set(KEYS) <= set(row)
+        assert row["log_likelihood"] >= row["elbo"] - 1e-4
+        assert row["gap"] == pytest.approx(row["log_likelihood"] - row["elbo"], abs=1e-4)
+        assert 1 <= row["ess"] <= 20.001
+        assert len(row["losses"]) == 2
+        bits = (64 * np.log(17) - row["log_likelihood"]) / (64 * np.log(2))
+        assert row["bits_per_dim"] == pytest.approx(bits, rel=1e-5)
+    gmm, ppca, vae = content["models"]
+    assert gmm["latent"] == "10 classes"
+    assert ppca["parameters"] == 64 * int(ppca["latent"].removeprefix("R^")) + 64 + 1
+    assert vae["latent"].startswith("R^")
+    for row in (gmm, ppca):
+        assert row["log_likelihood"] == pytest.approx(row["exact_log_likelihood"], abs=1e-3)
+    assert vae["exact_log_likelihood"] is None
+    assert vae["gap"] > 0.1
+    assert set(content["differences"]) == {"gmm", "ppca", "vae"} - {content["best"]}
+    assert json.loads((out / "comparison.json").read_text()) == content
+
+
+def test_compare_card_says_what_was_scored(comparison: tuple[Path, dict, str]) -> None:
+    card = comparison[1]["card"]
+    told = {
+        "data": "digits",
+        "split": "1438 train / 359 test, at random",
+        "transform": "(pixel + u) / 17",
+        "measure": "Lebesgue on [0,1]^64",
+        "seed": 0,
+        "samples": 20,
+        "pyrovae": pyrovae.__version__,
+        "torch": version("torch"),
+    }
+    assert {key: str(card[key]) for key in told} == {key: str(value) for key, value in told.items()}
+
+
+def test_compare_leaves_a_folder(comparison: tuple[Path, dict, str]) -> None:
+    out = comparison[0]
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
+        *("table.txt", "comparison.json", "config.json", "learning_curves.png", "samples.png", "evidence.png"),
+        *(f"{name}/{file}" for name in ("gmm", "ppca", "vae") for file in ("config.json", "checkpoint.pt")),
+    }
+    for figure in out.glob("*.png"):
+        assert imread(figure).std() > 0.01  # something is drawn
+
+
+def test_compare_prints_the_table_that_it_keeps(comparison: tuple[Path, dict, str]) -> None:
+    out, content, text = comparison
+    table = (out / "table.txt").read_text()
+    for heading in (
+        "model",
+        "latent",
+        "parameters",
+        "exact",
+        "log p̂(x)",
+        "± Monte Carlo ± data",
+        "ELBO",
+        "gap",
+        "bits/dim",
+    ):
+        assert heading in table
+    assert "ESS" in table
+    assert "seconds" in table
+    for row in content["models"]:
+        line = next(line for line in table.splitlines() if line.strip().startswith(row["name"]))
+        assert f"{row['log_likelihood']:.3f} ±" in line
+        assert f"{row['parameters']:,}" in line
+    assert "paired differences to the best" in table
+    assert f"ppca − {content['best']}: " in table
+    assert "digits: 1438 train / 359 test, at random (split seed 0)" in table
+    assert [line.rstrip() for line in text.splitlines()][: len(table.splitlines())] == table.splitlines()
+    assert text.splitlines()[-1] == f"table, runs and figures: {out}"
+
+
+def test_a_run_of_compare_is_scored_and_sampled_like_any_other(
+    comparison: tuple[Path, dict, str], tmp_path: Path
+) -> None:
+    out, content, _ = comparison
+    said("evaluate", out / "gmm", "--samples", 20, "--json", tmp_path / "gmm.json")
+    [row] = json.loads((tmp_path / "gmm.json").read_text())["models"]
+    assert row["log_likelihood"] == pytest.approx(content["models"][0]["log_likelihood"], abs=1e-3)
+    said("sample", out / "gmm", "--num", 9, "--out", tmp_path / "gmm.png")
+    assert imread(tmp_path / "gmm.png").shape[:2] == (3 * 34 + 2, 3 * 34 + 2)
+    assert "is a comparison: name one of its runs" in refused("evaluate", out)
+
+
+def test_compare_stands_in_for_the_gaussians_on_binary_data(tmp_path: Path) -> None:
+    data = binary(tmp_path / "binary.npy")
+    text = said("compare", "--data", data, "--epochs", 1, "--samples", 10, "--json", tmp_path / "all.json")
+    content = json.loads((tmp_path / "all.json").read_text())
+    assert [row["name"] for row in content["models"]] == ["bernoulli_mixture", "bernoulli_pca", "vae"]
+    assert "counting on {0,1}^6" in text
+    for row in content["models"]:
+        assert row["log_likelihood"] < 0  # a probability
+        assert row["bits_per_dim"] == pytest.approx(-row["log_likelihood"] / (6 * np.log(2)), rel=1e-5)
+
+
+def test_compare_refuses_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("it was trained"))
+    data = binary(tmp_path / "binary.npy")
+    out = tmp_path / "out"
+    assert "The data are binary" in refused("compare", "--data", data, "--models", "bernoulli_pca,gmm", "--out", out)
+    message = refused("compare", "--models", "bernoulli_pca", "--out", out)
+    assert "outside the support of Bernoulli" in message
+    assert "binarise them first" in message
+    assert "names a model twice" in refused("compare", "--models", "ppca,ppca", "--out", out)
+    assert not out.exists()
+
+
+def test_compare_takes_a_users_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    data = points(tmp_path / "points.npy")
+    models = f"ppca,{tmp_path / 'mine.py'}"
+    words = ["--models", models, "--data", data, "--epochs", 1, "--samples", 10]
+    said("compare", *words, "--json", tmp_path / "all.json", "--out", tmp_path / "out")
+    rows = json.loads((tmp_path / "all.json").read_text())["models"]
+    assert [row["name"] for row in rows] == ["ppca", "mine"]
+    assert (rows[1]["latent"], rows[1]["parameters"], rows[1]["bits_per_dim"]) == ("R^1", 1, None)
+    assert (tmp_path / "out" / "mine" / "model.py").read_text() == MINE
+    assert not (tmp_path / "out" / "samples.png").exists()  # the points are no images
+
+
+def test_compare_refuses_pairs_that_share_a_parameter(tmp_path: Path) -> None:
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text(MINE)
+    models = f"{tmp_path / 'a.py'},{tmp_path / 'b.py'}"
+    message = refused("compare", "--models", models, "--data", points(tmp_path / "points.npy"))
+    assert "name a pyro.param 'loc', so training one would move the other" in message
+
+
+# train, evaluate, sample, models
+
+
+def test_train_says_what_it_did(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    data = points(tmp_path / "points.npy")
+    text = said("train", tmp_path / "mine.py", "--data", data, "--out", tmp_path / "run")
+    assert text.startswith("mine: training ELBO -")
+    assert "TraceMeanField_ELBO, 1 steps" in text
+    assert text.endswith(f"kept in {tmp_path / 'run'}\n")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        *("config.json", "checkpoint.pt", "model.py", "learning_curve.png")
+    }
+    (tmp_path / "mine.py").unlink()
+    assert "mine" in said("evaluate", tmp_path / "run", "--samples", 10)
+
+
+def test_evaluate_writes_json_and_netcdf(run: Path, tmp_path: Path) -> None:
+    text = said("evaluate", run, "--samples", 30, "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
+    content = json.loads((tmp_path / "a.json").read_text())
+    [row] = content["models"]
+    assert f"{row['log_likelihood']:.3f} ±" in text
+    assert "30 samples" in text
+    with arviz.from_netcdf(str(tmp_path / "a.nc")).sample_stats as stats:
+        assert stats["log_likelihood"].shape == (10,)
+        assert float(stats["log_likelihood"].mean()) == pytest.approx(row["log_likelihood"], rel=1e-6)
+        assert float(stats["elbo"].mean()) == pytest.approx(row["elbo"], rel=1e-6)
+        assert np.allclose(stats["exact_log_likelihood"], stats["log_likelihood"], atol=1e-4)
+        assert stats.attrs["samples"] == 30
+        assert stats.attrs["data"] == content["card"]["data"] == "points.npy"
+        assert stats.attrs["split"] == "40 train / 10 test, at random"
+
+
+def test_evaluate_on_other_data_of_the_same_size(run: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "far.npy", 100 + np.random.default_rng(1).normal(size=(50, 4)))
+    said("evaluate", run, "--samples", 10, "--json", tmp_path / "own.json")
+    said("evaluate", run, "--samples", 10, "--data", tmp_path / "far.npy", "--json", tmp_path / "far.json")
+    own, far = (json.loads((tmp_path / f"{name}.json").read_text())["models"][0] for name in ("own", "far"))
+    assert far["log_likelihood"] < own["log_likelihood"] - 100
+
+
+def test_sample_as_numbers(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    assert said("sample", run, "--num", 2000, "--out", path) == f"2000 draws of ppca: {path}\n"
+    x = np.load(path)
+    assert x.shape == (2000, 4)
+    restored = runs.restore(run, *runs.open_run(run), pyrovae.load_data(run.parent / "points.npy"))
+    cov = restored.model.W @ restored.model.W.T + (2 * restored.model.log_sigma).exp() * torch.eye(4)
+    sd = (cov.diagonal() / 2000).sqrt().detach().numpy()
+    assert np.all(np.abs(x.mean(axis=0) - restored.model.mu.detach().numpy()) < 6 * sd)
+    said("sample", run, "--num", 2000, "--out", path, "--mean")
+    assert np.linalg.matrix_rank(np.load(path) - restored.model.mu.detach().numpy(), tol=1e-3) == 2  # Wz + μ
+    assert "are no images: name a .npy file" in refused("sample", run)
+
+
+def test_models_are_listed_with_their_equations() -> None:
+    lines = said("models").splitlines()
+    for name in available():
+        assert any(line.startswith(name) and "z ~ " in line for line in lines)
+
+
+def test_models_shows_the_options_of_one(tmp_path: Path) -> None:
+    text = said("models", "ppca")
+    assert text.startswith("ppca: Probabilistic PCA: z ~ N(0, I)")
+    assert "  --set latent=" in text
+    assert "  --set guide=ExactPosterior\n" in text
+    (tmp_path / "mine.py").write_text(MINE)
+    assert said("models", tmp_path / "mine.py").startswith("mine: z ~ N(0, 1), x|z ~ N(z, I).")
+
+
+def test_version() -> None:
+    assert said("--version") == f"{pyrovae.__version__}\n"
+
+
+# bad input
+
+
+def test_unknown_model_and_data(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "There is no model 'gmn' (did you mean 'gmm'?)" in refused("train", "gmn", "--out", out)
+    assert "There is no model 'vea' (did you mean 'vae'?)" in refused("compare", "--models", "gmm,vea", "--out", out)
+    assert "There is no data set 'digit' (did you mean 'digits'?)" in refused(
+        "compare", "--data", "digit", "--out", out
+    )
+    assert "MNIST is not in" in refused("compare", "--data", "mnist", "--root", tmp_path)
+    assert not out.exists()
+
+
+def test_file_without_pair(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    assert "does not define pair" in refused("train", tmp_path / "mine.py", "--out", tmp_path / "out")
+
+
+def test_errors_of_many_lines_become_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise ValueError('a\\nb')\n")
+    assert "cannot be run: ValueError: a b" in refused("train", tmp_path / "mine.py", "--out", tmp_path / "out")
+
+
+def test_options_that_the_pair_does_not_have(tmp_path: Path) -> None:
+    message = refused("train", "vae", "--set", "latnet=3", "--out", tmp_path / "out")
+    assert "vae has no option 'latnet' (did you mean 'latent'?); its options are: latent=" in message
+    message = refused("train", "vae", "--set", "guide=FullCovarianc", "--out", tmp_path / "out")
+    assert "did you mean 'FullCovariance'?" in message
+
+
+def test_bad_data(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(50, 4))
+    x[3, 1] = np.nan
+    np.save(tmp_path / "nan.npy", x)
+    x[:, 1] = 2
+    np.save(tmp_path / "constant.npy", x)
+    np.savez(tmp_path / "x.npz", x)
+    (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:300])
+    assert "has nan at row 3, column 1" in refused("compare", "--data", tmp_path / "nan.npy")
+    assert "are constant (column 1)" in refused("compare", "--data", tmp_path / "constant.npy")
+    assert "it is truncated or not of that kind" in refused("compare", "--data", tmp_path / "x.npz")
+
+
+def test_wrong_dimension_at_evaluate(run: Path, tmp_path: Path) -> None:
+    message = refused("evaluate", run, "--data", points(tmp_path / "wide.npy", dim=5))
+    assert "was trained on points of 4 numbers, and wide.npy has 5" in message
+
+
+def test_fewer_points_than_components(tmp_path: Path) -> None:
+    data = points(tmp_path / "few.npy", count=8)
+    message = refused("compare", "--data", data, "--models", "gmm", "--epochs", 1)
+    assert "10 components need at least as many" in message
+    assert "there are 7" in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_no_cuda_though_asked() -> None:
+    assert "CUDA was asked for and torch finds none: use --device cpu" in refused("compare", "--device", "cuda")
+
+
+def test_unknown_device() -> None:
+    assert "There is no device 'gpu': give auto, cpu or cuda" in refused("compare", "--device", "gpu")
+
+
+def test_corrupt_run(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((run / "config.json").read_text())
+    (tmp_path / "checkpoint.pt").write_bytes((run / "checkpoint.pt").read_bytes()[:-500])
+    assert "checkpoint.pt cannot be read: it is truncated" in refused("evaluate", tmp_path)
+    (tmp_path / "checkpoint.pt").unlink()
+    assert "has no checkpoint.pt" in refused("sample", tmp_path, "--out", tmp_path / "x.npy")
+    (tmp_path / "config.json").write_text("{")
+    assert "config.json is damaged" in refused("evaluate", tmp_path)
+    assert "is not a run" in refused("evaluate", tmp_path / "none")
+
+
+def test_an_existing_out_is_replaced_only_if_told_and_ours(tmp_path: Path) -> None:
+    data, out = points(tmp_path / "points.npy"), tmp_path / "out"
+    words = ["train", "ppca", "--data", data, "--epochs", 1, "--out", out]
+    said(*words)
+    first = (out / "checkpoint.pt").read_bytes()
+    assert "exists: name another folder, or say --overwrite" in refused(*words, "--seed", 1)
+    assert (out / "checkpoint.pt").read_bytes() == first
+    said(*words, "--seed", 1, "--overwrite")
+    assert (out / "checkpoint.pt").read_bytes() != first
+    words = ["compare", "--models", "ppca", "--data", data, "--epochs", 1, "--samples", 10, "--out", out]
+    assert "exists" in refused(*words)
+    said(*words, "--overwrite")
+    assert not (out / "checkpoint.pt").exists()  # nothing of the earlier run is left among the new
+    said(*words, "--overwrite")
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "config.json").write_text('{"mine": true}')
+    words = ["train", "ppca", "--data", data, "--out", other, "--overwrite"]
+    assert "is not a run of pyrovae, and is left as it is" in refused(*words)
+    assert (other / "config.json").read_text() == '{"mine": true}'
+
+
+def test_where_nothing_can_be_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyrovae.cli.evaluate", lambda *_, **__: pytest.fail("it was scored"))
+    assert "The folder of" in refused("evaluate", run, "--json", tmp_path / "none" / "a.json")
+    assert "The folder of" in refused("evaluate", run, "--netcdf", tmp_path / "none" / "a.nc")
+    assert "is a folder: name a file" in refused("evaluate", run, "--json", tmp_path)
+    assert "The folder of" in refused("sample", run, "--out", tmp_path / "none" / "x.npy")
+    monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("it was trained"))
+    assert "The folder of" in refused("compare", "--models", "ppca", "--json", tmp_path / "none" / "a.json")
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)  # root may write anywhere
+    assert f"Nothing can be written to {tmp_path}" in refused("evaluate", run, "--json", tmp_path / "a.json")
+
+
+def test_divergence_is_no_usage_error(tmp_path: Path) -> None:
+    data = points(tmp_path / "points.npy")
+    words = ["train", "vae", "--data", data, "--lr", 1e30, "--epochs", 5, "--out", tmp_path / "run"]
+    assert "not finite at step" in refused(*words, code=1)
+
+
+# in a process of its own
+
+
+def python_m(*words: object) -> list[str]:
+    return [sys.executable, "-m", "pyrovae", *map(str, words)]
+
+
+def test_piped_output_has_no_bars(tmp_path: Path) -> None:
+    data = points(tmp_path / "points.npy")
+    words = python_m("compare", "--data", data, "--models", "ppca", "--epochs", 2, "--samples", 10)
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not set(BARS) & set(done.stdout)
+    assert "log p̂(x)" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["points.npy"]  # nothing is written unasked
+
+
+def test_a_refusal_is_one_line_on_standard_error(tmp_path: Path) -> None:
+    done = subprocess.run(python_m("train", "gmn", "--out", tmp_path / "x"), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean 'gmm'?" in one_sentence(done.stderr)
+
+
+def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    data, out = points(tmp_path / "points.npy"), tmp_path / "run"
+    words = python_m("train", "ppca", "--data", data, "--set", "latent=2", "--epochs", 10_000_000, "--out", out)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits what is ignored
+    try:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (out / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "stopped; what was written so far is kept" in one_sentence(stderr)
+    assert {path.name for path in out.iterdir()} == {"config.json", "checkpoint.pt"}
+    assert "ppca" in said("evaluate", out, "--samples", 10)
