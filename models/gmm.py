@@ -46,16 +46,17 @@ class Mixture(pyrovae.Module):
         return dist.Categorical(logits=self.log_joint(x))
 
     def initialise(self, x: Tensor) -> None:
-        """Begin at k-means: its clusters' shares, means and covariances. Starts are by k-means++."""
-        if len(x) < self.components.count:
-            raise pyrovae.Refusal(
-                f"{self.components.count} components need at least as many points; there are {len(x)}: lower components, or "
-                "give more data."
-            )
+        """Begin at k-means: its clusters' shares, means and covariances. Its own starts are by k-means++."""
         subset = x[torch.randperm(len(x), device=x.device)[:20_000]]
+        count, different = self.components.count, len(subset.unique(dim=0))
+        if different < count:
+            raise pyrovae.Refusal(
+                f"{count} components need at least as many different points; there are {different}: lower components, or give "
+                "more data."
+            )
         seed = int(torch.randint(2**31 - 1, ()))
-        labels = KMeans(self.components.count, n_init=1, random_state=seed).fit(subset.cpu().double()).labels_
-        onehot = nn.functional.one_hot(torch.as_tensor(labels, dtype=torch.long), self.components.count).to(x)
+        labels = KMeans(count, n_init=1, random_state=seed).fit(subset.cpu().double()).labels_
+        onehot = nn.functional.one_hot(torch.as_tensor(labels, dtype=torch.long), count).to(x)
         self.components.start(subset, onehot)
         with torch.no_grad():
             self.logits.copy_(onehot.mean(dim=0).log())

@@ -68,7 +68,13 @@ class PPCA(pyrovae.Module):
             self.initialised.fill_(True)
 
 
-def pair(dim: int, latent: int = 8, guide: type = pyrovae.ExactPosterior) -> tuple[PPCA, object]:
-    """`guide` is ExactPosterior, LinearGaussian, or any other for a latent in R^k."""
+def pair(dim: int, latent: int | None = None, guide: type = pyrovae.ExactPosterior) -> tuple[PPCA, object]:
+    """`latent` is 8, or dim − 1 where that is less; `guide` is ExactPosterior, LinearGaussian, or any other for R^k."""
+    if latent is None:
+        latent = min(8, dim - 1)
+    if not 0 < latent < dim:
+        raise pyrovae.Refusal(
+            f"latent={latent} directions are not between 1 and dim − 1: x has {dim} numbers; set latent."
+        )
     model = PPCA(dim, latent)
     return model, guide(model) if guide is pyrovae.ExactPosterior else guide(dim, latent)

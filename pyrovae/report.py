@@ -76,8 +76,9 @@ def card_line(card: Mapping[str, Any]) -> Text:
 
 def report(comparison: Comparison, card: Mapping[str, Any]) -> Group:
     """The table, the differences below it, and the card."""
-    parts = [table(comparison), Padding(differences(comparison), (0, 0, 1, 1)), Padding(card_line(card), (0, 0, 0, 1))]
-    return Group(*(parts if len(comparison.evidence) > 1 else [parts[0], parts[2]]))
+    below = Padding(differences(comparison), (0, 0, 1, 1))
+    source = Padding(card_line(card), (0, 0, 0, 1))
+    return Group(table(comparison), below, source) if len(comparison.evidence) > 1 else Group(table(comparison), source)
 
 
 def as_text(comparison: Comparison, card: Mapping[str, Any]) -> str:

@@ -97,13 +97,13 @@ def fit(
     with fork_rng(device, seed), local_parameters(model, guide):
         everything = x[:]
         refuse_bad_points(everything)
-        if isinstance(model, StartsFromData) and not bool(model.initialised):
-            model.initialise(everything)
         _training_mode(model, guide)
         size = min(batch_size or len(x), len(x))
         first = everything[:size]
         structure = inspect(model, guide, first)
         refuse_outside_support(structure, first, everything)
+        if isinstance(model, StartsFromData) and not bool(model.initialised):
+            model.initialise(everything)
         if objective is None:
             objective = default_objective(structure)
         optim = optimizer(parameters(model, guide, first), lr)

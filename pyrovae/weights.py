@@ -64,7 +64,7 @@ def log_weights(model: Program, guide: Program, x: Tensor, samples: int = 1) -> 
 def draw_weights(model: Program, guide: Program, x: Tensor, samples: int, nesting: int) -> Tensor:
     """`log_weights` of a pair that `inspect` has passed: a loop over chunks inspects once and draws many times."""
     sample_dim = -1 - nesting
-    with local_parameters(model, guide):
+    with _running(model, guide):
         with pyro.plate("_samples", samples, dim=sample_dim):
             q = _trace("guide", guide, x)
             replayed = poutine.replay(model, trace=q)
@@ -80,7 +80,7 @@ def draw_weights(model: Program, guide: Program, x: Tensor, samples: int, nestin
 def inspect(model: Program, guide: Program, x: Tensor) -> Structure:
     """Run the pair once, without side effects on the random state, and refuse what has no weights per point."""
     refuse_bad_points(x)
-    with local_parameters(model, guide), torch.no_grad(), fork_rng(x.device):
+    with _running(model, guide), torch.no_grad(), fork_rng(x.device):
         q = _trace("guide", guide, x)
         p = _trace("model", poutine.replay(model, trace=q), x)
     for kind, trace in (("guide", q), ("model", p)):
@@ -160,6 +160,13 @@ def local_parameters(*programs: Program) -> Iterator[None]:
             if isinstance(module, PyroModule) and not hasattr(module._pyro_context, "param_state"):
                 module._pyro_context.param_state = {"params": {}, "constraints": {}}
     with pyro.settings.context(module_local_params=True):
+        yield
+
+
+@contextlib.contextmanager
+def _running(model: Program, guide: Program) -> Iterator[None]:
+    """A pair at work: its parameters its own, and Pyro's checks off, because ours name the site and the point."""
+    with local_parameters(model, guide), pyro.validation_enabled(False):
         yield
 
 
@@ -313,7 +320,8 @@ def _refuse_value(site: dict[str, Any], value: Tensor) -> None:
         return
     if bool(inside.all()):
         return
-    family = type(fn.base_dist if hasattr(fn, "base_dist") else fn).__name__
+    inner = getattr(fn, "family", fn)  # Indexed holds the family that it picks from
+    family = type(getattr(inner, "base_dist", inner)).__name__
     if not site["is_observed"]:
         raise Refusal(
             f"The guide draws latent '{site['name']}' outside the support of the model's {family}: give both one support."

@@ -4,6 +4,8 @@ import pyro
 import pytest
 import torch
 
+torch.set_num_threads(1)  # the tensors are small: a second thread mostly waits for the first
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=0, help="seed of all tests, any of 0 … 99")

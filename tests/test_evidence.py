@@ -83,7 +83,9 @@ def test_evaluate_against_closed_forms(toy, seed):
     assert ((found.log_likelihood - log_p).abs() < 6 * found.log_likelihood_se).all()
     assert ((found.elbo - (log_p - kl)).abs() < 6 * found.elbo_se).all()
     assert ((found.gap - kl).abs() < 6 * found.gap_se).all()
-    torch.testing.assert_close(found.log_likelihood_se, torch.full_like(log_p, math.sqrt(chi2 / 20_000)), rtol=0.1, atol=0)
+    torch.testing.assert_close(
+        found.log_likelihood_se, torch.full_like(log_p, math.sqrt(chi2 / 20_000)), rtol=0.1, atol=0
+    )
     torch.testing.assert_close(found.ess, torch.full_like(log_p, 20_000 / (1 + chi2)), rtol=0.05, atol=0)
     assert found.samples == 20_000
     assert found.latent == "R^1"

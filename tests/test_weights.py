@@ -232,7 +232,9 @@ def test_grey_pixels_under_a_bernoulli():
             pyro.sample("x", dist.Bernoulli(0.5 * torch.ones(2)).to_event(1), obs=x)
 
     x = torch.tensor([[0.0, 1.0], [1.0, 0.25]])
-    with pytest.raises(Refusal, match=r"Point 1 has the value 0.25 at site 'x', outside the support of Bernoulli.*binarise"):
+    with pytest.raises(
+        Refusal, match=r"Point 1 has the value 0.25 at site 'x', outside the support of Bernoulli.*binarise"
+    ):
         log_weights(model, no_latent_guide, x)
 
 

@@ -1,0 +1,164 @@
+"""Every pair in models/, found by being there: the contract, the constants, stock Pyro, and nothing shared."""
+
+import inspect
+import itertools
+
+import pyro
+import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+from torch import nn
+
+import pyrovae
+from pyrovae import check_pair, fit, load, log_weights
+from pyrovae.training import default_objective
+from pyrovae.weights import inspect as look
+from pyrovae.weights import parameters
+
+DIM = 6
+# Trace_ELBO draws the mixtures' latents, and says that TraceEnum_ELBO would sum them out.
+pytestmark = pytest.mark.filterwarnings(r"ignore:[\s\S]*you need to use TraceEnum_ELBO:UserWarning")
+GUIDES = (
+    pyrovae.ExactPosterior,
+    pyrovae.AmortisedCategorical,
+    pyrovae.LinearGaussian,
+    pyrovae.MeanField,
+    pyrovae.FullCovariance,
+)
+
+
+def variants():
+    """Every pair with every guide that its latent takes, and with every class of its other options."""
+    for name in pyrovae.available():
+        pair = load(name)
+        yield name, {}
+        latent = look(*pair(DIM), points(name)).latents[0]
+        for guide in GUIDES if "guide" in pair.options else ():
+            fits = (guide is pyrovae.AmortisedCategorical) == (latent.classes is not None)
+            fits = fits and not (
+                guide is pyrovae.LinearGaussian and "hidden" in pair.options
+            )  # it has no hidden layers
+            exact = guide is pyrovae.ExactPosterior and hasattr(pair(DIM)[0], "posterior")
+            if exact or (fits and guide is not pyrovae.ExactPosterior):
+                yield name, {"guide": guide}
+        if "covariance" in pair.options:
+            yield from ((name, {"covariance": c}) for c in (pyrovae.Diagonal, pyrovae.Spherical, pyrovae.Tied))
+        if "likelihood" in pair.options:
+            for likelihood in (pyrovae.Normal(), pyrovae.FixedNormal(0.3), pyrovae.PixelNormal(), pyrovae.Bernoulli()):
+                yield name, {"likelihood": likelihood}
+
+
+def points(name, options=None, count=24, dtype=torch.float32):
+    """Points of the kind that the pair is for."""
+    x = torch.rand(count, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+    binary = "bernoulli" in name or isinstance((options or {}).get("likelihood"), pyrovae.Bernoulli)
+    return x.round() if binary else x
+
+
+def build(name, options, dtype=torch.float32):
+    pair = load(name)(DIM, **options)
+    for half in pair:
+        if isinstance(half, nn.Module):
+            half.to(dtype)
+    return pair
+
+
+def label(value):
+    if isinstance(value, dict):
+        return ",".join(f"{k}={getattr(v, '__name__', type(v).__name__)}" for k, v in value.items()) or "default"
+    return None
+
+
+CASES = list(variants())
+every_pair = pytest.mark.parametrize(("name", "options"), CASES, ids=label)
+
+
+def test_the_walk_finds_the_files():
+    assert {"gmm", "ppca", "vae", "bernoulli_mixture", "bernoulli_pca"} <= {name for name, _ in CASES}
+    assert len(CASES) >= 20
+
+
+@every_pair
+def test_contract(name, options):
+    check_pair(*build(name, options), points(name, options))
+
+
+@every_pair
+def test_one_sample_weights_have_the_mean_of_the_objective(name, options, seed):
+    """Training loss and evidence use the same constants: 400 draws of the weights against 400 losses, 6 standard errors."""
+    model, guide = build(name, options, torch.float64)
+    x = points(name, options, 4, torch.float64)
+    torch.manual_seed(seed)
+    objective = default_objective(look(model, guide, x))
+    with torch.no_grad():
+        weights = torch.stack([log_weights(model, guide, x)[0].mean() for _ in range(400)])
+        losses = torch.tensor([objective.loss(model, guide, x) for _ in range(400)], dtype=torch.float64) / len(x)
+    error = (weights.var() / 400 + losses.var() / 400).sqrt()
+    assert abs(weights.mean() + losses.mean()) < 6 * error + 1e-9
+
+
+@every_pair
+def test_trained_by_stock_svi(name, options):
+    """The store is on, as Pyro has it by default: parameters move, every one of them, and the loss comes down."""
+    model, guide = build(name, options)
+    x = points(name, options)
+    before = [value.clone() for value in parameters(model, guide, x)]
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
+    losses = [svi.step(x) for _ in range(60)]
+    after = parameters(model, guide, x)
+    assert len(before) == len(after)
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+@every_pair
+def test_two_of_one_class_share_nothing(name, options):
+    if any(isinstance(value, nn.Module) for value in options.values()):
+        options = {}  # one likelihood object given to two models is one object
+    first, second = (build(name, options) for _ in range(2))
+    x = points(name, options)
+    shared = {id(p) for p in parameters(*first, x)} & {id(p) for p in parameters(*second, x)}
+    assert not shared
+    before = log_weights_of(second, x)
+    fit(*first, x, epochs=2, lr=0.1)
+    SVI(*first, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO()).step(x)  # by name, in Pyro's global store
+    SVI(*second, pyro.optim.Adam({"lr": 0.0}), Trace_ELBO()).step(x)
+    assert torch.equal(log_weights_of(second, x), before)
+
+
+def log_weights_of(pair, x):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return log_weights(*pair, x, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "autoguide"), list(itertools.product(("ppca", "vae"), (AutoNormal, AutoMultivariateNormal)))
+)
+def test_trained_with_pyros_autoguides_on_a_full_batch(name, autoguide):
+    model, _ = build(name, {"latent": 2})
+    guide = autoguide(model)
+    x = points(name, count=12)
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.02}), Trace_ELBO())
+    losses = [svi.step(x) for _ in range(150)]
+    assert sum(losses[-20:]) < sum(losses[:20])
+
+
+def test_autoguide_is_scored_and_fitted_like_our_own():
+    model, _ = build("ppca", {"latent": 2})
+    x = points("ppca", count=12)
+    guide = AutoNormal(model)
+    fit(model, guide, x, epochs=300, batch_size=None, lr=0.05)
+    found = pyrovae.evaluate(model, guide, x, samples=2000)
+    assert (found.log_likelihood < found.exact_log_likelihood + 6 * found.log_likelihood_se + 1e-4).all()
+    assert (found.elbo < found.exact_log_likelihood + 6 * found.elbo_se).all()
+    assert found.mean_gap.value > 0
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+def test_says_what_it_is(name):
+    pair = load(name)
+    assert "~" in pair.summary  # a name and an equation
+    assert inspect.getdoc(pair.module.pair)
+    assert set(pair.recipe) <= set(inspect.signature(fit).parameters)
