@@ -8,7 +8,7 @@ from torch import nn
 
 import pyrovae
 
-RECIPE = {"epochs": 300, "batch_size": 128, "lr": 5e-3}
+RECIPE = {"steps": 3600, "batch_size": 128, "lr": 5e-3}
 
 
 def pair(

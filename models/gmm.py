@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import pyrovae
 from pyrovae.components import Components, Diagonal, Full, Spherical, Tied  # noqa: F401 (names for covariance=)
 
-RECIPE = {"epochs": 150, "batch_size": None, "lr": 2e-2}
+RECIPE = {"steps": 150, "batch_size": 2048, "lr": 2e-2}
 
 
 class Mixture(pyrovae.Module):

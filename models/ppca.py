@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import pyrovae
 
-RECIPE = {"epochs": 300, "batch_size": None, "lr": 2e-2}
+RECIPE = {"steps": 300, "batch_size": 2048, "lr": 2e-2}
 
 
 class PPCA(pyrovae.Module):

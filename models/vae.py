@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import pyrovae
 
-RECIPE = {"epochs": 300, "batch_size": 128, "lr": 2e-3}
+RECIPE = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 
 class VAE(pyrovae.Module):

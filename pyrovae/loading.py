@@ -38,9 +38,7 @@ class Pair:
                 raise Refusal(
                     f"{self.name} has no option '{option}'{suggest(option, self.options)}; its options are: {known}."
                 )
-        with pyro.settings.context(
-            module_local_params=True
-        ):  # whatever names a user's modules have, they share nothing
+        with pyro.settings.context(module_local_params=True):  # modules of one name share nothing
             try:
                 built = self._build(dim, **options)
             except (Refusal, Diverged, torch.OutOfMemoryError):
@@ -80,7 +78,7 @@ class Pair:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The arguments of `fit` that suit this pair: the file's RECIPE, {} where it has none."""
+        """What suits this pair's training: the file's RECIPE, `steps` and arguments of `fit`; {} where it has none."""
         return dict(getattr(self.module, "RECIPE", {}))
 
     def parse(self, settings: Iterable[str]) -> dict[str, Any]:

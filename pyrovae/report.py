@@ -94,7 +94,7 @@ def _plain(value: float | None, spec: str) -> str:
 
 
 def _error(value: float | None) -> str:
-    """Two significant digits, and no false zero."""
+    """Three decimals, and no false zero."""
     if value is None:
         return "?"
     if value < 5e-4:

@@ -88,11 +88,15 @@ def prepare(
 ) -> Run:
     """Build the pair for the data and look it over, before anything is trained or written.
 
-    Training arguments that are None are the pair's own (its RECIPE), then `fit`'s. A pair that takes a `likelihood` gets the
+    Training arguments that are None are the pair's own (its RECIPE), then `fit`'s; a recipe's `steps` are as many epochs as
+    they need on these data. A pair that takes a `likelihood` gets the
     Bernoulli on binary data unless the options name another. Raises `Refusal` where the pair cannot score these data.
     """
     told = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     arguments = {**pair.recipe, **{key: value for key, value in told.items() if value is not None}}
+    steps, batch = arguments.pop("steps", None), min(arguments.get("batch_size") or len(data.train), len(data.train))
+    if steps is not None and epochs is None:
+        arguments["epochs"] = -(-steps // -(-len(data.train) // batch))
     config = Config(
         model=pair.name,
         file=pair.file is not None,
@@ -109,6 +113,9 @@ def prepare(
     model, guide = _build(pair, config, data)
     structure = inspect(model, guide, data.train[:256])
     refuse_measure(structure, data.transform)
+    fit(
+        model, guide, data.train, seed=seed, **{**arguments, "epochs": 0}
+    )  # no step yet: its checks, and the model's start
     return Run(config, pair, model, guide, Fit(), _store_names(structure))
 
 

@@ -103,7 +103,8 @@ def fit(
         structure = inspect(model, guide, first)
         refuse_outside_support(structure, first, everything)
         if isinstance(model, StartsFromData) and not bool(model.initialised):
-            model.initialise(everything)
+            with fork_rng(device):  # what follows is the same, whether the model had to be started or came started
+                model.initialise(everything)
         if objective is None:
             objective = default_objective(structure)
         optim = optimizer(parameters(model, guide, first), lr)

@@ -130,8 +130,7 @@ def test_summing_out_survives_probabilities_that_underflow():
     assert log_weights(model, lambda x: None, x).item() == pytest.approx(expected, abs=1e-10)
 
 
-def test_inner_plates_masks_and_subsampling_against_the_plain_model(linear):
-    model, guide, log_prob = linear
+def test_inner_plates_masks_and_subsampling_against_the_plain_model():
     A = torch.ones(3).double()
 
     def plated(x):

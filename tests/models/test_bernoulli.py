@@ -33,7 +33,7 @@ def test_mixture_finds_two_patterns():
     patterns = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
     x = torch.bernoulli((0.9 * patterns + 0.05).repeat(150, 1))
     model, guide = load("bernoulli_mixture")(4, components=2)
-    fit(model, guide, x, **load("bernoulli_mixture").recipe)
+    fit(model, guide, x, epochs=150, batch_size=None, lr=2e-2)
     found = model.components.family().mean.detach()
     found = found[found[:, 0].argsort(descending=True)]
     torch.testing.assert_close(found, 0.9 * patterns + 0.05, atol=0.08, rtol=0)
