@@ -18,10 +18,10 @@ from .evidence import Evidence
 from .transforms import Transform
 from .weights import Program, Structure, draw_weights, fork_rng, inspect, parameters
 
-ROWS = {
-    "cpu": 8192,
-    "cuda": 2**18,
-}  # latent draws in flight: enough to keep a matrix product busy, few enough for caches
+# Numbers of x in flight: enough to keep a matrix product busy, few enough for caches. A draw of a discrete latent is one
+# number, and picks from a table that is computed once for all draws.
+NUMBERS = {"cpu": 2**20, "cuda": 2**27}
+DISCRETE_ROWS = 2**16
 
 
 def evaluate(
@@ -47,7 +47,9 @@ def evaluate(
         structure = inspect(model, guide, x)
         if transform is not None:
             refuse_measure(structure, transform)
-        rows = ROWS.get(x.device.type, ROWS["cpu"])
+        rows = max(1, NUMBERS.get(x.device.type, NUMBERS["cpu"]) // x[0].numel())
+        if all(latent.classes is not None for latent in structure.latents):
+            rows = max(rows, DISCRETE_ROWS)
         # an autoguide has parameters for each point of the full batch, which cannot be split
         batch = len(x) if isinstance(guide, AutoGuide) else max(1, min(len(x), rows // min(samples, 64)))
         parts: dict[str, list[Tensor]] = {}
@@ -77,9 +79,7 @@ def evaluate(
             "samples": samples,
             "seed": seed,
             "points": len(x),
-            "measure": ("counting" if structure.discrete else "Lebesgue")
-            if transform is None
-            else transform.measure(x[0].numel()),
+            "measure": _measure(structure, transform, x[0].numel()),
             "dtype": str(x.dtype).removeprefix("torch."),
             "device": device_name(x.device),
             **versions(),
@@ -104,17 +104,19 @@ def _log_jacobian(x: Tensor, transform: Transform | None, discrete: bool) -> Ten
     return x.new_zeros(len(x)) if discrete else None  # a probability of pixels is on the pixels' own scale
 
 
+def _measure(structure: Structure, transform: Transform | None, dim: int) -> str:
+    if transform is not None and transform.discrete == structure.discrete:
+        return transform.measure(dim)
+    return "counting measure" if structure.discrete else "Lebesgue measure"
+
+
 def refuse_measure(structure: Structure, transform: Transform) -> None:
-    """A probability of {0, 1}^D and a density on R^D have no common unit: the model must be of the data's kind."""
+    """A density on R^D says nothing of {0, 1}^D, where it could be raised without bound. (A probability of real x needs no
+    refusal here: such x are outside its support.)"""
     if transform.discrete and not structure.discrete:
         raise Refusal(
             f"The data are binary, {transform.space}, and the model is a density on R^D: choose a model of binary data "
             "(`pyrovae models` says which), or another transform."
-        )
-    if structure.discrete and not transform.discrete:
-        raise Refusal(
-            f"The data are continuous, on {transform.space}, and the model is a probability of discrete x: binarise the data "
-            "(transform binarise or threshold), or choose a model that has a density."
         )
 
 

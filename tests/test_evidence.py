@@ -93,7 +93,7 @@ def test_evaluate_against_closed_forms(toy, seed):
 
 def test_the_samples_that_are_counted_are_the_samples_that_were_drawn(toy, monkeypatch):
     """Chunks of 7 do not divide 1,000: a log K taken from rounded-up chunks would be off by log(1001/1000)."""
-    monkeypatch.setattr("pyrovae.evaluation.ROWS", {"cpu": 14})
+    monkeypatch.setattr("pyrovae.evaluation.NUMBERS", {"cpu": 14})
     drawn = []
     original = evidence.elbo
     monkeypatch.setattr("pyrovae.evidence.elbo", lambda w: (drawn.append(tuple(w.shape)), original(w))[1])
