@@ -25,7 +25,7 @@ from .errors import Diverged, Refusal
 from .evaluation import evaluate, versions
 from .evidence import Evidence
 from .loading import available, load, plain
-from .report import WIDTH, as_text, report
+from .report import WIDTH, as_text, show
 from .training import Fit
 from .weights import fork_rng, sample_observed
 
@@ -156,7 +156,7 @@ def compare(
         _save_figures(out, comparison, prepared, loaded, seed)
     if json_file is not None:
         _write_json(json_file, content)
-    _console().print(report(comparison, card))
+    show(comparison, card, _console())
     if out is not None:
         print(f"table, runs and figures: {out}")
 
@@ -234,7 +234,7 @@ def evaluate_command(
         with runs.replacing(netcdf) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # ArviZ's, at import, of its own 1.0
             replace(evidence, card=card).to_arviz().to_netcdf(str(file))
-    _console().print(report(comparison, card))
+    show(comparison, card, _console())
 
 
 @app.command()

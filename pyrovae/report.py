@@ -12,59 +12,102 @@ from rich.text import Text
 
 from .comparison import Comparison
 
-WIDTH = 118  # what the table needs; a narrower terminal folds its cells
+WIDTH = 122  # of text that goes to a file or a pipe
 
 
-def table(comparison: Comparison) -> Table:
-    """One row per model, in the order of the comparison, nats per point."""
-    content = comparison.to_dict()
-    samples = content["models"][0]["samples"]
-    sheet = Table(box=box.SIMPLE_HEAD, title="nats per held-out point", title_justify="left", title_style="dim")
-    for heading, justify in (
-        ("model", "left"),
-        ("latent", "left"),
-        ("parameters", "right"),
-        ("log p(x)\nexact", "right"),
-        ("log p̂(x)\n± Monte Carlo ± data", "right"),
-        ("ELBO", "right"),
-        ("gap", "right"),
-        ("bits/dim", "right"),
-        (f"ESS\nof {samples}", "right"),
-        ("seconds", "right"),
-    ):
-        sheet.add_column(heading, justify=justify, no_wrap="±" in heading)  # type: ignore[arg-type]
-    for row in content["models"]:
-        estimate = f"{row['log_likelihood']:.3f} ± {_error(row['log_likelihood_mc_se'])} ± {_error(row['log_likelihood_data_se'])}"
-        cells = [
-            row["name"],
-            row["latent"],
-            f"{row['parameters']:,}",
-            _plain(row["exact_log_likelihood"], ".3f"),
-            estimate,
-            f"{row['elbo']:.3f}",
-            f"{_zero(row['gap']):.3f}",
-            _plain(row["bits_per_dim"], ".4f"),
-            f"{row['ess']:.0f}",
-            f"{row['seconds']:.1f}",
-        ]
-        sheet.add_row(*cells, style="bold" if row["name"] == content["best"] and len(content["models"]) > 1 else None)
+def show(comparison: Comparison, card: Mapping[str, Any], console: Console) -> None:
+    """Print the table, what to say of it, and where its numbers come from. A terminal too narrow for a row per model gets a
+    column per model."""
+    wide = _table(_cells(comparison), comparison.best)
+    fits = Console(width=1000).measure(wide).maximum <= console.width  # a console answers with its own width at most
+    sheet = wide if fits else _transposed(_cells(comparison), comparison.best)
+    below = [Padding(text, (0, 0, 1, 1)) for text in (_differences(comparison), _cautions(comparison)) if text]
+    console.print(Group(sheet, *below, Padding(_card_line(card), (0, 0, 0, 1))))
+
+
+def as_text(comparison: Comparison, card: Mapping[str, Any]) -> str:
+    """What `show` prints, for a file."""
+    page = io.StringIO()
+    show(comparison, card, Console(file=page, width=WIDTH))
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
+
+
+def _cells(comparison: Comparison) -> list[dict[str, str]]:
+    """One dictionary for each model, from heading to text; numbers in nats per point where nothing else is said."""
+    rows = comparison.to_dict()["models"]
+    samples = rows[0]["samples"]
+    return [
+        {
+            "model": row["name"],
+            "latent": row["latent"],
+            "parameters": f"{row['parameters']:,}",
+            "log p(x)\nexact": _plain(row["exact_log_likelihood"], ".3f"),
+            "log p̂(x)\n± Monte Carlo ± data": f"{row['log_likelihood']:.3f} ± {_error(row['log_likelihood_mc_se'])} "
+            f"± {_error(row['log_likelihood_data_se'])}",
+            "ELBO": f"{row['elbo']:.3f}",
+            "gap": f"{_zero(row['gap']):.3f}",
+            "bits/dim": _plain(row["bits_per_dim"], ".4f"),
+            f"ESS\nof {samples}": f"{row['ess']:.0f}",
+            "seconds": f"{row['seconds']:.1f}",
+        }
+        for row in rows
+    ]
+
+
+def _sheet() -> Table:
+    return Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title="nats per held-out point",
+        title_justify="left",
+        title_style="dim",
+    )
+
+
+def _table(cells: list[dict[str, str]], best: str) -> Table:
+    sheet = _sheet()
+    for heading in cells[0]:
+        sheet.add_column(heading, justify="left" if heading in ("model", "latent") else "right", no_wrap=True)
+    for row in cells:
+        sheet.add_row(*row.values(), style="bold" if len(cells) > 1 and row["model"] == best else None)
     return sheet
 
 
-def differences(comparison: Comparison) -> Text:
+def _transposed(cells: list[dict[str, str]], best: str) -> Table:
+    sheet = _sheet()
+    sheet.add_column("model")
+    for row in cells:
+        sheet.add_column(
+            row["model"], justify="right", style="bold" if len(cells) > 1 and row["model"] == best else None
+        )
+    for heading in list(cells[0])[1:]:
+        sheet.add_row(heading.replace("\n", " "), *(row[heading] for row in cells))
+    return sheet
+
+
+def _differences(comparison: Comparison) -> Text | None:
     """How far each model is below the best, paired point by point."""
     best = comparison.best
     lines = []
     for name in comparison.evidence:
         if name != best:
             value, mc_se, data_se = comparison.difference(name, best)
-            lines.append(f"{name} − {best}: {value:.3f} ± {_error(mc_se)} ± {_error(data_se)} nats")
-    if not lines:
-        return Text("")
-    return Text("paired differences to the best, ± Monte Carlo ± data:\n  " + "\n  ".join(lines))
+            lines.append(f"\n  {name} − {best}: {value:.3f} ± {_error(mc_se)} ± {_error(data_se)} nats")
+    return Text("paired differences to the best, ± Monte Carlo ± data:" + "".join(lines)) if lines else None
 
 
-def card_line(card: Mapping[str, Any]) -> Text:
+def _cautions(comparison: Comparison) -> Text | None:
+    """A handful of draws that carry all the weight makes a bound loose, and its Monte-Carlo error too small."""
+    lines = [
+        f"{name}: {evidence.ess.mean():.0f} of {evidence.samples} draws carry the weight; log p̂(x) is a lower bound that more "
+        "--samples or a better guide will raise, by more than its Monte-Carlo error says."
+        for name, evidence in comparison.evidence.items()
+        if evidence.samples > 1 and float(evidence.ess.mean()) < 10
+    ]
+    return Text("\n".join(lines), style="yellow") if lines else None
+
+
+def _card_line(card: Mapping[str, Any]) -> Text:
     """The card in one line: data, split, transform, base measure, seed, versions."""
     return Text(
         f"{card['data']}: {card['split']} (split seed {card['split_seed']}); x = {card['transform']}; {card['measure']}; "
@@ -74,32 +117,15 @@ def card_line(card: Mapping[str, Any]) -> Text:
     )
 
 
-def report(comparison: Comparison, card: Mapping[str, Any]) -> Group:
-    """The table, the differences below it, and the card."""
-    below = Padding(differences(comparison), (0, 0, 1, 1))
-    source = Padding(card_line(card), (0, 0, 0, 1))
-    return Group(table(comparison), below, source) if len(comparison.evidence) > 1 else Group(table(comparison), source)
-
-
-def as_text(comparison: Comparison, card: Mapping[str, Any]) -> str:
-    """`report` as plain text, for a file."""
-    console = Console(file=io.StringIO(), width=WIDTH)
-    console.print(report(comparison, card))
-    assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
-
-
 def _plain(value: float | None, spec: str) -> str:
     return "–" if value is None else format(value, spec)
 
 
 def _error(value: float | None) -> str:
     """Three decimals, and no false zero."""
-    if value is None:
+    if value is None or value != value:
         return "?"
-    if value < 5e-4:
-        return "<.001" if value > 0 else "0"
-    return f"{value:.3f}"
+    return "<.001" if 0 < value < 5e-4 else f"{value:.3f}" if value else "0"
 
 
 def _zero(value: float) -> float:

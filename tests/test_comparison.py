@@ -1,5 +1,6 @@
 """compare(): paired differences against numpy, and who may not stand beside whom."""
 
+import io
 import json
 import math
 
@@ -8,9 +9,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from rich.console import Console
 
 from pyrovae import Comparison, Refusal, compare, evaluate
-from pyrovae.report import as_text
+from pyrovae.report import as_text, show
 
 
 def located(loc):
@@ -93,4 +95,28 @@ def test_table_shows_the_numbers_of_the_comparison():
     estimate = comparison.evidence["near"].mean_log_likelihood
     assert f"{estimate.value:.3f} ± {estimate.mc_se:.3f} ± {estimate.data_se:.3f}" in near
     assert f"far − near: {comparison.difference('far', 'near').value:.3f}" in text
-    assert max(map(len, text.splitlines())) <= 118
+    assert max(map(len, text.splitlines())) <= 122
+
+
+def test_narrow_terminals_get_a_column_per_model():
+    comparison = compare({"near": located(0.5), "far": located(3.0)}, torch.linspace(-1, 2, 40)[:, None], samples=500)
+    page = io.StringIO()
+    show(comparison, CARD, Console(file=page, width=80))
+    lines = page.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in page.getvalue()
+    elbo = next(line for line in lines if line.strip().startswith("ELBO"))
+    assert f"{comparison.evidence['near'].mean_elbo.value:.3f}" in elbo
+    assert f"{comparison.evidence['far'].mean_elbo.value:.3f}" in elbo
+
+
+def test_a_handful_of_effective_draws_is_said():
+    def narrow(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x + 6.0, 0.3).to_event(1))
+
+    model = located(0.0)[0]
+    text = as_text(compare({"toy": (model, narrow)}, torch.zeros(30, 1), samples=200), CARD)
+    assert "of 200 draws carry the weight; log p̂(x) is a lower bound" in text
+    sound = as_text(compare({"toy": located(0.0)}, torch.zeros(30, 1), samples=200), CARD)
+    assert "carry the weight" not in sound
