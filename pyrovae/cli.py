@@ -24,7 +24,8 @@ from .datasets import Data, load_data
 from .errors import Diverged, Refusal
 from .evaluation import evaluate, versions
 from .evidence import Evidence
-from .loading import available, load, plain
+from .loading import available, load
+from .options import plain
 from .report import WIDTH, as_text, show
 from .training import Fit
 from .weights import fork_rng, sample_observed

@@ -1,12 +1,11 @@
 """load(): from a name, or a file, to its pair."""
 
-import ast
 import importlib
 import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +14,8 @@ from typing import Any
 import pyro
 import torch
 
-from . import components, guides, likelihoods
 from .errors import Diverged, Refusal, suggest
+from .options import parse, plain
 from .weights import Program
 
 BUILT_IN = "pyrovae.models"
@@ -82,23 +81,8 @@ class Pair:
         return dict(getattr(self.module, "RECIPE", {}))
 
     def parse(self, settings: Iterable[str]) -> dict[str, Any]:
-        """Options from `name=value` texts. Values are Python literals (`20`, `200,200`, `0.1`), names of pyrovae's or the
-        file's own classes (`FullCovariance`), or calls of them with literals (`FixedNormal(0.1)`)."""
-        options = {}
-        for text in settings:
-            name, equals, value = text.partition("=")
-            if not equals:
-                raise Refusal(f"'{text}' is not an option: write name=value, for example latent=20.")
-            name, value, default = name.strip(), value.strip(), self.options.get(name.strip())
-            parsed = _value(value, vars(self.module))
-            if isinstance(parsed, str):
-                _refuse_word(name, parsed, default, vars(self.module))
-            if isinstance(default, tuple) and not isinstance(parsed, tuple):
-                parsed = (parsed,)
-            if name == "likelihood" and isinstance(parsed, type):
-                parsed = _called(value, parsed)
-            options[name] = parsed
-        return options
+        """Options from `name=value` texts, as `options.parse` reads them: the file's own classes may be named too."""
+        return parse(settings, self.options, vars(self.module))
 
 
 def load(name_or_file: str | Path) -> Pair:
@@ -138,75 +122,3 @@ def _from_file(path: Path) -> Pair:
     if not callable(getattr(module, "pair", None)):
         raise Refusal(f"{path} does not define pair: add a function pair(dim, **options) that returns (model, guide).")
     return Pair(path.stem, module, path.resolve())
-
-
-def _value(text: str, names: Mapping[str, Any]) -> Any:
-    try:
-        tree = ast.parse(text, mode="eval").body
-    except SyntaxError:
-        return text
-    known = _known(names)
-    match tree:
-        case ast.Name(id=name) if isinstance(known.get(name), type):
-            return known[name]
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if isinstance(known.get(name), type):
-            try:
-                values = [ast.literal_eval(arg) for arg in args]
-                named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
-            except (ValueError, TypeError) as error:
-                raise Refusal(f"'{text}' must be called with plain values, such as {name}(0.1).") from error
-            return _called(text, known[name], *values, **named)
-    try:
-        return ast.literal_eval(tree)
-    except (ValueError, TypeError):
-        return text
-
-
-def _known(names: Mapping[str, Any]) -> dict[str, Any]:
-    return {**vars(likelihoods), **vars(guides), **vars(components), **names}
-
-
-def _called(text: str, kind: type, *args: Any, **named: Any) -> Any:
-    try:
-        return kind(*args, **named)
-    except Exception as error:
-        raise Refusal(
-            f"'{text}' cannot be made: {error}; it is called as {kind.__name__}{_signature(kind)}."
-        ) from error
-
-
-def _signature(kind: type) -> str:
-    try:
-        parameters = inspect.signature(kind).parameters.values()
-    except ValueError:
-        return "(…)"
-    return f"({', '.join(p.name if p.default is p.empty else f'{p.name}={p.default}' for p in parameters)})"
-
-
-def _refuse_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -> None:
-    """A word where a class or a number belongs is a slip of the pen: better said now than as an error deep in a model."""
-    if isinstance(default, type) or name == "likelihood":
-        called = word.partition("(")[0]
-        offered = (likelihoods, guides, components)
-        known = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
-        known |= {key for key, value in names.items() if _is_own(value)}
-        raise Refusal(f"{name}={word}: there is no class '{called}'{suggest(called, sorted(known))}.")
-    if isinstance(default, int | float | tuple):
-        raise Refusal(f"{name}={word}: '{word}' is not a number; write {name}={plain(default)}, for example.")
-
-
-def _is_own(value: Any) -> bool:
-    return (
-        isinstance(value, type)
-        and not value.__name__.startswith("_")
-        and not value.__module__.startswith(("torch", "typing"))
-    )
-
-
-def plain(value: Any) -> str:
-    """An option's value as it would be written after `--set name=`."""
-    if value is inspect.Parameter.empty:
-        return "…"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return value.__name__ if isinstance(value, type) else str(value)

@@ -9,6 +9,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from rich.cells import cell_len
 from rich.console import Console
 
 from pyrovae import Comparison, Refusal, compare, evaluate
@@ -95,7 +96,7 @@ def test_table_shows_the_numbers_of_the_comparison():
     estimate = comparison.evidence["near"].mean_log_likelihood
     assert f"{estimate.value:.3f} ± {estimate.mc_se:.3f} ± {estimate.data_se:.3f}" in near
     assert f"far − near: {comparison.difference('far', 'near').value:.3f}" in text
-    assert max(map(len, text.splitlines())) <= 122
+    assert max(map(cell_len, text.splitlines())) <= 122
 
 
 def test_narrow_terminals_get_a_column_per_model():
@@ -103,7 +104,7 @@ def test_narrow_terminals_get_a_column_per_model():
     page = io.StringIO()
     show(comparison, CARD, Console(file=page, width=80))
     lines = page.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
+    assert max(map(cell_len, lines)) <= 80
     assert "…" not in page.getvalue()
     elbo = next(line for line in lines if line.strip().startswith("ELBO"))
     assert f"{comparison.evidence['near'].mean_elbo.value:.3f}" in elbo

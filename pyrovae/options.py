@@ -1,0 +1,105 @@
+"""Options of a pair as texts: `latent=20`, `hidden=200,200`, `guide=FullCovariance`, `likelihood=FixedNormal(0.1)`."""
+
+import ast
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from . import components, guides, likelihoods
+from .errors import Refusal, suggest
+
+
+def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that `name=value` texts stand for.
+
+    A value is a Python literal (`20`, `200,200`, `0.1`), the name of one of pyrovae's classes or of those in `names`
+    (`FullCovariance`), or a call of one with literals (`FixedNormal(0.1)`). `defaults` are the pair's own, whose kinds say
+    what is expected. Raises `Refusal` for what is none of these.
+    """
+    options = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise Refusal(f"'{text}' is not an option: write name=value, for example latent=20.")
+        name, value = name.strip(), value.strip()
+        default, parsed = defaults.get(name), _value(value, names)
+        if isinstance(parsed, str):
+            _refuse_word(name, parsed, default, names)
+        if isinstance(default, tuple) and not isinstance(parsed, tuple):
+            parsed = (parsed,)
+        if name == "likelihood" and isinstance(parsed, type):
+            parsed = _called(value, parsed)
+        options[name] = parsed
+    return options
+
+
+def plain(value: Any) -> str:
+    """An option's value as it would be written after `--set name=`."""
+    if value is inspect.Parameter.empty:
+        return "…"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return value.__name__ if isinstance(value, type) else str(value)
+
+
+def _value(text: str, names: Mapping[str, Any]) -> Any:
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return text
+    known = _known(names)
+    match tree:
+        case ast.Name(id=name) if isinstance(known.get(name), type):
+            return known[name]
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if isinstance(known.get(name), type):
+            try:
+                values = [ast.literal_eval(arg) for arg in args]
+                named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+            except (ValueError, TypeError) as error:
+                raise Refusal(f"'{text}' must be called with plain values, such as {name}(0.1).") from error
+            return _called(text, known[name], *values, **named)
+    try:
+        return ast.literal_eval(tree)
+    except (ValueError, TypeError):
+        return text
+
+
+def _known(names: Mapping[str, Any]) -> dict[str, Any]:
+    return {**vars(likelihoods), **vars(guides), **vars(components), **names}
+
+
+def _called(text: str, kind: type, *args: Any, **named: Any) -> Any:
+    try:
+        return kind(*args, **named)
+    except Exception as error:
+        raise Refusal(
+            f"'{text}' cannot be made: {error}; it is called as {kind.__name__}{_signature(kind)}."
+        ) from error
+
+
+def _signature(kind: type) -> str:
+    try:
+        parameters = inspect.signature(kind).parameters.values()
+    except ValueError:
+        return "(…)"
+    return f"({', '.join(p.name if p.default is p.empty else f'{p.name}={p.default}' for p in parameters)})"
+
+
+def _refuse_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -> None:
+    """A word where a class or a number belongs is a slip of the pen: better said now than as an error deep in a model."""
+    if isinstance(default, type) or name == "likelihood":
+        called = word.partition("(")[0]
+        offered = (likelihoods, guides, components)
+        known = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
+        known |= {key for key, value in names.items() if _is_own(value)}
+        raise Refusal(f"{name}={word}: there is no class '{called}'{suggest(called, sorted(known))}.")
+    if isinstance(default, int | float | tuple):
+        raise Refusal(f"{name}={word}: '{word}' is not a number; write {name}={plain(default)}, for example.")
+
+
+def _is_own(value: Any) -> bool:
+    return (
+        isinstance(value, type)
+        and not value.__name__.startswith("_")
+        and not value.__module__.startswith(("torch", "typing"))
+    )
