@@ -12,7 +12,7 @@ from .evaluation import evaluate
 from .evidence import Estimate, Evidence, mean_over_points
 from .training import Fit
 from .transforms import Transform
-from .weights import Program, parameters
+from .weights import Program, parameters, refuse_bad_points
 
 
 def compare(
@@ -30,6 +30,7 @@ def compare(
     """
     if not pairs:
         raise Refusal("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
+    refuse_bad_points(x)
     owner: dict[int, str] = {}
     for name, (model, guide) in pairs.items():
         for parameter in parameters(model, guide, x):

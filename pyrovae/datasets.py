@@ -27,6 +27,10 @@ class Redrawn:
     def __init__(self, pixels: Tensor, transform: Transform):
         self.pixels, self.transform = pixels, transform
 
+    @property
+    def device(self) -> torch.device:
+        return self.pixels.device
+
     def __len__(self) -> int:
         return len(self.pixels)
 

@@ -16,7 +16,7 @@ from . import evidence
 from .errors import Refusal
 from .evidence import Evidence
 from .transforms import Transform
-from .weights import Program, Structure, draw_weights, fork_rng, inspect, parameters
+from .weights import Program, Structure, draw_weights, fork_rng, inspect, parameters, refuse_bad_points
 
 # Numbers of x in flight: enough to keep a matrix product busy, few enough for caches. A draw of a discrete latent is one
 # number, and picks from a table that is computed once for all draws.
@@ -42,6 +42,7 @@ def evaluate(
     """
     if samples < 1:
         raise Refusal(f"samples must be at least 1; got {samples}.")
+    refuse_bad_points(x)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         structure = inspect(model, guide, x)

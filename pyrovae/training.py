@@ -10,6 +10,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
@@ -93,12 +94,20 @@ def fit(
     if epochs < 0 or (batch_size is not None and batch_size < 1) or not lr > 0:
         raise Refusal(f"epochs ≥ 0, batch_size ≥ 1 and lr > 0 are needed; got {epochs}, {batch_size} and {lr}.")
     started = time.perf_counter()
-    device = x[:1].device
+    device = getattr(x, "device", torch.device("cpu"))
+    if not isinstance(device, torch.device):  # NumPy's arrays have one too, a string
+        raise Refusal(
+            f"x is {type(x).__name__}: convert it with torch.as_tensor(x), to the type of the model's parameters."
+        )
     with fork_rng(device, seed), local_parameters(model, guide):
         everything = x[:]
         refuse_bad_points(everything)
         _training_mode(model, guide)
         size = min(batch_size or len(x), len(x))
+        if size < len(x) and isinstance(guide, AutoGuide):
+            raise Refusal(
+                "An autoguide has parameters for every point, so it is fitted on all at once: batch_size=None."
+            )
         first = everything[:size]
         structure = inspect(model, guide, first)
         refuse_outside_support(structure, first, everything)

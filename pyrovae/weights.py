@@ -182,7 +182,7 @@ def fork_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
 def refuse_bad_points(x: Tensor) -> None:
     """x must be (N, ...), N ≥ 1, floating point and finite."""
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
-        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        shape = tuple(x.shape) if isinstance(x, Tensor) else f"{type(x).__name__} (torch.as_tensor converts it)"
         raise Refusal(f"x must be a tensor with a row for each data point, (N, D) with N ≥ 1; got {shape}.")
     if not x.is_floating_point():
         raise Refusal(f"x is {x.dtype}: convert it with x.float() or x.double(), the type of the model's parameters.")

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule
 from torch import nn
 
@@ -212,6 +214,19 @@ def test_pyros_own_words_become_one_sentence():
         fit(Location(3), nothing, torch.randn(5, 4))
     with pytest.raises(Refusal, match=r"The guide cannot be run on x of shape \(5, 4\)[^\n]*$"):
         fit(Location(4), pyrovae.MeanField(3, 2), torch.randn(5, 4))
+
+
+def test_numpy_arrays_are_told_how_to_become_tensors():
+    with pytest.raises(Refusal, match=r"x is ndarray: convert it with torch.as_tensor"):
+        fit(Location(), nothing, np.ones((5, 3)))
+    with pytest.raises(Refusal, match="ndarray .torch.as_tensor converts it"):
+        pyrovae.evaluate(Location(), nothing, np.ones((5, 3)))
+
+
+def test_autoguides_take_all_points_at_once():
+    model, _ = pyrovae.load("ppca")(4, latent=2)
+    with pytest.raises(Refusal, match="fitted on all at once: batch_size=None"):
+        fit(model, AutoNormal(model), torch.randn(20, 4), batch_size=10)
 
 
 @pytest.mark.parametrize("arguments", [{"epochs": -1}, {"batch_size": 0}, {"lr": 0.0}, {"lr": math.nan}])
