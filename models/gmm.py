@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 import pyrovae
-from pyrovae.components import Components, Diagonal, Full, Spherical, Tied  # noqa: F401 (names for covariance=)
+from pyrovae import Components, Full
 
 RECIPE = {"steps": 150, "batch_size": 2048, "lr": 2e-2}
 

@@ -27,8 +27,8 @@ from .evidence import Evidence
 from .loading import available, load
 from .options import plain
 from .report import WIDTH, as_text, show
+from .running import fork_rng, sample_observed
 from .training import Fit
-from .weights import fork_rng, sample_observed
 
 TRIO = "gmm,ppca,vae"
 BINARY_TRIO = "bernoulli_mixture,bernoulli_pca,vae"  # who stands in where x has probabilities
@@ -75,12 +75,14 @@ DataOption = Annotated[str, typer.Option(help="digits, mnist, or a .npy, .npz or
 TransformOption = Annotated[
     str | None, typer.Option(help="dequantise, logit, binarise, threshold or none; the data's own if not given.")
 ]
-SplitSeedOption = Annotated[int, typer.Option(help="Seed of the split and of the noise that is drawn once.")]
+SplitSeedOption = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split and of the noise that is drawn once.")
+]
 RootOption = Annotated[
     Path | None, typer.Option(help="Folder that holds MNIST/raw; else $PYROVAE_DATA, else the user's cache.")
 ]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Get MNIST if it is not in the folder.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of initialisation, training and scoring.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of initialisation, training and scoring.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 EpochsOption = Annotated[
     int | None, typer.Option(min=0, help="Passes over the training data; each pair's own if not given.")
@@ -139,22 +141,22 @@ def compare(
             f"Two of {models} name a pyro.param '{shared[0]}', so training one would move the other: give each its own name."
         )
     _writable(json_file)
-    if out is not None:
-        runs.new_folder(out, overwrite)
-        content = {"command": "compare", "models": names, "samples": samples, "seed": seed, "versions": versions()}
-        _write_json(out / "config.json", content)
-    found: dict[str, Evidence] = {}
-    with _progress() as progress:
-        for run in prepared:
-            _train(progress, run, loaded, None if out is None else out / run.name)
-            found[run.name] = _score(progress, run, loaded, samples, seed)
-    comparison = Comparison(found, {run.name: run.fit for run in prepared})
-    card = {**loaded.card(), **next(iter(found.values())).card}
-    content = {"card": card, **comparison.to_dict()}
-    if out is not None:
-        _write_text(out / "table.txt", as_text(comparison, card))
-        _write_json(out / "comparison.json", content)
-        _save_figures(out, comparison, prepared, loaded, seed)
+    with contextlib.nullcontext() if out is None else runs.new_folder(out, overwrite):
+        if out is not None:
+            told = {"command": "compare", "models": names, "samples": samples, "seed": seed, "versions": versions()}
+            _write_json(out / "config.json", told)
+        found: dict[str, Evidence] = {}
+        with _progress() as progress:
+            for place, run in enumerate(prepared):
+                _train(progress, run, loaded, None if out is None else out / run.name)
+                found[run.name] = _score(progress, run, loaded, samples, seed + place)  # as compare() does
+        comparison = Comparison(found, {run.name: run.fit for run in prepared})
+        card = {**loaded.card(), **next(iter(found.values())).card}
+        content = {"card": card, **comparison.to_dict()}
+        if out is not None:
+            _write_text(out / "table.txt", as_text(comparison, card))
+            _write_json(out / "comparison.json", content)
+            _save_figures(out, comparison, prepared, loaded, seed)
     if json_file is not None:
         _write_json(json_file, content)
     show(comparison, card, _console())
@@ -197,11 +199,11 @@ def train(
         batch_size=batch_size,
         lr=lr,
     )
-    runs.new_folder(out, overwrite)
-    with _progress() as progress:
-        _train(progress, run, loaded, out)
-    with runs.replacing(out / "learning_curve.png") as file:
-        plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
+    with runs.new_folder(out, overwrite):
+        with _progress() as progress:
+            _train(progress, run, loaded, out)
+        with runs.replacing(out / "learning_curve.png") as file:
+            plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
     last = f"training ELBO {-run.fit.losses[-1]:.3f} nats per point, " if run.fit.losses else ""
     print(f"{run.name}: {last}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {out}")
 

@@ -1,5 +1,6 @@
 """compare(): who may stand beside whom, and by how much one is better."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,9 +11,16 @@ from torch import Tensor
 from .errors import Refusal
 from .evaluation import evaluate
 from .evidence import Estimate, Evidence, mean_over_points
+from .running import Program, parameters
+from .structure import refuse_bad_points
 from .training import Fit
 from .transforms import Transform
-from .weights import Program, parameters, refuse_bad_points
+
+KINDS = {
+    "counting": "a probability (counting measure)",
+    "Lebesgue": "a density (Lebesgue measure)",
+    "mixed": "a density of some of it and a probability of the rest",
+}
 
 
 def compare(
@@ -26,25 +34,32 @@ def compare(
 ) -> "Comparison":
     """Score trained pairs, by name, on the same points: `evaluate` for each, then a `Comparison`.
 
+    The k-th pair draws from `seed` + k, k = 0, 1, …, so that the Monte-Carlo errors of two are independent.
+
     Raises `Refusal` when their base measures differ, or when two share parameters (in Pyro's global store, by name).
     """
     if not pairs:
         raise Refusal("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
     refuse_bad_points(x)
-    owner: dict[int, str] = {}
-    for name, (model, guide) in pairs.items():
-        for parameter in parameters(model, guide, x):
-            if owner.setdefault(id(parameter), name) != name:
-                raise Refusal(
-                    f"{owner[id(parameter)]} and {name} share a parameter, so training one moved the other: build each pair "
-                    "anew, and give pyro.param statements names of their own."
-                )
+    _refuse_shared(pairs, x)
     return Comparison(
         {
-            name: evaluate(model, guide, x, samples, seed, transform=transform, progress=progress)
-            for name, (model, guide) in pairs.items()
+            name: evaluate(model, guide, x, samples, seed + place, transform=transform, progress=progress)
+            for place, (name, (model, guide)) in enumerate(pairs.items())
         }
     )
+
+
+def _refuse_shared(pairs: Mapping[str, tuple[Program, Program]], x: Tensor) -> None:
+    """Two pairs may share a half, one model under two guides; other shared parameters were trained by both."""
+    found = {name: {id(p) for p in parameters(x, model, guide)} for name, (model, guide) in pairs.items()}
+    for (name, pair), (other, other_pair) in itertools.combinations(pairs.items(), 2):
+        halves = {id(half) for half in pair} & {id(half) for half in other_pair}
+        if not halves and found[name] & found[other]:
+            raise Refusal(
+                f"{name} and {other} share a parameter, so training one moved the other: build each pair anew, and give "
+                "pyro.param statements names of their own."
+            )
 
 
 @dataclass(frozen=True)
@@ -61,11 +76,15 @@ class Comparison:
                 raise Refusal(
                     f"{first} and {name} were scored on different points: evaluate both on the same held-out x."
                 )
-            if other.discrete != reference.discrete:
-                kinds = {True: "a probability (counting measure)", False: "a density (Lebesgue measure)"}
+            if other.measure != reference.measure:
                 raise Refusal(
-                    f"{first} gives x {kinds[reference.discrete]} and {name} {kinds[other.discrete]}: the two have no common "
+                    f"{first} gives x {KINDS[reference.measure]} and {name} {KINDS[other.measure]}: the two have no common "
                     "unit; compare them apart."
+                )
+            if other.dim != reference.dim:
+                raise Refusal(
+                    f"{first} observes {reference.dim} numbers of each point and {name} {other.dim}: likelihoods of different "
+                    "things cannot be compared; let both observe all of x."
                 )
 
     @property

@@ -11,7 +11,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from .likelihoods import ImageNormal, Likelihood, PixelNormal
+from .errors import Refusal
+from .likelihoods import ImageNormal, Likelihood, PixelNormal, checked_floor
 from .nets import Module
 
 
@@ -20,6 +21,8 @@ class Components(Module):
 
     def __init__(self, count: int, dim: int):
         super().__init__()
+        if count < 1:
+            raise Refusal(f"{count} components are no mixture: give at least 1.")
         self.count, self.dim = count, dim
 
     def family(self) -> dist.TorchDistribution:
@@ -125,7 +128,7 @@ class WhitenedNormal(dist.MultivariateNormal):
 class Full(Components):
     """N(μ_k, Σ_k) with Σ_k = A_k R_k R_kᵀ A_kᵀ + floor I, R_k lower triangular and learned, A_k fixed by `start`.
 
-    R begins at the identity in the coordinates of A, the Cholesky factor of the first guess of Σ: a step of one size in R
+    R begins at the identity and A Aᵀ at the clusters' scatter + floor I (so Σ a little wider than the scatter): a step of one size in R
     is a step of one *relative* size in Σ, whatever the units of the directions.
     """
 
@@ -133,7 +136,7 @@ class Full(Components):
 
     def __init__(self, count: int, dim: int, floor: float = 1e-3):
         super().__init__(count, dim)
-        self.floor = floor
+        self.floor = checked_floor(floor)
         self.loc = nn.Parameter(torch.randn(count, dim))
         row, column = torch.tril_indices(dim, dim)
         self.packed = nn.Parameter(

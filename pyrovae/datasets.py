@@ -223,7 +223,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     header = bool(lines) and not any(map(_is_number, lines[0].split(",")))
     if len(lines) == header:
         raise ValueError("it has no points")
-    return {"x": np.loadtxt(lines[header:], delimiter=",", ndmin=2)}
+    values = np.loadtxt(lines[header:], delimiter=",", ndmin=2)
+    whole = not any("." in line for line in lines[header:]) and bool(
+        (values >= 0).all() and (values == values.round()).all()
+    )
+    return {"x": values.astype(np.int64) if whole else values}  # text has no type: pixels are written without a point
 
 
 def _is_number(cell: str) -> bool:

@@ -1,7 +1,10 @@
 """The exceptions that are meant for people: one sentence that says what is wrong and what to do."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import torch
 
 
 class Refusal(ValueError):
@@ -16,3 +19,14 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """Text such as " (did you mean 'gmm'?)", or nothing where no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+@contextlib.contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """An error in code that is not ours becomes a refusal that says whose it was: "model.initialise failed: …"."""
+    try:
+        yield
+    except (Refusal, Diverged, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise Refusal(f"{what} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error

@@ -1,27 +1,31 @@
 """evaluate(): log p(x) of a trained pair, point by point, in chunks that fit."""
 
-import contextlib
+import functools
 import hashlib
 import platform
+import subprocess
 import time
-from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from pyro.infer.autoguide import AutoGuide
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import evidence
-from .errors import Refusal
+from .components import Indexed
+from .errors import Refusal, blamed
 from .evidence import Evidence
+from .running import Program, evaluation_mode, fork_rng, parameters
+from .structure import Structure, inspect, observed_sites, refuse_bad_points
 from .transforms import Transform
-from .weights import Program, Structure, draw_weights, fork_rng, inspect, parameters, refuse_bad_points
+from .weights import draw_weights
 
-# Numbers of x in flight: enough to keep a matrix product busy, few enough for caches. A draw of a discrete latent is one
-# number, and picks from a table that is computed once for all draws.
+# Numbers of x in flight: enough to keep a matrix product busy, few enough for caches. Where x|z is picked from a table that
+# is computed once for all draws (`Indexed`), a draw is one number.
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}
-DISCRETE_ROWS = 2**16
+TABLE_ROWS = 2**16
 
 
 def evaluate(
@@ -45,42 +49,41 @@ def evaluate(
     refuse_bad_points(x)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
-        structure = inspect(model, guide, x)
+        rows = max(1, NUMBERS.get(x.device.type, NUMBERS["cpu"]) // x[0].numel())
+        batch = len(x) if is_per_point(guide, x) else max(1, min(len(x), rows // min(samples, 64)))
+        structure = inspect(model, guide, x[:batch])
         if transform is not None:
             refuse_measure(structure, transform)
-        rows = max(1, NUMBERS.get(x.device.type, NUMBERS["cpu"]) // x[0].numel())
-        if all(latent.classes is not None for latent in structure.latents):
-            rows = max(rows, DISCRETE_ROWS)
-        # an autoguide has parameters for each point of the full batch, which cannot be split
-        batch = len(x) if isinstance(guide, AutoGuide) else max(1, min(len(x), rows // min(samples, 64)))
+        if all(isinstance(site["fn"], Indexed) for site in observed_sites(structure.model_trace)):
+            rows = max(rows, TABLE_ROWS)
         parts: dict[str, list[Tensor]] = {}
         for points in x.split(batch):
             chunk = max(1, rows // len(points))
             sizes = [min(chunk, samples - done) for done in range(0, samples, chunk)]
-            log_w = torch.cat([draw_weights(model, guide, points, size, structure.nesting) for size in sizes])
+            log_w = torch.cat([draw_weights(model, guide, points, size, structure.nesting) for size in sizes]).double()
             for name in ("elbo", "elbo_se", "log_likelihood", "log_likelihood_se", "gap_se", "ess"):
                 parts.setdefault(name, []).append(getattr(evidence, name)(log_w).cpu())
             if progress is not None:
                 progress(len(points))
         exact = _exact(model, x, batch)
-        jacobian = _log_jacobian(x, transform, structure.discrete)
-        used = parameters(model, guide, x)
+        jacobian = _log_jacobian(x, transform, structure)
+        used = parameters(x[:batch], model, guide)
     return Evidence(
         **{name: torch.cat(values) for name, values in parts.items()},
         exact_log_likelihood=exact,
         log_jacobian=None if jacobian is None else jacobian.cpu(),
         samples=samples,
-        dim=x[0].numel(),
+        dim=structure.observed,
         latent=", ".join(map(str, structure.latents)) or "none",
         parameters=sum(p.numel() for p in used),
-        discrete=structure.discrete,
+        measure=structure.measure,
         points=fingerprint(x),
         seconds=time.perf_counter() - started,
         card={
             "samples": samples,
             "seed": seed,
             "points": len(x),
-            "measure": _measure(structure, transform, x[0].numel()),
+            "measure": _measure(structure, transform),
             "dtype": str(x.dtype).removeprefix("torch."),
             "device": device_name(x.device),
             **versions(),
@@ -88,10 +91,16 @@ def evaluate(
     )
 
 
+def is_per_point(guide: Program, x: Tensor) -> bool:
+    """Whether the guide has parameters for each point of the full batch, which then cannot be split."""
+    return isinstance(guide, AutoGuide) or any(p.dim() > 0 and len(p) == len(x) > 1 for p in parameters(x, guide))
+
+
 def _exact(model: Program, x: Tensor, batch: int) -> Tensor | None:
     if not hasattr(model, "log_prob"):
         return None
-    exact = torch.cat([model.log_prob(points) for points in x.split(batch)]).cpu()
+    with blamed("model.log_prob(x)"):
+        exact = torch.cat([model.log_prob(points) for points in x.split(batch)]).double().cpu()
     if exact.shape != (len(x),):
         raise Refusal(
             f"model.log_prob(x) has shape {tuple(exact.shape)}: it must be one number per point, ({len(x)},)."
@@ -99,40 +108,27 @@ def _exact(model: Program, x: Tensor, batch: int) -> Tensor | None:
     return exact
 
 
-def _log_jacobian(x: Tensor, transform: Transform | None, discrete: bool) -> Tensor | None:
-    if transform is not None:
-        return transform.log_jacobian(x)
-    return x.new_zeros(len(x)) if discrete else None  # a probability of pixels is on the pixels' own scale
+def _log_jacobian(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
+    jacobian = transform.log_jacobian(x) if transform is not None else None
+    if jacobian is None and structure.measure == "counting":
+        jacobian = x.new_zeros(len(x))  # a probability of pixels is on the pixels' own scale
+    return None if jacobian is None else jacobian.cpu()
 
 
-def _measure(structure: Structure, transform: Transform | None, dim: int) -> str:
-    if transform is not None and transform.discrete == structure.discrete:
-        return transform.measure(dim)
-    return "counting measure" if structure.discrete else "Lebesgue measure"
+def _measure(structure: Structure, transform: Transform | None) -> str:
+    if transform is not None and transform.discrete == (structure.measure == "counting"):
+        return transform.measure(structure.observed)
+    return f"{structure.measure} measure"
 
 
 def refuse_measure(structure: Structure, transform: Transform) -> None:
     """A density on R^D says nothing of {0, 1}^D, where it could be raised without bound. (A probability of real x needs no
     refusal here: such x are outside its support.)"""
-    if transform.discrete and not structure.discrete:
+    if transform.discrete and structure.measure != "counting":
         raise Refusal(
             f"The data are binary, {transform.space}, and the model is a density on R^D: choose a model of binary data "
             "(`pyrovae models` says which), or another transform."
         )
-
-
-@contextlib.contextmanager
-def evaluation_mode(*programs: Program) -> Iterator[None]:
-    """Dropout off, batch statistics frozen; each module goes back to the mode it was in."""
-    modules = [module for program in programs if isinstance(program, nn.Module) for module in program.modules()]
-    before = [module.training for module in modules]
-    for module in modules:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, training in zip(modules, before, strict=True):
-            module.training = training
 
 
 def fingerprint(x: Tensor) -> str:
@@ -145,7 +141,23 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+@functools.cache
 def versions() -> dict[str, str]:
-    """What computed a number: it belongs on the number's card."""
+    """What computed a number: it belongs on the number's card. The commit is there where pyrovae runs from its repository."""
     packages = {"pyrovae": "pyrovae", "torch": "torch", "pyro": "pyro-ppl"}
-    return {"python": platform.python_version(), **{name: version(package) for name, package in packages.items()}}
+    found = {"python": platform.python_version(), **{name: version(package) for name, package in packages.items()}}
+    commit = _commit(Path(__file__).parent)
+    return {**found, "commit": commit} if commit else found
+
+
+def _commit(folder: Path) -> str | None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # not a repository that merely holds our environment
+        return git("describe", "--always", "--dirty=+changes", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None

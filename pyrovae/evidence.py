@@ -45,7 +45,8 @@ def gap_se(log_w: Tensor) -> Tensor:
 
 def ess(log_w: Tensor) -> Tensor:
     """Effective sample size (Σ w)² / Σ w², between 1 and K. (samples, N) → (N,). Kong 1992."""
-    return (2 * torch.logsumexp(log_w, dim=0) - torch.logsumexp(2 * log_w, dim=0)).exp()
+    w = log_w - log_w.max(dim=0).values  # relative to the largest: thousands of nats cost no digits
+    return (2 * torch.logsumexp(w, dim=0) - torch.logsumexp(2 * w, dim=0)).exp()
 
 
 def _nan(log_w: Tensor) -> Tensor:
@@ -89,10 +90,10 @@ class Evidence:
     exact_log_likelihood: Tensor | None
     log_jacobian: Tensor | None
     samples: int
-    dim: int  # numbers in one x
+    dim: int  # numbers that the model observes of one x
     latent: str
     parameters: int
-    discrete: bool  # a probability (counting measure), else a density (Lebesgue)
+    measure: str  # "counting": probabilities; "Lebesgue": densities; "mixed"
     points: str  # fingerprint of x: what may be compared with what
     seconds: float
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -143,10 +144,12 @@ class Evidence:
         values = {name: getattr(self, name) for name in names}
         if self.exact_log_likelihood is not None:
             values["exact_log_likelihood"] = self.exact_log_likelihood
+        if self.log_jacobian is not None:
+            values["log_jacobian"] = self.log_jacobian
         attributes = {
             key: value if isinstance(value, int | float | str) else str(value) for key, value in self.card.items()
         }
-        attributes |= {"samples": self.samples, "latent": self.latent, "points": self.points}
+        attributes |= {"samples": self.samples, "latent": self.latent, "dim": self.dim, "fingerprint": self.points}
         stats = xarray.Dataset(
             {name: ("point", value.numpy()) for name, value in values.items()},
             coords={"point": range(len(self))},

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from .errors import Refusal
 from .nets import Module, inverse_softplus
+
+
+def checked_floor(floor: float) -> float:
+    """A floor of variances must be above 0: without one the density of data that hardly vary has no maximum."""
+    if not 0 < floor < math.inf:
+        raise Refusal(f"floor={floor} is no floor of variances: give a number above 0.")
+    return floor
 
 
 class Likelihood(Module):
@@ -47,6 +55,8 @@ class FixedNormal(Likelihood):
 
     def __init__(self, sigma: float):
         super().__init__()
+        if not 0 < sigma < math.inf:
+            raise Refusal(f"sigma={sigma} is no standard deviation: give a number above 0.")
         self.register_buffer("sigma", torch.tensor(float(sigma)))
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
@@ -62,7 +72,7 @@ class Normal(Likelihood):
 
     def __init__(self, floor: float = 1e-4):
         super().__init__()
-        self.floor = floor
+        self.floor = checked_floor(floor)
         self.rho = nn.Parameter(torch.tensor(math.log(math.expm1(0.1))))
 
     @property
@@ -83,7 +93,7 @@ class PixelNormal(Likelihood):
 
     def __init__(self, floor: float = 1e-3):
         super().__init__()
-        self.floor = floor
+        self.floor = checked_floor(floor)
 
     def outputs(self, dim: int) -> int:
         return 2 * dim
@@ -101,7 +111,7 @@ class ImageNormal(Likelihood):
 
     def __init__(self, floor: float = 1e-3):
         super().__init__()
-        self.floor = floor
+        self.floor = checked_floor(floor)
 
     def outputs(self, dim: int) -> int:
         return dim + 1

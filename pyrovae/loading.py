@@ -12,11 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import pyro
-import torch
 
-from .errors import Diverged, Refusal, suggest
+from .errors import Refusal, blamed, suggest
 from .options import parse, plain
-from .weights import Program
+from .running import Program
 
 BUILT_IN = "pyrovae.models"
 
@@ -38,15 +37,9 @@ class Pair:
                     f"{self.name} has no option '{option}'{suggest(option, self.options)}; its options are: {known}."
                 )
         with pyro.settings.context(module_local_params=True):  # modules of one name share nothing
-            try:
+            told = ", ".join(f"{key}={plain(value)}" for key, value in options.items()) or "its own options"
+            with blamed(f"Building {self.name} for x of {dim} numbers with {told}"):
                 built = self._build(dim, **options)
-            except (Refusal, Diverged, torch.OutOfMemoryError):
-                raise
-            except Exception as error:
-                told = ", ".join(f"{key}={plain(value)}" for key, value in options.items()) or "its own options"
-                raise Refusal(
-                    f"{self.name} cannot be built for x of {dim} numbers with {told}: {type(error).__name__}: {error}"
-                ) from error
         if not (isinstance(built, tuple) and len(built) == 2 and all(map(callable, built))):
             raise Refusal(
                 f"pair(dim, **options) of {self.name} must return (model, guide), two callables; got {built!r:.80}."
@@ -77,8 +70,15 @@ class Pair:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What suits this pair's training: the file's RECIPE, `steps` and arguments of `fit`; {} where it has none."""
-        return dict(getattr(self.module, "RECIPE", {}))
+        """What suits this pair's training: the file's RECIPE, of `steps` (as many epochs as they need),
+        `epochs`, `batch_size` and `lr`; {} where it has none."""
+        recipe = getattr(self.module, "RECIPE", {})
+        known = {"steps", "epochs", "batch_size", "lr"}
+        if not (isinstance(recipe, dict) and set(recipe) <= known):
+            raise Refusal(
+                f"RECIPE of {self.name} must be a dictionary of {', '.join(sorted(known))}; got {recipe!r:.80}."
+            )
+        return dict(recipe)
 
     def parse(self, settings: Iterable[str]) -> dict[str, Any]:
         """Options from `name=value` texts, as `options.parse` reads them: the file's own classes may be named too."""

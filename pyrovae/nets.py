@@ -8,6 +8,8 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from .errors import Refusal
+
 
 class Module(PyroModule):
     """A `PyroModule` whose root name is its own.
@@ -30,6 +32,10 @@ class MLP(nn.Sequential):
     """
 
     def __init__(self, *sizes: int, activation: Callable[[], nn.Module] = nn.Tanh):
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise Refusal(
+                f"layers of {', '.join(map(str, sizes))} units cannot be built: widths are whole numbers above 0."
+            )
         layers: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(sizes):
             linear = nn.Linear(inputs, outputs)

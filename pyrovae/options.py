@@ -27,7 +27,7 @@ def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[s
             _refuse_word(name, parsed, default, names)
         if isinstance(default, tuple) and not isinstance(parsed, tuple):
             parsed = (parsed,)
-        if name == "likelihood" and isinstance(parsed, type):
+        if isinstance(parsed, type) and not isinstance(default, type):  # an object is wanted: likelihood=Bernoulli
             parsed = _called(value, parsed)
         options[name] = parsed
     return options
@@ -87,12 +87,14 @@ def _signature(kind: type) -> str:
 
 def _refuse_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -> None:
     """A word where a class or a number belongs is a slip of the pen: better said now than as an error deep in a model."""
-    if isinstance(default, type) or name == "likelihood":
+    if isinstance(default, type) or default is None:
         called = word.partition("(")[0]
         offered = (likelihoods, guides, components)
         known = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
         known |= {key for key, value in names.items() if _is_own(value)}
-        raise Refusal(f"{name}={word}: there is no class '{called}'{suggest(called, sorted(known))}.")
+        raise Refusal(
+            f"{name}={word}: '{word}' is no number, and there is no class of that name{suggest(called, sorted(known))}."
+        )
     if isinstance(default, int | float | tuple):
         raise Refusal(f"{name}={word}: '{word}' is not a number; write {name}={plain(default)}, for example.")
 

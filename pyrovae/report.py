@@ -102,7 +102,7 @@ def _cautions(comparison: Comparison) -> Text | None:
         f"{name}: {evidence.ess.mean():.0f} of {evidence.samples} draws carry the weight; log p̂(x) is a lower bound that more "
         "--samples or a better guide will raise, by more than its Monte-Carlo error says."
         for name, evidence in comparison.evidence.items()
-        if evidence.samples > 1 and float(evidence.ess.mean()) < 10
+        if float(evidence.ess.mean()) < min(10, evidence.samples / 2)
     ]
     return Text("\n".join(lines), style="yellow") if lines else None
 

@@ -18,15 +18,14 @@ from typing import Any, get_origin, get_type_hints
 
 import pyro
 import torch
-from torch import nn
 
-from . import likelihoods
 from .datasets import Data
 from .errors import Refusal
 from .evaluation import refuse_measure, versions
 from .loading import Pair, load
+from .running import Program, fork_rng, modules
+from .structure import Structure, inspect
 from .training import Fit, fit
-from .weights import Program, Structure, fork_rng, inspect
 
 CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
 
@@ -67,6 +66,7 @@ class Run:
     guide: Program
     fit: Fit
     store: tuple[str, ...] = ()  # names of parameters that live in Pyro's store: those of pairs written as functions
+    source: bytes | None = None  # of the user's model file
 
     @property
     def name(self) -> str:
@@ -89,8 +89,8 @@ def prepare(
     """Build the pair for the data and look it over, before anything is trained or written.
 
     Training arguments that are None are the pair's own (its RECIPE), then `fit`'s; a recipe's `steps` are as many epochs as
-    they need on these data. A pair that takes a `likelihood` gets the
-    Bernoulli on binary data unless the options name another. Raises `Refusal` where the pair cannot score these data.
+    they need on these data. A pair with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
+    Raises `Refusal` where the pair cannot score these data.
     """
     told = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     arguments = {**pair.recipe, **{key: value for key, value in told.items() if value is not None}}
@@ -100,7 +100,7 @@ def prepare(
     config = Config(
         model=pair.name,
         file=pair.file is not None,
-        options=options,
+        options=_with_likelihood(options, pair, data),
         data=source,
         transform=transform,
         split_seed=data.seed,
@@ -113,10 +113,10 @@ def prepare(
     model, guide = _build(pair, config, data)
     structure = inspect(model, guide, data.train[:256])
     refuse_measure(structure, data.transform)
-    fit(
-        model, guide, data.train, seed=seed, **{**arguments, "epochs": 0}
-    )  # no step yet: its checks, and the model's start
-    return Run(config, pair, model, guide, Fit(), _store_names(structure))
+    # no step yet: its checks, and the model's start
+    fit(model, guide, data.train, seed=seed, **{**arguments, "epochs": 0})
+    content = None if pair.file is None else pair.file.read_bytes()
+    return Run(config, pair, model, guide, Fit(), _store_names(structure), content)
 
 
 def train(run: Run, data: Data, folder: Path | None, on_epoch: Callable[[Fit], None] | None = None) -> None:
@@ -142,21 +142,26 @@ def train(run: Run, data: Data, folder: Path | None, on_epoch: Callable[[Fit], N
 def _build(pair: Pair, config: Config, data: Data) -> tuple[Program, Program]:
     device = data.test.device
     with fork_rng(device, config.seed):
-        options = pair.parse(config.options)
-        if data.transform.discrete and "likelihood" in pair.options:
-            options.setdefault("likelihood", likelihoods.Bernoulli())
-        model, guide = pair(data.dim, **options)
-    for program in (model, guide):
-        if isinstance(program, nn.Module):
-            program.to(device)
+        model, guide = pair(data.dim, **pair.parse(config.options))
+    for module in modules(model, guide):
+        module.to(device)
     return model, guide
+
+
+def _with_likelihood(options: list[str], pair: Pair, data: Data) -> list[str]:
+    told = any(option.partition("=")[0].strip() == "likelihood" for option in options)
+    return (
+        [*options, "likelihood=Bernoulli"]
+        if data.transform.discrete and "likelihood" in pair.options and not told
+        else options
+    )
 
 
 def write_config(run: Run, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if run.pair.file is not None:
+    if run.source is not None:
         with replacing(folder / "model.py") as file:
-            shutil.copyfile(run.pair.file, file)
+            file.write_bytes(run.source)
     with replacing(folder / "config.json") as file:
         file.write_text(json.dumps(asdict(run.config), indent=2) + "\n")
 
@@ -165,7 +170,7 @@ def save_checkpoint(run: Run, folder: Path) -> None:
     """Parameters and losses, on disk whole or not at all."""
     state: dict[str, Any] = {"losses": run.fit.losses, "seconds": run.fit.seconds, "objective": run.fit.objective}
     for key, program in (("model", run.model), ("guide", run.guide)):
-        state[key] = dict(program.state_dict()) if isinstance(program, nn.Module) else {}
+        state[key] = [dict(module.state_dict()) for module in modules(program)]
     store = dict(pyro.get_param_store().named_parameters())
     state["store"] = {name: store[name].detach() for name in run.store}
     with replacing(folder / "checkpoint.pt") as file:
@@ -213,8 +218,8 @@ def restore(folder: Path, config: Config, pair: Pair, data: Data) -> Run:
     names = _store_names(inspect(model, guide, data.test[:2]))  # pyro.param creates what it names when it is run
     try:
         for key, program in (("model", model), ("guide", guide)):
-            if isinstance(program, nn.Module):
-                program.load_state_dict(state[key])
+            for module, saved in zip(modules(program), state[key], strict=True):
+                module.load_state_dict(saved)
         store = dict(pyro.get_param_store().named_parameters())
         for name in names:
             if store[name].shape != state["store"][name].shape:
@@ -236,15 +241,32 @@ def _store_names(structure: Structure) -> tuple[str, ...]:
     return tuple({name: None for name, site in sites if site["type"] == "param" and name in store})
 
 
-def new_folder(out: Path, overwrite: bool) -> None:
-    """Make `out`. An existing one is refused unless `overwrite`, and then only if pyrovae wrote it: runs are never mixed."""
+@contextlib.contextmanager
+def new_folder(out: Path, overwrite: bool) -> Iterator[None]:
+    """`out`, made for what is written inside the context.
+
+    An existing folder is refused unless `overwrite`, and then only if pyrovae wrote it: runs are never mixed. The earlier one
+    stands aside until the new one has a checkpoint, and comes back if that never happens.
+    """
+    aside = None
     if out.exists():
         if not overwrite:
             raise Refusal(f"{out} exists: name another folder, or say --overwrite to replace it.")
         if not _is_ours(out):
             raise Refusal(f"{out} is not a run of pyrovae, and is left as it is: name another folder.")
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.resolve().parent)) / "earlier"
+        out.rename(aside)
+    try:
+        out.mkdir(parents=True)
+        yield
+    except BaseException:
+        if aside is not None and not any(out.rglob("checkpoint.pt")):
+            shutil.rmtree(out)
+            aside.rename(out)
+        raise
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside.parent)
 
 
 def _is_ours(folder: Path) -> bool:

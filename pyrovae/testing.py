@@ -1,27 +1,24 @@
 """check_pair(): the contract between model and guide, as a test that ships: for our pairs and for users' own."""
 
-from typing import Any
-
-import pyro
 import torch
 from pyro import poutine
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import Refusal
-from .evaluation import evaluate, evaluation_mode
-from .training import default_objective
-from .weights import (
-    PLATE,
+from .evaluation import evaluate, is_per_point
+from .running import (
     Program,
-    Structure,
-    draw_weights,
+    evaluation_mode,
     fork_rng,
-    inspect,
     local_parameters,
-    log_weights,
+    modules,
     parameters,
     sample_observed,
+    unconstrained,
 )
+from .structure import Structure, inspect
+from .training import default_objective
+from .weights import draw_weights, log_weights, site_densities
 
 SIGMAS = 6.0  # a Monte-Carlo check of a correct pair fails once in 5e8 times
 
@@ -29,8 +26,8 @@ SIGMAS = 6.0  # a Monte-Carlo check of a correct pair fails once in 5e8 times
 def check_pair(model: Program, guide: Program, x: Tensor, *, seed: int = 0) -> None:
     """Hold a pair to everything that training, evidence and the command line assume of it.
 
-    x is (N, ...), N ≥ 4, a few points of the kind that the pair is for. Returns nothing, and raises `Refusal` (an
-    `AssertionError` would be stripped by python -O) whose sentence says what is wrong and what to do:
+    x is (N, ...), N ≥ 4, a few points of the kind that the pair is for. Returns nothing, and raises `Refusal`, whose sentence
+    says what is wrong and what to do:
 
     1. sites: the same latents in both, inside plate("data"), no scales, x observed and inside the support;
     2. weights: `log_weights` is (samples, N) and finite, under any number of samples;
@@ -47,7 +44,7 @@ def check_pair(model: Program, guide: Program, x: Tensor, *, seed: int = 0) -> N
     with evaluation_mode(model, guide), fork_rng(x.device, seed):
         structure = inspect(model, guide, x)
         _check_weights(model, guide, x)
-        _check_independence(model, guide, x, structure)
+        _check_independence(model, guide, x)
         _check_constants(model, guide, x, structure)
         _check_parameters(model, guide, x, structure)
         _check_log_prob(model, guide, x, seed)
@@ -61,50 +58,32 @@ def _check_weights(model: Program, guide: Program, x: Tensor) -> None:
             raise Refusal(f"log_weights has shape {shape} where ({samples}, {len(x)}) was asked for.")
 
 
-def _check_independence(model: Program, guide: Program, x: Tensor, structure: Structure) -> None:
+def _check_independence(model: Program, guide: Program, x: Tensor) -> None:
     """The first half of the points, alone, must have the densities that they have in company, for the same latents."""
-    half = len(x) // 2
-    if any(p.shape[:1] == (len(x),) for p in parameters(model, guide, x)) and not isinstance(guide, nn.Module):
-        return  # parameters for each point: the batch cannot be split
-    with local_parameters(model, guide), torch.no_grad():
-        q = poutine.trace(guide).get_trace(x)
-        latents = {latent.name: q.nodes[latent.name]["value"] for latent in structure.latents if latent.name in q.nodes}
-        if any(value.shape[0] != len(x) for value in latents.values()):
-            return  # inner plates: the points do not lie along the first dimension
-        everyone = _densities(model, latents, x)
-        alone = _densities(model, {name: value[:half] for name, value in latents.items()}, x[:half])
-        for name, density in alone.items():
-            company = everyone[name][..., :half]
-            tolerance = 1e-3 * (1 + company.abs().max())
-            if density.shape == company.shape and bool(((density - company).abs() > tolerance).any()):
-                raise Refusal(
-                    f"The density of a point at site '{name}' changes with the other points of the batch: compute nothing over the "
-                    "data dimension (no batch statistics, no sums over points)."
-                )
-
-
-def _densities(model: Program, latents: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
-    trace = poutine.trace(pyro.condition(model, latents)).get_trace(x)
-    trace.compute_log_prob()
-    return {
-        name: site["unscaled_log_prob"]
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and "unscaled_log_prob" in site and name != PLATE
-    }
+    if is_per_point(guide, x):
+        return  # its parameters are those of the full batch
+    company, alone = site_densities(model, guide, x, len(x) // 2)
+    for name, density in alone.items():
+        tolerance = 1e-3 * (1 + company[name].abs().max())
+        if density.shape != company[name].shape or bool(((density - company[name]).abs() > tolerance).any()):
+            raise Refusal(
+                f"The density of a point at site '{name}' changes with the other points of the batch: compute nothing over the "
+                "data dimension (no batch statistics, no sums over points)."
+            )
 
 
 def _check_constants(model: Program, guide: Program, x: Tensor, structure: Structure) -> None:
     objective = default_objective(structure)
     with local_parameters(model, guide), torch.no_grad():
-        losses = torch.tensor([float(objective.loss(model, guide, x)) for _ in range(32)]) / len(x)
+        scale = structure.full_size or len(x)  # by which a subsampled plate scales the loss
+        losses = torch.tensor([float(objective.loss(model, guide, x)) for _ in range(32)]) / scale
         log_w = draw_weights(model, guide, x, 256, structure.nesting).double().mean(dim=1)
     difference = float(log_w.mean() + losses.double().mean())
     error = float((log_w.var() / len(log_w) + losses.double().var() / len(losses)).sqrt())
     if abs(difference) > SIGMAS * error + 1e-4 * (1 + abs(float(losses.mean()))):
         raise Refusal(
             f"The mean log-weight is {float(log_w.mean()):.4f} and −{type(objective).__name__} {-float(losses.mean()):.4f} nats a "
-            "point: training and evidence do not see the same densities; look for terms outside pyro.sample (pyro.factor, "
-            "scales, constants left out)."
+            "point: training and evidence do not see the same densities; look for scales, and for terms that only the loss has."
         )
 
 
@@ -114,7 +93,8 @@ def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Stru
         traces = {"guide": poutine.trace(guide, param_only=True).get_trace(x)}
         traces["model"] = poutine.trace(poutine.replay(model, structure.guide_trace), param_only=True).get_trace(x)
         seen = {
-            kind: {name: _leaf(site["value"]) for name, site in trace.nodes.items()} for kind, trace in traces.items()
+            kind: {name: unconstrained(site["value"]) for name, site in trace.nodes.items()}
+            for kind, trace in traces.items()
         }
     for name, leaf in seen["model"].items():
         if seen["guide"].get(name, leaf) is not leaf:
@@ -126,8 +106,8 @@ def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Stru
     owned = {
         f"{kind}.{name}": parameter
         for kind, program in programs.items()
-        if isinstance(program, nn.Module)
-        for name, parameter in program.named_parameters()
+        for module in modules(program)
+        for name, parameter in module.named_parameters()
         if parameter.requires_grad
     }
     for name, parameter in owned.items():
@@ -136,7 +116,7 @@ def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Stru
                 f"Parameter {name} is never seen by Pyro, so SVI would not train it: derive the module from pyrovae.Module and read "
                 "its parameters in forward, before a distribution is made of them; or remove it."
             )
-    leaves = parameters(model, guide, x)
+    leaves = parameters(x, model, guide)
     names = {id(parameter): name for name, parameter in owned.items()}
     before = [leaf.grad for leaf in leaves]
     for leaf in leaves:
@@ -151,10 +131,6 @@ def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Stru
     finally:
         for leaf, grad in zip(leaves, before, strict=True):
             leaf.grad = grad
-
-
-def _leaf(value: Any) -> Tensor:
-    return value.unconstrained() if hasattr(value, "unconstrained") else value
 
 
 def _check_log_prob(model: Program, guide: Program, x: Tensor, seed: int) -> None:

@@ -1,8 +1,10 @@
 """fit(): stochastic variational inference, through the objective that the caller passes."""
 
+import contextlib
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,22 +13,14 @@ import pyro.distributions as dist
 import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoGuide
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from .errors import Diverged, Refusal
-from .weights import (
-    Program,
-    Structure,
-    draw_weights,
-    fork_rng,
-    inspect,
-    local_parameters,
-    parameters,
-    refuse_bad_points,
-    refuse_outside_support,
-)
+from .errors import Diverged, Refusal, blamed
+from .running import Program, fork_rng, local_parameters, modules, parameters, sites
+from .structure import Structure, inspect, observed_sites, refuse_bad_points, refuse_value
+from .weights import draw_weights
 
 
 class Points(Protocol):
@@ -86,56 +80,57 @@ def fit(
     default the one that `default_objective` finds for the pair. `on_epoch` is called with the fit so far after every epoch.
 
     A model with `initialise(x)` starts from the data the first time it is fitted. The same seed gives the same run on the
-    same machine; torch's random state is left as it was.
+    same machine; torch's random state is left as it was. Modules are left in evaluation mode.
 
     Raises `Refusal` for pairs and data that have no ELBO per point, `Diverged` when a loss stops being a number, naming the
     epoch, the step, and, where it can be found, the site and the data point.
     """
-    if epochs < 0 or (batch_size is not None and batch_size < 1) or not lr > 0:
-        raise Refusal(f"epochs ≥ 0, batch_size ≥ 1 and lr > 0 are needed; got {epochs}, {batch_size} and {lr}.")
+    if epochs < 0 or (batch_size is not None and batch_size < 1) or not 0 < lr < math.inf:
+        raise Refusal(
+            f"epochs ≥ 0, batch_size ≥ 1 and a finite lr > 0 are needed; got {epochs}, {batch_size} and {lr}."
+        )
     started = time.perf_counter()
     device = getattr(x, "device", torch.device("cpu"))
     if not isinstance(device, torch.device):  # NumPy's arrays have one too, a string
         raise Refusal(
             f"x is {type(x).__name__}: convert it with torch.as_tensor(x), to the type of the model's parameters."
         )
-    with fork_rng(device, seed), local_parameters(model, guide):
+    with fork_rng(device, seed), local_parameters(model, guide), _training_mode(model, guide):
         everything = x[:]
         refuse_bad_points(everything)
-        _training_mode(model, guide)
         size = min(batch_size or len(x), len(x))
         if size < len(x) and isinstance(guide, AutoGuide):
             raise Refusal(
                 "An autoguide has parameters for every point, so it is fitted on all at once: batch_size=None."
             )
-        first = everything[:size]
-        structure = inspect(model, guide, first)
-        refuse_outside_support(structure, first, everything)
+        structure = _inspect_all(model, guide, everything, size)
         if isinstance(model, StartsFromData) and not bool(model.initialised):
-            with fork_rng(device):  # what follows is the same, whether the model had to be started or came started
+            # What follows is the same, whether the model had to be started or came started.
+            with fork_rng(device), blamed("model.initialise(x)"):
                 model.initialise(everything)
-        if objective is None:
-            objective = default_objective(structure)
-        optim = optimizer(parameters(model, guide, first), lr)
-        steps = -(-len(x) // size)
-        scheduler = schedule(optim, epochs * steps) if schedule else None
+        objective = objective or default_objective(structure)
+        leaves = parameters(everything[:size], model, guide)
+        optim = optimizer(leaves, lr)
+        scheduler = schedule(optim, epochs * -(-len(x) // size)) if schedule else None
         result = Fit(objective=type(objective).__name__)
         with pyro.validation_enabled(False), warnings.catch_warnings():  # the pair was inspected above
             warnings.filterwarnings("ignore", "Encountered (NaN|\\+inf|-inf)")  # said below, with the place
             for _ in range(epochs):
                 total = 0.0
-                order = torch.randperm(len(x), device=device)
-                for index in order.split(size):
+                for index in torch.randperm(len(x), device=device).split(size):
                     batch = everything if len(index) == len(x) and everything is x else x[index]
                     optim.zero_grad()
-                    loss = objective.loss_and_grads(model, guide, batch)
-                    if loss != loss or loss in (float("inf"), float("-inf")):
-                        _explain(model, guide, batch, index, structure, result)
+                    loss = _loss(objective, model, guide, batch, structure, result)
                     optim.step()
                     if scheduler:
                         scheduler.step()
-                    total += loss
+                    # a data plate that stands for a subsample scales the loss up to the size of the whole
+                    total += loss * (len(batch) / structure.full_size if structure.full_size else 1.0)
                     result.steps += 1
+                if not all(bool(torch.isfinite(leaf).all()) for leaf in leaves):
+                    raise Diverged(
+                        f"{_where(result)}: a parameter is no longer a finite number; lower the learning rate."
+                    )
                 result.losses.append(total / len(x))
                 result.seconds = time.perf_counter() - started
                 if on_epoch:
@@ -144,12 +139,61 @@ def fit(
     return result
 
 
+@contextlib.contextmanager
+def _training_mode(*programs: Program) -> Iterator[None]:
+    """Modules in training mode, and in evaluation mode from then on: what is done with them next is scoring."""
+    for module in modules(*programs):
+        module.train()
+    try:
+        yield
+    finally:
+        for module in modules(*programs):
+            module.eval()
+
+
+def _inspect_all(model: Program, guide: Program, x: Tensor, size: int) -> Structure:
+    """`inspect` the first batch, and hold all of x to the support of what it observes."""
+    first = x[:size]
+    structure = inspect(model, guide, first)
+    for site in observed_sites(structure.model_trace):
+        if site["value"] is first:
+            refuse_value(site, x)
+        else:  # a function of x: only a run knows its value
+            for batch in x[size:].split(size):
+                inspect(model, guide, batch)
+    return structure
+
+
+def _loss(objective: ELBO, model: Program, guide: Program, batch: Tensor, structure: Structure, so_far: Fit) -> float:
+    """The objective's loss, its gradients left on the parameters. Raises `Diverged` with where it happened: the step always,
+    the site and the point of the batch where another draw shows them."""
+    try:
+        loss = objective.loss_and_grads(model, guide, batch)
+    except (torch.OutOfMemoryError, Refusal):
+        raise
+    except (RuntimeError, ValueError) as error:  # a matrix that is no longer positive definite, a scale of NaN
+        reason = " ".join(str(error).split("Trace Shapes:")[0].split())
+        raise Diverged(f"{_where(so_far)}: {reason} Lower the learning rate or floor the variances.") from error
+    if math.isfinite(loss):
+        return loss
+    try:
+        with torch.no_grad():
+            draw_weights(model, guide, batch, 1, structure.nesting)
+    except Diverged as error:
+        raise Diverged(f"{_where(so_far)}: {error} (Points are counted in the batch.)") from None
+    raise Diverged(f"{_where(so_far)}: the loss is {loss}; lower the learning rate or floor the variances.")
+
+
+def _where(so_far: Fit) -> str:
+    return f"Training stopped at step {so_far.steps + 1} (epoch {len(so_far.losses) + 1})"
+
+
 def default_objective(structure: Structure) -> ELBO:
     """The ELBO estimator with the least variance that the pair's sites allow.
 
     - a latent marked for enumeration: `TraceEnum_ELBO`, its expectation summed;
     - a discrete latent that is not: `TraceGraph_ELBO`, whose score-function terms leave out what cannot depend on it;
-    - Gaussian latents with factorised guide and prior: `TraceMeanField_ELBO`, KL(q‖p) in closed form;
+    - Gaussian latents with factorised guide and prior, drawn in one order: `TraceMeanField_ELBO`, KL(q‖p) in closed form;
     - any other: `Trace_ELBO`. With an exact guide its pathwise gradient has no variance, which a closed-form KL would spoil.
     """
     latents = structure.latents
@@ -159,10 +203,13 @@ def default_objective(structure: Structure) -> ELBO:
     )
     if enumerated:
         return TraceEnum_ELBO(max_plate_nesting=structure.nesting)
-    if any(latent.classes is not None for latent in latents):
+    if any(latent.discrete for latent in latents):
         return TraceGraph_ELBO()
     pairs = [(structure.model_trace.nodes[latent.name]["fn"], guide[latent.name]["fn"]) for latent in latents]
-    if all(_is_mean_field(prior) and _is_mean_field(posterior) for prior, posterior in pairs):
+    order = [site["name"] for site in sites(structure.guide_trace)]  # a guide that runs the other way has another KL
+    if order == [latent.name for latent in latents] and all(
+        _is_mean_field(prior) and _is_mean_field(posterior) for prior, posterior in pairs
+    ):
         return TraceMeanField_ELBO()
     return Trace_ELBO()
 
@@ -171,20 +218,3 @@ def _is_mean_field(fn: Any) -> bool:
     while isinstance(fn, torch.distributions.Independent):
         fn = fn.base_dist
     return isinstance(fn, dist.Normal)
-
-
-def _training_mode(*programs: Program) -> None:
-    for program in programs:
-        if isinstance(program, nn.Module):
-            program.train()
-
-
-def _explain(model: Program, guide: Program, batch: Tensor, index: Tensor, structure: Structure, result: Fit) -> None:
-    """Raise `Diverged` with where it happened: the step always, the site and the point where another draw shows them."""
-    where = f"The loss is not finite at step {result.steps + 1} (epoch {len(result.losses) + 1})"
-    try:
-        with torch.no_grad():
-            draw_weights(model, guide, batch, 1, structure.nesting)
-    except Diverged as error:
-        raise Diverged(f"{where}: {error} (Points are counted in the batch; x[{index[:3].tolist()}…].)") from None
-    raise Diverged(f"{where}: lower the learning rate or floor the variances.")

@@ -12,9 +12,9 @@ from torch import nn
 
 import pyrovae
 from pyrovae import check_pair, fit, load, log_weights
+from pyrovae.running import parameters
+from pyrovae.structure import inspect as look
 from pyrovae.training import default_objective
-from pyrovae.weights import inspect as look
-from pyrovae.weights import parameters
 
 DIM = 6
 # Trace_ELBO draws the mixtures' latents, and says that TraceEnum_ELBO would sum them out.
@@ -103,10 +103,10 @@ def test_trained_by_stock_svi(name, options):
     """The store is on, as Pyro has it by default: parameters move, every one of them, and the loss comes down."""
     model, guide = build(name, options)
     x = points(name, options)
-    before = [value.clone() for value in parameters(model, guide, x)]
+    before = [value.clone() for value in parameters(x, model, guide)]
     svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
     losses = [svi.step(x) for _ in range(60)]
-    after = parameters(model, guide, x)
+    after = parameters(x, model, guide)
     assert len(before) == len(after)
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert sum(losses[-10:]) < sum(losses[:10])
@@ -118,7 +118,7 @@ def test_two_of_one_class_share_nothing(name, options):
         options = {}  # one likelihood object given to two models is one object
     first, second = (build(name, options) for _ in range(2))
     x = points(name, options)
-    shared = {id(p) for p in parameters(*first, x)} & {id(p) for p in parameters(*second, x)}
+    shared = {id(p) for p in parameters(x, *first)} & {id(p) for p in parameters(x, *second)}
     assert not shared
     before = log_weights_of(second, x)
     fit(*first, x, epochs=2, lr=0.1)

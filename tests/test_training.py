@@ -14,8 +14,8 @@ from torch import nn
 
 import pyrovae
 from pyrovae import Diverged, Refusal, fit
+from pyrovae.structure import inspect
 from pyrovae.training import default_objective
-from pyrovae.weights import inspect
 
 
 class Location(pyrovae.Module):
@@ -231,5 +231,5 @@ def test_autoguides_take_all_points_at_once():
 
 @pytest.mark.parametrize("arguments", [{"epochs": -1}, {"batch_size": 0}, {"lr": 0.0}, {"lr": math.nan}])
 def test_arguments_that_make_no_sense(arguments):
-    with pytest.raises(Refusal, match="epochs ≥ 0, batch_size ≥ 1 and lr > 0"):
+    with pytest.raises(Refusal, match="epochs ≥ 0, batch_size ≥ 1 and a finite lr > 0"):
         fit(Location(), nothing, torch.randn(8, 3), **arguments)

@@ -13,7 +13,7 @@ from torch import nn
 
 import pyrovae
 from pyrovae import Diverged, Refusal, log_weights
-from pyrovae.weights import parameters
+from pyrovae.running import parameters
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_random_state_and_parameter_store_are_left_alone_by_inspection(linear):
     torch.manual_seed(3)
     first = log_weights(model, guide, X)
     torch.manual_seed(3)
-    parameters(model, guide, X)
+    parameters(X, model, guide)
     torch.testing.assert_close(log_weights(model, guide, X), first, rtol=0, atol=0)
     assert len(pyro.get_param_store()) == 0
 

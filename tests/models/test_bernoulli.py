@@ -52,7 +52,7 @@ def test_pca_evidence_sums_to_one_over_all_x_by_quadrature(seed):
     assert exact.exp().sum().item() == pytest.approx(1, abs=1e-8)
     found = evaluate(model, guide, EVERY, samples=20_000, seed=seed)
     assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se).all()
-    assert found.discrete
+    assert found.measure == "counting"
     assert found.bits_per_dim == pytest.approx(-found.log_likelihood.mean().item() / 4 / math.log(2))
 
 

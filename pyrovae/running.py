@@ -1,0 +1,162 @@
+"""How a model or a guide is run: with parameters of its own, without side effects, and with errors in one sentence."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.nn import PyroModule
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
+
+from .errors import Diverged, Refusal
+
+Program = Callable[[Tensor], Any]  # a model or a guide
+
+
+@contextlib.contextmanager
+def local_parameters(*programs: Program) -> Iterator[None]:
+    """Parameters belong to their modules while a pair runs, not to Pyro's global store.
+
+    In the store two modules with the same names would share them, and training one would move the other. Turned on for
+    the length of our own calls only: Pyro's stock `SVI` needs the store.
+    """
+    for module in modules(*programs):
+        # A PyroModule made while the setting was off lacks the slot that it reads while the setting is on.
+        for part in module.modules():
+            if isinstance(part, PyroModule) and not hasattr(part._pyro_context, "param_state"):
+                part._pyro_context.param_state = {"params": {}, "constraints": {}}
+    with pyro.settings.context(module_local_params=True):
+        yield
+
+
+@contextlib.contextmanager
+def scoring(*programs: Program) -> Iterator[None]:
+    """A pair at work: its parameters its own, and Pyro's checks off, because ours name the site and the point."""
+    with local_parameters(*programs), pyro.validation_enabled(False):
+        yield
+
+
+@contextlib.contextmanager
+def evaluation_mode(*programs: Program) -> Iterator[None]:
+    """Dropout off, batch statistics frozen; each module goes back to the mode it was in."""
+    parts = [part for module in modules(*programs) for part in module.modules()]
+    before = [part.training for part in parts]
+    for part in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, training in zip(parts, before, strict=True):
+            part.training = training
+
+
+@contextlib.contextmanager
+def fork_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Leave torch's random state as it was found; inside, start from `seed` if one is given."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+def modules(*programs: Program) -> list[nn.Module]:
+    """The modules that programs are, are methods of, or hold as closures: each once, in a fixed order."""
+    found: dict[int, nn.Module] = {}
+    for program in programs:
+        cells = getattr(program, "__closure__", None) or ()
+        held = [cell.cell_contents for cell in cells if _is_filled(cell)]
+        for candidate in (program, getattr(program, "__self__", None), *held):
+            if isinstance(candidate, nn.Module):
+                found.setdefault(id(candidate), candidate)
+    return list(found.values())
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True
+
+
+def trace(kind: str, program: Program, x: Tensor) -> poutine.Trace:
+    """A run of one half of the pair; an error in it says which half could not be run, and on what, in one sentence."""
+    try:
+        return poutine.trace(program).get_trace(x)
+    except (torch.OutOfMemoryError, Diverged):
+        raise
+    except Exception as error:
+        said = str(error).split("Trace Shapes:")[0]  # Pyro adds a table of every site
+        reason = " ".join(said.split())
+        if isinstance(error, Refusal):
+            raise Refusal(reason) from error
+        hint = (
+            " (Networks must keep leading dimensions, as pyrovae.over_batch does, and x's own be declared with .to_event(1).)"
+            if isinstance(error, RuntimeError | ValueError | IndexError)
+            else ""
+        )
+        raise Refusal(
+            f"The {kind} cannot be run on x of shape {tuple(x.shape)}, {x.dtype}: {type(error).__name__}: {reason}{hint}"
+        ) from error
+
+
+def sites(run: poutine.Trace) -> list[dict[str, Any]]:
+    """The sites that have a density: a plate is a site too, and so is `pyro.deterministic`, and neither has one."""
+    return [
+        site
+        for site in run.nodes.values()
+        if site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
+    ]
+
+
+def parameters(x: Tensor, *programs: Program) -> list[Tensor]:
+    """Every unconstrained parameter that a run of the programs on x reads, each once, by identity and not by name.
+
+    By name two parameters of one name count as one, and Pyro's `SVI` then leaves the other untrained.
+    """
+    collect = _Collect()
+    with scoring(*programs), evaluation_mode(*programs), torch.no_grad(), fork_rng(x.device), collect:
+        for program in programs:
+            trace("pair", program, x)
+    return [value for value in collect.found.values() if value.requires_grad]
+
+
+class _Collect(poutine.messenger.Messenger):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[int, Tensor] = {}
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        leaf = unconstrained(msg["value"])
+        given = msg["args"][1] if len(msg["args"]) > 1 else None
+        if isinstance(given, nn.Parameter) and given.data_ptr() != leaf.data_ptr():
+            raise Refusal(
+                f"Pyro's store holds another parameter under the name '{msg['name']}', and would train that one: call "
+                "pyro.clear_param_store() before the pair is built, or give its pyro.module a name of its own."
+            )
+        self.found[id(leaf)] = leaf
+
+
+def unconstrained(value: Any) -> Tensor:
+    """The leaf tensor that an optimiser moves for a parameter's value."""
+    return value.unconstrained() if hasattr(value, "unconstrained") else value
+
+
+def sample_observed(model: Program, num: int, like: Tensor) -> dict[str, Tensor]:
+    """`num` fresh (latents and) observations from the model alone, by name; `like` (N, ...) gives x its shape.
+
+    The value of an observed site is a draw of x; under its name + "_mean" stands E[x|z] where the family has one.
+    """
+    blank = like[:1].expand(num, *like.shape[1:])
+    with scoring(model), evaluation_mode(model), torch.no_grad():
+        run = trace("model", poutine.uncondition(model), blank)
+    drawn = {}
+    for site in sites(run):
+        drawn[site["name"]] = site["value"]
+        if site["infer"].get("was_observed"):
+            with contextlib.suppress(NotImplementedError, AttributeError):
+                drawn[f"{site['name']}_mean"] = site["fn"].mean
+    return drawn
