@@ -16,6 +16,8 @@ from .guides import AmortisedCategorical, ExactPosterior, FullCovariance, Linear
 from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
 from .loading import Pair, available, load
 from .nets import MLP, Module, over_batch
+from .running import sample
+from .runs import Run, load_run
 from .testing import check_pair
 from .training import Fit, fit
 from .weights import log_weights
@@ -47,6 +49,7 @@ __all__ = [
     "Pair",
     "PixelNormal",
     "Refusal",
+    "Run",
     "Spherical",
     "Tied",
     "available",
@@ -58,7 +61,9 @@ __all__ = [
     "fit",
     "load",
     "load_data",
+    "load_run",
     "log_likelihood",
     "log_weights",
     "over_batch",
+    "sample",
 ]

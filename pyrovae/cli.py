@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import json
 import os
 import sys
@@ -27,7 +28,8 @@ from .evidence import Evidence
 from .loading import available, load
 from .options import plain
 from .report import WIDTH, as_text, show
-from .running import fork_rng, sample_observed
+from .running import fork_rng
+from .running import sample as draw
 from .training import Fit
 
 TRIO = "gmm,ppca,vae"
@@ -35,6 +37,7 @@ BINARY_TRIO = "bernoulli_mixture,bernoulli_pca,vae"  # who stands in where x has
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -62,7 +65,10 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             code, message = 1, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
         except KeyboardInterrupt:
-            code, message = 130, "stopped; what was written so far is kept."
+            code, message = (
+                130,
+                "stopped; the checkpoints that were written are kept, and `pyrovae evaluate` reads them.",
+            )
         else:
             return
         print(f"pyrovae: {' '.join(message.split())}", file=sys.stderr)
@@ -82,7 +88,7 @@ RootOption = Annotated[
     Path | None, typer.Option(help="Folder that holds MNIST/raw; else $PYROVAE_DATA, else the user's cache.")
 ]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Get MNIST if it is not in the folder.")]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of initialisation, training and scoring.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random draws but the split's.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 EpochsOption = Annotated[
     int | None, typer.Option(min=0, help="Passes over the training data; each pair's own if not given.")
@@ -91,7 +97,8 @@ BatchOption = Annotated[int | None, typer.Option(min=1, help="Points to a step; 
 RateOption = Annotated[float | None, typer.Option(help="Adam's first learning rate; the pair's own if not given.")]
 SamplesOption = Annotated[int, typer.Option(min=1, help="Latent draws for each point.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="An option of the pair, name=value; may be repeated.")
+    list[str] | None,
+    typer.Option("--set", help="An option of the pair (`pyrovae models NAME`), name=value; may be repeated."),
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write everything there, in full precision.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is an earlier run.")]
@@ -204,6 +211,8 @@ def train(
             _train(progress, run, loaded, out)
         with runs.replacing(out / "learning_curve.png") as file:
             plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
+    if run.fit.losses and run.fit.losses[-1] > run.fit.losses[0]:
+        print(f"pyrovae: {run.name} ended its training below where it began: lower --lr.", file=sys.stderr)
     last = f"training ELBO {-run.fit.losses[-1]:.3f} nats per point, " if run.fit.losses else ""
     print(f"{run.name}: {last}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {out}")
 
@@ -215,7 +224,9 @@ def evaluate_command(
     samples: SamplesOption = 5000,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    data: Annotated[str | None, typer.Option(help="Other data than the run's held-out points.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Other data than the run's held-out points: all points of a file, or its 'test'.")
+    ] = None,
     transform: TransformOption = None,
     root: RootOption = None,
     json_file: JsonOption = None,
@@ -257,6 +268,8 @@ def sample(
     target = out or run / "samples.png"
     _writable(target)
     drawn = _draw(restored, loaded, num, seed, mean)
+    if target.suffix not in (".png", ".npy"):
+        raise Refusal(f"{target} is neither .png nor .npy: name a file of one of these kinds.")
     if target.suffix == ".npy":
         import numpy
 
@@ -269,7 +282,7 @@ def sample(
 
         columns = max(1, round(num**0.5))
         images = loaded.transform.grey(drawn).reshape(num, 1, *loaded.shape)
-        scale = max(1, 32 // loaded.shape[0])
+        scale = max(1, 64 // loaded.shape[0])
         images = 1 - images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         with runs.replacing(target) as file:
             save_image(images, file, nrow=columns, padding=2, pad_value=1.0, format="png")
@@ -284,7 +297,7 @@ def models(
     """What there is: a line for each pair, with its equation; or the options of one."""
     if model is not None:
         pair = load(model)
-        print(f"{pair.name}: {pair.summary}\n")
+        print(f"{pair.name}: {pair.summary}\n\n{inspect.getdoc(pair.module.pair) or ''}\n")
         for name, default in pair.options.items():
             print(f"  --set {name}={plain(default)}")
         return
@@ -303,7 +316,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 def _train(progress: Progress, run: runs.Run, data: Data, folder: Path | None) -> None:
-    epochs = run.config.fit.get("epochs", 100)
+    epochs = run.config.fit["epochs"]
     task = progress.add_task(f"train {run.name}", total=epochs, note="")
 
     def on_epoch(fit: Fit) -> None:
@@ -328,23 +341,29 @@ def _score(progress: Progress, run: runs.Run, data: Data, samples: int, seed: in
 def _open(
     folder: Path, device: str, data: str | None, transform: str | None, root: Path | None
 ) -> tuple[runs.Run, Data]:
-    config, pair = runs.open_run(folder)
+    run = runs.load_run(folder, _device(device))
+    config = run.config
     loaded = load_data(
         data or config.data,
         transform if data or transform else config.transform,
         seed=config.split_seed,
         root=root or config.root,
-    ).to(_device(device))
-    return runs.restore(folder, config, pair, loaded), loaded
+        whole=data is not None,
+    )
+    if loaded.dim != config.dim:
+        raise Refusal(
+            f"{folder} was trained on points of {config.dim} numbers, and {loaded.name} has {loaded.dim}: evaluate it on data "
+            "of its own size."
+        )
+    done, asked = len(run.fit.losses), config.fit["epochs"]
+    if done < asked:
+        print(f"pyrovae: the training of {folder} was stopped after {done} of {asked} epochs.", file=sys.stderr)
+    return run, loaded.to(_device(device))
 
 
 def _draw(run: runs.Run, data: Data, num: int, seed: int, mean: bool = False) -> torch.Tensor:
     with fork_rng(data.test.device, seed):
-        drawn = sample_observed(run.model, num, data.test)
-    sites = [name for name in drawn if not name.endswith("_mean") and drawn[name].shape == (num, data.dim)]
-    if not sites:
-        raise Refusal(f"{run.name} observes no site of shape ({num}, {data.dim}), so there is nothing to show.")
-    return drawn[f"{sites[-1]}_mean" if mean else sites[-1]].cpu()
+        return draw(run.model, num, data.test, mean=mean).cpu()
 
 
 def _save_figures(out: Path, comparison: Comparison, prepared: list[runs.Run], data: Data, seed: int) -> None:
@@ -401,7 +420,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _console() -> Console:
     console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDTH)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ class Data:
     """A data set ready for use: x for training and the held-out x (N, D), single precision, and how both came about."""
 
     name: str
-    train: Tensor | Redrawn
-    test: Tensor
+    train: Tensor | Redrawn = field(repr=False)
+    test: Tensor = field(repr=False)
     transform: Transform
     split: str
     seed: int
@@ -80,11 +80,13 @@ def load_data(
     seed: int = 0,
     root: str | Path | None = None,
     download: bool = False,
+    whole: bool = False,
 ) -> Data:
     """`digits`, `mnist`, or a .npy, .npz or .csv file of points in rows.
 
     `transform` is dequantise, logit, binarise, threshold, or None for the data's own: dequantise for pixels, none for files
     of real numbers or of {0, 1}. `seed` fixes the split, where the data come without one, and the noise that is drawn once.
+    `whole` leaves a file without a split of its own unsplit: all its points are held-out points.
 
     Raises `Refusal` for an unknown name, an unreadable file, NaN, and columns that are constant where x must have a density.
     """
@@ -95,10 +97,10 @@ def load_data(
     elif name == "mnist":
         train, test, levels, split, shape = _mnist(root, download)
     elif name.endswith((".npy", ".npz", ".csv")):
-        train, test, levels, split, shape = _file(Path(name), generator)
+        train, test, levels, split, shape = _file(Path(name), generator, whole)
     else:
         raise Refusal(
-            f"There is no data set '{name}'{suggest(name, ['digits', 'mnist'])}: give digits, mnist, or the path of a .npy, .npz "
+            f"There is no data set '{name}'{suggest(name.lower(), ['digits', 'mnist'])}: give digits, mnist, or the path of a .npy, .npz "
             "or .csv file."
         )
     chosen = _transform(name, transform, levels, _is_binary(train) and _is_binary(test))
@@ -163,7 +165,7 @@ def _mnist(root: str | Path | None, download: bool) -> _Raw:
     return train, test, 256, f"{len(train)} train / {len(test)} test, torchvision's", (28, 28)
 
 
-def _file(path: Path, generator: torch.Generator) -> _Raw:
+def _file(path: Path, generator: torch.Generator, whole: bool) -> _Raw:
     if not path.is_file():
         raise Refusal(f"There is no data file {path}.")
     try:
@@ -206,6 +208,8 @@ def _file(path: Path, generator: torch.Generator) -> _Raw:
             raise Refusal(f"'train' and 'test' of {path} have {tensors[0].shape[1]} and {tensors[1].shape[1]} columns.")
         train, test = tensors
         split = f"{len(train)} train / {len(test)} test, the file's"
+    elif whole:
+        train, test, split = tensors[0], tensors[0], f"all {len(tensors[0])} points of the file"
     else:
         train, test, split = _split(tensors[0], generator)
     return train, test, levels, split, shape

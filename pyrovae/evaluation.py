@@ -44,8 +44,10 @@ def evaluate(
     per dimension. `progress` is called with the number of points done since its last call. Modules are put in evaluation
     mode and back; torch's random state is left as it was. Raises what `log_weights` raises.
     """
-    if samples < 1:
-        raise Refusal(f"samples must be at least 1; got {samples}.")
+    if not isinstance(samples, int) or samples < 1:
+        raise Refusal(f"samples is {samples}: give a whole number, at least 1.")
+    if transform is not None and not isinstance(transform, Transform):
+        raise Refusal(f"transform is {transform!r:.40}: give a Transform object, such as load_data's .transform.")
     refuse_bad_points(x)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
@@ -127,7 +129,7 @@ def refuse_measure(structure: Structure, transform: Transform) -> None:
     if transform.discrete and structure.measure != "counting":
         raise Refusal(
             f"The data are binary, {transform.space}, and the model is a density on R^D: choose a model of binary data "
-            "(`pyrovae models` says which), or another transform."
+            "(a likelihood such as Bernoulli), or another transform."
         )
 
 

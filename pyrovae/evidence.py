@@ -73,7 +73,7 @@ def mean_over_points(values: Tensor, se: Tensor | None = None) -> Estimate:
     return Estimate(float(values.double().mean()), mc, data)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evidence:
     """What `evaluate` found, point by point: tensors of shape (N,) on the CPU, nats; `mean_*` are over points.
 
@@ -100,6 +100,13 @@ class Evidence:
 
     def __len__(self) -> int:
         return len(self.elbo)
+
+    def __repr__(self) -> str:
+        value, mc_se, data_se = self.mean_log_likelihood
+        return (
+            f"Evidence({len(self)} points, {self.samples} samples: log p̂(x) {value:.3f} ± {mc_se:.3f} ± {data_se:.3f}, "
+            f"ELBO {self.mean_elbo.value:.3f}, gap {self.mean_gap.value:.3f}, ESS {self.ess.mean():.0f})"
+        )
 
     @property
     def gap(self) -> Tensor:

@@ -95,8 +95,9 @@ def load(name_or_file: str | Path) -> Pair:
     if text.endswith(".py") or "/" in text:
         return _from_file(Path(text))
     if text not in available():
+        near = f" (did you mean '{text}.py'?)" if Path(f"{text}.py").is_file() else suggest(text, available())
         raise Refusal(
-            f"There is no model '{text}'{suggest(text, available())}; there are {', '.join(available())}, or give the path of a "
+            f"There is no model '{text}'{near}; there are {', '.join(available())}, or give the path of a "
             ".py file that defines pair(dim, **options)."
         )
     return Pair(text, importlib.import_module(f"{BUILT_IN}.{text}"), None)

@@ -13,21 +13,25 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # 
 
 
 def learning_curves(fits: Mapping[str, Fit]) -> Figure:
-    """Training ELBO in nats per point against the share of the epochs done, a line for each model."""
+    """Training ELBO in nats per point: of one fit against its epochs, of several against the share of their epochs done."""
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    floor = []
+    shown = []
     for (name, fit), colour in zip(fits.items(), _cycle(len(fits)), strict=True):
         curve = [-loss for loss in fit.losses]
-        share = [100 * (epoch + 1) / len(curve) for epoch in range(len(curve))]
-        axes.plot(share, curve, color=colour, label=f"{name} ({len(curve)} epochs)")
+        unit = 1.0 if len(fits) == 1 else 100 / max(1, len(curve))
+        epochs = [unit * (epoch + 1) for epoch in range(len(curve))]
+        label = f"{name} ({len(curve)} epoch{'s' if len(curve) != 1 else ''})"
+        axes.plot(epochs, curve, color=colour, label=label, marker="o" if len(curve) < 3 else None)
         if curve:
-            floor.append(curve[len(curve) // 20])  # the first steps fall far below what one wants to see
-            floor.append(max(curve))
-    if floor:
-        low, high = min(floor), max(floor)
-        axes.set_ylim(low - 0.05 * (high - low) - 1e-6, high + 0.08 * (high - low) + 1e-6)
-    axes.set(xlabel="training done (% of epochs)", ylabel="training ELBO (nats per point)")
+            shown += [curve[len(curve) // 20], max(curve)]  # the first steps fall far below what one wants to see
+    if shown:
+        low, high = min(shown), max(shown)
+        room = (high - low) or abs(high) or 1.0
+        axes.set_ylim(low - 0.08 * room, high + 0.08 * room)
+    axes.set(
+        xlabel="epoch" if len(fits) == 1 else "training done (% of epochs)", ylabel="training ELBO (nats per point)"
+    )
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -70,6 +74,9 @@ def evidence_plot(comparison: Comparison) -> Figure:
         first = place == 0
         left.errorbar(bound.value, place + 0.15, xerr=bound.data_se, fmt="<", color=colour, alpha=0.5, capsize=3)
         left.errorbar(estimate.value, place - 0.15, xerr=estimate.data_se, fmt="o", color=colour, capsize=3)
+        left.annotate(
+            f"{estimate.value:.2f}", (estimate.value, place - 0.15), (0, 8), textcoords="offset points", ha="center"
+        )
         if exact is not None:
             left.plot(exact.value, place - 0.15, "|", color="black", markersize=18, markeredgewidth=1.5)
         right.barh(place, max(gap.value, 0.0), xerr=gap.data_se, color=colour, height=0.5, capsize=3)
@@ -84,7 +91,11 @@ def evidence_plot(comparison: Comparison) -> Figure:
             left.plot([], [], "o", color="grey", label="log p̂(x)")
             left.plot([], [], "<", color="grey", alpha=0.5, label="ELBO")
             left.plot([], [], "|", color="black", markersize=12, label="exact log p(x)")
-    left.set(yticks=range(len(names)), yticklabels=names, xlabel="nats per point (bars: one data standard error)")
+    left.set(
+        yticks=range(len(names)),
+        yticklabels=names,
+        xlabel="nats per point, more is better (bars: one data standard error)",
+    )
     left.set_ylim(len(names) - 0.5, -0.5)
     right.set(xlabel="gap = log p̂(x) − ELBO (nats)")
     right.set_xlim(left=0)

@@ -41,7 +41,7 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
             "model": row["name"],
             "latent": row["latent"],
             "parameters": f"{row['parameters']:,}",
-            "log p(x)\nexact": _plain(row["exact_log_likelihood"], ".3f"),
+            "exact\nlog p(x)": _plain(row["exact_log_likelihood"], ".3f"),
             "log p̂(x)\n± Monte Carlo ± data": f"{row['log_likelihood']:.3f} ± {_error(row['log_likelihood_mc_se'])} "
             f"± {_error(row['log_likelihood_data_se'])}",
             "ELBO": f"{row['elbo']:.3f}",
@@ -81,7 +81,10 @@ def _transposed(cells: list[dict[str, str]], best: str) -> Table:
             row["model"], justify="right", style="bold" if len(cells) > 1 and row["model"] == best else None
         )
     for heading in list(cells[0])[1:]:
-        sheet.add_row(heading.replace("\n", " "), *(row[heading] for row in cells))
+        titles, texts = heading.replace("\n", " ").split(" ± "), [row[heading].split(" ± ") for row in cells]
+        for place, title in enumerate(titles):  # an error gets a row of its own, where a cell has little room
+            mark = "± " if place else ""
+            sheet.add_row(mark + title, *(mark + text[place] for text in texts))
     return sheet
 
 

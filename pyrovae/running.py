@@ -93,14 +93,21 @@ def trace(kind: str, program: Program, x: Tensor) -> poutine.Trace:
         reason = " ".join(said.split())
         if isinstance(error, Refusal):
             raise Refusal(reason) from error
-        hint = (
-            " (Networks must keep leading dimensions, as pyrovae.over_batch does, and x's own be declared with .to_event(1).)"
-            if isinstance(error, RuntimeError | ValueError | IndexError)
-            else ""
-        )
         raise Refusal(
-            f"The {kind} cannot be run on x of shape {tuple(x.shape)}, {x.dtype}: {type(error).__name__}: {reason}{hint}"
+            f"The {kind} cannot be run on x of shape {tuple(x.shape)}, {x.dtype}: {type(error).__name__}: {reason}"
+            f"{_hint(reason)}"
         ) from error
+
+
+def _hint(reason: str) -> str:
+    if "dtype" in reason or "scalar type" in reason:
+        return " (x and the parameters must be of one type: x.float(), or model.double().)"
+    if "shape" in reason.lower() or "size" in reason:
+        return (
+            " (x must have the size that the pair was built for; networks must keep leading dimensions, as pyrovae.over_batch "
+            "does, and the dimensions of one point be declared with .to_event(1).)"
+        )
+    return ""
 
 
 def sites(run: poutine.Trace) -> list[dict[str, Any]]:
@@ -124,6 +131,19 @@ def parameters(x: Tensor, *programs: Program) -> list[Tensor]:
     return [value for value in collect.found.values() if value.requires_grad]
 
 
+def refuse_hidden(leaves: list[Tensor], *programs: Program) -> None:
+    """A network that Pyro does not see is used and never trained: `leaves` are the parameters that it does see."""
+    seen = {id(leaf) for leaf in leaves}
+    for module in modules(*programs):
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad and id(parameter) not in seen:
+                raise Refusal(
+                    f"Parameter {name} of a {type(module).__name__} is never seen by Pyro, so SVI would not train it: derive the "
+                    "module from pyrovae.Module and read its parameters in forward, or register it in the model with "
+                    "pyro.module; if it is to stay as it is, .requires_grad_(False)."
+                )
+
+
 class _Collect(poutine.messenger.Messenger):
     def __init__(self) -> None:
         super().__init__()
@@ -145,18 +165,16 @@ def unconstrained(value: Any) -> Tensor:
     return value.unconstrained() if hasattr(value, "unconstrained") else value
 
 
-def sample_observed(model: Program, num: int, like: Tensor) -> dict[str, Tensor]:
-    """`num` fresh (latents and) observations from the model alone, by name; `like` (N, ...) gives x its shape.
+def sample(model: Program, num: int, like: Tensor, *, mean: bool = False) -> Tensor:
+    """`num` draws of x from the model alone, (num, *like.shape[1:]); with `mean`, E[x|z] of as many draws of z.
 
-    The value of an observed site is a draw of x; under its name + "_mean" stands E[x|z] where the family has one.
+    `like` (N, ...) gives x its shape, type and device. Draws come from torch's global generator.
+    Raises `Refusal` for a model that observes nothing of x's shape.
     """
     blank = like[:1].expand(num, *like.shape[1:])
     with scoring(model), evaluation_mode(model), torch.no_grad():
         run = trace("model", poutine.uncondition(model), blank)
-    drawn = {}
     for site in sites(run):
-        drawn[site["name"]] = site["value"]
-        if site["infer"].get("was_observed"):
-            with contextlib.suppress(NotImplementedError, AttributeError):
-                drawn[f"{site['name']}_mean"] = site["fn"].mean
-    return drawn
+        if site["infer"].get("was_observed") and site["value"].shape == blank.shape:
+            return site["fn"].mean if mean else site["value"]
+    raise Refusal(f"The model draws nothing of x's shape {tuple(like.shape[1:])}: let it observe x itself, with obs=x.")

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -97,6 +98,7 @@ def prepare(
     steps, batch = arguments.pop("steps", None), min(arguments.get("batch_size") or len(data.train), len(data.train))
     if steps is not None and epochs is None:
         arguments["epochs"] = -(-steps // -(-len(data.train) // batch))
+    arguments.setdefault("epochs", signature(fit).parameters["epochs"].default)
     config = Config(
         model=pair.name,
         file=pair.file is not None,
@@ -110,7 +112,7 @@ def prepare(
         fit=arguments,
         versions=versions(),
     )
-    model, guide = _build(pair, config, data)
+    model, guide = _build(pair, config, data.test.device)
     structure = inspect(model, guide, data.train[:256])
     refuse_measure(structure, data.transform)
     # no step yet: its checks, and the model's start
@@ -139,10 +141,9 @@ def train(run: Run, data: Data, folder: Path | None, on_epoch: Callable[[Fit], N
         save_checkpoint(run, folder)
 
 
-def _build(pair: Pair, config: Config, data: Data) -> tuple[Program, Program]:
-    device = data.test.device
+def _build(pair: Pair, config: Config, device: torch.device) -> tuple[Program, Program]:
     with fork_rng(device, config.seed):
-        model, guide = pair(data.dim, **pair.parse(config.options))
+        model, guide = pair(config.dim, **pair.parse(config.options))
     for module in modules(model, guide):
         module.to(device)
     return model, guide
@@ -196,26 +197,28 @@ def open_run(folder: Path) -> tuple[Config, Pair]:
     return config, load(folder / "model.py" if config.file else config.model)
 
 
-def restore(folder: Path, config: Config, pair: Pair, data: Data) -> Run:
-    """The run's pair with its trained parameters, on the device of the data."""
-    if data.dim != config.dim:
-        raise Refusal(
-            f"{folder} was trained on points of {config.dim} numbers, and {data.name} has {data.dim}: evaluate it on data of "
-            "its own size."
-        )
+def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
+    """The trained pair that `pyrovae train` or `compare` left in a folder: its `.model`, `.guide`, `.fit` and `.config`.
+
+    Raises `Refusal` where the folder is no run, or a damaged one. A run of a user's model file runs its copy of the file.
+    """
+    folder, device = Path(folder), torch.device(device)
+    config, pair = open_run(folder)
     path = folder / "checkpoint.pt"
     if not path.is_file():
         raise Refusal(
             f"{folder} has no checkpoint.pt: its training was stopped before the first epoch; train it again."
         )
     try:
-        state = torch.load(path, map_location=data.test.device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is not whole, or that carries code
         raise Refusal(
             f"{path} cannot be read: it is truncated, or is no pyrovae checkpoint; train the run again."
         ) from error
-    model, guide = _build(pair, config, data)
-    names = _store_names(inspect(model, guide, data.test[:2]))  # pyro.param creates what it names when it is run
+    model, guide = _build(pair, config, device)
+    names = _store_names(
+        inspect(model, guide, torch.zeros(2, config.dim, device=device))
+    )  # pyro.param creates what it names when it is run
     try:
         for key, program in (("model", model), ("guide", guide)):
             for module, saved in zip(modules(program), state[key], strict=True):

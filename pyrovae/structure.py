@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from .errors import Refusal
+from .errors import Diverged, Refusal
 from .running import Program, evaluation_mode, fork_rng, scoring, sites, trace
 
 PLATE = "data"  # the plate in which a pair names its points
@@ -68,7 +68,9 @@ def inspect(model: Program, guide: Program, x: Tensor) -> Structure:
         latents=tuple(_latent(site, q) for site in sites(p) if not site["is_observed"]),
         measure="mixed" if len(kinds) == 2 else "counting" if kinds == {True} else "Lebesgue",
         observed=sum(site["value"].numel() for site in observed) // len(x),
-        full_size=next((frame.full_size for frame in frames if frame.name == PLATE), None),
+        full_size=next(
+            (frame.full_size for frame in frames if frame.name == PLATE and frame.full_size != frame.size), None
+        ),
         model_trace=p,
         guide_trace=q,
     )
@@ -95,8 +97,9 @@ def refuse_bad_points(x: Tensor) -> None:
     if bool(bad.any()):
         index = tuple(bad.nonzero()[0].tolist())
         place = f"x[{', '.join(map(str, index))}]"
+        count = int(bad.flatten(1).any(1).sum())
         raise Refusal(
-            f"{place} is {x[index].item()}: remove or impute the {int(bad.flatten(1).any(1).sum())} such points."
+            f"{place} is {x[index].item()}: remove or impute such values; {count} of {len(x)} points have any."
         )
 
 
@@ -118,6 +121,10 @@ def refuse_value(site: dict[str, Any], value: Tensor) -> None:
     inner = getattr(fn, "family", fn)  # Indexed holds the family that it picks from
     family = type(getattr(inner, "base_dist", inner)).__name__
     if not site["is_observed"]:
+        if bool(torch.isnan(value).any()):
+            raise Diverged(
+                f"The guide draws nan for latent '{name}': look at its parameters, or lower the learning rate."
+            )
         raise Refusal(
             f"The guide draws latent '{name}' outside the support of the model's {family}: give both one support."
         )
@@ -158,14 +165,15 @@ def _refuse_site(kind: str, site: dict[str, Any], points: int) -> None:
         if kind == "guide" and site["infer"].get("is_auxiliary"):
             raise Refusal(f"{where}: it ties all points together, so none has a weight of its own; use AutoNormal.")
         raise Refusal(
-            f"{where}, so the weights do not factorise over points: move it inside, or make it a parameter if it is global."
+            f"{where} (the plate of points has that name), so the weights do not factorise over points: move it inside, or "
+            "make it a parameter if it is global."
         )
     if not frames[PLATE].vectorized:
         raise Refusal(f'plate("{PLATE}") is sequential at site \'{name}\': use `with pyro.plate("{PLATE}", len(x)):`.')
     if frames[PLATE].size != points:
         raise Refusal(
             f"plate(\"{PLATE}\") has {frames[PLATE].size} points at site '{name}' of the {kind} where x has {points}: write "
-            f'`with pyro.plate("{PLATE}", len(x)):`.'
+            f'`with pyro.plate("{PLATE}", len(x)):`. (An autoguide belongs to the points that it was fitted on.)'
         )
     subsample = (frames[PLATE].full_size or points) / points  # SVI's business: it never enters a weight
     if not _equals(site["scale"], 1.0) and not _equals(site["scale"], subsample):
@@ -204,9 +212,9 @@ def _refuse_mismatch(p: poutine.Trace, q: poutine.Trace) -> None:
     for name, site in latents.items():
         if name not in drawn and site["infer"].get("enumerate") != "parallel":
             raise Refusal(
-                f"Latent '{name}' is in the model but not in the guide, and would be drawn from its prior: sample '{name}' in "
-                'the guide, give it obs= if it is data, or, if it is discrete, mark it infer={"enumerate": "parallel"} to '
-                "sum it out."
+                f"Latent '{name}' is in the model but not in the guide, and would be drawn from its prior: give it obs= if it "
+                f"is data, else sample '{name}' in the guide, or, if it is discrete, mark it "
+                'infer={"enumerate": "parallel"} to sum it out.'
             )
     auxiliary = [name for name, site in drawn.items() if site["infer"].get("is_auxiliary")]
     for name in drawn:

@@ -13,7 +13,8 @@ from .running import (
     local_parameters,
     modules,
     parameters,
-    sample_observed,
+    refuse_hidden,
+    sample,
     unconstrained,
 )
 from .structure import Structure, inspect
@@ -31,7 +32,7 @@ def check_pair(model: Program, guide: Program, x: Tensor, *, seed: int = 0) -> N
 
     1. sites: the same latents in both, inside plate("data"), no scales, x observed and inside the support;
     2. weights: `log_weights` is (samples, N) and finite, under any number of samples;
-    3. points are independent: a point's density does not depend on which others stand beside it;
+    3. points are independent: neither p nor q of a point depends on which others stand beside it;
     4. constants: −loss of the default objective is the mean log-weight, within Monte-Carlo error;
     5. gradients reach every parameter, and stock Pyro sees each under a name of its own;
     6. `log_prob(x)`, where there is one, is not below the importance-weighted bound;
@@ -88,7 +89,6 @@ def _check_constants(model: Program, guide: Program, x: Tensor, structure: Struc
 
 
 def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Structure) -> None:
-    programs = {"model": model, "guide": guide}
     with local_parameters(model, guide), fork_rng(x.device):
         traces = {"guide": poutine.trace(guide, param_only=True).get_trace(x)}
         traces["model"] = poutine.trace(poutine.replay(model, structure.guide_trace), param_only=True).get_trace(x)
@@ -102,22 +102,9 @@ def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Stru
                 f"Model and guide both call a parameter '{name}', and Pyro's SVI would train only one of the two: derive them from "
                 "pyrovae.Module, or give each PyroModule a name."
             )
-    visible = {id(leaf) for leaves in seen.values() for leaf in leaves.values()}
-    owned = {
-        f"{kind}.{name}": parameter
-        for kind, program in programs.items()
-        for module in modules(program)
-        for name, parameter in module.named_parameters()
-        if parameter.requires_grad
-    }
-    for name, parameter in owned.items():
-        if id(parameter) not in visible:
-            raise Refusal(
-                f"Parameter {name} is never seen by Pyro, so SVI would not train it: derive the module from pyrovae.Module and read "
-                "its parameters in forward, before a distribution is made of them; or remove it."
-            )
     leaves = parameters(x, model, guide)
-    names = {id(parameter): name for name, parameter in owned.items()}
+    refuse_hidden(leaves, model, guide)
+    names = {id(p): name for module in modules(model, guide) for name, p in module.named_parameters()}
     before = [leaf.grad for leaf in leaves]
     for leaf in leaves:
         leaf.grad = None
@@ -152,13 +139,7 @@ def _check_log_prob(model: Program, guide: Program, x: Tensor, seed: int) -> Non
 
 
 def _check_sampling(model: Program, guide: Program, x: Tensor) -> None:
-    drawn = sample_observed(model, len(x), x)
-    for name, value in drawn.items():
-        if not bool(torch.isfinite(value).all()):
-            raise Refusal(f"A draw from the model alone has a value at site '{name}' that is not finite.")
-    matching = [value for name, value in drawn.items() if value.shape == x.shape and not name.endswith("_mean")]
-    if not matching:
-        raise Refusal(
-            f"No site of the model draws anything of x's shape {tuple(x.shape)}: observe x itself, with obs=x."
-        )
-    inspect(model, guide, matching[-1])
+    drawn = sample(model, len(x), x)
+    if not bool(torch.isfinite(drawn).all()):
+        raise Refusal("A draw of x from the model alone is not finite: look at the scales that the prior leads to.")
+    inspect(model, guide, drawn)

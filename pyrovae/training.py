@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from .errors import Diverged, Refusal, blamed
-from .running import Program, fork_rng, local_parameters, modules, parameters, sites
+from .running import Program, fork_rng, local_parameters, modules, parameters, refuse_hidden, sites
 from .structure import Structure, inspect, observed_sites, refuse_bad_points, refuse_value
 from .weights import draw_weights
 
@@ -26,6 +26,8 @@ from .weights import draw_weights
 class Points(Protocol):
     """Data on one device: a tensor (N, ...), or anything that gives one for an index, such as `datasets.Redrawn`."""
 
+    @property
+    def device(self) -> torch.device: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: Any) -> Tensor: ...
 
@@ -43,7 +45,7 @@ class StartsFromData(Protocol):
 class Fit:
     """How a fit went. `losses` are nats per data point, one an epoch: −ELBO averaged over its batches' points."""
 
-    losses: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list, repr=False)
     objective: str = ""
     steps: int = 0
     seconds: float = 0.0
@@ -85,16 +87,9 @@ def fit(
     Raises `Refusal` for pairs and data that have no ELBO per point, `Diverged` when a loss stops being a number, naming the
     epoch, the step, and, where it can be found, the site and the data point.
     """
-    if epochs < 0 or (batch_size is not None and batch_size < 1) or not 0 < lr < math.inf:
-        raise Refusal(
-            f"epochs ≥ 0, batch_size ≥ 1 and a finite lr > 0 are needed; got {epochs}, {batch_size} and {lr}."
-        )
+    _refuse_arguments(x, epochs, batch_size, lr)
     started = time.perf_counter()
-    device = getattr(x, "device", torch.device("cpu"))
-    if not isinstance(device, torch.device):  # NumPy's arrays have one too, a string
-        raise Refusal(
-            f"x is {type(x).__name__}: convert it with torch.as_tensor(x), to the type of the model's parameters."
-        )
+    device = x.device
     with fork_rng(device, seed), local_parameters(model, guide), _training_mode(model, guide):
         everything = x[:]
         refuse_bad_points(everything)
@@ -110,6 +105,9 @@ def fit(
                 model.initialise(everything)
         objective = objective or default_objective(structure)
         leaves = parameters(everything[:size], model, guide)
+        refuse_hidden(leaves, model, guide)
+        if not leaves:
+            raise Refusal("The pair has no parameters, so there is nothing to fit: evaluate it as it is.")
         optim = optimizer(leaves, lr)
         scheduler = schedule(optim, epochs * -(-len(x) // size)) if schedule else None
         result = Fit(objective=type(objective).__name__)
@@ -137,6 +135,21 @@ def fit(
                     on_epoch(result)
     result.seconds = time.perf_counter() - started
     return result
+
+
+def _refuse_arguments(x: Points, epochs: int, batch_size: int | None, lr: float) -> None:
+    # NumPy's arrays have a device too, a string
+    if not (hasattr(x, "__getitem__") and isinstance(getattr(x, "device", None), torch.device)):
+        raise Refusal(
+            f"x is {type(x).__name__}: give a tensor with a row for each point (torch.as_tensor makes one of an array; of "
+            "load_data's result it is .train)."
+        )
+    if not isinstance(epochs, int) or epochs < 0:
+        raise Refusal(f"epochs is {epochs}: give a whole number, at least 0.")
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise Refusal(f"batch_size is {batch_size}: give a whole number, at least 1, or None for all points.")
+    if not 0 < lr < math.inf:
+        raise Refusal(f"lr is {lr}: give a finite number above 0.")
 
 
 @contextlib.contextmanager

@@ -51,22 +51,28 @@ def draw_weights(model: Program, guide: Program, x: Tensor, samples: int, nestin
 
 
 def site_densities(model: Program, guide: Program, x: Tensor, part: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Each site's log-density for the first `part` points, in company of the rest and alone, at the same latents.
-
-    Two dictionaries from name to (..., part). They differ where a point's density depends on other points.
-    """
+    """Log-densities of the first `part` points, in company of the rest and alone, at the same latents: of the model's sites
+    and, under "q(name)", of the guide's. Two dictionaries to (..., part), which differ where points depend on one another."""
     with scoring(model, guide), evaluation_mode(model, guide), torch.no_grad():
         q = trace("guide", guide, x)
-        company = trace("model", poutine.replay(model, trace=q), x)
+        company = {"q({})": q, "{}": trace("model", poutine.replay(model, trace=q), x)}
         latents = {}
-        for site in sites(company):
-            if not site["is_observed"]:
-                axis = site["value"].dim() - site["fn"].event_dim + point_dim(site)
-                latents[site["name"]] = site["value"].narrow(axis, 0, part)
-        alone = trace("model", pyro.condition(model, latents), x[:part])
+        for run in company.values():
+            for site in sites(run):
+                if not site["is_observed"]:
+                    axis = site["value"].dim() - site["fn"].event_dim + point_dim(site)
+                    latents[site["name"]] = site["value"].narrow(axis, 0, part)
+        alone = {
+            "q({})": trace("guide", pyro.condition(guide, latents), x[:part]),
+            "{}": trace("model", pyro.condition(model, latents), x[:part]),
+        }
         return (
-            {site["name"]: _log_prob(site).narrow(point_dim(site), 0, part) for site in sites(company)},
-            {site["name"]: _log_prob(site) for site in sites(alone)},
+            {
+                label.format(site["name"]): _log_prob(site).narrow(point_dim(site), 0, part)
+                for label, run in company.items()
+                for site in sites(run)
+            },
+            {label.format(site["name"]): _log_prob(site) for label, run in alone.items() for site in sites(run)},
         )
 
 

@@ -279,7 +279,7 @@ def test_sample_as_numbers(run: Path, tmp_path: Path) -> None:
     assert said("sample", run, "--num", 2000, "--out", path) == f"2000 draws of ppca: {path}\n"
     x = np.load(path)
     assert x.shape == (2000, 4)
-    restored = runs.restore(run, *runs.open_run(run), pyrovae.load_data(run.parent / "points.npy"))
+    restored = pyrovae.load_run(run)
     cov = restored.model.W @ restored.model.W.T + (2 * restored.model.log_sigma).exp() * torch.eye(4)
     sd = (cov.diagonal() / 2000).sqrt().detach().numpy()
     assert np.all(np.abs(x.mean(axis=0) - restored.model.mu.detach().numpy()) < 6 * sd)
@@ -420,7 +420,7 @@ def test_where_nothing_can_be_written(run: Path, tmp_path: Path, monkeypatch: py
 def test_divergence_is_no_usage_error(tmp_path: Path) -> None:
     data = points(tmp_path / "points.npy")
     words = ["train", "vae", "--data", data, "--lr", 1e30, "--epochs", 5, "--out", tmp_path / "run"]
-    assert "not finite at step" in refused(*words, code=1)
+    assert "Training stopped at step" in refused(*words, code=1)
 
 
 # in a process of its own
@@ -464,6 +464,6 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert process.returncode == 130
-    assert "stopped; what was written so far is kept" in one_sentence(stderr)
+    assert "stopped; the checkpoints that were written are kept" in one_sentence(stderr)
     assert {path.name for path in out.iterdir()} == {"config.json", "checkpoint.pt"}
     assert "ppca" in said("evaluate", out, "--samples", 10)

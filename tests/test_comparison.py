@@ -12,6 +12,7 @@ import torch
 from rich.cells import cell_len
 from rich.console import Console
 
+import pyrovae
 from pyrovae import Comparison, Refusal, compare, evaluate
 from pyrovae.report import as_text, show
 
@@ -75,13 +76,49 @@ def test_different_points_are_not_compared():
 
 
 def test_pairs_that_share_a_parameter_are_not_compared():
-    def model(x):
-        loc = pyro.param("loc", torch.zeros(1))
-        with pyro.plate("data", len(x)):
-            pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x)
+    def build():
+        def model(x):
+            loc = pyro.param("loc", torch.zeros(1))
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x)
+
+        return model, lambda x: None
 
     with pytest.raises(Refusal, match="a and b share a parameter"):
-        compare({"a": (model, lambda x: None), "b": (model, lambda x: None)}, torch.ones(4, 1))
+        compare({"a": build(), "b": build()}, torch.ones(4, 1))
+
+
+def test_one_model_under_two_guides_is_compared():
+    model, narrow = located(0.5)
+
+    class Wide(pyrovae.Module):
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(x / 2, 3.0).to_event(1))
+
+    comparison = compare({"narrow": (model, narrow), "wide": (model, Wide())}, torch.rand(5, 1), samples=300)
+    assert comparison.evidence["wide"].mean_gap.value > comparison.evidence["narrow"].mean_gap.value + 0.1
+
+
+def test_likelihoods_of_different_things_are_not_compared():
+    def half(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(torch.zeros(1), 1.0).to_event(1), obs=x[:, :1])
+
+    def whole(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1), obs=x)
+
+    with pytest.raises(Refusal, match="half observes 1 numbers of each point and whole 2"):
+        compare({"half": (half, lambda x: None), "whole": (whole, lambda x: None)}, torch.ones(4, 2))
+
+
+def test_monte_carlo_errors_of_two_are_independent():
+    """From one seed a pair and its copy would draw the same latents, and their difference have no error at all."""
+    pairs = {"one": located(0.5), "copy": located(0.5)}
+    draws = [compare(pairs, torch.zeros(1, 1), samples=50, seed=2 * k).difference("one", "copy") for k in range(200)]
+    z = torch.tensor([d.value / d.mc_se for d in draws])
+    assert 0.6 < z.var() < 1.6  # 1 for independent draws of the right error
 
 
 def test_nothing_to_compare():

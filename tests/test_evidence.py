@@ -151,7 +151,38 @@ def test_to_arviz_saves_and_comes_back(toy, tmp_path):
     assert stats.attrs["seed"] == 0
 
 
-@pytest.mark.parametrize("samples", [0, -1])
+@pytest.mark.parametrize("samples", [0, -1, 10.0])
 def test_no_samples(toy, samples):
-    with pytest.raises(Refusal, match="samples must be at least 1"):
+    with pytest.raises(Refusal, match="give a whole number, at least 1"):
         evaluate(*toy, torch.zeros(3, 1), samples=samples)
+
+
+def test_ess_in_single_precision_at_thousands_of_nats():
+    log_w = torch.full((1000, 1), -20_000.0)
+    assert evidence.ess(log_w).item() == pytest.approx(1000, rel=1e-6)
+    assert evidence.log_likelihood_se(log_w).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_parameters_for_each_point_are_scored_on_all_points_at_once(monkeypatch):
+    monkeypatch.setattr("pyrovae.evaluation.NUMBERS", {"cpu": 14})
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        loc = pyro.param("loc", torch.linspace(-1, 1, 9)[:, None])  # the exact posterior means of x = 2 loc
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, 0.5**0.5).to_event(1))
+
+    x = 2 * torch.linspace(-1, 1, 9)[:, None]
+    found = evaluate(model, guide, x, samples=20)
+    torch.testing.assert_close(found.log_likelihood, dist.Normal(0.0, 2**0.5).log_prob(x[:, 0]).double())
+    assert found.ess.min() > 19.99
+
+
+def test_describes_itself_in_a_line(toy):
+    text = repr(evaluate(*toy, torch.rand(5, 1), samples=20))
+    assert text.startswith("Evidence(5 points, 20 samples: log p̂(x) -")
+    assert len(text) < 160

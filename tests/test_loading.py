@@ -95,7 +95,7 @@ def test_pair_that_returns_something_else(tmp_path: Path, returned: str) -> None
 
 def test_pair_that_cannot_be_built(tmp_path: Path) -> None:
     pair = load(write(tmp_path / "mine.py", "def pair(dim, n=1): return 1 / n\n"))
-    assert "mine cannot be built for x of 3 numbers with n=0: ZeroDivisionError" in refusal(pair, 3, n=0)
+    assert "Building mine for x of 3 numbers with n=0 failed: ZeroDivisionError" in refusal(pair, 3, n=0)
     pair = load(write(tmp_path / "mine.py", "def pair(): return print, print\n"))
     assert "mine cannot be built for x of 3 numbers with its own options: TypeError" in refusal(pair, 3)
     pair = load(write(tmp_path / "mine.py", "import pyrovae\ndef pair(dim): raise pyrovae.Refusal('dim is odd')\n"))
@@ -171,10 +171,10 @@ def test_not_an_option() -> None:
     [
         (
             "guide=FullCovarianc",
-            "guide=FullCovarianc: there is no class 'FullCovarianc' (did you mean 'FullCovariance'?)",
+            "guide=FullCovarianc: no class of that name (did you mean 'FullCovariance'?)",
         ),
-        ("likelihood=Bernouli", "there is no class 'Bernouli' (did you mean 'Bernoulli'?)"),
-        ("likelihood=FixdNormal(0.1)", "there is no class 'FixdNormal' (did you mean 'FixedNormal'?)"),
+        ("likelihood=Bernouli", "no class of that name (did you mean 'Bernoulli'?)"),
+        ("likelihood=FixdNormal(0.1)", "no class of that name (did you mean 'FixedNormal'?)"),
         ("latent=twenty", "latent=twenty: 'twenty' is not a number"),
         ("hidden=wide", "hidden=wide: 'wide' is not a number; write hidden=200,200"),
         ("likelihood=FixedNormal", "'FixedNormal' cannot be made"),
@@ -184,7 +184,10 @@ def test_not_an_option() -> None:
         ("likelihood=Normal(width=1)", "it is called as Normal(floor=0.0001)"),
         ("likelihood=Normal(latent)", "must be called with plain values, such as Normal(0.1)"),
         ("likelihood=Normal(*[1])", "must be called with plain values"),
-        ("guide=FullCovariance,MeanField", "there is no class 'FullCovariance,MeanField'"),
+        (
+            "guide=FullCovariance,MeanField",
+            "'FullCovariance,MeanField' is no number, and there is no class of that name",
+        ),
         ("likelihood=MeanField", "'MeanField' cannot be made"),
         ("hidden=200,wide", "hidden=200,wide: '200,wide' is not a number"),
     ],

@@ -66,7 +66,7 @@ def trained(model: str | Path, points: Path, folder: Path, *options: str) -> tup
 
 
 def reopen(folder: Path, data: Data) -> runs.Run:
-    return runs.restore(folder, *runs.open_run(folder), data)
+    return runs.load_run(folder, data.test.device)
 
 
 def weights(run: runs.Run, x: Tensor) -> Tensor:
@@ -302,13 +302,34 @@ def test_folders_that_are_no_runs(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_left_alone(folder: tuple[Path, Data], tmp_path: Path) -> None:
     run, _ = folder
-    assert "exists: name another folder, or say --overwrite" in refusal(runs.new_folder, run, False)
+    assert "exists: name another folder, or say --overwrite" in refusal(enter, run, False)
     assert (run / "checkpoint.pt").is_file()
-    runs.new_folder(run, True)
-    assert os.listdir(run) == []
-    runs.new_folder(run, True)  # empty: nobody's
-    runs.new_folder(tmp_path / "a" / "b", False)
-    assert (tmp_path / "a" / "b").is_dir()
+    with runs.new_folder(run, True):
+        assert os.listdir(run) == []
+    with runs.new_folder(run, True):  # empty: nobody's
+        pass
+    with runs.new_folder(tmp_path / "a" / "b", False):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_the_earlier_run_comes_back_if_the_new_one_never_had_a_checkpoint(folder: tuple[Path, Data]) -> None:
+    run, _ = folder
+    before = (run / "checkpoint.pt").read_bytes()
+    with pytest.raises(KeyError), runs.new_folder(run, True):
+        (run / "config.json").write_text("{}")
+        raise KeyError
+    assert (run / "checkpoint.pt").read_bytes() == before
+    with pytest.raises(KeyboardInterrupt), runs.new_folder(run, True):
+        (run / "checkpoint.pt").write_text("new")
+        raise KeyboardInterrupt
+    assert (run / "checkpoint.pt").read_text() == "new"
+    assert not [name for name in os.listdir(run.parent) if name.startswith(".")]
+
+
+def enter(out: Path, overwrite: bool) -> None:
+    with runs.new_folder(out, overwrite):
+        pass
 
 
 @pytest.mark.parametrize("config", [None, "{}", '{"architectures": ["Other"]}', "[]", "no json", '{"versions": 3}'])
@@ -317,9 +338,9 @@ def test_a_folder_that_pyrovae_did_not_write_is_never_replaced(tmp_path: Path, c
     (tmp_path / "thesis.tex").write_text("years of work")
     if config is not None:
         (tmp_path / "config.json").write_text(config)
-    assert "is not a run of pyrovae, and is left as it is" in refusal(runs.new_folder, tmp_path, True)
+    assert "is not a run of pyrovae, and is left as it is" in refusal(enter, tmp_path, True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
-    assert "is not a run of pyrovae" in refusal(runs.new_folder, tmp_path / "thesis.tex", True)
+    assert "is not a run of pyrovae" in refusal(enter, tmp_path / "thesis.tex", True)
 
 
 def test_modules_are_in_the_checkpoint_as_tensors_only(folder: tuple[Path, Data]) -> None:
@@ -327,4 +348,4 @@ def test_modules_are_in_the_checkpoint_as_tensors_only(folder: tuple[Path, Data]
     assert set(state) == {"model", "guide", "store", "losses", "seconds", "objective"}
     model = load("ppca")(4, latent=2)[0]
     assert isinstance(model, nn.Module)
-    assert set(state["model"]) == set(model.state_dict())
+    assert [set(saved) for saved in state["model"]] == [set(model.state_dict())]

@@ -167,6 +167,7 @@ def test_training_one_of_two_leaves_the_other_bit_identical():
 def test_data_that_are_drawn_afresh_are_asked_for_at_every_step():
     class Source:
         asked = 0
+        device = torch.device("cpu")
 
         def __len__(self):
             return 6
@@ -217,7 +218,7 @@ def test_pyros_own_words_become_one_sentence():
 
 
 def test_numpy_arrays_are_told_how_to_become_tensors():
-    with pytest.raises(Refusal, match=r"x is ndarray: convert it with torch.as_tensor"):
+    with pytest.raises(Refusal, match=r"x is ndarray: give a tensor .*torch.as_tensor"):
         fit(Location(), nothing, np.ones((5, 3)))
     with pytest.raises(Refusal, match="ndarray .torch.as_tensor converts it"):
         pyrovae.evaluate(Location(), nothing, np.ones((5, 3)))
@@ -229,7 +230,113 @@ def test_autoguides_take_all_points_at_once():
         fit(model, AutoNormal(model), torch.randn(20, 4), batch_size=10)
 
 
-@pytest.mark.parametrize("arguments", [{"epochs": -1}, {"batch_size": 0}, {"lr": 0.0}, {"lr": math.nan}])
+@pytest.mark.parametrize(
+    "arguments", [{"epochs": -1}, {"epochs": 1.5}, {"batch_size": 0}, {"lr": 0.0}, {"lr": math.nan}, {"lr": math.inf}]
+)
 def test_arguments_that_make_no_sense(arguments):
-    with pytest.raises(Refusal, match="epochs ≥ 0, batch_size ≥ 1 and a finite lr > 0"):
+    ((name, value),) = arguments.items()
+    with pytest.raises(Refusal, match=f"{name} is {value}: give a"):
         fit(Location(), nothing, torch.randn(8, 3), **arguments)
+
+
+def test_losses_of_a_subsampled_plate_are_still_per_point():
+    """SVI scales such a loss up to the whole: 800 points, batches of 100 and a last one of 60."""
+
+    class Part(Location):
+        def forward(self, x):
+            with pyro.plate("data", 800, subsample=torch.arange(len(x))):
+                pyro.sample("x", dist.Normal(self.mu, 1.0).to_event(1), obs=x)
+
+    x = torch.randn(760, 3)
+    expected = 0.5 * (x.square().sum(-1) + 3 * math.log(2 * math.pi)).mean()
+    assert fit(Part(), nothing, x, epochs=1, batch_size=100, lr=1e-12).losses == pytest.approx(
+        [expected.item()], rel=1e-5
+    )
+
+
+def test_a_guide_that_runs_the_other_way_gets_the_unbiased_objective():
+    """z₂ → z₁ → x with the exact guide x → z₁ → z₂: the closed-form KL of TraceMeanField_ELBO needs the model's order."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            top = pyro.sample("top", dist.Normal(torch.zeros(len(x)), 1.0))
+            low = pyro.sample("low", dist.Normal(top, 1.0))
+            pyro.sample("x", dist.Normal(low, 1.0), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            low = pyro.sample("low", dist.Normal(2 * x[:, 0] / 3, (2 / 3) ** 0.5))
+            pyro.sample("top", dist.Normal(low / 2, 0.5**0.5))
+
+    x = torch.randn(5, 1)
+    objective = default_objective(inspect(model, guide, x))
+    assert -objective.loss(model, guide, x) == pytest.approx(
+        dist.Normal(0.0, 3**0.5).log_prob(x).sum().item(), abs=1e-4
+    )
+
+
+def test_networks_that_pyro_does_not_see_are_refused():
+    decoder = nn.Linear(2, 3)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(decoder(z), 1.0).to_event(1), obs=x)
+
+    with pytest.raises(Refusal, match=r"Parameter weight of a Linear is never seen by Pyro.*pyro.module"):
+        fit(model, pyrovae.MeanField(3, 2), torch.randn(9, 3))
+
+
+def test_a_name_that_is_taken_in_pyros_store_is_refused():
+    def build():
+        net = nn.Linear(1, 3)
+
+        def model(x):
+            pyro.module("decoder", net)
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", dist.Normal(net(torch.ones(1)), 1.0).to_event(1), obs=x)
+
+        return model
+
+    fit(build(), nothing, torch.randn(9, 3), epochs=1)
+    with pytest.raises(Refusal, match="another parameter under the name 'decoder.*clear_param_store"):
+        fit(build(), nothing, torch.randn(9, 3), epochs=1)
+
+
+def test_grey_pixels_in_a_function_of_x_are_found_in_every_batch():
+    class Coins(Location):
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", dist.Bernoulli(logits=self.mu).to_event(1), obs=x.clone())
+
+    x = torch.zeros(300, 3)
+    x[299, 1] = 0.5
+    with pytest.raises(Refusal, match="has the value 0.5.*binarise"):
+        fit(Coins(), nothing, x, batch_size=10)
+
+
+def test_a_step_that_cannot_be_computed_names_the_step():
+    model, guide = pyrovae.load("gmm")(3, components=2)
+    with pytest.raises(Diverged, match=r"Training stopped at step \d+ \(epoch \d+\).*learning rate"):
+        fit(model, guide, torch.randn(30, 3), epochs=50, batch_size=None, lr=1e30)
+
+
+def test_dropout_is_on_while_fitting_and_off_afterwards():
+    seen = []
+
+    class Dropping(Location):
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x):
+            seen.append(self.drop.training)
+            super().forward(x)
+
+        def bound(self, x):
+            self(x)
+
+    model = Dropping()
+    fit(model.bound, nothing, torch.randn(8, 3), epochs=2, batch_size=None)
+    assert seen.count(True) == 2  # the two steps
+    assert not model.drop.training

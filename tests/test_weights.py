@@ -1,5 +1,6 @@
 """log w = log p(x, z) − log q(z|x): against dense Gaussians and brute force, and everything it must refuse."""
 
+import itertools
 import math
 
 import pyro
@@ -14,6 +15,7 @@ from torch import nn
 import pyrovae
 from pyrovae import Diverged, Refusal, log_weights
 from pyrovae.running import parameters
+from pyrovae.structure import inspect as look
 
 
 @pytest.fixture
@@ -189,7 +191,7 @@ def test_latent_missing_from_the_model(linear):
             gaussian(x)
             gaussian(x, "u")
 
-    with pytest.raises(Refusal, match="Latent 'u' is in the guide but not in the model.*is_auxiliary"):
+    with pytest.raises(Refusal, match="Latent 'u' is in the guide but not in the model: sample 'u' in the model"):
         log_weights(linear[0], extra, X)
 
 
@@ -254,7 +256,7 @@ def test_guide_outside_the_prior_support():
 def test_nan_in_the_data(linear):
     x = X.clone()
     x[4, 2] = math.nan
-    with pytest.raises(Refusal, match=r"x\[4, 2\] is nan.*1 such point"):
+    with pytest.raises(Refusal, match=r"x\[4, 2\] is nan.*1 of 6 points have any"):
         log_weights(*linear[:2], x)
 
 
@@ -334,3 +336,127 @@ def test_model_that_observes_nothing():
 
     with pytest.raises(Refusal, match="observes nothing"):
         log_weights(model, guide, X)
+
+
+# Enumerated latents where one dimension is not one variable: inside plates, and along chains.
+
+
+def test_enumerated_latents_of_an_inner_plate_against_brute_force():
+    """log Σ_a p(a) Π_d Σ_b p(b|a) p(x_d|b): the inner sum stands inside the product over d."""
+    table = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], dtype=torch.float64)
+    prior, loc = torch.tensor([0.4, 0.6], dtype=torch.float64), torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x), dim=-2):
+            a = pyro.sample("a", dist.Categorical(prior), infer=ENUMERATE)
+            with pyro.plate("pixels", 4, dim=-1):
+                b = pyro.sample("b", dist.Categorical(table[a]), infer=ENUMERATE)
+                pyro.sample("x", dist.Normal(loc[b], 1.0), obs=x)
+
+    inner = (table.log()[:, None, :] + dist.Normal(loc, 1.0).log_prob(X[:, None, :, None])).logsumexp(-1)  # (N, a, d)
+    expected = (prior.log() + inner.sum(-1)).logsumexp(-1)
+    torch.testing.assert_close(log_weights(model, lambda x: None, X, 3), expected.expand(3, 6), rtol=0, atol=1e-10)
+
+
+def test_enumerated_latent_outside_an_inner_plate_against_brute_force():
+    prior, loc = torch.tensor([0.4, 0.6], dtype=torch.float64), torch.tensor([-1.0, 2.0], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x), dim=-2):
+            a = pyro.sample("a", dist.Categorical(prior), infer=ENUMERATE)
+            with pyro.plate("pixels", 4, dim=-1):
+                pyro.sample("x", dist.Normal(loc[a], 1.0), obs=x)
+
+    expected = (prior.log() + dist.Normal(loc, 1.0).log_prob(X[:, :, None]).sum(1)).logsumexp(-1)
+    torch.testing.assert_close(log_weights(model, lambda x: None, X, 3), expected.expand(3, 6), rtol=0, atol=1e-10)
+
+
+def test_enumerated_markov_chain_against_every_path():
+    start = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    move = torch.tensor([[0.9, 0.1], [0.3, 0.7]], dtype=torch.float64)
+    loc = torch.tensor([-1.0, 2.0], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = None
+            for t in pyro.markov(range(4)):
+                z = pyro.sample(f"z{t}", dist.Categorical(start if z is None else move[z]), infer=ENUMERATE)
+                pyro.sample(f"x{t}", dist.Normal(loc[z], 1.0), obs=x[:, t])
+
+    paths = list(itertools.product(range(2), repeat=4))
+    prior = torch.stack([start[p[0]].log() + sum(move[a, b].log() for a, b in itertools.pairwise(p)) for p in paths])
+    emitted = torch.stack([dist.Normal(loc[list(p)], 1.0).log_prob(X).sum(-1) for p in paths], dim=-1)
+    expected = (prior + emitted).logsumexp(-1)
+    torch.testing.assert_close(log_weights(model, lambda x: None, X, 2), expected.expand(2, 6), rtol=0, atol=1e-10)
+
+
+def test_enumerated_beside_a_continuous_latent_with_its_exact_posterior():
+    """z drawn, k summed out: p(k) N(z; 0, 1) N(x; z + m_k, 1), whose posterior of z is a mixture of two Gaussians."""
+    prior, shift = torch.tensor([0.4, 0.6], dtype=torch.float64), torch.tensor([-2.0, 2.0], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)).double(), 1.0))
+            k = pyro.sample("k", dist.Categorical(prior), infer=ENUMERATE)
+            pyro.sample("x", dist.Normal(z + shift[k], 1.0), obs=x[:, 0])
+
+    def joint(x):
+        return prior.log() + dist.Normal(shift, 2**0.5).log_prob(x[:, :1])
+
+    def guide(x):
+        components = dist.Normal((x[:, :1] - shift) / 2, 0.5**0.5)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.MixtureSameFamily(dist.Categorical(logits=joint(x)), components))
+
+    torch.testing.assert_close(log_weights(model, guide, X, 4), joint(X).logsumexp(-1).expand(4, 6), rtol=0, atol=1e-10)
+
+
+def test_enumerated_latents_of_crossing_plates_are_refused():
+    def model(x):
+        with pyro.plate("data", len(x), dim=-3):
+            rows, columns = pyro.plate("rows", 2, dim=-2), pyro.plate("columns", 2, dim=-1)
+            with rows:
+                a = pyro.sample("a", dist.Bernoulli(torch.tensor(0.3)), infer=ENUMERATE)
+            with columns:
+                b = pyro.sample("b", dist.Bernoulli(torch.tensor(0.3)), infer=ENUMERATE)
+            with rows, columns:
+                pyro.sample("x", dist.Normal(a + b, 1.0), obs=x)
+
+    with pytest.raises(Refusal, match="plates that cross meet in one density"):
+        log_weights(model, lambda x: None, torch.randn(3, 2, 2))
+
+
+def test_helpers_whose_density_is_not_summed_out_are_refused(linear):
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("a", dist.Normal(0.0, 5.0), infer={"is_auxiliary": True})
+            pyro.sample("z", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
+
+    with pytest.raises(Refusal, match="draws 'z' with the help of auxiliary site 'a'.*there are no weights"):
+        log_weights(linear[0], guide, X)
+
+
+def test_points_are_never_scored_against_one_another():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)).to(x), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)  # x is (N, 1): N points against N
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x[:, 0] / 2, 1.0))
+
+    with pytest.raises(Refusal, match=r"points would be scored against one another.*to_event"):
+        log_weights(model, guide, X[:, :1], 6)
+
+
+def test_deterministic_sites_have_no_density_and_no_measure():
+    def model(x):
+        probability = pyro.deterministic("everywhere", torch.tensor(0.25))
+        with pyro.plate("data", len(x)):
+            pyro.deterministic("probability", probability.expand(len(x)))
+            pyro.sample("x", dist.Bernoulli(probability.expand(3)).to_event(1), obs=x)
+
+    x = torch.tensor([[0.0, 1.0, 1.0]])
+    assert look(model, lambda x: None, x).measure == "counting"
+    assert log_weights(model, lambda x: None, x).item() == pytest.approx(math.log(0.75 * 0.25 * 0.25))
