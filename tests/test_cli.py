@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -185,7 +186,7 @@ def test_a_run_of_compare_is_scored_and_sampled_like_any_other(
     [row] = json.loads((tmp_path / "gmm.json").read_text())["models"]
     assert row["log_likelihood"] == pytest.approx(content["models"][0]["log_likelihood"], abs=1e-3)
     said("sample", out / "gmm", "--num", 9, "--out", tmp_path / "gmm.png")
-    assert imread(tmp_path / "gmm.png").shape[:2] == (3 * 34 + 2, 3 * 34 + 2)
+    assert imread(tmp_path / "gmm.png").shape[:2] == (3 * 66 + 2, 3 * 66 + 2)
     assert "is a comparison: name one of its runs" in refused("evaluate", out)
 
 
@@ -466,4 +467,43 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "stopped; the checkpoints that were written are kept" in one_sentence(stderr)
     assert {path.name for path in out.iterdir()} == {"config.json", "checkpoint.pt"}
-    assert "ppca" in said("evaluate", out, "--samples", 10)
+    result = invoke("evaluate", out, "--samples", 10)
+    assert "ppca" in result.stdout
+    assert re.search(r"training of \S+ was stopped after \d+ of 10000000 epochs", one_sentence(result.stderr))
+
+
+def test_a_model_file_inside_the_folder_that_it_replaces(tmp_path: Path) -> None:
+    """The run's own copy of the model is trained again in the run's place."""
+    data = points(tmp_path / "points.npy")
+    (tmp_path / "mine.py").write_text(MINE)
+    said("train", tmp_path / "mine.py", "--data", data, "--epochs", 1, "--out", tmp_path / "run")
+    again = ("train", tmp_path / "run" / "model.py", "--data", data, "--epochs", 1, "--out", tmp_path / "run")
+    said(*again, "--overwrite")
+    assert "model" in said("evaluate", tmp_path / "run", "--samples", 5)
+
+
+def test_other_data_are_scored_whole(tmp_path: Path, run: Path) -> None:
+    other = points(tmp_path / "other.npy", count=30)
+    said("evaluate", run, "--samples", 5, "--data", other, "--json", tmp_path / "a.json")
+    card = json.loads((tmp_path / "a.json").read_text())["card"]
+    assert card["points"] == 30
+    assert card["split"] == "all 30 points of the file"
+
+
+def test_a_binary_run_on_real_data_is_refused_by_its_values(tmp_path: Path) -> None:
+    np.save(tmp_path / "binary.npy", (np.random.default_rng(0).random((40, 4)) > 0.5).astype(float))
+    said("train", "vae", "--data", tmp_path / "binary.npy", "--epochs", 1, "--out", tmp_path / "run")
+    words = refused("evaluate", tmp_path / "run", "--samples", 5, "--data", points(tmp_path / "real.npy"))
+    assert "outside the support of Bernoulli" in words
+
+
+def test_samples_are_written_as_png_or_npy_only(run: Path, tmp_path: Path) -> None:
+    assert "neither .png nor .npy" in refused("sample", run, "--out", tmp_path / "x.txt")
+
+
+def test_training_that_ends_below_where_it_began_is_said(tmp_path: Path) -> None:
+    data = points(tmp_path / "points.npy")
+    words = ("train", "ppca", "--data", data, "--epochs", 3, "--lr", 5, "--out", tmp_path / "run")
+    result = invoke(*words)
+    assert result.exit_code == 0
+    assert "ended its training below where it began: lower --lr" in one_sentence(result.stderr)

@@ -97,7 +97,7 @@ def test_pair_that_cannot_be_built(tmp_path: Path) -> None:
     pair = load(write(tmp_path / "mine.py", "def pair(dim, n=1): return 1 / n\n"))
     assert "Building mine for x of 3 numbers with n=0 failed: ZeroDivisionError" in refusal(pair, 3, n=0)
     pair = load(write(tmp_path / "mine.py", "def pair(): return print, print\n"))
-    assert "mine cannot be built for x of 3 numbers with its own options: TypeError" in refusal(pair, 3)
+    assert "Building mine for x of 3 numbers with its own options failed: TypeError" in refusal(pair, 3)
     pair = load(write(tmp_path / "mine.py", "import pyrovae\ndef pair(dim): raise pyrovae.Refusal('dim is odd')\n"))
     assert refusal(pair, 3) == "dim is odd"
 
@@ -171,7 +171,7 @@ def test_not_an_option() -> None:
     [
         (
             "guide=FullCovarianc",
-            "guide=FullCovarianc: no class of that name (did you mean 'FullCovariance'?)",
+            "guide=FullCovarianc: 'FullCovarianc' is no number, and there is no class of that name (did you mean 'FullCovariance'?)",
         ),
         ("likelihood=Bernouli", "no class of that name (did you mean 'Bernoulli'?)"),
         ("likelihood=FixdNormal(0.1)", "no class of that name (did you mean 'FixedNormal'?)"),
@@ -198,11 +198,33 @@ def test_settings_that_mean_nothing(setting: str, fragment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting",
-    ["latent=-1", "latent=2.5", "latent=MeanField", "hidden=0.5", "guide=Normal", "guide=3", "likelihood=0.1"],
+    ("setting", "fragment"),
+    [
+        ("latent=-1", "layers of -1, 200, 200, 8 units cannot be built"),
+        ("latent=2.5", "layers of 2.5, 200, 200, 8 units cannot be built"),
+        ("latent=MeanField", "'MeanField' cannot be made"),
+        ("hidden=0.5", "layers of 16, 0.5, 8 units cannot be built: widths are whole numbers above 0"),
+        ("guide=Normal", "Building vae for x of 4 numbers with guide=Normal failed"),
+        ("guide=3", "Building vae for x of 4 numbers with guide=3 failed"),
+        ("likelihood=0.1", "Building vae for x of 4 numbers with likelihood=0.1 failed"),
+        ("likelihood=FixedNormal(-1)", "sigma=-1 is no standard deviation"),
+        ("likelihood=Normal(0)", "floor=0 is no floor of variances"),
+    ],
 )
-def test_settings_of_which_no_model_can_be_made(setting: str) -> None:
-    assert "vae cannot be built for x of 4 numbers" in refusal(lambda: load("vae")(4, **parse(setting)))
+def test_settings_of_which_no_model_can_be_made(setting: str, fragment: str) -> None:
+    assert fragment in refusal(lambda: load("vae")(4, **parse(setting)))
+
+
+@pytest.mark.parametrize("recipe", ["5", "{'learning_rate': 1}"])
+def test_recipes_that_fit_does_not_know(tmp_path: Path, recipe: str) -> None:
+    pair = load(write(tmp_path / "mine.py", f"RECIPE = {recipe}\ndef pair(dim): ..."))
+    assert "RECIPE of mine must be a dictionary of batch_size, epochs, lr, steps" in refusal(lambda: pair.recipe)
+
+
+def test_the_suffix_that_was_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("")
+    assert "did you mean 'mine.py'?" in refusal(load, "mine")
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:
