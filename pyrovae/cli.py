@@ -285,7 +285,7 @@ def sample(
         scale = max(1, 64 // loaded.shape[0])
         images = 1 - images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         with runs.replacing(target) as file:
-            save_image(images, file, nrow=columns, padding=2, pad_value=1.0, format="png")
+            save_image(images, file, nrow=columns, padding=2, pad_value=0.8, format="png")
     print(f"{num} draws of {restored.name}: {target}")
 
 

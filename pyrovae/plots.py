@@ -75,7 +75,7 @@ def evidence_plot(comparison: Comparison) -> Figure:
         left.errorbar(bound.value, place + 0.15, xerr=bound.data_se, fmt="<", color=colour, alpha=0.5, capsize=3)
         left.errorbar(estimate.value, place - 0.15, xerr=estimate.data_se, fmt="o", color=colour, capsize=3)
         left.annotate(
-            f"{estimate.value:.2f}", (estimate.value, place - 0.15), (0, 8), textcoords="offset points", ha="center"
+            f"{estimate.value:.2f}", (estimate.value, place - 0.15), (0, 13), textcoords="offset points", ha="center"
         )
         if exact is not None:
             left.plot(exact.value, place - 0.15, "|", color="black", markersize=18, markeredgewidth=1.5)
