@@ -104,12 +104,23 @@ def test_trained_by_stock_svi(name, options):
     model, guide = build(name, options)
     x = points(name, options)
     before = [value.clone() for value in parameters(x, model, guide)]
-    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
-    losses = [svi.step(x) for _ in range(60)]
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": step_size(name)}), Trace_ELBO())
+    assert comes_down(svi, x)
     after = parameters(x, model, guide)
     assert len(before) == len(after)
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+def step_size(name):
+    return 0.002 if "hidden" in load(name).options else 0.02  # networks of 200 units want smaller steps
+
+
+def comes_down(svi, x, steps=200):
+    """Means of 50 losses before and after: one loss of one draw says little."""
+    before = sum(svi.evaluate_loss(x) for _ in range(50))
+    for _ in range(steps):
+        svi.step(x)
+    return sum(svi.evaluate_loss(x) for _ in range(50)) < before
 
 
 @every_pair
@@ -140,9 +151,7 @@ def test_trained_with_pyros_autoguides_on_a_full_batch(name, autoguide):
     model, _ = build(name, {"latent": 2})
     guide = autoguide(model)
     x = points(name, count=12)
-    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.02}), Trace_ELBO())
-    losses = [svi.step(x) for _ in range(150)]
-    assert sum(losses[-20:]) < sum(losses[:20])
+    assert comes_down(SVI(model, guide, pyro.optim.Adam({"lr": step_size(name)}), Trace_ELBO()), x)
 
 
 def test_autoguide_is_scored_and_fitted_like_our_own():
