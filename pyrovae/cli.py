@@ -54,24 +54,23 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
+        notes: BaseException
         try:
             command(*args, **kwargs)
-        except Refusal as error:
-            code, message = 2, str(error)
-        except Diverged as error:
-            code, message = 1, str(error)
-        except torch.OutOfMemoryError:
-            code, message = 1, "The device is out of memory: use --device cpu, or a smaller model."
-        except OSError as error:
-            code, message = 1, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
-        except KeyboardInterrupt:
-            code, message = (
-                130,
-                "stopped; the checkpoints that were written are kept, and `pyrovae evaluate` reads them.",
-            )
-        else:
             return
-        print(f"pyrovae: {' '.join(message.split())}", file=sys.stderr)
+        except Refusal as error:
+            code, message, notes = 2, str(error), error
+        except Diverged as error:
+            code, message, notes = 1, str(error), error
+        except torch.OutOfMemoryError as error:
+            code, message, notes = 1, "The device is out of memory: use --device cpu, or a smaller model.", error
+        except OSError as error:
+            file = f": {error.filename}" if error.filename else ""
+            code, message, notes = 1, f"{error.strerror or error}{file}.", error
+        except KeyboardInterrupt as error:
+            code, message, notes = 130, "stopped; `pyrovae evaluate` reads the last checkpoint of each run.", error
+        said = " ".join([message, *getattr(notes, "__notes__", [])])
+        print(f"pyrovae: {' '.join(said.split())}", file=sys.stderr)
         raise typer.Exit(code)
 
     return run
@@ -147,7 +146,8 @@ def compare(
         raise Refusal(
             f"Two of {models} name a pyro.param '{shared[0]}', so training one would move the other: give each its own name."
         )
-    _writable(json_file)
+    if json_file is None or out is None or out not in json_file.parents:
+        _writable(json_file)
     with contextlib.nullcontext() if out is None else runs.new_folder(out, overwrite):
         if out is not None:
             told = {"command": "compare", "models": names, "samples": samples, "seed": seed, "versions": versions()}
@@ -164,8 +164,8 @@ def compare(
             _write_text(out / "table.txt", as_text(comparison, card))
             _write_json(out / "comparison.json", content)
             _save_figures(out, comparison, prepared, loaded, seed)
-    if json_file is not None:
-        _write_json(json_file, content)
+        if json_file is not None:
+            _write_json(json_file, content)
     show(comparison, card, _console())
     if out is not None:
         print(f"table, runs and figures: {out}")

@@ -52,7 +52,7 @@ def compare(
 
 def _refuse_shared(pairs: Mapping[str, tuple[Program, Program]], x: Tensor) -> None:
     """Two pairs may share a half, one model under two guides; other shared parameters were trained by both."""
-    found = {name: {id(p) for p in parameters(x, model, guide)} for name, (model, guide) in pairs.items()}
+    found = {name: {id(p) for p in parameters(x, guide, model)} for name, (model, guide) in pairs.items()}
     for (name, pair), (other, other_pair) in itertools.combinations(pairs.items(), 2):
         halves = {id(half) for half in pair} & {id(half) for half in other_pair}
         if not halves and found[name] & found[other]:

@@ -69,7 +69,7 @@ def evaluate(
                 progress(len(points))
         exact = _exact(model, x, batch)
         jacobian = _log_jacobian(x, transform, structure)
-        used = parameters(x[:batch], model, guide)
+        used = parameters(x[:batch], guide, model)
     return Evidence(
         **{name: torch.cat(values) for name, values in parts.items()},
         exact_log_likelihood=exact,
@@ -95,7 +95,13 @@ def evaluate(
 
 def is_per_point(guide: Program, x: Tensor) -> bool:
     """Whether the guide has parameters for each point of the full batch, which then cannot be split."""
-    return isinstance(guide, AutoGuide) or any(p.dim() > 0 and len(p) == len(x) > 1 for p in parameters(x, guide))
+    if isinstance(guide, AutoGuide):
+        return True
+    try:
+        found = parameters(x[:2], guide)
+    except Refusal:  # two points are not what it was made for
+        found = parameters(x, guide)
+    return any(p.dim() > 0 and len(p) == len(x) > 1 for p in found)
 
 
 def _exact(model: Program, x: Tensor, batch: int) -> Tensor | None:

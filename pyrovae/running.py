@@ -1,6 +1,8 @@
 """How a model or a guide is run: with parameters of its own, without side effects, and with errors in one sentence."""
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -63,23 +65,41 @@ def fork_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
 
 
 def modules(*programs: Program) -> list[nn.Module]:
-    """The modules that programs are, are methods of, or hold as closures: each once, in a fixed order."""
+    """The modules that programs are, are methods of, or hold: in closures, attributes, partial arguments and containers of
+    these. Each once, in a fixed order."""
     found: dict[int, nn.Module] = {}
+    seen: set[int] = set()
+
+    def look(value: Any, depth: int) -> None:
+        if id(value) in seen or depth > 5:
+            return
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            found.setdefault(id(value), value)
+        else:
+            for part in _parts(value):
+                look(part, depth + 1)
+
     for program in programs:
-        cells = getattr(program, "__closure__", None) or ()
-        held = [cell.cell_contents for cell in cells if _is_filled(cell)]
-        for candidate in (program, getattr(program, "__self__", None), *held):
-            if isinstance(candidate, nn.Module):
-                found.setdefault(id(candidate), candidate)
+        look(program, 0)
     return list(found.values())
 
 
-def _is_filled(cell: Any) -> bool:
-    try:
-        _ = cell.cell_contents
-    except ValueError:
-        return False
-    return True
+def _parts(value: Any) -> list[Any]:
+    """What a function, a bound method, a partial, a callable object or a container holds; nothing of other values."""
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if inspect.ismethod(value):
+        return [value.__self__, value.__func__]
+    if inspect.isfunction(value):
+        return [*inspect.getclosurevars(value).nonlocals.values()]
+    if callable(value) and not inspect.isclass(value) and not inspect.isbuiltin(value):
+        return list(getattr(value, "__dict__", {}).values())
+    return []
 
 
 def trace(kind: str, program: Program, x: Tensor) -> poutine.Trace:
@@ -119,15 +139,17 @@ def sites(run: poutine.Trace) -> list[dict[str, Any]]:
     ]
 
 
-def parameters(x: Tensor, *programs: Program) -> list[Tensor]:
-    """Every unconstrained parameter that a run of the programs on x reads, each once, by identity and not by name.
+def parameters(x: Tensor, guide: Program, model: Program | None = None) -> list[Tensor]:
+    """Every unconstrained parameter that a run of the guide, and of the model on its draws, reads: each once, by identity.
 
     By name two parameters of one name count as one, and Pyro's `SVI` then leaves the other untrained.
     """
     collect = _Collect()
-    with scoring(*programs), evaluation_mode(*programs), torch.no_grad(), fork_rng(x.device), collect:
-        for program in programs:
-            trace("pair", program, x)
+    pair = [guide] if model is None else [guide, model]
+    with scoring(*pair), evaluation_mode(*pair), torch.no_grad(), fork_rng(x.device), collect:
+        q = trace("guide", guide, x)
+        if model is not None:
+            trace("model", poutine.replay(model, trace=q), x)
     return [value for value in collect.found.values() if value.requires_grad]
 
 
@@ -171,10 +193,15 @@ def sample(model: Program, num: int, like: Tensor, *, mean: bool = False) -> Ten
     `like` (N, ...) gives x its shape, type and device. Draws come from torch's global generator.
     Raises `Refusal` for a model that observes nothing of x's shape.
     """
+    for site in draw_observed(model, num, like):
+        if site["value"].shape == (num, *like.shape[1:]):
+            return site["fn"].mean if mean else site["value"]
+    raise Refusal(f"The model draws nothing of x's shape {tuple(like.shape[1:])}: let it observe x itself, with obs=x.")
+
+
+def draw_observed(model: Program, num: int, like: Tensor) -> list[dict[str, Any]]:
+    """The sites that the model observes, each with a draw of its own as its value, for `num` points."""
     blank = like[:1].expand(num, *like.shape[1:])
     with scoring(model), evaluation_mode(model), torch.no_grad():
         run = trace("model", poutine.uncondition(model), blank)
-    for site in sites(run):
-        if site["infer"].get("was_observed") and site["value"].shape == blank.shape:
-            return site["fn"].mean if mean else site["value"]
-    raise Refusal(f"The model draws nothing of x's shape {tuple(like.shape[1:])}: let it observe x itself, with obs=x.")
+    return [site for site in sites(run) if site["infer"].get("was_observed")]

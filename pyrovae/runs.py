@@ -6,6 +6,7 @@ RUN/model.py        a copy of the user's model file, where the model is one
 """
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from typing import Any, get_origin, get_type_hints
 
 import pyro
 import torch
+from torch import nn
 
 from .datasets import Data
 from .errors import Refusal
@@ -170,12 +172,18 @@ def write_config(run: Run, folder: Path) -> None:
 def save_checkpoint(run: Run, folder: Path) -> None:
     """Parameters and losses, on disk whole or not at all."""
     state: dict[str, Any] = {"losses": run.fit.losses, "seconds": run.fit.seconds, "objective": run.fit.objective}
-    for key, program in (("model", run.model), ("guide", run.guide)):
-        state[key] = [dict(module.state_dict()) for module in modules(program)]
+    for key, held in _halves(run.model, run.guide).items():
+        state[key] = [dict(module.state_dict()) for module in held]
     store = dict(pyro.get_param_store().named_parameters())
     state["store"] = {name: store[name].detach() for name in run.store}
     with replacing(folder / "checkpoint.pt") as file:
         torch.save(state, file)
+
+
+def _halves(model: Program, guide: Program) -> dict[str, list[nn.Module]]:
+    """The modules of each half; those that the guide shares with the model are the model's."""
+    own = modules(model)
+    return {"model": own, "guide": [module for module in modules(guide) if module not in own]}
 
 
 def open_run(folder: Path) -> tuple[Config, Pair]:
@@ -220,10 +228,11 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
         inspect(model, guide, torch.zeros(2, config.dim, device=device))
     )  # pyro.param creates what it names when it is run
     try:
-        for key, program in (("model", model), ("guide", guide)):
-            for module, saved in zip(modules(program), state[key], strict=True):
+        for key, held in _halves(model, guide).items():
+            for module, saved in zip(held, state[key], strict=True):
                 module.load_state_dict(saved)
         store = dict(pyro.get_param_store().named_parameters())
+        names = tuple(state["store"])
         for name in names:
             if store[name].shape != state["store"][name].shape:
                 raise RuntimeError(
@@ -249,27 +258,42 @@ def new_folder(out: Path, overwrite: bool) -> Iterator[None]:
     """`out`, made for what is written inside the context.
 
     An existing folder is refused unless `overwrite`, and then only if pyrovae wrote it: runs are never mixed. The earlier one
-    stands aside until the new one has a checkpoint, and comes back if that never happens.
+    stands aside until the new one is complete. If that never happens it comes back, and what the new one has of checkpoints is
+    kept beside it; a note on the error says where.
     """
-    aside = None
-    if out.exists():
-        if not overwrite:
-            raise Refusal(f"{out} exists: name another folder, or say --overwrite to replace it.")
-        if not _is_ours(out):
-            raise Refusal(f"{out} is not a run of pyrovae, and is left as it is: name another folder.")
-        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.resolve().parent)) / "earlier"
-        out.rename(aside)
-    try:
+    if not out.exists():
         out.mkdir(parents=True)
         yield
-    except BaseException:
-        if aside is not None and not any(out.rglob("checkpoint.pt")):
-            shutil.rmtree(out)
-            aside.rename(out)
+        return
+    if not overwrite:
+        raise Refusal(f"{out} exists: name another folder, or say --overwrite to replace it.")
+    if not _is_ours(out):
+        raise Refusal(f"{out} is not a run of pyrovae, and is left as it is: name another folder.")
+    place = out.resolve()  # of a link, what it points to
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise Refusal(f"{out} is the folder you are in, or holds it: leave it first.")
+    aside = _free(place, "earlier")
+    place.rename(aside)
+    try:
+        place.mkdir()
+        yield
+    except BaseException as error:
+        if any(place.rglob("checkpoint.pt")):
+            stopped = _free(place, "stopped")
+            place.rename(stopped)
+            error.add_note(f"The earlier run is back in {out}; what there is of the new one is in {stopped}.")
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+            error.add_note(f"The earlier run is back in {out}.")
+        aside.rename(place)
         raise
-    finally:
-        if aside is not None:
-            shutil.rmtree(aside.parent)
+    shutil.rmtree(aside)
+
+
+def _free(place: Path, word: str) -> Path:
+    """A name beside `place` that nothing has."""
+    names = (place.with_name(f"{place.name}.{word}{number or ''}") for number in itertools.count())
+    return next(name for name in names if not name.exists())
 
 
 def _is_ours(folder: Path) -> bool:

@@ -57,6 +57,12 @@ def inspect(model: Program, guide: Program, x: Tensor) -> Structure:
     every = [*sites(p), *sites(q)]
     frames = [frame for site in every for frame in site["cond_indep_stack"] if frame.vectorized]
     nesting = max(-frame.dim for frame in frames)
+    sizes = {frame.full_size or frame.size for frame in frames if frame.name == PLATE}
+    if len(sizes) > 1:
+        raise Refusal(
+            f'plate("{PLATE}") is said to have {" and ".join(map(str, sorted(sizes)))} points in all at different sites: SVI would '
+            "scale them differently; give all of them, in model and guide, one size."
+        )
     for site in every:
         _refuse_shape(site, nesting)
     observed = observed_sites(p)
@@ -68,9 +74,7 @@ def inspect(model: Program, guide: Program, x: Tensor) -> Structure:
         latents=tuple(_latent(site, q) for site in sites(p) if not site["is_observed"]),
         measure="mixed" if len(kinds) == 2 else "counting" if kinds == {True} else "Lebesgue",
         observed=sum(site["value"].numel() for site in observed) // len(x),
-        full_size=next(
-            (frame.full_size for frame in frames if frame.name == PLATE and frame.full_size != frame.size), None
-        ),
+        full_size=next((size for size in sizes if size != len(x)), None),
         model_trace=p,
         guide_trace=q,
     )
@@ -196,6 +200,13 @@ def _refuse_shape(site: dict[str, Any], nesting: int) -> None:
             f"Site '{site['name']}' has batch shape {tuple(fn.batch_shape)}, more dimensions than there are plates: declare "
             "those of one point with .to_event(1)."
         )
+    own = {frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
+    for dim in range(-len(fn.batch_shape), 0):
+        if fn.batch_shape[dim] > 1 and dim not in own:
+            raise Refusal(
+                f"Site '{site['name']}' has {fn.batch_shape[dim]} values at plate dimension {dim} without being inside that "
+                "plate: a value has left its plate; sum over it, or put the site inside."
+            )
     batch = tuple(value.shape[: max(0, value.dim() - fn.event_dim)])
     if len(batch) > len(fn.batch_shape) or any(
         size not in (1, expected) for size, expected in zip(batch[::-1], fn.batch_shape[::-1], strict=False)

@@ -8,13 +8,13 @@ from .errors import Refusal
 from .evaluation import evaluate, is_per_point
 from .running import (
     Program,
+    draw_observed,
     evaluation_mode,
     fork_rng,
     local_parameters,
     modules,
     parameters,
     refuse_hidden,
-    sample,
     unconstrained,
 )
 from .structure import Structure, inspect
@@ -61,9 +61,12 @@ def _check_weights(model: Program, guide: Program, x: Tensor) -> None:
 
 def _check_independence(model: Program, guide: Program, x: Tensor) -> None:
     """The first half of the points, alone, must have the densities that they have in company, for the same latents."""
-    if is_per_point(guide, x):
-        return  # its parameters are those of the full batch
-    company, alone = site_densities(model, guide, x, len(x) // 2)
+    try:
+        company, alone = site_densities(model, guide, x, len(x) // 2)
+    except Refusal:
+        if is_per_point(guide, x):
+            return  # its parameters are those of the full batch
+        raise
     for name, density in alone.items():
         tolerance = 1e-3 * (1 + company[name].abs().max())
         if density.shape != company[name].shape or bool(((density - company[name]).abs() > tolerance).any()):
@@ -102,7 +105,7 @@ def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Stru
                 f"Model and guide both call a parameter '{name}', and Pyro's SVI would train only one of the two: derive them from "
                 "pyrovae.Module, or give each PyroModule a name."
             )
-    leaves = parameters(x, model, guide)
+    leaves = parameters(x, guide, model)
     refuse_hidden(leaves, model, guide)
     names = {id(p): name for module in modules(model, guide) for name, p in module.named_parameters()}
     before = [leaf.grad for leaf in leaves]
@@ -139,7 +142,10 @@ def _check_log_prob(model: Program, guide: Program, x: Tensor, seed: int) -> Non
 
 
 def _check_sampling(model: Program, guide: Program, x: Tensor) -> None:
-    drawn = sample(model, len(x), x)
-    if not bool(torch.isfinite(drawn).all()):
-        raise Refusal("A draw of x from the model alone is not finite: look at the scales that the prior leads to.")
-    inspect(model, guide, drawn)
+    for site in draw_observed(model, len(x), x):
+        if not bool(torch.isfinite(site["value"]).all()):
+            raise Refusal(
+                f"A draw of '{site['name']}' from the model alone is not finite: look at the scales of its prior."
+            )
+        if site["value"].shape == x.shape:
+            inspect(model, guide, site["value"])

@@ -104,7 +104,7 @@ def fit(
             with fork_rng(device), blamed("model.initialise(x)"):
                 model.initialise(everything)
         objective = objective or default_objective(structure)
-        leaves = parameters(everything[:size], model, guide)
+        leaves = parameters(everything[:size], guide, model)
         refuse_hidden(leaves, model, guide)
         if not leaves:
             raise Refusal("The pair has no parameters, so there is nothing to fit: evaluate it as it is.")

@@ -37,14 +37,14 @@ def draw_weights(model: Program, guide: Program, x: Tensor, samples: int, nestin
     with scoring(model, guide):
         with pyro.plate(SAMPLES, samples, dim=sample_dim):
             q = trace("guide", guide, x)
-            replayed = poutine.replay(model, trace=q)
-            p = trace("model", poutine.enum(replayed, first_available_dim=sample_dim - 1), x)
+            enumerated = poutine.enum(model, first_available_dim=sample_dim - 1)
+            p = trace("model", poutine.replay(enumerated, trace=q), x)
         if any(site["infer"].get("_enumerate_dim") is not None for site in sites(p)):
             log_p = _sum_out(p, samples, len(x))
         else:
-            log_p = _add([_per_point(site, sample_dim) for site in sites(p)])
-        log_q = _add([_per_point(site, sample_dim) for site in sites(q)])
-        log_w = (log_p - log_q).reshape(samples, len(x))
+            log_p = _add([_per_point(site, sample_dim) for site in sites(p)]).reshape(samples, len(x))
+        drawn = [_per_point(site, sample_dim) for site in sites(q)]
+        log_w = log_p - _add(drawn).reshape(samples, len(x)) if drawn else log_p
         if not bool(torch.isfinite(log_w).all()):
             _blame([*sites(q), *sites(p)], log_w)
     return log_w
@@ -115,14 +115,17 @@ def _sum_out(run: poutine.Trace, samples: int, points: int) -> Tensor:
         keep = here[SAMPLES] + here[PLATE]
         inner = set(here.values()) - set(keep)
         plates |= inner
-        if site["infer"].get("_enumerate_dim") is not None:
+        is_variable = site["infer"].get("_enumerate_dim") is not None
+        if is_variable:
             homes[letters[site["infer"]["_enumerate_dim"]]] = inner
-        value = _log_prob(site)
+        value = _log_prob({**site, "mask": None} if is_variable else site)  # a masked variable still sums to 1
         dims = [dim for dim in range(-value.dim(), 0) if value.shape[dim] > 1]
         factors.append(_Factor(value.squeeze(), "".join(letters[dim] for dim in dims)))
     for variable in sorted(homes, key=lambda letter: -len(homes[letter])):
         factors = [_multiply_places(factor, plates, homes) for factor in factors]
         touching = [factor for factor in factors if variable in factor.dims]
+        if not touching:
+            continue  # it has one value
         if any((set(factor.dims) & plates) - homes[variable] for factor in touching):
             raise Refusal(
                 "Enumerated latents of plates that cross meet in one density, and their sum is exponential: name one of them "
@@ -155,7 +158,7 @@ def _multiply(factors: list[_Factor]) -> _Factor:
 
 
 def _add(terms: list[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, terms) if terms else torch.zeros(())
+    return functools.reduce(torch.add, terms)
 
 
 def _blame(every: list[dict[str, Any]], log_w: Tensor) -> None:

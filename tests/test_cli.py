@@ -465,7 +465,7 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert process.returncode == 130
-    assert "stopped; the checkpoints that were written are kept" in one_sentence(stderr)
+    assert "stopped; `pyrovae evaluate` reads the last checkpoint" in one_sentence(stderr)
     assert {path.name for path in out.iterdir()} == {"config.json", "checkpoint.pt"}
     result = invoke("evaluate", out, "--samples", 10)
     assert "ppca" in result.stdout
@@ -507,3 +507,28 @@ def test_training_that_ends_below_where_it_began_is_said(tmp_path: Path) -> None
     result = invoke(*words)
     assert result.exit_code == 0
     assert "ended its training below where it began: lower --lr" in one_sentence(result.stderr)
+
+
+def test_a_likelihood_without_zero_in_its_support_is_read_back(tmp_path: Path) -> None:
+    text = MINE.replace("dist.Normal(z.expand", "dist.LogNormal(z.expand")
+    assert text != MINE
+    (tmp_path / "mine.py").write_text(text)
+    np.save(tmp_path / "positive.npy", np.random.default_rng(0).lognormal(size=(40, 4)))
+    said("train", tmp_path / "mine.py", "--data", tmp_path / "positive.npy", "--epochs", 1, "--out", tmp_path / "run")
+    assert "mine" in said("evaluate", tmp_path / "run", "--samples", 5)
+
+
+def test_json_may_lie_inside_the_new_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said("compare", "--models", "ppca", "--epochs", 1, "--samples", 5, "--out", out, "--json", out / "all.json")
+    assert json.loads((out / "all.json").read_text())["models"]
+
+
+def test_a_stopped_overwrite_leaves_the_earlier_run(tmp_path: Path) -> None:
+    data, out = points(tmp_path / "points.npy"), tmp_path / "run"
+    said("train", "ppca", "--data", data, "--epochs", 2, "--out", out)
+    before = (out / "checkpoint.pt").read_bytes()
+    words = refused("train", "vae", "--data", data, "--epochs", 99, "--lr", 1e30, "--out", out, "--overwrite", code=1)
+    assert "Training stopped at step" in words
+    assert "The earlier run is back in" in words
+    assert (out / "checkpoint.pt").read_bytes() == before

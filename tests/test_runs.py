@@ -315,8 +315,22 @@ def test_the_earlier_run_comes_back_if_the_new_one_never_had_a_checkpoint(folder
     assert (run / "checkpoint.pt").read_bytes() == before
     with pytest.raises(KeyboardInterrupt):
         stopped_by(KeyboardInterrupt(), run, "checkpoint.pt")
-    assert (run / "checkpoint.pt").read_text() == "new"
-    assert not [name for name in os.listdir(run.parent) if name.startswith(".")]
+    assert (run / "checkpoint.pt").read_bytes() == before
+    assert (run.with_name(f"{run.name}.stopped") / "checkpoint.pt").read_text() == "new"
+    assert not run.with_name(f"{run.name}.earlier").exists()
+
+
+def test_a_link_is_followed_and_the_folder_one_is_in_is_left(
+    folder: tuple[Path, Data], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = folder
+    (tmp_path / "link").symlink_to(run)
+    with runs.new_folder(tmp_path / "link", True):
+        (run / "config.json").write_text('{"versions": {"pyrovae": "0"}}')
+    assert (tmp_path / "link").is_symlink()
+    assert os.listdir(run) == ["config.json"]
+    monkeypatch.chdir(run)
+    assert "is the folder you are in" in refusal(enter, Path(), True)
 
 
 def stopped_by(error: BaseException, out: Path, written: str) -> None:

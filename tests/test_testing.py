@@ -103,15 +103,6 @@ class Forgetful(Model):
             pyro.sample("x", self.likelihood(z, x))
 
 
-class Another(Model):
-    """Observes something that is not x."""
-
-    def forward(self, x):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-            pyro.sample("x", dist.Normal(self.net(z)[..., :2], 1.0).to_event(1), obs=x[:, :2])
-
-
 @pytest.mark.parametrize(
     ("model", "guide", "message"),
     [
@@ -123,7 +114,6 @@ class Another(Model):
         (Detached, Guide, "No gradient reaches parameter net.weight"),
         (HiddenNetwork, Guide, "Parameter inner.net.weight of a HiddenNetwork is never seen by Pyro"),
         (WrongConstant, Guide, "nats a point above model.log_prob"),
-        (Another, Guide, r"The model draws nothing of x's shape \(3,\)"),
     ],
 )
 def test_broken_pairs(model, guide, message):
@@ -201,3 +191,31 @@ def test_a_guide_whose_points_see_one_another():
 
     with pytest.raises(Refusal, match=r"at site 'q\(z\)' changes with the other points"):
         check_pair(Model(), Centred(), X)
+
+
+def test_batch_statistics_are_found_whatever_the_number_of_points():
+    """A layer of as many rows as there are points is no parameter for each point."""
+
+    class Centred(Guide):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
+
+        def forward(self, x):
+            super().forward(x - x.mean(0))
+
+    for count in (4, 6, 8):
+        with pytest.raises(Refusal, match="changes with the other points"):
+            check_pair(Model(), Centred(), X[:count])
+
+
+def test_a_model_that_observes_x_in_parts_passes():
+    class Parts(Model):
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                loc = self.net(z)
+                pyro.sample("left", dist.Normal(loc[..., :1], 1.0).to_event(1), obs=x[:, :1])
+                pyro.sample("right", dist.Normal(loc[..., 1:], 1.0).to_event(1), obs=x[:, 1:])
+
+    check_pair(Parts(), Guide(), X)

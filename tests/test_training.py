@@ -1,5 +1,6 @@
 """fit(): the objective that is passed is the one that is minimised, its losses are nats per point, and bad moments are told."""
 
+import functools
 import math
 
 import numpy as np
@@ -283,8 +284,18 @@ def test_networks_that_pyro_does_not_see_are_refused():
             z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
             pyro.sample("x", dist.Normal(decoder(z), 1.0).to_event(1), obs=x)
 
-    with pytest.raises(Refusal, match=r"Parameter weight of a Linear is never seen by Pyro.*pyro.module"):
-        fit(model, pyrovae.MeanField(3, 2), torch.randn(9, 3))
+    class Plain:
+        def __init__(self):
+            self.parts = {"decoder": decoder}
+
+        def __call__(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(self.parts["decoder"](z), 1.0).to_event(1), obs=x)
+
+    for hiding in (model, Plain(), Plain().__call__, functools.partial(model)):
+        with pytest.raises(Refusal, match=r"Parameter weight of a Linear is never seen by Pyro.*pyro.module"):
+            fit(hiding, pyrovae.MeanField(3, 2), torch.randn(9, 3))
 
 
 def test_a_name_that_is_taken_in_pyros_store_is_refused():

@@ -62,7 +62,7 @@ def test_random_state_and_parameter_store_are_left_alone_by_inspection(linear):
     torch.manual_seed(3)
     first = log_weights(model, guide, X)
     torch.manual_seed(3)
-    parameters(X, model, guide)
+    parameters(X, guide, model)
     torch.testing.assert_close(log_weights(model, guide, X), first, rtol=0, atol=0)
     assert len(pyro.get_param_store()) == 0
 
@@ -143,7 +143,7 @@ def test_inner_plates_masks_and_subsampling_against_the_plain_model():
 
     def exact(x):
         seen = x[:, :2].sum(-1)
-        with pyro.plate("data", len(x)):
+        with pyro.plate("data", 100, subsample=torch.arange(len(x))):
             pyro.sample("z", dist.Normal(seen / 3, (1 / 3) ** 0.5))
 
     expected = dist.MultivariateNormal(
@@ -460,3 +460,96 @@ def test_deterministic_sites_have_no_density_and_no_measure():
     x = torch.tensor([[0.0, 1.0, 1.0]])
     assert look(model, lambda x: None, x).measure == "counting"
     assert log_weights(model, lambda x: None, x).item() == pytest.approx(math.log(0.75 * 0.25 * 0.25))
+
+
+def test_masked_markov_chains_of_their_own_lengths_against_the_forward_algorithm():
+    start = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    move = torch.tensor([[0.9, 0.1], [0.3, 0.7]], dtype=torch.float64)
+    loc = torch.tensor([-1.0, 2.0], dtype=torch.float64)
+    lengths = torch.tensor([4, 3, 1, 2, 4, 1])
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = None
+            for t in pyro.markov(range(4)):
+                with poutine.mask(mask=t < lengths):
+                    z = pyro.sample(f"z{t}", dist.Categorical(start if z is None else move[z]), infer=ENUMERATE)
+                    pyro.sample(f"x{t}", dist.Normal(loc[z], 1.0), obs=x[:, t])
+
+    expected = []
+    for x, length in zip(X, lengths, strict=True):
+        alpha = start.log() + dist.Normal(loc, 1.0).log_prob(x[0])
+        for t in range(1, length):
+            alpha = (alpha[:, None] + move.log()).logsumexp(0) + dist.Normal(loc, 1.0).log_prob(x[t])
+        expected.append(alpha.logsumexp(0))
+    torch.testing.assert_close(
+        log_weights(model, lambda x: None, X, 2), torch.stack(expected).expand(2, 6), rtol=0, atol=1e-10
+    )
+
+
+def test_a_drawn_latent_whose_prior_depends_on_an_enumerated_one(seed):
+    """A mixture inside a latent space: k summed out, z drawn from its exact posterior, a mixture of Gaussians."""
+    prior, centre = torch.tensor([0.4, 0.6], dtype=torch.float64), torch.tensor([-2.0, 2.0], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Categorical(prior), infer=ENUMERATE)
+            z = pyro.sample("z", dist.Normal(centre[k], 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    def joint(x):
+        return prior.log() + dist.Normal(centre, 2**0.5).log_prob(x[:, :1])
+
+    def guide(x):
+        components = dist.Normal((x[:, :1] + centre) / 2, 0.5**0.5)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.MixtureSameFamily(dist.Categorical(logits=joint(x)), components))
+
+    for samples in (1, 5):
+        torch.testing.assert_close(
+            log_weights(model, guide, X, samples), joint(X).logsumexp(-1).expand(samples, 6), rtol=0, atol=1e-10
+        )
+
+
+def test_an_enumerated_latent_beside_a_drawn_one_of_an_inner_plate():
+    prior, loc = torch.tensor([0.4, 0.6], dtype=torch.float64), torch.tensor([-1.0, 2.0], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Categorical(prior), infer=ENUMERATE)
+            pyro.sample("one", dist.Categorical(torch.ones(1).double()), infer=ENUMERATE)  # a variable of one value
+            pyro.sample("x", dist.Normal(loc[k], 1.0), obs=x[:, 0])
+            with pyro.plate("parts", 3, dim=-2):
+                pyro.sample("u", dist.Normal(torch.zeros(()).double(), 1.0))
+
+    def guide(x):
+        with pyro.plate("data", len(x)), pyro.plate("parts", 3, dim=-2):
+            pyro.sample("u", dist.Normal(torch.zeros(()).double(), 1.0))
+
+    expected = (prior.log() + dist.Normal(loc, 1.0).log_prob(X[:, :1])).logsumexp(-1)
+    torch.testing.assert_close(log_weights(model, guide, X, 4), expected.expand(4, 6), rtol=0, atol=1e-10)
+
+
+def test_sizes_that_svi_would_scale_differently_are_refused(linear):
+    def model(x):
+        with pyro.plate("data", 1000, subsample=x):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True).expand(len(x), 4), 1.0).to_event(1), obs=x)
+
+    with pytest.raises(Refusal, match="6 and 1000 points in all at different sites"):
+        log_weights(model, linear[1], X)
+
+
+def test_a_value_that_has_left_its_plate_is_refused():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            with pyro.plate("parts", 3, dim=-2):
+                u = pyro.sample("u", dist.Normal(torch.zeros(()).double(), 1.0))
+            pyro.sample("x", dist.Normal(u, 1.0), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("data", len(x)), pyro.plate("parts", 3, dim=-2):
+            pyro.sample("u", dist.Normal(torch.zeros(()).double(), 1.0))
+
+    with pytest.raises(Refusal, match="'x' has 3 values at plate dimension -2.*has left its plate"):
+        log_weights(model, guide, X)
