@@ -26,7 +26,7 @@ from .datasets import Data
 from .errors import Refusal
 from .evaluation import refuse_measure, versions
 from .loading import Pair, load
-from .running import Program, fork_rng, modules
+from .running import Program, fork_rng, modules, parameters
 from .structure import Structure, inspect
 from .training import Fit, fit
 
@@ -224,9 +224,8 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
             f"{path} cannot be read: it is truncated, or is no pyrovae checkpoint; train the run again."
         ) from error
     model, guide = _build(pair, config, device)
-    names = _store_names(
-        inspect(model, guide, torch.zeros(2, config.dim, device=device))
-    )  # pyro.param creates what it names when it is run
+    # pyro.param creates what it names when it is run; no density is asked for, so the zeros may lie outside the support
+    parameters(torch.zeros(2, config.dim, device=device), guide, model)
     try:
         for key, held in _halves(model, guide).items():
             for module, saved in zip(held, state[key], strict=True):
