@@ -65,8 +65,8 @@ def fork_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
 
 
 def modules(*programs: Program) -> list[nn.Module]:
-    """The modules that programs are, are methods of, or hold: in closures, attributes, partial arguments and containers of
-    these. Each once, in a fixed order."""
+    """The modules that programs are, are methods of, or use: in closures, global names, attributes, partial arguments
+    and containers of these. Each once, in a fixed order."""
     found: dict[int, nn.Module] = {}
     seen: set[int] = set()
 
@@ -96,10 +96,17 @@ def _parts(value: Any) -> list[Any]:
     if inspect.ismethod(value):
         return [value.__self__, value.__func__]
     if inspect.isfunction(value):
-        return [*inspect.getclosurevars(value).nonlocals.values()]
+        names = inspect.getclosurevars(value)
+        # of a notebook's global names: its networks, and its own functions, which may use others
+        near = [v for v in names.globals.values() if isinstance(v, nn.Module) or _is_beside(v, value)]
+        return [*names.nonlocals.values(), *near]
     if callable(value) and not inspect.isclass(value) and not inspect.isbuiltin(value):
         return list(getattr(value, "__dict__", {}).values())
     return []
+
+
+def _is_beside(value: Any, function: Any) -> bool:
+    return inspect.isfunction(value) and value.__module__ == function.__module__
 
 
 def trace(kind: str, program: Program, x: Tensor) -> poutine.Trace:

@@ -276,6 +276,20 @@ def test_a_guide_that_runs_the_other_way_gets_the_unbiased_objective():
     )
 
 
+DECODER = nn.Linear(2, 3)
+
+
+def decode(z):
+    return DECODER(z)
+
+
+def model_of_a_notebook(x):
+    """Its network is a global name, used by a helper: nothing tells Pyro of it."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(decode(z), 1.0).to_event(1), obs=x)
+
+
 def test_networks_that_pyro_does_not_see_are_refused():
     decoder = nn.Linear(2, 3)
 
@@ -293,7 +307,7 @@ def test_networks_that_pyro_does_not_see_are_refused():
                 z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
                 pyro.sample("x", dist.Normal(self.parts["decoder"](z), 1.0).to_event(1), obs=x)
 
-    for hiding in (model, Plain(), Plain().__call__, functools.partial(model)):
+    for hiding in (model, Plain(), Plain().__call__, functools.partial(model), model_of_a_notebook):
         with pytest.raises(Refusal, match=r"Parameter weight of a Linear is never seen by Pyro.*pyro.module"):
             fit(hiding, pyrovae.MeanField(3, 2), torch.randn(9, 3))
 
