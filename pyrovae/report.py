@@ -12,7 +12,7 @@ from rich.text import Text
 
 from .comparison import Comparison
 
-WIDTH = 122  # of text that goes to a file or a pipe
+WIDTH = 128  # of text that goes to a file or a pipe
 
 
 def show(comparison: Comparison, card: Mapping[str, Any], console: Console) -> None:

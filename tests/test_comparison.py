@@ -133,7 +133,7 @@ def test_table_shows_the_numbers_of_the_comparison():
     estimate = comparison.evidence["near"].mean_log_likelihood
     assert f"{estimate.value:.3f} ± {estimate.mc_se:.3f} ± {estimate.data_se:.3f}" in near
     assert f"far − near: {comparison.difference('far', 'near').value:.3f}" in text
-    assert max(map(cell_len, text.splitlines())) <= 122
+    assert max(map(cell_len, text.splitlines())) <= 128
 
 
 def test_narrow_terminals_get_a_column_per_model():
