@@ -6,7 +6,6 @@ import inspect
 import json
 import os
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -245,8 +244,7 @@ def evaluate_command(
     if json_file is not None:
         _write_json(json_file, {"card": card, **comparison.to_dict()})
     if netcdf is not None:
-        with runs.replacing(netcdf) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # ArviZ's, at import, of its own 1.0
+        with runs.replacing(netcdf) as file:
             replace(evidence, card=card).to_arviz().to_netcdf(str(file))
     show(comparison, card, _console())
 

@@ -73,7 +73,7 @@ def evaluate(
     return Evidence(
         **{name: torch.cat(values) for name, values in parts.items()},
         exact_log_likelihood=exact,
-        log_jacobian=None if jacobian is None else jacobian.cpu(),
+        log_jacobian=jacobian,
         samples=samples,
         dim=structure.observed,
         latent=", ".join(map(str, structure.latents)) or "none",

@@ -116,14 +116,18 @@ def trace(kind: str, program: Program, x: Tensor) -> poutine.Trace:
     except (torch.OutOfMemoryError, Diverged):
         raise
     except Exception as error:
-        said = str(error).split("Trace Shapes:")[0]  # Pyro adds a table of every site
-        reason = " ".join(said.split())
+        reason = in_one_line(error)
         if isinstance(error, Refusal):
             raise Refusal(reason) from error
         raise Refusal(
             f"The {kind} cannot be run on x of shape {tuple(x.shape)}, {x.dtype}: {type(error).__name__}: {reason}"
             f"{_hint(reason)}"
         ) from error
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, without the table of every site that Pyro adds."""
+    return " ".join(str(error).split("Trace Shapes:")[0].split())
 
 
 def _hint(reason: str) -> str:

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from .errors import Diverged, Refusal, blamed
-from .running import Program, fork_rng, local_parameters, modules, parameters, refuse_hidden, sites
+from .running import Program, fork_rng, in_one_line, local_parameters, modules, parameters, refuse_hidden, sites
 from .structure import Structure, inspect, observed_sites, refuse_bad_points, refuse_value
 from .weights import draw_weights
 
@@ -168,12 +168,13 @@ def _inspect_all(model: Program, guide: Program, x: Tensor, size: int) -> Struct
     """`inspect` the first batch, and hold all of x to the support of what it observes."""
     first = x[:size]
     structure = inspect(model, guide, first)
-    for site in observed_sites(structure.model_trace):
+    observed = observed_sites(structure.model_trace)
+    for site in observed:
         if site["value"] is first:
             refuse_value(site, x)
-        else:  # a function of x: only a run knows its value
-            for batch in x[size:].split(size):
-                inspect(model, guide, batch)
+    if any(site["value"] is not first for site in observed):  # a function of x: only a run knows its value
+        for batch in x[size:].split(size):
+            inspect(model, guide, batch)
     return structure
 
 
@@ -185,8 +186,9 @@ def _loss(objective: ELBO, model: Program, guide: Program, batch: Tensor, struct
     except (torch.OutOfMemoryError, Refusal):
         raise
     except (RuntimeError, ValueError) as error:  # a matrix that is no longer positive definite, a scale of NaN
-        reason = " ".join(str(error).split("Trace Shapes:")[0].split())
-        raise Diverged(f"{_where(so_far)}: {reason} Lower the learning rate or floor the variances.") from error
+        raise Diverged(
+            f"{_where(so_far)}: {in_one_line(error)} Lower the learning rate or floor the variances."
+        ) from error
     if math.isfinite(loss):
         return loss
     try:
