@@ -407,7 +407,7 @@ def test_an_existing_out_is_replaced_only_if_told_and_ours(tmp_path: Path) -> No
 
 
 def test_where_nothing_can_be_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyrovae.cli.evaluate", lambda *_, **__: pytest.fail("it was scored"))
+    monkeypatch.setattr("pyrovae.commands.common.evaluate", lambda *_, **__: pytest.fail("it was scored"))
     assert "The folder of" in refused("evaluate", run, "--json", tmp_path / "none" / "a.json")
     assert "The folder of" in refused("evaluate", run, "--netcdf", tmp_path / "none" / "a.nc")
     assert "is a folder: name a file" in refused("evaluate", run, "--json", tmp_path)

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from .errors import Diverged, Refusal, blamed
-from .running import Program, fork_rng, in_one_line, local_parameters, modules, parameters, refuse_hidden, sites
-from .structure import Structure, inspect, observed_sites, refuse_bad_points, refuse_value
-from .weights import draw_weights
+from ..errors import Diverged, Refusal, blamed
+from ..running import Program, fork_rng, in_one_line, local_parameters, modules, parameters, refuse_hidden, sites
+from ..structure import Structure, inspect, observed_sites, refuse_bad_points, refuse_value
+from ..weights import draw_weights
 
 
 class Points(Protocol):

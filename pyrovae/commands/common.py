@@ -1,0 +1,155 @@
+"""What the commands share: one sentence for what goes wrong, devices, progress, files."""
+
+import contextlib
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .. import runs
+from ..datasets import Data, load_data
+from ..errors import Diverged, Refusal
+from ..evaluation import evaluate
+from ..evidence import Evidence
+from ..report import WIDTH
+from ..running import fork_rng
+from ..running import sample as draw
+from ..training import Fit
+
+
+def sentences(command: Callable[..., None]) -> Callable[..., None]:
+    """What goes wrong is said in one sentence: exit code 2 for what was asked, 1 for what happened, 130 for Ctrl-C."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        notes: BaseException
+        try:
+            command(*args, **kwargs)
+            return
+        except Refusal as error:
+            code, message, notes = 2, str(error), error
+        except Diverged as error:
+            code, message, notes = 1, str(error), error
+        except torch.OutOfMemoryError as error:
+            code, message, notes = 1, "The device is out of memory: use --device cpu, or a smaller model.", error
+        except OSError as error:
+            file = f": {error.filename}" if error.filename else ""
+            code, message, notes = 1, f"{error.strerror or error}{file}.", error
+        except KeyboardInterrupt as error:
+            code, message, notes = 130, "stopped; `pyrovae evaluate` reads the last checkpoint of each run.", error
+        said = " ".join([message, *getattr(notes, "__notes__", [])])
+        print(f"pyrovae: {' '.join(said.split())}", file=sys.stderr)
+        raise typer.Exit(code)
+
+    return run
+
+
+def train_run(progress: Progress, run: runs.Run, data: Data, folder: Path | None) -> None:
+    epochs = run.config.fit["epochs"]
+    task = progress.add_task(f"train {run.name}", total=epochs, note="")
+
+    def on_epoch(fit: Fit) -> None:
+        progress.update(task, completed=len(fit.losses), note=f"ELBO {-fit.losses[-1]:.2f} nats/point")
+
+    runs.train(run, data, folder, on_epoch)
+
+
+def score_run(progress: Progress, run: runs.Run, data: Data, samples: int, seed: int) -> Evidence:
+    task = progress.add_task(f"score {run.name}", total=len(data.test), note=f"{samples} samples a point")
+    return evaluate(
+        run.model,
+        run.guide,
+        data.test,
+        samples,
+        seed,
+        transform=data.transform,
+        progress=lambda points: progress.advance(task, points),
+    )
+
+
+def open_scored(
+    folder: Path, device: str, data: str | None, transform: str | None, root: Path | None
+) -> tuple[runs.Run, Data]:
+    run = runs.load_run(folder, device_of(device))
+    config = run.config
+    loaded = load_data(
+        data or config.data,
+        transform if data or transform else config.transform,
+        seed=config.split_seed,
+        root=root or config.root,
+        whole=data is not None,
+    )
+    if loaded.dim != config.dim:
+        raise Refusal(
+            f"{folder} was trained on points of {config.dim} numbers, and {loaded.name} has {loaded.dim}: evaluate it on data "
+            "of its own size."
+        )
+    done, asked = len(run.fit.losses), config.fit["epochs"]
+    if done < asked:
+        print(f"pyrovae: the training of {folder} was stopped after {done} of {asked} epochs.", file=sys.stderr)
+    return run, loaded.to(device_of(device))
+
+
+def draw_points(run: runs.Run, data: Data, num: int, seed: int, mean: bool = False) -> torch.Tensor:
+    with fork_rng(data.test.device, seed):
+        return draw(run.model, num, data.test, mean=mean).cpu()
+
+
+def device_of(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise Refusal(f"There is no device '{name}': give auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise Refusal(
+            "CUDA was asked for and torch finds none: use --device cpu, or install a driver and a CUDA build of torch."
+        )
+    return torch.device(name)
+
+
+def source_of(data: str) -> str:
+    return data if data in ("digits", "mnist") else str(Path(data).resolve())
+
+
+def refuse_unwritable(path: Path | None) -> None:
+    """Better before an hour of work than after it."""
+    if path is None:
+        return
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise Refusal(f"The folder of {path} does not exist: make it first.")
+    if path.is_dir():
+        raise Refusal(f"{path} is a folder: name a file.")
+    if not os.access(folder, os.W_OK):
+        raise Refusal(f"Nothing can be written to {folder}: choose another folder.")
+
+
+def write_text(path: Path, text: str) -> None:
+    with runs.replacing(path) as file:
+        file.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def console() -> Console:
+    found = Console()
+    return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=WIDTH)
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Bars on standard error, and only where someone can watch them."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield progress

@@ -1,0 +1,125 @@
+"""pyrovae compare: train each pair, score all on the same points, one table."""
+
+import contextlib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import plots, runs
+from ..comparison import Comparison
+from ..datasets import Data, load_data
+from ..errors import Refusal
+from ..evaluation import versions
+from ..evidence import Evidence
+from ..loading import load
+from ..report import as_text, show
+from .common import (
+    console,
+    device_of,
+    draw_points,
+    progress_bars,
+    refuse_unwritable,
+    score_run,
+    source_of,
+    train_run,
+    write_json,
+    write_text,
+)
+from .options import (
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    EpochsOption,
+    JsonOption,
+    OverwriteOption,
+    RootOption,
+    SamplesOption,
+    SeedOption,
+    SplitSeedOption,
+    TransformOption,
+)
+
+TRIO = "gmm,ppca,vae"
+BINARY_TRIO = "bernoulli_mixture,bernoulli_pca,vae"  # who stands in where x has probabilities
+
+
+def compare(
+    data: DataOption = "digits",
+    models: Annotated[
+        str | None,
+        typer.Option(help=f"Names and .py files, comma-separated [default: {TRIO}; binary data: {BINARY_TRIO}]."),
+    ] = None,
+    epochs: EpochsOption = None,
+    samples: SamplesOption = 1000,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    out: Annotated[Path | None, typer.Option(help="New folder for the table, the runs, the figures.")] = None,
+    json_file: JsonOption = None,
+    transform: TransformOption = None,
+    split_seed: SplitSeedOption = 0,
+    root: RootOption = None,
+    download: DownloadOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train each pair, score all on the same held-out points, print one table."""
+    loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(device_of(device))
+    names = [name.strip() for name in (models or (BINARY_TRIO if loaded.transform.discrete else TRIO)).split(",")]
+    prepared = [
+        runs.prepare(
+            load(name),
+            loaded,
+            source=source_of(data),
+            transform=transform,
+            root=None if root is None else str(root.resolve()),
+            options=[],
+            seed=seed,
+            epochs=epochs,
+        )
+        for name in names
+    ]
+    if len({run.name for run in prepared}) < len(prepared):
+        raise Refusal(f"{models} names a model twice: give each once, files under names of their own.")
+    shared = [name for name, count in Counter(name for run in prepared for name in run.store).items() if count > 1]
+    if shared:
+        raise Refusal(
+            f"Two of {models} name a pyro.param '{shared[0]}', so training one would move the other: give each its own name."
+        )
+    if json_file is None or out is None or out not in json_file.parents:
+        refuse_unwritable(json_file)
+    with contextlib.nullcontext() if out is None else runs.new_folder(out, overwrite):
+        if out is not None:
+            told = {"command": "compare", "models": names, "samples": samples, "seed": seed, "versions": versions()}
+            write_json(out / "config.json", told)
+        found: dict[str, Evidence] = {}
+        with progress_bars() as progress:
+            for place, run in enumerate(prepared):
+                train_run(progress, run, loaded, None if out is None else out / run.name)
+                found[run.name] = score_run(progress, run, loaded, samples, seed + place)  # as compare() does
+        comparison = Comparison(found, {run.name: run.fit for run in prepared})
+        card = {**loaded.card(), **next(iter(found.values())).card}
+        content = {"card": card, **comparison.to_dict()}
+        if out is not None:
+            write_text(out / "table.txt", as_text(comparison, card))
+            write_json(out / "comparison.json", content)
+            _save_figures(out, comparison, prepared, loaded, seed)
+        if json_file is not None:
+            write_json(json_file, content)
+    show(comparison, card, console())
+    if out is not None:
+        print(f"table, runs and figures: {out}")
+
+
+def _save_figures(out: Path, comparison: Comparison, prepared: list[runs.Run], data: Data, seed: int) -> None:
+    figures = {
+        "learning_curves.png": plots.learning_curves({run.name: run.fit for run in prepared}),
+        "evidence.png": plots.evidence_plot(comparison),
+    }
+    if data.shape is not None:
+        draws = {run.name: data.transform.grey(draw_points(run, data, 24, seed)) for run in prepared}
+        shown = data.transform.grey(data.test[:24].cpu())
+        figures["samples.png"] = plots.samples_beside_data(shown, draws, data.shape)
+    for name, figure in figures.items():
+        with runs.replacing(out / name) as file:
+            figure.savefig(file, dpi=150)

@@ -1,0 +1,44 @@
+"""pyrovae evaluate: log p(x) of the held-out points."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import runs
+from ..comparison import Comparison
+from ..report import show
+from .common import console, open_scored, progress_bars, refuse_unwritable, score_run, write_json
+from .options import DeviceOption, JsonOption, RootOption, SamplesOption, SeedOption, TransformOption
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")],
+    samples: SamplesOption = 5000,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    data: Annotated[
+        str | None, typer.Option(help="Other data than the run's held-out points: all points of a file, or its 'test'.")
+    ] = None,
+    transform: TransformOption = None,
+    root: RootOption = None,
+    json_file: JsonOption = None,
+    netcdf: Annotated[
+        Path | None, typer.Option(help="Write the per-point values there, as ArviZ's InferenceData.")
+    ] = None,
+) -> None:
+    """Estimate log p(x) of the held-out points, with errors."""
+    restored, loaded = open_scored(run, device, data, transform, root)
+    refuse_unwritable(json_file)
+    refuse_unwritable(netcdf)
+    with progress_bars() as progress:
+        evidence = score_run(progress, restored, loaded, samples, seed)
+    comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit})
+    card = {**loaded.card(), **evidence.card}
+    if json_file is not None:
+        write_json(json_file, {"card": card, **comparison.to_dict()})
+    if netcdf is not None:
+        with runs.replacing(netcdf) as file:
+            replace(evidence, card=card).to_arviz().to_netcdf(str(file))
+    show(comparison, card, console())

@@ -1,0 +1,32 @@
+"""The options that several commands share, each said once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataOption = Annotated[str, typer.Option(help="digits, mnist, or a .npy, .npz or .csv file with a point to a row.")]
+TransformOption = Annotated[
+    str | None, typer.Option(help="dequantise, logit, binarise, threshold or none; the data's own if not given.")
+]
+SplitSeedOption = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split and of the noise that is drawn once.")
+]
+RootOption = Annotated[
+    Path | None, typer.Option(help="Folder that holds MNIST/raw; else $PYROVAE_DATA, else the user's cache.")
+]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Get MNIST if it is not in the folder.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random draws but the split's.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+EpochsOption = Annotated[
+    int | None, typer.Option(min=0, help="Passes over the training data; each pair's own if not given.")
+]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Points to a step; the pair's own if not given.")]
+RateOption = Annotated[float | None, typer.Option(help="Adam's first learning rate; the pair's own if not given.")]
+SamplesOption = Annotated[int, typer.Option(min=1, help="Latent draws for each point.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="An option of the pair (`pyrovae models NAME`), name=value; may be repeated."),
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write everything there, in full precision.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is an earlier run.")]
