@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .capture import Loss, compiled, gradient_of, record, replayed
+from .capture import compiled, replayed
 from .flat import Flat
 from .objectives import Terms
 from .ranks import Ranks
+from .recording import Loss, gradient_of, record
 
 # Steps after which a recording, which costs seconds, has paid for itself; on a GPU it costs less and saves more.
 RECORD_FROM = {"cpu": 4000, "cuda": 500}
