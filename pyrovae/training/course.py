@@ -94,7 +94,7 @@ class Course:
         self.reason = ""
         self.fit = Fit(objective=type(objective).__name__)
         self.epoch, self.place = 0, 0
-        self.sums = [0.0, 0.0, 0.0, 0.0]  # of this epoch: loss, reconstruction, gradient's norm, points
+        self.sums = [0.0] * 5  # of this epoch: loss, reconstruction, KL, gradient's norm, points
         self.started, self.before = time.perf_counter(), 0.0
         self.good: dict[str, Any] | None = None
         self.new_schedule(0)
@@ -134,7 +134,7 @@ class Course:
 
     def _step(self, x: Tensor) -> Tensor:
         if self.rise:
-            self.beta.fill_(min(1.0, self.fit.steps / self.rise))
+            self.beta.fill_(self._weight(self.fit.steps))
         step = self.steps.get(len(x)) or self._make_step(x)
         try:
             out = step(self._own(x), self.beta)
@@ -149,15 +149,19 @@ class Course:
         self.fit.steps += 1
         return out
 
+    def _weight(self, steps: int) -> float:
+        """The KL's weight after so many steps."""
+        return min(1.0, (steps + 1) / self.rise) if self.rise else 1.0
+
     def _read(self, waiting: list[tuple[Tensor, Tensor, Tensor | None]]) -> None:
         """Add the steps' losses up on the host. A bad one has moved nothing, so what it was can still be seen."""
         if not waiting:
             return
-        for (loss, reconstruction, norm), (_, x, rows) in zip(
-            torch.stack([out for out, _, _ in waiting]).tolist(), waiting, strict=True
-        ):
+        outs = torch.stack([out for out, _, _ in waiting]).tolist()
+        first = self.fit.steps - len(waiting)
+        for number, ((loss, reconstruction, norm), (_, x, rows)) in enumerate(zip(outs, waiting, strict=True), first):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                self.fit.steps -= 1
+                self.fit.steps = number
                 what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not a finite number"
                 places = blame(self.model, self.guide, x, rows, self.learner.flat.leaves)
                 raise Diverged(
@@ -165,32 +169,31 @@ class Course:
                 )
             # a data plate that stands for a subsample scales the loss up to the size of the whole
             share = len(x) / self.structure.full_size if self.structure.full_size else 1.0
-            for place, value in enumerate((loss * share, reconstruction * share, norm * len(x), len(x))):
+            kl = (loss + reconstruction) / self._weight(number)
+            for place, value in enumerate((loss * share, reconstruction * share, kl * share, norm * len(x), len(x))):
                 self.sums[place] += value
         waiting.clear()
 
     def _end_epoch(self) -> None:
-        loss, reconstruction, gradient, points = self.sums
+        loss, reconstruction, kl, gradient, points = self.sums
         if points == 0:
             raise Refusal(f"x gave no batches in epoch {self.epoch + 1}: give what can be iterated over again.")
-        beta = float(self.beta)
-        kl = (loss + reconstruction) / points / beta if beta else math.nan
-        known = reconstruction == reconstruction and beta > 0
+
         self.fit.losses.append(loss / points)
         self.fit.seconds = self.before + time.perf_counter() - self.started
         row = {
             "epoch": self.epoch + 1,
             "steps": self.fit.steps,
-            "elbo": reconstruction / points - kl if known else -loss / points,
+            "elbo": -loss / points if math.isnan(kl) else (reconstruction - kl) / points,
             "reconstruction": reconstruction / points,
-            "kl": kl,
+            "kl": kl / points,
             "gradient": gradient / points,
             "lr": self.learner.optimizer.param_groups[0]["lr"],
-            "beta": beta,
+            "beta": float(self.beta),
             "validation": math.nan,
             "seconds": self.fit.seconds,
         }
-        self.sums = [0.0] * 4
+        self.sums = [0.0] * 5
         self.epoch, self.place = self.epoch + 1, 0
         if self.early_stopping is not None:
             with self._averaged():

@@ -147,8 +147,8 @@ def _share(nodes: Graph) -> None:
         target = node.target
         if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
             continue
-        if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags:
-            continue
+        if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags or "batch_norm" in str(target):
+            continue  # batch_norm moves its running statistics, and does not say so
         key = repr((str(target), node.args, sorted(node.kwargs.items())))  # nodes are named once
         if key in seen:
             node.replace_all_uses_with(seen[key])
