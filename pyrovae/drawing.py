@@ -13,9 +13,7 @@ from .running import Program, scoring, sites, trace
 from .weights import guide_density, run_guide
 
 
-def blocks(
-    guide: Program, x: Tensor, draws: int, nesting: int, apart: bool
-) -> Iterator[tuple[poutine.Trace, Tensor]]:
+def blocks(guide: Program, x: Tensor, draws: int, nesting: int, apart: bool) -> Iterator[tuple[poutine.Trace, Tensor]]:
     """Without end, a run of the guide with `draws` draws from q(·|x) as its values, and log q (draws, N).
 
     All are drawn from torch's global generator in one order, so a block depends on how many came before and on nothing else.
@@ -60,7 +58,7 @@ def drawn_apart(guide: Program, x: Tensor) -> bool:
         raise
     except Exception:
         return False
-    return watch.apart and not watch.read
+    return watch.apart and not watch.reads
 
 
 class _Watch(pyro.poutine.messenger.Messenger):
@@ -69,11 +67,8 @@ class _Watch(pyro.poutine.messenger.Messenger):
     def __init__(self) -> None:
         super().__init__()
         self.apart = True
-        self.mark = type("_Mark", (_Drawn,), {"reads": []})
-
-    @property
-    def read(self) -> bool:
-        return bool(self.mark.reads)
+        self.reads: list[str] = []
+        self.mark = type("_Mark", (_Drawn,), {"reads": self.reads})
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if site_is_subsample(msg) or not isinstance(msg["value"], Tensor):

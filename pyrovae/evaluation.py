@@ -16,12 +16,11 @@ from torch import Tensor
 from .bounds import BoundCurve, curve_sizes
 from .errors import Refusal, blamed
 from .evidence import Evidence
-from .running import Program, evaluation_mode, fork_rng, parameters
+from .running import Program, evaluation_mode, fork_rng, modules, parameters
 from .scoring import score
 from .structure import Structure, inspect, refuse_bad_points
 from .transforms import Transform
 from .unfinished import Done
-
 
 
 def evaluate(
@@ -66,8 +65,11 @@ def evaluate(
         if transform is not None:
             refuse_measure(structure, transform)
         used = parameters(first, guide, model)
-        done = Done(resume, lambda: (fingerprint(x), samples, seed, *map(fingerprint, used)))
-        scored = score(model, guide, x, samples, seed, structure, per_point, rows, done, progress)
+        done = Done(
+            resume, lambda: (fingerprint(x), str(x.dtype), x.device.type, samples, seed, *_state(model, guide, used))
+        )
+        with done.kept():
+            scored = score(model, guide, x, samples, seed, structure, per_point, rows, done, progress)
         exact = _exact(model, x)
         jacobian = _log_jacobian(x, transform, structure)
         done.remove()
@@ -94,6 +96,13 @@ def evaluate(
             **versions(),
         },
     )
+
+
+def _state(model: Program, guide: Program, used: list[Tensor]) -> list[str]:
+    """What the pair computes with, and what computes it."""
+    held = modules(model, guide)
+    buffers = [buffer for module in held for buffer in module.buffers()]
+    return [*map(fingerprint, (*used, *buffers)), *map(str, held), *versions().values()]
 
 
 def is_per_point(guide: Program, x: Tensor) -> bool:

@@ -25,6 +25,12 @@ TABLE_ROWS = 2**16
 DRAWS = 500  # to a block at most, unless there are too few points to fill one
 
 
+def rows_at_once(x: Tensor) -> int:
+    """Draws times points that keep this device busy."""
+    kind = x.device.type if x.device.type in NUMBERS else "cpu"
+    return max(1, min(NUMBERS[kind] // x[0].numel(), ROWS[kind]))
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How the noise is laid out: `batch` points by `draws` draws to a block.
@@ -41,8 +47,7 @@ class Geometry:
     @staticmethod
     def of(x: Tensor, samples: int, structure: Structure, per_point: bool) -> "Geometry":
         """For points that cannot be split (`per_point`) the batch is all of them."""
-        kind = x.device.type if x.device.type in NUMBERS else "cpu"
-        rows = min(NUMBERS[kind] // x[0].numel(), ROWS[kind])
+        rows = rows_at_once(x)
         if all(isinstance(site["fn"], Indexed) for site in observed_sites(structure.model_trace)):
             rows = max(rows, TABLE_ROWS)
         batch = len(x) if per_point else min(len(x), max(1, rows // min(samples, DRAWS)))

@@ -74,7 +74,9 @@ class Running:
             slope = 2 * (cross / total + self.centre - moments.mean)
             gap = (K / (K - 1) * (spread - slope) + moments.scatter / (K - 1)).clamp(min=0)
             se, gap_se = (spread / (K - 1)).sqrt(), (gap / K).sqrt()
-            rest = ((w[1:].sum(dim=0) + body[0]) / total).log()  # of log(1 − r) for the largest, where 1 − r would cancel
+            rest = (
+                (w[1:].sum(dim=0) + body[0]) / total
+            ).log()  # of log(1 − r) for the largest, where 1 − r would cancel
             series = sum(sums / total**j / j for j, sums in zip(POWERS, body, strict=True))
             logs = rest + torch.log1p(-w[1:] / total).sum(dim=0) - series
             jackknife = log_likelihood - (K - 1) * (logs / K - math.log1p(-1 / K))
@@ -93,7 +95,6 @@ class Running:
             "bound": curve.value,
             "bound_se": curve.se,
         }
-
 
 
 def _relative(log_w: Tensor, top: Tensor) -> Tensor:

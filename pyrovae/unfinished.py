@@ -1,8 +1,9 @@
 """What an evaluation has finished: kept in a file, if one is named, so that one that was killed goes on from there."""
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,17 @@ class Done:
         self.points += points
         if self.path is not None and time.monotonic() - self.saved > SECONDS:
             self.save()
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Ctrl-C loses nothing that is done."""
+        try:
+            yield
+        except KeyboardInterrupt as stopped:
+            if self.path is not None and self.points:
+                self.save()
+                stopped.add_note("Points that are scored are kept: the same evaluation goes on from there.")
+            raise
 
     def statistics(self) -> dict[str, Tensor]:
         """(..., points) each, by name."""

@@ -20,7 +20,8 @@ def verdict(evidence: "Evidence") -> str:
     if bool((k == -math.inf).all()):
         return "Trust log p̂(x): at no point do its largest weights differ, as with an exact guide."
     if tail_length(K) < FEWEST:
-        return f"Do not trust log p̂(x) yet: {K} samples are too few to see the tail of the weights; take at least 100."
+        few = "one draw is" if K == 1 else f"{K} draws are"
+        return f"Do not trust log p̂(x) yet: {few} too few to see the tail of the weights; take at least 100 samples."
     limit = f"{evidence.pareto_k_threshold:.2f}"
     low = evidence.mean_log_likelihood_jackknife.value - evidence.mean_log_likelihood.value
     if not bool(bad.any()):

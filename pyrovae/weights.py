@@ -78,6 +78,12 @@ def guide_density(q: poutine.Trace, x: Tensor, samples: int, nesting: int) -> Te
     return _add(drawn).reshape(samples, len(x)) if drawn else x.new_zeros(samples, len(x))
 
 
+def observed_density(p: poutine.Trace, points: int, samples: int, nesting: int) -> Tensor:
+    """log p(x|z) of a run of the model, its `pyro.factor`s included: (samples, N)."""
+    seen = [_per_point(site, -1 - nesting) for site in sites(p) if site["is_observed"]]
+    return _add(seen).reshape(samples, points)
+
+
 def refuse_no_number(q: poutine.Trace, p: poutine.Trace, log_q: Tensor, log_p: Tensor, first: int = 0) -> None:
     """`Diverged` with site and data point (counted from `first`) where a weight is no number: log p(x, z) is NaN or +∞, or
     log q(z|x) not finite. log p(x, z) = −∞ is a weight of zero, and one."""

@@ -59,7 +59,7 @@ def test_one_sample_is_scored_without_an_error(toy):
     assert found.log_likelihood.isfinite().all()
     assert found.log_likelihood_se.isnan().all()
     assert found.log_likelihood_jackknife.isnan().all()
-    assert "1 samples are too few" in found.verdict
+    assert "one draw is too few" in found.verdict
 
 
 def test_mean_over_points_keeps_its_two_errors_apart():

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyro
@@ -39,7 +38,7 @@ def chained():
         with pyro.plate("data", len(x)):
             a = pyro.sample("a", dist.Normal(torch.zeros(len(x)).to(x), 1.0))
             b = pyro.sample("b", dist.Normal(a, 1.0))
-            pyro.sample("x", dist.Normal((a + b).unsqueeze(-1), 1.0).to_event(1), obs=x)
+            pyro.sample("x", dist.Normal(a + b, 1.0), obs=x[:, 0])
 
     def guide(x):
         with pyro.plate("data", len(x)):
@@ -76,7 +75,7 @@ def discrete():
         with pyro.plate("data", len(x)):
             a = pyro.sample("a", dist.Categorical(torch.tensor([0.3, 0.7]).to(x)))
             b = pyro.sample("b", dist.Categorical(torch.tensor([0.6, 0.4]).to(x)), infer=ENUMERATE)
-            pyro.sample("x", dist.Normal(table[a, b].unsqueeze(-1), 1.0).to_event(1), obs=x)
+            pyro.sample("x", dist.Normal(table[a, b], 1.0), obs=x[:, 0])
 
     def guide(x):
         with pyro.plate("data", len(x)):
@@ -365,7 +364,9 @@ def test_what_another_evaluation_left_is_not_taken_for_ones_own(tmp_path, monkey
 
     def progress(**other):
         counts = []
-        evaluate(**{"model": model, "guide": guide, "x": x, "samples": 100, **other}, resume=path, progress=counts.append)
+        evaluate(
+            **{"model": model, "guide": guide, "x": x, "samples": 100, **other}, resume=path, progress=counts.append
+        )
         assert not path.exists()
         return counts
 
@@ -394,15 +395,14 @@ def test_what_another_evaluation_left_is_not_taken_for_ones_own(tmp_path, monkey
 
 
 def test_a_sharp_decoder_is_not_to_be_trusted_and_the_verdict_says_why(seed):
-    """50 latents, σ = 0.05: the best diagonal guide is far from the posterior, and 5,000 draws are tens of nats short."""
-    W = torch.randn(80, 50).double() / 80**0.5
-    wrong = Wrong(W, 0.05, torch.ones(50).double())
-    wrong.D = 1 / wrong.P.diagonal()
+    """50 latents, σ = 0.05, and a diagonal guide too narrow for their correlations: 5,000 draws are tens of nats short."""
+    wrong = Wrong(torch.randn(52, 50).double() / 52**0.5, 0.05, torch.ones(50).double())
+    wrong.D = 0.3 / wrong.P.diagonal()
     x = wrong.draw(12)
     found = evaluate(*wrong.pair, x, samples=5000, seed=seed)
     short = wrong.log_prob(x) - found.log_likelihood
-    assert short.min() > 3
-    assert short.mean() > 10
+    assert short.mean() > 20
+    assert (short > 6 * found.log_likelihood_se).all()  # and its own error does not know
     assert (found.pareto_k > found.pareto_k_threshold).all()
     assert found.untrusted_share == 1.0
     assert found.verdict.startswith("Do not trust log p̂(x): k̂ is above 0.70 at 12 of 12 points (100%; median ")
@@ -410,7 +410,7 @@ def test_a_sharp_decoder_is_not_to_be_trusted_and_the_verdict_says_why(seed):
     assert "lower bound, loose by an unknown amount" in found.verdict
     assert "More samples raise it only slowly: it takes a better guide" in found.verdict
     assert "AIS" in found.verdict
-    print(found.verdict, short)
+    print(short)
 
 
 def test_verdicts_of_numbers_that_are_to_be_trusted():

@@ -64,7 +64,7 @@ def test_jackknife_of_one_weight_that_is_all_is_a_number():
     log_w = torch.zeros(1000, 1).double()
     log_w[17] = 60.0
     expected = evidence.log_likelihood(log_w) + 999 * (
-        math.log1p(-1 / 1000) - (math.log(999) - float(torch.logsumexp(log_w, 0)))/ 1000
+        math.log1p(-1 / 1000) - (math.log(999) - float(torch.logsumexp(log_w, 0))) / 1000
     )
     torch.testing.assert_close(evidence.log_likelihood_jackknife(log_w), expected, rtol=1e-9, atol=0)
     torch.testing.assert_close(in_pieces(log_w, 100)["log_likelihood_jackknife"], expected, rtol=1e-9, atol=0)

@@ -49,9 +49,7 @@ class Wrong:
         inner = m * self.P - (m - 1) * torch.diag(1 / self.D)
         if torch.linalg.eigvalsh(inner)[0] <= 0:
             return math.inf
-        return math.exp(
-            0.5 * float(m * torch.logdet(self.P) + (m - 1) * self.D.log().sum() - torch.logdet(inner))
-        )
+        return math.exp(0.5 * float(m * torch.logdet(self.P) + (m - 1) * self.D.log().sum() - torch.logdet(inner)))
 
     @property
     def tail(self):
