@@ -10,11 +10,11 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from .running import Program, scoring, sites, trace
-from .weights import guide_density, run_guide
+from .weights import run_guide
 
 
-def blocks(guide: Program, x: Tensor, draws: int, nesting: int, apart: bool) -> Iterator[tuple[poutine.Trace, Tensor]]:
-    """Without end, a run of the guide with `draws` draws from q(·|x) as its values, and log q (draws, N).
+def blocks(guide: Program, x: Tensor, draws: int, nesting: int, apart: bool) -> Iterator[poutine.Trace]:
+    """Without end, a run of the guide with `draws` draws from q(·|x) as its values.
 
     All are drawn from torch's global generator in one order, so a block depends on how many came before and on nothing else.
     With `apart`, as `drawn_apart` finds it, the guide is run once and its distributions are drawn from again; else it is run
@@ -22,7 +22,7 @@ def blocks(guide: Program, x: Tensor, draws: int, nesting: int, apart: bool) -> 
     """
     q = run_guide(guide, x, draws, nesting)
     while True:
-        yield q, guide_density(q, x, draws, nesting)
+        yield q
         if apart:
             q = with_values(q, {site["name"]: site["fn"](*site["args"], **site["kwargs"]) for site in sites(q)})
         else:

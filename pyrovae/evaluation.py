@@ -17,7 +17,7 @@ from .bounds import BoundCurve, curve_sizes
 from .errors import Refusal, blamed
 from .evidence import Evidence
 from .running import Program, evaluation_mode, fork_rng, modules, parameters
-from .scoring import score
+from .scoring import How, score
 from .structure import Structure, inspect, refuse_bad_points
 from .transforms import Transform
 from .unfinished import Done
@@ -34,6 +34,8 @@ def evaluate(
     progress: Any = None,
     rows: int | None = None,
     resume: Path | None = None,
+    screen: torch.dtype | None = None,
+    compiled: bool | None = None,
 ) -> Evidence:
     """An importance-weighted estimate of log p(x_n) for every row of x, with its error and what is to be thought of it, beside
     the ELBO and the exact value.
@@ -47,6 +49,13 @@ def evaluate(
     of at most `rows` draws times points, all of it at once if None. Where that is too much for the device it is halved until
     it fits. The noise of a point follows from the seed, the point and the draw: chunks change no number but by rounding.
 
+    With `screen`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 256 or
+    more of each point again in full, which are nearly all of their sum; the rest is corrected by what the same does to 64
+    other draws. Without, all is computed in the type of x.
+
+    Where the work is worth it a block's computation is recorded and compiled, unless `compiled` is False; True does so for
+    little work too. It changes no number but by rounding.
+
     With `resume`, finished batches are kept in that file every few seconds, and an evaluation that was killed goes on from
     there, if points, samples, seed and parameters are the same; the file is removed at the end.
     """
@@ -56,7 +65,10 @@ def evaluate(
         raise Refusal(f"rows is {rows}: give a whole number, at least 1, or None.")
     if transform is not None and not isinstance(transform, Transform):
         raise Refusal(f"transform is {transform!r:.40}: give a Transform object, such as load_data's .transform.")
+    if screen not in (None, torch.bfloat16, torch.float16):
+        raise Refusal(f"screen is {screen!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision.")
     refuse_bad_points(x)
+    how = How(rows, screen, compiled)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         per_point = is_per_point(guide, x)
@@ -66,10 +78,19 @@ def evaluate(
             refuse_measure(structure, transform)
         used = parameters(first, guide, model)
         done = Done(
-            resume, lambda: (fingerprint(x), str(x.dtype), x.device.type, samples, seed, *_state(model, guide, used))
+            resume,
+            lambda: (
+                fingerprint(x),
+                str(x.dtype),
+                x.device.type,
+                samples,
+                seed,
+                str(screen),
+                *_state(model, guide, used),
+            ),
         )
         with done.kept():
-            scored = score(model, guide, x, samples, seed, structure, per_point, rows, done, progress)
+            scored = score(model, guide, x, samples, seed, structure, per_point, how, done, progress)
         exact = _exact(model, x)
         jacobian = _log_jacobian(x, transform, structure)
         done.remove()
@@ -91,7 +112,7 @@ def evaluate(
             "seed": seed,
             "points": len(x),
             "measure": _measure(structure, transform),
-            "dtype": str(x.dtype).removeprefix("torch."),
+            "dtype": _name(x.dtype) if screen is None else f"{_name(x.dtype)}, {_name(screen)} screen",
             "device": device_name(x.device),
             **versions(),
         },
@@ -155,6 +176,10 @@ def fingerprint(x: Tensor) -> str:
     """The first 12 hex digits of the SHA-256 of x's shape and values: the same points have the same fingerprint."""
     values = x.detach().to("cpu", torch.float64).contiguous().numpy()
     return hashlib.sha256(repr(tuple(x.shape)).encode() + values.tobytes()).hexdigest()[:12]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def device_name(device: torch.device) -> str:

@@ -11,11 +11,13 @@ from torch import Tensor
 from .components import Indexed
 from .drawing import blocks, drawn_apart, narrowed
 from .errors import Refusal
+from .recording import Fast, Weights, precision
 from .running import Program, scoring
+from .screening import Screened
 from .streaming import Running
 from .structure import Structure, observed_sites
 from .unfinished import Done
-from .weights import model_density, refuse_no_number, run_model
+from .weights import guide_density, model_density, refuse_no_number, run_model
 
 # Numbers of x in a block: enough to keep a matrix product busy, few enough for caches; and rows, where x has few numbers.
 NUMBERS = {"cpu": 2**21, "cuda": 2**27}
@@ -54,6 +56,19 @@ class Geometry:
         most = min(samples, max(1, rows // batch))
         return Geometry(batch, -(-samples // -(-samples // most)))  # blocks of one size, as nearly as can be
 
+    def blocks(self, points: int, samples: int) -> int:
+        """How many there are in all."""
+        return -(-points // self.batch) * -(-samples // self.draws)
+
+
+@dataclass(frozen=True)
+class How:
+    """How the weights are computed: what `evaluate` says of its arguments of these names."""
+
+    rows: int | None = None
+    screen: torch.dtype | None = None
+    compiled: bool | None = None
+
 
 def score(
     model: Program,
@@ -63,7 +78,7 @@ def score(
     seed: int,
     structure: Structure,
     per_point: bool,
-    rows: int | None,
+    how: How,
     done: Done,
     progress: Callable[[int], None] | None,
 ) -> dict[str, Tensor]:
@@ -74,7 +89,7 @@ def score(
     is then another.
     """
     geometry = Geometry.of(x, samples, structure, per_point)
-    scorer = Scorer(model, structure.nesting, rows)
+    scorer = Scorer(model, structure.nesting, how, geometry.blocks(len(x) - done.points, samples))
     with scoring(model, guide):
         apart = drawn_apart(guide, x[: geometry.batch])
         if progress is not None and done.points:
@@ -84,7 +99,7 @@ def score(
             torch.manual_seed(stream(seed, done.points))
             drawn = blocks(guide, points, geometry.draws, structure.nesting, apart)
             try:
-                found = _batch(points, samples, drawn, scorer, done.points)
+                found = _batch(points, samples, geometry.draws, drawn, scorer, done.points)
             except torch.OutOfMemoryError as error:
                 found = None
                 geometry = _smaller(geometry, len(points), per_point, error)
@@ -104,28 +119,52 @@ def stream(seed: int, first: int) -> int:
 
 class Scorer:
     """log w of blocks of draws, in chunks of at most `rows` draws times points (None: a block at once); fewer, once they have
-    proved too many for the device."""
+    proved too many for the device. Whole blocks by a recording, where the work is worth one."""
 
-    def __init__(self, model: Program, nesting: int, rows: int | None):
-        self.model, self.nesting, self.rows = model, nesting, rows
+    def __init__(self, model: Program, nesting: int, how: How, count: int):
+        self.model, self.nesting, self.rows, self.screen = model, nesting, how.rows, how.screen
+        self.blocks = Fast(model, nesting, how.screen, how.compiled, count)
+        self.again = Fast(model, nesting, None, how.compiled, count)  # what a screen has left over
 
-    def __call__(self, x: Tensor, q: poutine.Trace, log_q: Tensor, draws: int, first: int) -> Tensor:
-        """The first `draws` of a block, (draws, N); `first` is the place of x's first point among all."""
+    def __call__(self, x: Tensor, q: poutine.Trace, size: int, draws: int, first: int) -> Weights:
+        """The first `draws` of a block of `size`; `first` is the place of x's first point among all. With a screen, in its
+        precision."""
+
+        def slowly() -> Weights:
+            log_q = guide_density(q, x, size, self.nesting)
+            return self._in_chunks(x, q, log_q, draws, first, self.screen), log_q[:draws]
+
+        if draws < size or self.rows is not None:
+            return slowly()
+        return self.blocks(x, q, None, size, first, slowly)
+
+    def exactly(self, x: Tensor, q: poutine.Trace, log_q: Tensor, first: int) -> Tensor:
+        """The draws of q, whose log-densities are known, in full precision: log w."""
+
+        def slowly() -> Weights:
+            return self._in_chunks(x, q, log_q, len(log_q), first, None), log_q
+
+        found = slowly() if self.rows is not None else self.again(x, q, log_q, len(log_q), first, slowly)
+        return found[0]
+
+    def _in_chunks(
+        self, x: Tensor, q: poutine.Trace, log_q: Tensor, draws: int, first: int, dtype: torch.dtype | None
+    ) -> Tensor:
         parts: list[Tensor] = []
         start = 0
         while start < draws:
             length = min(draws - start, max(1, (self.rows or draws * len(x)) // len(x)))
-            part = self._if_it_fits(x, q, log_q, start, length, first)
+            part = self._if_it_fits(x, q, log_q, start, length, first, dtype)
             if part is not None:
                 parts.append(part)
                 start += length
         return torch.cat(parts)
 
     def _if_it_fits(
-        self, x: Tensor, q: poutine.Trace, log_q: Tensor, start: int, length: int, first: int
+        self, x: Tensor, q: poutine.Trace, log_q: Tensor, start: int, length: int, first: int, dtype: torch.dtype | None
     ) -> Tensor | None:
         try:
-            return self._chunk(x, q, log_q, start, length, first)
+            return self._chunk(x, q, log_q, start, length, first, dtype)
         except torch.OutOfMemoryError:
             if length == 1:
                 raise
@@ -133,26 +172,34 @@ class Scorer:
         _free(x.device)  # outside of the handler, whose traceback holds on to the memory
         return None
 
-    def _chunk(self, x: Tensor, q: poutine.Trace, log_q: Tensor, start: int, length: int, first: int) -> Tensor:
-        if (start, length) != (0, len(log_q)):
-            q = narrowed(q, start, length, self.nesting)
-            log_q = log_q[start : start + length] if log_q.dim() else log_q
-        p = run_model(self.model, x, q, length, self.nesting)
-        log_p = model_density(p, len(x), length, self.nesting)
+    def _chunk(
+        self, x: Tensor, q: poutine.Trace, log_q: Tensor, start: int, length: int, first: int, dtype: torch.dtype | None
+    ) -> Tensor:
+        if length < len(log_q):
+            q, log_q = narrowed(q, start, length, self.nesting), log_q[start : start + length]
+        with precision(x.device, dtype):
+            p = run_model(self.model, x, q, length, self.nesting)
+            log_p = model_density(p, len(x), length, self.nesting)
         refuse_no_number(q, p, log_q, log_p, first)
-        return log_p - log_q
+        return (log_p - log_q).to(x.dtype)
 
 
 def _batch(
-    x: Tensor, samples: int, drawn: Iterator[tuple[poutine.Trace, Tensor]], scorer: Scorer, first: int
+    x: Tensor, samples: int, size: int, drawn: Iterator[poutine.Trace], scorer: Scorer, first: int
 ) -> dict[str, Tensor]:
     running = Running(samples, len(x), x.device)
+    screened = Screened(scorer.nesting) if scorer.screen is not None else None
     left = samples
     while left:
-        q, log_q = next(drawn)
-        draws = min(left, len(log_q))  # of the last block, as many as are asked for
-        running.add(scorer(x, q, log_q, draws, first))
+        q = next(drawn)
+        draws = min(left, size)  # of the last block, as many as are asked for
+        log_w, log_q = scorer(x, q, size, draws, first)
+        order = running.add(log_w)
+        if screened is not None:
+            screened.add(q, log_w, log_q, order)
         left -= draws
+    if screened is not None:
+        screened.correct(running, lambda q, log_q: scorer.exactly(x, q, log_q, first))
     zero = running.largest[0] == -torch.inf
     if bool(zero.any()):
         raise Refusal(

@@ -53,6 +53,15 @@ class Running:
         self.cross = self.cross * before + _weighted(w, body - self.centre).sum(dim=0)
         self.top = top
 
+    def correct(self, largest: Tensor, weight: Tensor, logarithm: Tensor) -> None:
+        """Put log-weights (kept, N) in the place of those kept, and add to all others the same, for a point: `weight` (N,) to
+        the logarithm of their sum, `logarithm` (N,) to the mean of their logarithms."""
+        self.largest = largest.double().sort(dim=0, descending=True).values
+        self.cross = self.cross + self.powers[0] * weight
+        self.top = self.top + weight
+        for moments in self.ladder.rungs:
+            moments.mean = moments.mean + logarithm
+
     def statistics(self) -> dict[str, Tensor]:
         """Every per-point field of `Evidence` that comes from the weights, (N,) each, by name: what the functions of the same
         names give for all rows at once; and the bound curve, `bound` and `bound_se` (len(K), N). No weight may be NaN, and no

@@ -84,12 +84,25 @@ def observed_density(p: poutine.Trace, points: int, samples: int, nesting: int) 
     return _add(seen).reshape(samples, points)
 
 
+def within_support(p: poutine.Trace) -> Tensor:
+    """Whether every value of a run lies in its distribution's support, in one tensor: nothing is read into Python."""
+    inside = torch.tensor(True)
+    for site in sites(p):
+        try:
+            here = site["fn"].support.check(site["value"]).all()
+        except (NotImplementedError, AttributeError):
+            continue
+        inside = here & inside.to(here.device)
+    return inside
+
+
 def refuse_no_number(q: poutine.Trace, p: poutine.Trace, log_q: Tensor, log_p: Tensor, first: int = 0) -> None:
     """`Diverged` with site and data point (counted from `first`) where a weight is no number: log p(x, z) is NaN or +∞, or
     log q(z|x) not finite. log p(x, z) = −∞ is a weight of zero, and one."""
-    bad = ~torch.isfinite(log_q) | torch.isnan(log_p) | (log_p == torch.inf)
+    bad_q = ~torch.isfinite(log_q)
+    bad = bad_q | torch.isnan(log_p) | (log_p == torch.inf)
     if bool(bad.any()):
-        _blame(sites(q), sites(p), bad, first)
+        _blame(sites(q) if bool(bad_q.any()) else [], sites(p), bad, first)
 
 
 def site_densities(model: Program, guide: Program, x: Tensor, part: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
