@@ -133,9 +133,17 @@ class Diagnosis:
         return mean_over_points(self.kl - self.information, self.marginal_se)
 
     @property
-    def marginal_kl_lower(self) -> float:
-        """A lower bound in expectation on KL(q(z) ‖ p(z)) of all x."""
-        return self.mean_kl.value - self.mutual_information_upper.value
+    def information_range(self) -> tuple[float, float]:
+        """Bounds in expectation, from below and above, on I(x; z) of all x: of these N points, and the smaller of the bound
+        that leaves one out and the mean KL."""
+        above = min(self.mutual_information_upper.value, self.mean_kl.value)
+        return min(self.mutual_information.value, above), above
+
+    @property
+    def marginal_kl_range(self) -> tuple[float, float]:
+        """Bounds in expectation on KL(q(z) ‖ p(z)) of all x: what `information_range` leaves of the mean KL."""
+        below, above = self.information_range
+        return self.mean_kl.value - above, self.mean_kl.value - below
 
     @property
     def cap(self) -> float:
@@ -188,7 +196,8 @@ class Diagnosis:
             "mutual_information_cap": self.cap,
             "mutual_information_upper": _estimate(self.mutual_information_upper),
             "marginal_kl": _estimate(self.marginal_kl),
-            "marginal_kl_lower": _plain(self.marginal_kl_lower),
+            "information_range": list(map(_plain, self.information_range)),
+            "marginal_kl_range": list(map(_plain, self.marginal_kl_range)),
             "classes": {
                 name: {
                     "used": c.used.tolist(),

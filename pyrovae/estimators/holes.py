@@ -18,8 +18,7 @@ class Share(NamedTuple):
 
 def threshold(reference: Tensor) -> Tensor:
     """The TAIL quantile of the encodings' scores: (..., M) → (...)."""
-    place = max(0, round(TAIL * reference.shape[-1]) - 1)
-    return reference.sort(-1).values[..., place]
+    return reference.kthvalue(max(1, round(TAIL * reference.shape[-1]))).values
 
 
 def share(scores: Tensor, reference: Tensor) -> Share:
