@@ -9,7 +9,9 @@ from importlib.metadata import version
 from .comparison import Comparison, compare
 from .components import Components, Diagonal, Full, Independent, Spherical, Tied
 from .datasets import Data, load_data
+from .diagnosis import Diagnosis
 from .errors import Diverged, Refusal
+from .estimators.diagnose import diagnose
 from .evaluation import evaluate
 from .evidence import Evidence, elbo, ess, log_likelihood
 from .guides import AmortisedCategorical, ExactPosterior, FullCovariance, LinearGaussian, MeanField
@@ -31,6 +33,7 @@ __all__ = [
     "Comparison",
     "Components",
     "Data",
+    "Diagnosis",
     "Diagonal",
     "Diverged",
     "Evidence",
@@ -55,6 +58,7 @@ __all__ = [
     "available",
     "check_pair",
     "compare",
+    "diagnose",
     "elbo",
     "ess",
     "evaluate",

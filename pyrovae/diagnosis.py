@@ -168,7 +168,7 @@ class Diagnosis:
                 f"Mismatched prior: {value:.0%} of its draws lie where hardly any encoding does ({TAIL:.0%} if the two agreed), "
                 f"and the decoder was never trained there; learn the prior (a mixture, a flow), or weigh the KL more{spare}."
             )
-        return f"Fine: the latents are in use, and the prior draws z where encodings are{spare}."
+        return f"Fine: the latents are in use, and {1 - value:.0%} of the prior's draws lie where encodings do{spare}."
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers but those per point and per draw, in plain JSON types; what is not finite is None."""
@@ -238,11 +238,18 @@ class Diagnosis:
             values["prior_score"] = ("prior_draw", self.holes.scores.numpy())
             coords["prior_draw"] = range(len(self.holes.scores))
         attributes = {k: v if isinstance(v, int | float | str) else str(v) for k, v in self.card.items()}
-        attributes |= {"samples": self.samples, "latent": self.latent, "fingerprint": self.points, "verdict": self.verdict}
+        attributes |= {
+            "samples": self.samples,
+            "latent": self.latent,
+            "fingerprint": self.points,
+            "verdict": self.verdict,
+        }
         groups = {"sample_stats": xarray.Dataset(values, coords=coords, attrs=attributes)}
         if self.names:
             unit = {"unit": list(self.names)}
-            groups["posterior"] = xarray.Dataset({"z": (("chain", "draw", "point", "unit"), self.draws[None].numpy())}, unit)
+            groups["posterior"] = xarray.Dataset(
+                {"z": (("chain", "draw", "point", "unit"), self.draws[None].numpy())}, unit
+            )
             groups["prior"] = xarray.Dataset({"z": (("chain", "draw", "unit"), self.prior_draws[None].numpy())}, unit)
         return arviz.InferenceData(**groups)
 

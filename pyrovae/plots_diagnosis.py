@@ -5,6 +5,7 @@ import math
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
@@ -32,7 +33,7 @@ def activity_curve(diagnosis: Diagnosis) -> Figure:
         ylim=(0, 1.12 * len(diagnosis.names)),
         title="Active units at each threshold",
     )
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -50,7 +51,8 @@ def kl_bars(diagnosis: Diagnosis) -> Figure | None:
     axes.set_xticks(range(len(order)), [diagnosis.names[j] for j in order], rotation=90, fontsize=8)
     what = "KL(q(z$_j$|x) ‖ p(z$_j$))" if diagnosis.factorised else "KL of the marginal q(z$_j$|x) to p(z$_j$)"
     axes.set(ylabel="nats per point", title=f"{what}, mean over {len(diagnosis)} points")
-    axes.legend(frameon=False)
+    if any(diagnosis.activity[j] <= ACTIVE for j in known):
+        axes.legend(frameon=False)
     return figure
 
 
@@ -73,7 +75,7 @@ def aggregate_and_prior(diagnosis: Diagnosis) -> Figure:
         panels[0].hist(encodings[:, 0], bins, density=True, color=USED, alpha=0.6, label="encodings, q(z)")
         panels[0].hist(prior[:, 0], bins, density=True, color=PRIOR, histtype="step", label="prior, p(z)")
         panels[0].set(xlabel=diagnosis.names[0], title="The one latent")
-    panels[0].legend(frameon=False, loc="upper right")
+    panels[0].legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, markerscale=3)
     if holes is not None:
         _scores(panels[1], diagnosis)
     for axes in panels:
@@ -82,17 +84,19 @@ def aggregate_and_prior(diagnosis: Diagnosis) -> Figure:
 
 
 def _scatter(axes: Axes, encodings: Tensor, prior: Tensor) -> None:
-    axes.scatter(*encodings.T, s=4, color=USED, alpha=0.35, linewidths=0, label="encodings z ~ q(z|x)")
+    axes.scatter(encodings[:, 0], encodings[:, 1], s=4, color=USED, alpha=0.35, linewidths=0, label="encodings, q(z)")
     spans = [_span(torch.cat([encodings[:, j], prior[:, j]])) for j in (0, 1)]
     across, up = (torch.linspace(*span, 80, dtype=torch.float64) for span in spans)
     width = prior.std(0)
-    kernel = KernelDensity(bandwidth=len(prior) ** (-1 / 6)).fit((prior / width).numpy())  # Scott's rule
+    kernel = KernelDensity(bandwidth=2 * len(prior) ** (-1 / 6)).fit(
+        (prior / width).numpy()
+    )  # twice Scott's: calm lines
     places = torch.cartesian_prod(across, up) / width
     density = torch.as_tensor(kernel.score_samples(places.numpy())).reshape(80, 80).T
     at_draws = torch.as_tensor(kernel.score_samples((prior / width).numpy()))
-    levels = torch.quantile(at_draws, torch.tensor([0.01, 0.1, 0.5], dtype=torch.float64)).tolist()
+    levels = torch.quantile(at_draws, torch.tensor([0.1, 0.5], dtype=torch.float64)).tolist()
     axes.contour(across, up, density, levels, colors=PRIOR, linewidths=1.2, linestyles="solid")
-    axes.plot([], [], color=PRIOR, label="prior: 50, 90, 99 % inside")
+    axes.plot([], [], color=PRIOR, label="prior p(z): 50 and 90 % of it")
     axes.set_aspect("equal", adjustable="datalim")
 
 
@@ -103,11 +107,9 @@ def _scores(axes: Axes, diagnosis: Diagnosis) -> None:
     everything.append((holes.scores, PRIOR, "draws of the prior"))
     if holes.midpoints is not None:
         everything.append((holes.midpoints, COLOURS[2], "halfway between two encodings"))
-    seen = torch.cat([scores for scores, _, _ in everything])
-    finite = seen[seen.isfinite()]
-    low, high = torch.quantile(finite[:: max(1, len(finite) // 100_000)], torch.tensor([0.002, 1.0]).to(finite)).tolist()
-    room = 0.03 * (high - low or 1.0)
-    low = min(low, holes.threshold) - room
+    high = max(float(scores.max()) for scores, _, _ in everything)
+    room = 0.03 * (high - holes.threshold or 1.0)
+    low = holes.threshold - 20 * room
     bins = torch.linspace(low, high + room, 70).tolist()
     for scores, colour, label in everything:
         axes.hist(scores.clamp(min=low), bins, density=True, histtype="step", color=colour, linewidth=1.5, label=label)
@@ -115,12 +117,12 @@ def _scores(axes: Axes, diagnosis: Diagnosis) -> None:
     axes.set(
         xlim=(low, high + room),
         yticks=[],
-        xlabel="log q(z), nats",
+        xlabel="log q(z), nats (what is lower is in the first bar)",
         title=f"{holes.share.value:.1%} of the prior's draws are in holes (grey)\n"
         f"against {TAIL:.0%} of the encodings, by which holes are defined",
     )
     axes.spines["left"].set_visible(False)
-    axes.legend(frameon=False, loc="upper left", fontsize=9)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=9)
 
 
 def _span(values: Tensor) -> tuple[float, float]:
@@ -137,9 +139,7 @@ def hole_pictures(rows: dict[str, Tensor], shape: tuple[int, int], columns: int 
     return figure
 
 
-def boundary_pictures(
-    ends: Tensor, paths: Tensor, labels: list[str], shape: tuple[int, int], title: str
-) -> Figure:
+def boundary_pictures(ends: Tensor, paths: Tensor, labels: list[str], shape: tuple[int, int], title: str) -> Figure:
     """A row for each pair of points: x_a (P, D) and E[x|z] on the straight line from one encoding to the other (P, T, D),
     T odd, the boundary sample in the middle framed; x_b at the end. `ends` is (P, 2, D)."""
     pairs, steps = paths.shape[:2]

@@ -1,6 +1,6 @@
 """pyrovae diagnose: which latents a trained pair uses, and whether its prior draws where its encodings are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -134,7 +134,8 @@ def figures(found: Diagnosis, run: runs.Run, data: Data, x: Tensor, seed: int) -
     )
     if holes.pairs is None or holes.midpoints is None:
         return
-    chosen = torch.cat([holes.midpoints.argsort()[:3], torch.arange(3)])
+    farthest = _apart(holes.pairs, holes.midpoints.argsort().tolist(), 3)
+    chosen = torch.tensor([*farthest, *_apart(holes.pairs, range(len(holes.pairs)), 3)])
     pairs = holes.pairs[chosen]
     t = torch.linspace(0, 1, STEPS)
     paths = []
@@ -143,7 +144,11 @@ def figures(found: Diagnosis, run: runs.Run, data: Data, x: Tensor, seed: int) -
         paths.append(picture(line))
     labels = [
         f"{kind}\nlog q {score:.0f}{', a hole' if score < holes.threshold else ''}"
-        for kind, score in zip(["farthest"] * 3 + ["at random"] * 3, holes.midpoints[chosen].tolist(), strict=True)
+        for kind, score in zip(
+            ["farthest"] * len(farthest) + ["at random"] * (len(chosen) - len(farthest)),
+            holes.midpoints[chosen].tolist(),
+            strict=True,
+        )
     ]
     ends = data.transform.grey(x[pairs.to(x.device)].flatten(0, 1)).cpu().reshape(len(pairs), 2, -1)
     title = (
@@ -151,6 +156,17 @@ def figures(found: Diagnosis, run: runs.Run, data: Data, x: Tensor, seed: int) -
         f"{len(holes.pairs)} random pairs whose midpoint is farthest from other encodings, and 3 pairs at random"
     )
     yield "boundary.png", plots.boundary_pictures(ends, torch.stack(paths), labels, data.shape, title)
+
+
+def _apart(pairs: Tensor, order: Iterable[int], count: int) -> list[int]:
+    """The first `count` in the order that have no point in common."""
+    chosen: list[int] = []
+    used: set[int] = set()
+    for place in order:
+        if len(chosen) < count and not used & set(pairs[place].tolist()):
+            chosen.append(place)
+            used |= set(pairs[place].tolist())
+    return chosen
 
 
 def show(found: Diagnosis, name: str, page: Console) -> None:
@@ -221,7 +237,9 @@ def _sums(found: Diagnosis) -> Table:
     sheet.add_column("")
     if found.names:
         sheet.add_row(
-            "active units", f"{found.active_units()} of {len(found.names)}", f"Var E\\[z|x] > {ACTIVE}: Burda et al. 2016"
+            "active units",
+            f"{found.active_units()} of {len(found.names)}",
+            f"Var E\\[z|x] > {ACTIVE}: Burda et al. 2016",
         )
     if len(found.site_kl) > 1:
         for site, estimate in found.site_kl.items():
@@ -235,15 +253,21 @@ def _sums(found: Diagnosis) -> Table:
         f"at most log {len(found)} = {found.cap:.3f}{capped}; of all x {low:.2f} to {high:.2f}",
     )
     sheet.add_row(
-        "  + KL(q(z) ‖ p(z))", _estimate(found.marginal_kl), f"of these points; of all x {max(least, 0):.2f} to {most:.2f}"
+        "  + KL(q(z) ‖ p(z))",
+        _estimate(found.marginal_kl),
+        f"of these points; of all x {max(least, 0):.2f} to {most:.2f}",
     )
     if found.holes is not None:
         sheet.add_row(
-            "prior draws in holes", _share(found.holes.share), f"{TAIL:.0%} if encodings of all x had the prior's density"
+            "prior draws in holes",
+            _share(found.holes.share),
+            f"{TAIL:.0%} if encodings of all x had the prior's density",
         )
         if found.holes.midpoint_share is not None:
             sheet.add_row(
-                "boundary samples in holes", _share(found.holes.midpoint_share), "halfway between the encodings of two points"
+                "boundary samples in holes",
+                _share(found.holes.midpoint_share),
+                "halfway between the encodings of two points",
             )
     return sheet
 

@@ -89,9 +89,7 @@ def draws(
 
 def log_density(layout: Layout, run: poutine.Trace, samples: int) -> Tensor:
     """Of all that a run draws, (samples, N)."""
-    terms = [
-        layout.per_point(site["name"], site["fn"].log_prob(site["value"]), samples).sum(-1) for site in sites(run)
-    ]
+    terms = [layout.per_point(site["name"], site["fn"].log_prob(site["value"]), samples).sum(-1) for site in sites(run)]
     return torch.stack(terms).sum(0)
 
 

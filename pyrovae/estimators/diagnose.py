@@ -146,9 +146,9 @@ class _Seen:
             self.means[latent.name].append(self._over(chunks, self._mean, latent.name))
             self.unit_kl[latent.name].append(self._over(chunks, self._unit_kl, latent.name).mean(0))
         for latent in self.discrete:
-            if (probabilities := self._probabilities(latent.name, chunks[0].q)) is not None:
-                more = [self._probabilities(latent.name, chunk.q) for chunk in chunks[1:]]
-                self.used[latent.name].append(torch.cat([probabilities, *more]).mean(0))
+            tables = [table for c in chunks if (table := self._probabilities(latent.name, c.q)) is not None]
+            if tables:
+                self.used[latent.name].append(torch.cat(tables).mean(0))
         if self.plain:
             for latent in self.drawn:
                 self.site_kl[latent.name].append(self._over(chunks, self._site_kl, latent.name))
@@ -223,7 +223,9 @@ class _Seen:
         if unknown:
             found.append(f"KL per latent of {', '.join(unknown)} has no closed form: only its sum is given.")
         elif not self.factorised:
-            found.append("q(z|x) is not a product over latents: each KL is that of a marginal, and they add up to less.")
+            found.append(
+                "q(z|x) is not a product over latents: each KL is that of a marginal, and they add up to less."
+            )
         return found
 
 
@@ -231,7 +233,9 @@ def _holes(
     aggregate: Aggregate, reference: Tensor, prior: Rows, means: Rows, structure: Structure
 ) -> tuple[Holes | None, list[str]]:
     if all(latent.discrete for latent in structure.latents if not latent.summed_out):
-        return None, ["Discrete latents have no space between encodings: no holes and no boundary samples are looked for."]
+        return None, [
+            "Discrete latents have no space between encodings: no holes and no boundary samples are looked for."
+        ]
     if reference.numel() < 1 / holes.TAIL:
         return None, [f"{reference.numel()} encodings have no {holes.TAIL:.0%} quantile: no holes are looked for."]
     points = reference.shape[1]
@@ -305,4 +309,8 @@ def _join(parts: list[Tensor], rows: tuple[int, ...] = ()) -> Tensor:
 def _names(site: str, shape: torch.Size) -> list[str]:
     """site[j] for every number of one draw; the plates that a site is not in have size 1 and no index."""
     shape = torch.Size([size for size in shape if size > 1]) or shape[-1:]
-    return [f"{site}[{', '.join(map(str, index))}]" for index in itertools.product(*map(range, shape))] if shape else [site]
+    return (
+        [f"{site}[{', '.join(map(str, index))}]" for index in itertools.product(*map(range, shape))]
+        if shape
+        else [site]
+    )
