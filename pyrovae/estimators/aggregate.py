@@ -32,6 +32,7 @@ class Layout:
         self.nesting = structure.nesting
         runs = (structure.model_trace, structure.guide_trace)
         self.sites = {site["name"]: site for run in runs for site in sites(run)}
+        self.model_sites = structure.model_trace.nodes
 
     def axis(self, name: str) -> int:
         """Of the points, among (samples, plates)."""
@@ -184,7 +185,9 @@ class Aggregate:
                     "their density is not known: draw the latents themselves, or use a guide of AutoNormal's form."
                 )
             found[name] = (
-                rows[name] if name in rows else biject_to(self.layout.sites[latent]["fn"].support).inv(rows[latent])
+                rows[name]
+                if name in rows
+                else biject_to(self.layout.model_sites[latent]["fn"].support).inv(rows[latent])
             )
         return found
 

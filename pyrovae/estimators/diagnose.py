@@ -245,7 +245,9 @@ def _holes(
         return None, [f"No holes are looked for: {error}"]
     pairs = midpoints = midpoint_share = None
     if points > 2 and not any(latent.discrete for latent in structure.latents if not latent.summed_out):
-        pairs = torch.stack([torch.randperm(points, device=reference.device)[:2] for _ in range(PAIRS)])
+        one = torch.randint(points, (PAIRS,), device=reference.device)
+        other = (one + torch.randint(1, points, (PAIRS,), device=reference.device)) % points
+        pairs = torch.stack([one, other], dim=1)
         halfway = {name: value[pairs].mean(1) for name, value in means.items()}
         midpoints = aggregate.log_sum(halfway, pairs) - math.log(points - 2)
         midpoint_share = holes.share(midpoints, reference)

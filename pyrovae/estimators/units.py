@@ -64,8 +64,9 @@ def site_kl(q: Any, p: Any) -> Tensor | None:
 def _closed_form(q: Any, p: Any) -> Tensor | None:
     if isinstance(q, Delta):  # Pyro registers −log p at its point, without the mass's own density
         return None
+    shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
     try:
-        return kl_divergence(q, p)
+        return kl_divergence(q.expand(shape), p.expand(shape))  # some of torch's do not broadcast
     except NotImplementedError:
         return None
 
