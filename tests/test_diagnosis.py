@@ -635,3 +635,27 @@ def test_a_helper_that_cannot_be_undone_leaves_out_the_holes():
     assert found.holes is None
     assert "No holes are looked for" in found.notes[-1]
     assert found.mutual_information.value > 0.1
+
+
+def test_a_density_that_only_its_own_draws_have_is_refused():
+    flow = dist.transforms.Planar(1).double()
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.TransformedDistribution(dist.Normal(x, 0.5).to_event(1), [flow]))
+
+    refusal("another point's latents \\(a flow needs an inverse\\) failed", guide=guide)
+
+
+def test_encodings_that_no_other_point_reaches_have_no_holes_and_an_infinite_bound():
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Uniform(x - 0.1, x + 0.1).to_event(1))
+
+    found = diagnose(normal_model, guide, torch.arange(30).double()[:, None] / 2, samples=4)
+    assert found.holes is None
+    assert "outside the support" in found.notes[-1]
+    assert found.mutual_information.value == pytest.approx(math.log(30))
+    assert found.mutual_information_upper.value == math.inf
+    assert found.information_range[1] == found.mean_kl.value
+    assert found.to_dict()["mutual_information_upper"]["value"] is None

@@ -155,7 +155,7 @@ class Aggregate:
     def _blocks(self, rows: Rows, owners: Tensor | None) -> Iterator[Tensor]:
         first = 0
         for number, points in enumerate(self.batches):
-            with scoring(self.guide), blamed("The guide's density at another point's latents"):
+            with scoring(self.guide), blamed("q(z|x) at another point's latents (a flow needs an inverse)"):
                 log_q = self._densities(number, points, rows).double()
             if owners is not None:
                 here = torch.arange(first, first + len(points), device=owners.device)

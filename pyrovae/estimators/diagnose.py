@@ -171,7 +171,8 @@ class _Seen:
         kl = units.unit_kl(q, p) if self.in_order else None
         if kl is None:
             return self._numbers(name, torch.full_like(chunk.q.nodes[name]["value"], math.nan), chunk)
-        self.factorised &= not torch.is_tensor(units.factors(q)[1])  # type: ignore[index]
+        _, left_out = units.factors(q)  # type: ignore[misc]
+        self.factorised &= not bool(torch.as_tensor(left_out).max() > 1e-6)
         return self._numbers(name, kl, chunk)
 
     def _site_kl(self, name: str, chunk: Chunk) -> Tensor:
@@ -238,7 +239,9 @@ def _holes(
         ]
     if reference.numel() < 1 / holes.TAIL:
         return None, [f"{reference.numel()} encodings have no {holes.TAIL:.0%} quantile: no holes are looked for."]
-    points = reference.shape[1]
+    points, level = reference.shape[1], float(holes.threshold(reference.flatten()))
+    if level == -math.inf:
+        return None, ["Encodings lie outside the support of every other point's q(z|x): no holes are looked for."]
     try:
         scores = aggregate.log_sum(prior) - math.log(points)
     except Refusal as error:
@@ -255,7 +258,7 @@ def _holes(
         latents={name: value.cpu() for name, value in prior.items()},
         scores=scores.cpu(),
         reference=reference.cpu(),
-        threshold=float(holes.threshold(reference.flatten())),
+        threshold=level,
         share=holes.share(scores, reference),
         pairs=None if pairs is None else pairs.cpu(),
         midpoints=None if midpoints is None else midpoints.cpu(),
