@@ -10,48 +10,13 @@ import torch
 from torch import Tensor
 
 from .estimators.aggregate import Rows
-from .estimators.holes import TAIL, Share
+from .estimators.holes import TAIL, Holes
+from .estimators.units import Classes
 from .evidence import Estimate, mean_over_points
 
 ACTIVE = 0.01  # Var_x(E_q[z_j|x]) of an active unit: Burda, Grosse & Salakhutdinov 2016
 SILENT = 0.1  # nats of I(n; z) below which latents say nothing of x
 MISMATCH = 10 * TAIL  # share of prior draws in holes from which samples are visibly not of the data's kind
-
-
-@dataclass(frozen=True)
-class Classes:
-    """One discrete latent: how often its classes are used. `used` and `prior` are (D, K) for D such latents of K classes."""
-
-    used: Tensor  # q(z = k), the mean of q(z = k|x_n) over points
-    prior: Tensor  # p(z = k)
-
-    @property
-    def entropy(self) -> Tensor:
-        """H(q(z)) in nats, (D,)."""
-        return torch.special.entr(self.used).sum(-1)
-
-    @property
-    def perplexity(self) -> Tensor:
-        """exp H(q(z)): how many classes are in use, between 1 and K. (D,)"""
-        return self.entropy.exp()
-
-
-@dataclass(frozen=True)
-class Holes:
-    """Draws of the prior, and how near encodings come to them.
-
-    A score is log q(z), nats. z is in a hole if its score is below `threshold`, which 1 % of encodings z ~ q(z|x_n) have of
-    the other points' q: were the aggregate posterior of all x the prior, 1 % of prior draws would be in holes, whatever N.
-    """
-
-    latents: Rows  # of the prior draws: for each latent (K, ...)
-    scores: Tensor  # log q(z_k), (K,)
-    reference: Tensor  # log 1/(N−1) Σ_{m≠n} q(z_sn|x_m) at encodings, (S, N)
-    threshold: float
-    share: Share  # of prior draws in holes
-    pairs: Tensor | None  # (P, 2) points, and halfway between their posterior means
-    midpoints: Tensor | None  # the scores there, without the q of the two, (P,)
-    midpoint_share: Share | None  # of such boundary samples in holes
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,7 +124,8 @@ class Diagnosis:
                 "warm the KL term up from 0, or train with a weaker decoder or a smaller noise."
             )
         idle = len(self.names) - self.active_units()
-        spare = f"; {idle} of {len(self.names)} latents are idle, and {self.active_units()} would do" if idle else ""
+        count = len(self.names)
+        spare = f"; {idle} of {count} latents are idle, and {count - idle} would do" if 0 < idle < count else ""
         if self.holes is None:
             return f"Fine: the latents are in use{spare}."
         value, se = self.holes.share

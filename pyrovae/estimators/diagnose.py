@@ -11,16 +11,15 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..diagnosis import Classes, Diagnosis, Holes
+from ..diagnosis import Diagnosis
 from ..errors import Refusal
 from ..evaluation import device_name, fingerprint, is_per_point, versions
 from ..evidence import mean_over_points
 from ..running import Program, evaluation_mode, fork_rng, scoring, sites, trace
 from ..structure import Structure, inspect, refuse_bad_points
-from . import holes, units
+from . import units
 from .aggregate import NUMBERS, Aggregate, Chunk, Layout, Rows, draw_prior, draws, latents_only, mean_or_none
-
-PAIRS = 1000  # of points, whose midpoints are looked at
+from .holes import find_holes
 
 
 def diagnose(
@@ -76,7 +75,7 @@ def diagnose(
         every = torch.logaddexp(left_out, log_q) - math.log(len(x))  # log q(z_sn)
         left_out = left_out - math.log(len(x) - 1)
         prior_rows, prior_runs = draw_prior(model, x[:batch], structure, prior_samples)
-        found, why_not = _holes(aggregate, left_out, prior_rows, seen.means_of(rows), structure)
+        found, why_not = find_holes(aggregate, left_out, prior_rows, seen.means_of(rows), structure)
     information, upper = log_q - every, log_q - left_out
     continuous = [latent.name for latent in seen.continuous]
     activity = [units.activity(torch.cat(seen.means[name], dim=1)) for name in continuous]
@@ -205,11 +204,11 @@ class _Seen:
             for latent in self.continuous
         }
 
-    def classes(self, prior: list[poutine.Trace]) -> dict[str, Classes]:
+    def classes(self, prior: list[poutine.Trace]) -> dict[str, units.Classes]:
         found = {}
         for name, used in self.used.items():
             expected = torch.cat([self._probabilities(name, run).flatten(0, 1) for run in prior])  # type: ignore[union-attr]
-            found[name] = Classes(torch.cat(used).mean(0).cpu(), expected.mean(0).cpu())
+            found[name] = units.Classes(torch.cat(used).mean(0).cpu(), expected.mean(0).cpu())
         return found
 
     def notes(self) -> list[str]:
@@ -228,42 +227,6 @@ class _Seen:
                 "q(z|x) is not a product over latents: each KL is that of a marginal, and they add up to less."
             )
         return found
-
-
-def _holes(
-    aggregate: Aggregate, reference: Tensor, prior: Rows, means: Rows, structure: Structure
-) -> tuple[Holes | None, list[str]]:
-    if all(latent.discrete for latent in structure.latents if not latent.summed_out):
-        return None, [
-            "Discrete latents have no space between encodings: no holes and no boundary samples are looked for."
-        ]
-    if reference.numel() < 1 / holes.TAIL:
-        return None, [f"{reference.numel()} encodings have no {holes.TAIL:.0%} quantile: no holes are looked for."]
-    points, level = reference.shape[1], float(holes.threshold(reference.flatten()))
-    if level == -math.inf:
-        return None, ["Encodings lie outside the support of every other point's q(z|x): no holes are looked for."]
-    try:
-        scores = aggregate.log_sum(prior) - math.log(points)
-    except Refusal as error:
-        return None, [f"No holes are looked for: {error}"]
-    pairs = midpoints = midpoint_share = None
-    if points > 2 and not any(latent.discrete for latent in structure.latents if not latent.summed_out):
-        one = torch.randint(points, (PAIRS,), device=reference.device)
-        other = (one + torch.randint(1, points, (PAIRS,), device=reference.device)) % points
-        pairs = torch.stack([one, other], dim=1)
-        halfway = {name: value[pairs].mean(1) for name, value in means.items()}
-        midpoints = aggregate.log_sum(halfway, pairs) - math.log(points - 2)
-        midpoint_share = holes.share(midpoints, reference)
-    return Holes(
-        latents={name: value.cpu() for name, value in prior.items()},
-        scores=scores.cpu(),
-        reference=reference.cpu(),
-        threshold=level,
-        share=holes.share(scores, reference),
-        pairs=None if pairs is None else pairs.cpu(),
-        midpoints=None if midpoints is None else midpoints.cpu(),
-        midpoint_share=midpoint_share,
-    ), []
 
 
 def _refuse(structure: Structure) -> None:

@@ -1,5 +1,6 @@
 """What each latent of a pair does: how far its posterior mean moves with x, and how far its posterior is from its prior."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -79,3 +80,21 @@ def class_probabilities(fn: Any) -> Tensor | None:
         return None
     values = fn.enumerate_support(expand=False)  # (K, 1, ..., event)
     return fn.log_prob(values).exp().movedim(0, -1)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """One discrete latent: how often its classes are used. `used` and `prior` are (D, K) for D such latents of K classes."""
+
+    used: Tensor  # q(z = k), the mean of q(z = k|x_n) over points
+    prior: Tensor  # p(z = k)
+
+    @property
+    def entropy(self) -> Tensor:
+        """H(q(z)) in nats, (D,)."""
+        return torch.special.entr(self.used).sum(-1)
+
+    @property
+    def perplexity(self) -> Tensor:
+        """exp H(q(z)): how many classes are in use, between 1 and K. (D,)"""
+        return self.entropy.exp()
