@@ -5,6 +5,7 @@ import math
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from sklearn.neighbors import KernelDensity
 from torch import Tensor
@@ -86,13 +87,14 @@ def aggregate_and_prior(diagnosis: Diagnosis) -> Figure:
 def _scatter(axes: Axes, encodings: Tensor, prior: Tensor) -> None:
     axes.scatter(encodings[:, 0], encodings[:, 1], s=4, color=USED, alpha=0.35, linewidths=0, label="encodings, q(z)")
     spans = [_span(torch.cat([encodings[:, j], prior[:, j]])) for j in (0, 1)]
-    across, up = (torch.linspace(*span, 80, dtype=torch.float64) for span in spans)
+    across, up = (torch.linspace(*span, 50, dtype=torch.float64) for span in spans)
+    prior = prior[:1000]
     width = prior.std(0)
     kernel = KernelDensity(bandwidth=2 * len(prior) ** (-1 / 6)).fit(
         (prior / width).numpy()
     )  # twice Scott's: calm lines
     places = torch.cartesian_prod(across, up) / width
-    density = torch.as_tensor(kernel.score_samples(places.numpy())).reshape(80, 80).T
+    density = torch.as_tensor(kernel.score_samples(places.numpy())).reshape(50, 50).T
     at_draws = torch.as_tensor(kernel.score_samples((prior / width).numpy()))
     levels = torch.quantile(at_draws, torch.tensor([0.1, 0.5], dtype=torch.float64)).tolist()
     axes.contour(across, up, density, levels, colors=PRIOR, linewidths=1.2, linestyles="solid")
@@ -143,19 +145,19 @@ def boundary_pictures(ends: Tensor, paths: Tensor, labels: list[str], shape: tup
     """A row for each pair of points: x_a (P, D) and E[x|z] on the straight line from one encoding to the other (P, T, D),
     T odd, the boundary sample in the middle framed; x_b at the end. `ends` is (P, 2, D)."""
     pairs, steps = paths.shape[:2]
+    height, width = shape
     figure = Figure(figsize=(0.62 * (steps + 2) + 1.9, 0.68 * pairs + 0.9), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    cells = figure.subplots(pairs, steps + 2, squeeze=False)
-    for row, label in enumerate(labels):
-        images = [ends[row, 0], *paths[row], ends[row, 1]]
-        for column, (axes, image) in enumerate(zip(cells[row], images, strict=True)):
-            _image(axes, image.reshape(shape))
-            if column == (steps + 1) // 2:
-                axes.spines[:].set(visible=True, color=PRIOR, linewidth=2)
-        cells[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=10, pad=24)
+    _image(axes, grid(torch.cat([ends[:, :1], paths, ends[:, 1:]], dim=1).flatten(0, 1), shape, steps + 2))
     heads = {0: "x$_a$", 1: "E[x|z$_a$]", (steps + 1) // 2: "halfway", steps: "E[x|z$_b$]", steps + 1: "x$_b$"}
-    for column, head in heads.items():
-        cells[0, column].set_title(head, fontsize=9)
+    axes.xaxis.tick_top()
+    axes.set_xticks([column * (width + 1) + width / 2 - 0.5 for column in heads], list(heads.values()), fontsize=9)
+    axes.set_yticks([row * (height + 1) + height / 2 - 0.5 for row in range(pairs)], labels, fontsize=8)
+    axes.tick_params(length=0)
+    for row in range(pairs):
+        corner = ((steps + 1) // 2 * (width + 1) - 0.5, row * (height + 1) - 0.5)
+        axes.add_patch(Rectangle(corner, width, height, fill=False, color=PRIOR, linewidth=2))
     return figure
 
 

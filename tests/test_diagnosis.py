@@ -158,6 +158,12 @@ def test_bounds_for_all_x_bracket_the_closed_form(gaussian_data, seed):
     assert near_in_data.value > found.mutual_information.value
 
 
+def test_the_bound_that_leaves_one_out_is_the_kl_to_the_other_of_two_points(seed):
+    """N = 2: KL(N(a, s²) ‖ N(b, s²)) = (a − b)²/2s²."""
+    found = diagnose(normal_model, normal_guide(0.5), column(0.0, 0.8), samples=3000, seed=seed)
+    near(found.mutual_information_upper, 0.8**2 / (2 * 0.5**2))
+
+
 def test_data_errors_cover_what_other_points_would_change(monkeypatch, seed):
     """x ~ N(0, 1), q(z|x) = N(x/2, 3/4): I(x; z) = ½ ln 4/3, and q(z) of all x is the prior."""
     monkeypatch.setattr(holes, "BOOTSTRAPS", 2)
