@@ -10,6 +10,7 @@ from .comparison import Comparison, compare
 from .components import Components, Diagonal, Full, Independent, Spherical, Tied
 from .datasets import Data, load_data
 from .diagnosis import Diagnosis
+from .em import EM, HasEMStep
 from .errors import Diverged, Refusal
 from .estimators.diagnose import diagnose
 from .evaluation import evaluate
@@ -18,30 +19,35 @@ from .guides import AmortisedCategorical, ExactPosterior, FullCovariance, Linear
 from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
 from .loading import Pair, available, load
 from .nets import MLP, Module, over_batch
+from .normals import PrecisionNormal
 from .running import sample
 from .runs import Run, load_run
 from .testing import check_pair
-from .training import Fit, fit
+from .training import Checkpoints, EarlyStopping, Fit, cosine, fit, staged, warmed
 from .weights import log_weights
 
 __version__ = version("pyrovae")
 
 __all__ = [
+    "EM",
     "MLP",
     "AmortisedCategorical",
     "Bernoulli",
+    "Checkpoints",
     "Comparison",
     "Components",
     "Data",
     "Diagnosis",
     "Diagonal",
     "Diverged",
+    "EarlyStopping",
     "Evidence",
     "ExactPosterior",
     "Fit",
     "FixedNormal",
     "Full",
     "FullCovariance",
+    "HasEMStep",
     "ImageNormal",
     "Independent",
     "Likelihood",
@@ -51,6 +57,7 @@ __all__ = [
     "Normal",
     "Pair",
     "PixelNormal",
+    "PrecisionNormal",
     "Refusal",
     "Run",
     "Spherical",
@@ -58,6 +65,7 @@ __all__ = [
     "available",
     "check_pair",
     "compare",
+    "cosine",
     "diagnose",
     "elbo",
     "ess",
@@ -70,4 +78,6 @@ __all__ = [
     "log_weights",
     "over_batch",
     "sample",
+    "staged",
+    "warmed",
 ]

@@ -1,36 +1,41 @@
 """A run: one trained pair in a folder of its own, with what is needed to score it again and to tell how it came about.
 
 RUN/config.json     model, options, data, training arguments, versions
-RUN/checkpoint.pt   parameters and losses: tensors and numbers only, loaded without running code
+RUN/checkpoint.pt   the pair, and the state of its training: tensors and numbers only, loaded without running code
+RUN/checkpoint.previous.pt  the one before it
+RUN/metrics.csv     a row for each epoch
 RUN/model.py        a copy of the user's model file, where the model is one
 """
 
 import contextlib
 import itertools
 import json
-import os
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-import pyro
 import torch
-from torch import nn
 
-from .datasets import Data
-from .errors import Refusal
+from .datasets import Data, load_data
+from .em import EM
+from .errors import Refusal, suggest
 from .evaluation import refuse_measure, versions
+from .files import replacing
 from .loading import Pair, load
 from .running import Program, fork_rng, modules, parameters
-from .structure import Structure, inspect
-from .training import Fit, fit
+from .state import load_pair_state, store_names
+from .structure import inspect
+from .training import Checkpoints, EarlyStopping, Fit, cosine, fit, staged, warmed
+from .training.checkpoints import load_checkpoint
+from .training.metrics import MetricsFile
+from .training.ranks import Ranks
 
 CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
+SCHEDULES = {"cosine": cosine, "staged": staged, "warmed": warmed(), "constant": None}
+INITIALISERS = {"em": EM}
 
 
 @dataclass(frozen=True)
@@ -85,20 +90,17 @@ def prepare(
     root: str | None,
     options: list[str],
     seed: int,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    lr: float | None = None,
+    **told: Any,
 ) -> Run:
     """Build the pair for the data and look it over, before anything is trained or written.
 
-    Training arguments that are None are the pair's own (its RECIPE), then `fit`'s; a recipe's `steps` are as many epochs as
+    `told` are training arguments, as `fit_arguments` reads them; those that are None are the pair's own (its RECIPE), then `fit`'s; a recipe's `steps` are as many epochs as
     they need on these data. A pair with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
     Raises `Refusal` where the pair cannot score these data.
     """
-    told = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     arguments = {**pair.recipe, **{key: value for key, value in told.items() if value is not None}}
     steps, batch = arguments.pop("steps", None), min(arguments.get("batch_size") or len(data.train), len(data.train))
-    if steps is not None and epochs is None:
+    if steps is not None and told.get("epochs") is None:
         arguments["epochs"] = -(-steps // -(-len(data.train) // batch))
     arguments.setdefault("epochs", signature(fit).parameters["epochs"].default)
     config = Config(
@@ -114,33 +116,80 @@ def prepare(
         fit=arguments,
         versions=versions(),
     )
+    return _ready(pair, config, data)
+
+
+def _ready(pair: Pair, config: Config, data: Data) -> Run:
+    """The pair as it stands before its first step, after every check that needs none."""
     model, guide = _build(pair, config, data.test.device)
     structure = inspect(model, guide, data.train[:256])
     refuse_measure(structure, data.transform)
     # no step yet: its checks, and the model's start
-    fit(model, guide, data.train, seed=seed, **{**arguments, "epochs": 0})
+    checked = {key: value for key, value in fit_arguments(config.fit).items() if key != "init"}
+    fit(model, guide, data.train, seed=config.seed, **{**checked, "epochs": 0})
     content = None if pair.file is None else pair.file.read_bytes()
-    return Run(config, pair, model, guide, Fit(), _store_names(structure), content)
+    return Run(config, pair, model, guide, Fit(), store_names(structure), content)
 
 
-def train(run: Run, data: Data, folder: Path | None, on_epoch: Callable[[Fit], None] | None = None) -> None:
-    """Fit the run's pair; with a folder, leave a checkpoint there every few seconds and at the end."""
-    saved = 0.0
+def taken_up(folder: Path, device: torch.device) -> tuple[Run, Data]:
+    """A run whose training was stopped, with its data, ready for `train(…, resume=True)`.
+
+    Raises `Refusal` where the folder is no run, or a damaged one.
+    """
+    config, pair = open_run(folder)
+    loaded = load_data(config.data, config.transform, seed=config.split_seed, root=config.root).to(device)
+    return _ready(pair, config, loaded), loaded
+
+
+def train(
+    run: Run,
+    data: Data,
+    folder: Path | None,
+    on_epoch: Callable[[Fit], None] | None = None,
+    *,
+    resume: bool = False,
+) -> None:
+    """Fit the run's pair; with a folder, keep its state and its metrics there. `resume` goes on from the state that is there."""
+    keep = None if folder is None else Checkpoints(folder, CHECKPOINT_SECONDS)
+    if keep is not None:
+        keep.resume = resume and keep.exist()  # stopped before the first one, it begins again
+    writes = folder is not None and Ranks().first
+    if folder is not None and writes and not resume:
+        write_config(run, folder)
+
+    metrics = MetricsFile(folder / "metrics.csv") if folder is not None and writes else None
 
     def after_epoch(progress: Fit) -> None:
-        nonlocal saved
         run.fit = progress
-        if folder is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            save_checkpoint(run, folder)
-            saved = time.monotonic()
+        if metrics is not None:
+            metrics.add(progress.history)
         if on_epoch:
             on_epoch(progress)
 
-    if folder is not None:
-        write_config(run, folder)
-    run.fit = fit(run.model, run.guide, data.train, seed=run.config.seed, on_epoch=after_epoch, **run.config.fit)
-    if folder is not None:
-        save_checkpoint(run, folder)
+    told = fit_arguments(run.config.fit)
+    run.fit = fit(
+        run.model, run.guide, data.train, seed=run.config.seed, checkpoints=keep, on_epoch=after_epoch, **told
+    )
+
+
+def fit_arguments(told: dict[str, Any]) -> dict[str, Any]:
+    """`fit`'s arguments from the plain values of a config: names of schedules and initialisers become what they name."""
+    arguments = dict(told)
+    if "schedule" in arguments:
+        arguments["schedule"] = _named(SCHEDULES, "schedule", arguments["schedule"])
+    if "init" in arguments:
+        arguments["init"] = _named(INITIALISERS, "init", arguments["init"])()
+    held_out, patience = arguments.pop("validation", None), arguments.pop("patience", None)
+    if held_out is not None or patience is not None:
+        settings = {"points": held_out, "patience": patience}
+        arguments["early_stopping"] = EarlyStopping(**{k: v for k, v in settings.items() if v is not None})
+    return arguments
+
+
+def _named(known: dict[str, Any], kind: str, name: str) -> Any:
+    if name not in known:
+        raise Refusal(f"There is no {kind} '{name}'{suggest(name, known)}: give one of {', '.join(known)}.")
+    return known[name]
 
 
 def _build(pair: Pair, config: Config, device: torch.device) -> tuple[Program, Program]:
@@ -169,23 +218,6 @@ def write_config(run: Run, folder: Path) -> None:
         file.write_text(json.dumps(asdict(run.config), indent=2) + "\n")
 
 
-def save_checkpoint(run: Run, folder: Path) -> None:
-    """Parameters and losses, on disk whole or not at all."""
-    state: dict[str, Any] = {"losses": run.fit.losses, "seconds": run.fit.seconds, "objective": run.fit.objective}
-    for key, held in _halves(run.model, run.guide).items():
-        state[key] = [dict(module.state_dict()) for module in held]
-    store = dict(pyro.get_param_store().named_parameters())
-    state["store"] = {name: store[name].detach() for name in run.store}
-    with replacing(folder / "checkpoint.pt") as file:
-        torch.save(state, file)
-
-
-def _halves(model: Program, guide: Program) -> dict[str, list[nn.Module]]:
-    """The modules of each half; those that the guide shares with the model are the model's."""
-    own = modules(model)
-    return {"model": own, "guide": [module for module in modules(guide) if module not in own]}
-
-
 def open_run(folder: Path) -> tuple[Config, Pair]:
     """What the folder says of itself. Raises `Refusal` where it is no run, or a damaged one."""
     path = folder / "config.json"
@@ -212,44 +244,19 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     """
     folder, device = Path(folder), torch.device(device)
     config, pair = open_run(folder)
-    path = folder / "checkpoint.pt"
-    if not path.is_file():
-        raise Refusal(
-            f"{folder} has no checkpoint.pt: its training was stopped before the first epoch; train it again."
-        )
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is not whole, or that carries code
-        raise Refusal(
-            f"{path} cannot be read: it is truncated, or is no pyrovae checkpoint; train the run again."
-        ) from error
+    state = load_checkpoint(folder, device)
     model, guide = _build(pair, config, device)
     # pyro.param creates what it names when it is run; no density is asked for, so the zeros may lie outside the support
     parameters(torch.zeros(2, config.dim, device=device), guide, model)
     try:
-        for key, held in _halves(model, guide).items():
-            for module, saved in zip(held, state[key], strict=True):
-                module.load_state_dict(saved)
-        store = dict(pyro.get_param_store().named_parameters())
-        names = tuple(state["store"])
-        for name in names:
-            if store[name].shape != state["store"][name].shape:
-                raise RuntimeError(
-                    f"size mismatch for {name}: {tuple(state['store'][name].shape)} in the checkpoint, "
-                    f"{tuple(store[name].shape)} in the model"
-                )
-            store[name].data.copy_(state["store"][name])
-        losses = Fit(state["losses"], state["objective"], len(state["losses"]), state["seconds"])
+        load_pair_state(state["pair"], model, guide)
+        names, progress = tuple(state["pair"]["store"]), Fit(**state["training"]["fit"])
     except (RuntimeError, KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise Refusal(f"{path} does not fit the model of {folder / 'config.json'}: {reason}") from error
-    return Run(config, pair, model, guide, losses, names)
-
-
-def _store_names(structure: Structure) -> tuple[str, ...]:
-    store = pyro.get_param_store()
-    sites = [*structure.model_trace.nodes.items(), *structure.guide_trace.nodes.items()]
-    return tuple({name: None for name, site in sites if site["type"] == "param" and name in store})
+        raise Refusal(
+            f"The checkpoint of {folder} does not fit the model of {folder / 'config.json'}: {reason}"
+        ) from error
+    return Run(config, pair, model, guide, progress, names)
 
 
 @contextlib.contextmanager
@@ -305,19 +312,3 @@ def _is_ours(folder: Path) -> bool:
         return "pyrovae" in json.loads((folder / "config.json").read_text())["versions"]
     except (OSError, ValueError, TypeError, KeyError):
         return False
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write to the yielded path; at the end it takes the place of `path` in one step, after an error nothing has changed."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -140,11 +140,15 @@ def test_compare_card_says_what_was_scored(comparison: tuple[Path, dict, str]) -
     assert {key: str(card[key]) for key in told} == {key: str(value) for key, value in told.items()}
 
 
+FILES = ("config.json", "checkpoint.pt", "metrics.csv")
+
+
 def test_compare_leaves_a_folder(comparison: tuple[Path, dict, str]) -> None:
     out = comparison[0]
-    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {path for path in written if "previous" not in path} == {
         *("table.txt", "comparison.json", "config.json", "learning_curves.png", "samples.png", "evidence.png"),
-        *(f"{name}/{file}" for name in ("gmm", "ppca", "vae") for file in ("config.json", "checkpoint.pt")),
+        *(f"{name}/{file}" for name in ("gmm", "ppca", "vae") for file in FILES),
     }
     for figure in out.glob("*.png"):
         assert imread(figure).std() > 0.01  # something is drawn
@@ -243,9 +247,10 @@ def test_train_says_what_it_did(tmp_path: Path) -> None:
     text = said("train", tmp_path / "mine.py", "--data", data, "--out", tmp_path / "run")
     assert text.startswith("mine: training ELBO -")
     assert "TraceMeanField_ELBO, 1 steps" in text
-    assert text.endswith(f"kept in {tmp_path / 'run'}\n")
+    assert f"kept in {tmp_path / 'run'}\n" in text
+    assert text.endswith("mine: eager steps: 1 of them, fewer than 4000\n")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        *("config.json", "checkpoint.pt", "model.py", "learning_curve.png")
+        *("config.json", "checkpoint.pt", "model.py", "learning_curve.png", "metrics.csv")
     }
     (tmp_path / "mine.py").unlink()
     assert "mine" in said("evaluate", tmp_path / "run", "--samples", 10)
@@ -465,8 +470,13 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert process.returncode == 130
-    assert "stopped; `pyrovae evaluate` reads the last checkpoint" in one_sentence(stderr)
-    assert {path.name for path in out.iterdir()} == {"config.json", "checkpoint.pt"}
+    assert (
+        "stopped; `pyrovae train --resume RUN` goes on, `pyrovae evaluate RUN` reads the last checkpoint"
+        in one_sentence(stderr)
+    )
+    assert {path.name for path in out.iterdir()} <= {
+        *("config.json", "checkpoint.pt", "checkpoint.previous.pt", "metrics.csv")
+    }
     result = invoke("evaluate", out, "--samples", 10)
     assert "ppca" in result.stdout
     assert re.search(r"training of \S+ was stopped after \d+ of 10000000 epochs", one_sentence(result.stderr))

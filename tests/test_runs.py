@@ -213,7 +213,9 @@ def test_truncated_checkpoint(folder: tuple[Path, Data], share: float) -> None:
     path = folder[0] / "checkpoint.pt"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    assert "checkpoint.pt cannot be read: it is truncated, or is no pyrovae checkpoint" in refusal(reopen, *folder)
+    assert "checkpoint.pt cannot be read: it is truncated, carries code, or is no pyrovae checkpoint" in refusal(
+        reopen, *folder
+    )
 
 
 class Trap:
@@ -232,9 +234,15 @@ def test_a_checkpoint_does_not_run_code(folder: tuple[Path, Data], tmp_path: Pat
     assert not (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize("content", [{}, [1, 2], 3, {"model": 5}, {"model": {}, "guide": {}, "store": {}}])
+@pytest.mark.parametrize("content", [{}, [1, 2], 3, {"version": 0}])
 def test_a_checkpoint_of_something_else(folder: tuple[Path, Data], content: object) -> None:
     torch.save(content, folder[0] / "checkpoint.pt")
+    assert "is no checkpoint of this version of pyrovae" in refusal(reopen, *folder)
+
+
+@pytest.mark.parametrize("pair", [None, 5, {"model": 5}, {"model": {}, "guide": {}, "store": {}}])
+def test_a_checkpoint_of_another_pair(folder: tuple[Path, Data], pair: object) -> None:
+    torch.save({"version": 1, "pair": pair}, folder[0] / "checkpoint.pt")
     assert "does not fit the model of" in refusal(reopen, *folder)
 
 
@@ -253,7 +261,7 @@ def test_a_checkpoint_of_other_shapes_in_the_store(points: Path, tmp_path: Path)
     _, data = trained(mine, points, tmp_path / "run")
     path = tmp_path / "run" / "checkpoint.pt"
     state = torch.load(path, weights_only=True)
-    state["store"]["loc"] = torch.zeros(1)
+    state["pair"]["store"]["loc"] = torch.zeros(1)
     torch.save(state, path)
     assert "size mismatch for loc: (1,) in the checkpoint, (4,) in the model" in refusal(reopen, tmp_path / "run", data)
 
@@ -357,7 +365,7 @@ def test_a_folder_that_pyrovae_did_not_write_is_never_replaced(tmp_path: Path, c
 
 def test_modules_are_in_the_checkpoint_as_tensors_only(folder: tuple[Path, Data]) -> None:
     state = torch.load(folder[0] / "checkpoint.pt", weights_only=True)
-    assert set(state) == {"model", "guide", "store", "losses", "seconds", "objective"}
+    assert set(state) == {"version", "pair", "training"}
     model = load("ppca")(4, latent=2)[0]
     assert isinstance(model, nn.Module)
-    assert [set(saved) for saved in state["model"]] == [set(model.state_dict())]
+    assert [set(saved) for saved in state["pair"]["model"]] == [set(model.state_dict())]

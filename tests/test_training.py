@@ -196,7 +196,7 @@ def test_loss_that_stops_being_a_number_names_step_site_and_point():
 
     x = torch.randn(9, 3)
     x[4] = 200.0
-    with pytest.raises(Diverged, match=r"step 1 \(epoch 1\).*site 'x', data point \d+"):
+    with pytest.raises(Diverged, match=r"step 1 \(epoch 1\).*site 'x' of the model, data point 4;"):
         fit(Explodes(), nothing, x, epochs=2, batch_size=None)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -44,7 +45,11 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
             file = f": {error.filename}" if error.filename else ""
             code, message, notes = 1, f"{error.strerror or error}{file}.", error
         except KeyboardInterrupt as error:
-            code, message, notes = 130, "stopped; `pyrovae evaluate` reads the last checkpoint of each run.", error
+            code, message, notes = (
+                130,
+                "stopped; `pyrovae train --resume RUN` goes on, `pyrovae evaluate RUN` reads the last checkpoint.",
+                error,
+            )
         said = " ".join([message, *getattr(notes, "__notes__", [])])
         print(f"pyrovae: {' '.join(said.split())}", file=sys.stderr)
         raise typer.Exit(code)
@@ -52,14 +57,27 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def train_run(progress: Progress, run: runs.Run, data: Data, folder: Path | None) -> None:
+def train_run(
+    progress: Progress, run: runs.Run, data: Data, folder: Path | None, watch: Any = None, *, resume: bool = False
+) -> None:
+    """Train under a bar; `watch` is a TensorBoard writer."""
     epochs = run.config.fit["epochs"]
     task = progress.add_task(f"train {run.name}", total=epochs, note="")
 
     def on_epoch(fit: Fit) -> None:
-        progress.update(task, completed=len(fit.losses), note=f"ELBO {-fit.losses[-1]:.2f} nats/point")
+        row = fit.history[-1]
+        parts = "" if math.isnan(row["kl"]) else f" = {row['reconstruction']:.2f} − KL {row['kl']:.2f}"
+        rate = fit.steps / fit.seconds if fit.seconds else 0.0
+        note = f"ELBO {row['elbo']:.2f}{parts} nats/point, {rate:.0f} steps/s"
+        progress.update(task, completed=len(fit.losses), note=note)
+        if watch is not None:
+            for name, value in row.items():
+                if name not in ("epoch", "steps") and not math.isnan(value):
+                    watch.add_scalar(name, value, int(row["steps"]))
 
-    runs.train(run, data, folder, on_epoch)
+    runs.train(run, data, folder, on_epoch, resume=resume)
+    if watch is not None:
+        watch.close()
 
 
 def score_run(progress: Progress, run: runs.Run, data: Data, samples: int, seed: int) -> Evidence:
@@ -147,9 +165,9 @@ def console() -> Console:
 
 
 @contextlib.contextmanager
-def progress_bars() -> Iterator[Progress]:
+def progress_bars(show: bool = True) -> Iterator[Progress]:
     """Bars on standard error, and only where someone can watch them."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:
         yield progress

@@ -1,14 +1,17 @@
-"""pyrovae train: one pair, kept in a folder."""
+"""pyrovae train: one pair, kept in a folder; or a run that was stopped, taken up again."""
 
+import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .. import plots, runs
-from ..datasets import load_data
+from ..datasets import Data, load_data
+from ..errors import Refusal
 from ..loading import load
+from ..training.ranks import joined
 from .common import device_of, progress_bars, source_of, train_run
 from .options import (
     BatchOption,
@@ -28,14 +31,47 @@ from .options import (
 
 def train(
     model: Annotated[
-        str, typer.Argument(help="A name (`pyrovae models`), or a .py file that defines pair(dim, **options).")
-    ],
-    out: Annotated[Path, typer.Option(help="New folder for the run.")],
+        str | None, typer.Argument(help="A name (`pyrovae models`), or a .py file that defines pair(dim, **options).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the run.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the run in that folder, from its last checkpoint; nothing else to say."),
+    ] = None,
     data: DataOption = "digits",
     settings: SetOption = None,
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     lr: RateOption = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: cosine (the default), staged, warmed or constant.")
+    ] = None,
+    init: Annotated[str | None, typer.Option(help="em: start where expectation maximisation ends.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient, nats per point.")] = None,
+    kl_warmup: Annotated[
+        float | None, typer.Option(help="Share of the steps in which the KL's weight rises from 0 to 1.")
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of a moving average of the parameters, such as 0.999.")
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(help="Share of the training points to hold out, to stop early and keep the best epoch."),
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Epochs without a better held-out ELBO before training stops [10].")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 (the default), tf32 or bf16.")] = None,
+    record: Annotated[
+        bool | None,
+        typer.Option("--record/--eager", help="Compile the step, or not; by itself where there are many steps."),
+    ] = None,
+    retry: Annotated[
+        float | None, typer.Option(help="If training diverges, go back once, with the learning rate times this.")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write metrics for TensorBoard too, into the run's folder.")
+    ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     transform: TransformOption = None,
@@ -44,27 +80,57 @@ def train(
     download: DownloadOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train one pair and keep it in a folder."""
-    pair = load(model)
-    loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(device_of(device))
-    run = runs.prepare(
-        pair,
-        loaded,
-        source=source_of(data),
-        transform=transform,
-        root=None if root is None else str(root.resolve()),
-        options=settings or [],
-        seed=seed,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-    )
-    with runs.new_folder(out, overwrite):
-        with progress_bars() as progress:
-            train_run(progress, run, loaded, out)
-        with runs.replacing(out / "learning_curve.png") as file:
-            plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
+    """Train one pair and keep it in a folder. Under torchrun the processes share each batch."""
+    with joined() as ranks:
+        where = device_of(device)
+        if resume is not None:
+            if model is not None or out is not None:
+                raise Refusal("--resume RUN goes on with a run as it was begun: give no model and no --out beside it.")
+            run, loaded = runs.taken_up(resume, where)
+            _train(run, loaded, resume, ranks.first, tensorboard, resume=True)
+            return
+        if model is None or out is None:
+            raise Refusal("Name a model and --out FOLDER (`pyrovae models` lists models), or --resume RUN.")
+        loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(where)
+        told: dict[str, Any] = {
+            "epochs": epochs, "batch_size": batch_size, "lr": lr, "schedule": schedule, "init": init, "clip": clip,
+            "kl_warmup": kl_warmup, "ema": ema, "validation": validation, "patience": patience,
+            "precision": precision, "record": record, "retry": retry,
+        }  # fmt: skip
+        run = runs.prepare(
+            load(model),
+            loaded,
+            source=source_of(data),
+            transform=transform,
+            root=None if root is None else str(root.resolve()),
+            options=settings or [],
+            seed=seed,
+            **told,
+        )
+        with runs.new_folder(out, overwrite) if ranks.first else contextlib.nullcontext():
+            _train(run, loaded, out, ranks.first, tensorboard)
+
+
+def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bool, *, resume: bool = False) -> None:
+    watch = _tensorboard(folder) if tensorboard and first else None
+    with progress_bars(show=first) as progress:
+        train_run(progress, run, data, folder, watch, resume=resume)
+    if not first:
+        return
+    with runs.replacing(folder / "learning_curve.png") as file:
+        plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
     if run.fit.losses and run.fit.losses[-1] > run.fit.losses[0]:
         print(f"pyrovae: {run.name} ended its training below where it began: lower --lr.", file=sys.stderr)
     last = f"training ELBO {-run.fit.losses[-1]:.3f} nats per point, " if run.fit.losses else ""
-    print(f"{run.name}: {last}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {out}")
+    print(f"{run.name}: {last}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {folder}")
+    for said in (run.fit.road, run.fit.stopped and f"stopped early: {run.fit.stopped}"):
+        if said:
+            print(f"{run.name}: {said}")
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise Refusal("TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out.") from error
+    return SummaryWriter(str(folder))

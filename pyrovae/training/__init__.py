@@ -1,5 +1,24 @@
-"""fit() and what it is made of: the loop, its objectives, schedules, sources of data, the recorded step, EM."""
+"""fit() and what it is made of: the loop, objectives, schedules, sources of batches, the recorded step, checkpoints."""
 
-from .loop import Fit, Points, StartsFromData, adam, cosine, default_objective, fit
+from .checkpoints import Checkpoints
+from .course import Fit
+from .loop import StartsFromData, fit
+from .objectives import Terms, default_objective
+from .schedules import adam, cosine, staged, warmed
+from .sources import Points
+from .stopping import EarlyStopping
 
-__all__ = ["Fit", "Points", "StartsFromData", "adam", "cosine", "default_objective", "fit"]
+__all__ = [
+    "Checkpoints",
+    "EarlyStopping",
+    "Fit",
+    "Points",
+    "StartsFromData",
+    "Terms",
+    "adam",
+    "cosine",
+    "default_objective",
+    "fit",
+    "staged",
+    "warmed",
+]

@@ -1,35 +1,36 @@
 """fit(): stochastic variational inference, through the objective that the caller passes."""
 
 import contextlib
+import logging
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import pyro
-import pyro.distributions as dist
 import torch
-from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from ..em import EM
 from ..errors import Diverged, Refusal, blamed
-from ..running import Program, fork_rng, in_one_line, local_parameters, modules, parameters, refuse_hidden, sites
-from ..structure import Structure, inspect, observed_sites, refuse_bad_points, refuse_value
-from ..weights import draw_weights
+from ..running import Program, fork_rng, local_parameters, modules, parameters, refuse_hidden
+from ..structure import Structure, inspect, observed_sites, refuse_value
+from .checkpoints import Checkpoints
+from .course import Course, Fit
+from .flat import flattened
+from .objectives import default_objective
+from .schedules import Schedule, adam, cosine
+from .snapshot import put_back
+from .sources import Resident, Source, source_of
+from .stopping import EarlyStopping
 
+log = logging.getLogger("pyrovae")
 
-class Points(Protocol):
-    """Data on one device: a tensor (N, ...), or anything that gives one for an index, such as `datasets.Redrawn`."""
-
-    @property
-    def device(self) -> torch.device: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: Any) -> Tensor: ...
+READ_EVERY = 50  # steps between looks at a GPU's losses: a look waits for the GPU
 
 
 @runtime_checkable
@@ -41,30 +42,10 @@ class StartsFromData(Protocol):
     def initialise(self, x: Tensor) -> None: ...
 
 
-@dataclass
-class Fit:
-    """How a fit went. `losses` are nats per data point, one an epoch: −ELBO averaged over its batches' points."""
-
-    losses: list[float] = field(default_factory=list, repr=False)
-    objective: str = ""
-    steps: int = 0
-    seconds: float = 0.0
-
-
-def cosine(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """The learning rate from its start to 0 along half a cosine (Loshchilov & Hutter 2017, eq. 5)."""
-    return CosineAnnealingLR(optimizer, max(1, steps))
-
-
-def adam(params: Iterable[Tensor], lr: float) -> Optimizer:
-    """Adam, fused: one kernel for all parameters where Pyro's own wrapper keeps an optimiser for each."""
-    return torch.optim.Adam(params, lr=lr, fused=True)
-
-
 def fit(
     model: Program,
     guide: Program,
-    x: Points,
+    x: Any,
     *,
     epochs: int = 100,
     batch_size: int | None = 128,
@@ -72,84 +53,147 @@ def fit(
     seed: int = 0,
     objective: ELBO | None = None,
     optimizer: Callable[[Iterable[Tensor], float], Optimizer] = adam,
-    schedule: Callable[[Optimizer, int], LRScheduler] | None = cosine,
+    schedule: Schedule | None = cosine,
+    init: Callable[[Any, Tensor], Any] | str | None = None,
+    clip: float | None = None,
+    kl_warmup: float = 0.0,
+    ema: float | None = None,
+    early_stopping: EarlyStopping | None = None,
+    precision: str = "fp32",
+    record: bool | None = None,
+    retry: float | None = None,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Fit], None] | None = None,
 ) -> Fit:
     """Train model and guide, in place, by steps along the gradient of `objective` on batches of x.
 
-    x is (N, ...) on the device and in the type of the parameters; `batch_size` points are drawn without replacement for
-    each step (None: all of them), and the last batch of an epoch may be smaller. `objective` is a Pyro ELBO object, by
-    default the one that `default_objective` finds for the pair. `on_epoch` is called with the fit so far after every epoch.
+    x is (N, ...) on the device and in the type of the parameters, a torch `Dataset`, or an iterable of batches (a `DataLoader`);
+    `batch_size` points are drawn without replacement for each step (None: all of them), and the last batch of an epoch may be
+    smaller. Under torchrun it is the batch of all processes together.
+
+    - `objective`: a Pyro ELBO object; by default the one that `default_objective` finds for the pair.
+    - `optimizer(params, lr)` and `schedule(optimizer, steps)` make torch's own objects; None keeps the learning rate.
+    - `init(model, x)` is called before the first step, where a model's own start is not enough: `EM()`, or "em" for it.
+    - `clip`: the largest norm of the gradient of a batch's mean loss, in nats.
+    - `kl_warmup`: the share of all steps in which the KL's weight rises from 0 to 1.
+    - `ema`: the decay of a moving average of the parameters, which the pair has in the end.
+    - `early_stopping`: an `EarlyStopping`; the pair has the best epoch's parameters in the end.
+    - `precision`: "fp32", "tf32" (matrix products on a GPU) or "bf16" (autocast; parameters stay as they are).
+    - `record`: whether a step is recorded and compiled, which costs seconds; None: where there are many steps.
+    - `retry`: a factor for the learning rate with which training goes back, once, to the last good epoch if it diverges.
+    - `checkpoints`: where the state is kept, and perhaps taken up again.
+    - `on_epoch` is called with the fit so far after every epoch.
 
     A model with `initialise(x)` starts from the data the first time it is fitted. The same seed gives the same run on the
     same machine; torch's random state is left as it was. Modules are left in evaluation mode.
 
     Raises `Refusal` for pairs and data that have no ELBO per point, `Diverged` when a loss stops being a number, naming the
-    epoch, the step, and, where it can be found, the site and the data point.
+    epoch, the step, and, where it can be found, the site and the data points.
     """
-    _refuse_arguments(x, epochs, batch_size, lr)
+    _refuse_arguments(epochs, batch_size, lr, clip, kl_warmup, ema, precision, retry)
     started = time.perf_counter()
-    device = x.device
-    with fork_rng(device, seed), local_parameters(model, guide), _training_mode(model, guide):
-        everything = x[:]
-        refuse_bad_points(everything)
-        size = min(batch_size or len(x), len(x))
-        if size < len(x) and isinstance(guide, AutoGuide):
+    device = _device(x, model, guide)
+    with fork_rng(device, seed), local_parameters(model, guide), _training_mode(model, guide), _precision(precision):
+        source = source_of(x, batch_size, seed, device)
+        if early_stopping is not None:
+            early_stopping.prepare(source)
+        whole = isinstance(source, Resident) and source.size == len(source.rows)
+        if not whole and isinstance(guide, AutoGuide):
             raise Refusal(
                 "An autoguide has parameters for every point, so it is fitted on all at once: batch_size=None."
             )
-        structure = _inspect_all(model, guide, everything, size)
-        if isinstance(model, StartsFromData) and not bool(model.initialised):
-            # What follows is the same, whether the model had to be started or came started.
-            with fork_rng(device), blamed("model.initialise(x)"):
-                model.initialise(everything)
-        objective = objective or default_objective(structure)
-        leaves = parameters(everything[:size], guide, model)
+        structure = _inspect_all(model, guide, source)
+        resuming = checkpoints is not None and checkpoints.resume
+        if not resuming:
+            _start(model, source, init)
+        chosen = objective or default_objective(structure)
+        leaves = parameters(source.example[: source.size], guide, model)
         refuse_hidden(leaves, model, guide)
         if not leaves:
             raise Refusal("The pair has no parameters, so there is nothing to fit: evaluate it as it is.")
-        optim = optimizer(leaves, lr)
-        scheduler = schedule(optim, epochs * -(-len(x) // size)) if schedule else None
-        result = Fit(objective=type(objective).__name__)
-        with pyro.validation_enabled(False), warnings.catch_warnings():  # the pair was inspected above
-            warnings.filterwarnings("ignore", "Encountered (NaN|\\+inf|-inf)")  # said below, with the place
-            for _ in range(epochs):
-                total = 0.0
-                for index in torch.randperm(len(x), device=device).split(size):
-                    batch = everything if len(index) == len(x) and everything is x else x[index]
-                    optim.zero_grad()
-                    loss = _loss(objective, model, guide, batch, structure, result)
-                    optim.step()
-                    if scheduler:
-                        scheduler.step()
-                    # a data plate that stands for a subsample scales the loss up to the size of the whole
-                    total += loss * (len(batch) / structure.full_size if structure.full_size else 1.0)
-                    result.steps += 1
-                if not all(bool(torch.isfinite(leaf).all()) for leaf in leaves):
-                    raise Diverged(
-                        f"{_where(result)}: a parameter is no longer a finite number; lower the learning rate."
-                    )
-                result.losses.append(total / len(x))
-                result.seconds = time.perf_counter() - started
-                if on_epoch:
-                    on_epoch(result)
-    result.seconds = time.perf_counter() - started
-    return result
+        if source.steps is None and schedule is not None:
+            raise Refusal(
+                "x does not say how many batches it has, which a schedule needs: give it __len__, or schedule=None."
+            )
+        with pyro.validation_enabled(False), warnings.catch_warnings(), flattened(leaves) as flat:
+            warnings.filterwarnings("ignore", "Encountered (NaN|\\+inf|-inf)")  # said by blame, with the place
+            warnings.filterwarnings(
+                "ignore", "Detected call of `lr_scheduler.step"
+            )  # a recorded step is no optimizer.step
+            training = Course(
+                model, guide, source, structure, chosen, flat, epochs, seed,
+                lr=lr, optimizer=optimizer, schedule=schedule, clip=clip, kl_warmup=kl_warmup, ema=ema,
+                early_stopping=early_stopping, precision=precision, record=record,
+            )  # fmt: skip
+            training.started = started
+            if resuming and checkpoints is not None:
+                put_back(training, checkpoints.load(device)["training"])
+            while True:
+                try:
+                    training.run(checkpoints, on_epoch, keep_good=retry is not None)
+                    break
+                except Diverged as error:
+                    if retry is None or training.good is None:
+                        raise
+                    log.warning("%s Going back to epoch %d with lr %g.", error, training.good["epoch"], lr * retry)
+                    training.slow_down(retry)
+                    retry = None
+            return training.finish(checkpoints)
 
 
-def _refuse_arguments(x: Points, epochs: int, batch_size: int | None, lr: float) -> None:
-    # NumPy's arrays have a device too, a string
-    if not (hasattr(x, "__getitem__") and isinstance(getattr(x, "device", None), torch.device)):
-        raise Refusal(
-            f"x is {type(x).__name__}: give a tensor with a row for each point (torch.as_tensor makes one of an array; of "
-            "load_data's result it is .train)."
-        )
+def _start(model: Program, source: Source, init: Any) -> None:
+    """The model's own start from the data, once, then the caller's."""
+    if isinstance(model, StartsFromData) and not bool(model.initialised):
+        # What follows is the same, whether the model had to be started or came started.
+        with fork_rng(source.device), blamed("model.initialise(x)"):
+            model.initialise(source.example)
+    if init is not None:
+        with fork_rng(source.device), blamed("init(model, x)"):
+            _initialiser(init)(model, source.example)
+
+
+def _initialiser(init: Any) -> Callable[[Any, Tensor], Any]:
+    if init == "em":
+        return EM()
+    if callable(init):
+        return init
+    raise Refusal(f"init is {init!r:.40}: give a function of (model, x), such as EM(), or 'em' for it.")
+
+
+def _device(x: Any, model: Program, guide: Program) -> torch.device:
+    """Where the data are; of a stream, where the parameters are."""
+    if isinstance(getattr(x, "device", None), torch.device):
+        return x.device
+    found = [parameter.device for module in modules(model, guide) for parameter in module.parameters()]
+    return found[0] if found else torch.device("cpu")
+
+
+def _refuse_arguments(
+    epochs: int,
+    batch_size: int | None,
+    lr: float,
+    clip: float | None,
+    kl_warmup: float,
+    ema: float | None,
+    precision: str,
+    retry: float | None,
+) -> None:
     if not isinstance(epochs, int) or epochs < 0:
         raise Refusal(f"epochs is {epochs}: give a whole number, at least 0.")
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise Refusal(f"batch_size is {batch_size}: give a whole number, at least 1, or None for all points.")
     if not 0 < lr < math.inf:
         raise Refusal(f"lr is {lr}: give a finite number above 0.")
+    if clip is not None and not 0 < clip < math.inf:
+        raise Refusal(f"clip is {clip}: give a finite norm above 0, in nats per point.")
+    if not 0 <= kl_warmup <= 1:
+        raise Refusal(f"kl_warmup is {kl_warmup}: give the share of the steps in which the KL's weight rises, 0 to 1.")
+    if ema is not None and not 0 < ema < 1:
+        raise Refusal(f"ema is {ema}: give the average's decay, between 0 and 1, such as 0.999.")
+    if precision not in ("fp32", "tf32", "bf16"):
+        raise Refusal(f"There is no precision '{precision}': give fp32, tf32 or bf16.")
+    if retry is not None and not 0 < retry < 1:
+        raise Refusal(f"retry is {retry}: give a factor for the learning rate, between 0 and 1.")
 
 
 @contextlib.contextmanager
@@ -164,8 +208,21 @@ def _training_mode(*programs: Program) -> Iterator[None]:
             module.eval()
 
 
-def _inspect_all(model: Program, guide: Program, x: Tensor, size: int) -> Structure:
-    """`inspect` the first batch, and hold all of x to the support of what it observes."""
+@contextlib.contextmanager
+def _precision(name: str) -> Iterator[None]:
+    """TF32 for the matrix products inside, if asked for; torch's setting is left as it was."""
+    before = torch.get_float32_matmul_precision()
+    if name == "tf32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _inspect_all(model: Program, guide: Program, source: Source) -> Structure:
+    """`inspect` the first batch, and hold all that is there to the support of what it observes."""
+    x, size = source.example, source.size
     first = x[:size]
     structure = inspect(model, guide, first)
     observed = observed_sites(structure.model_trace)
@@ -176,60 +233,3 @@ def _inspect_all(model: Program, guide: Program, x: Tensor, size: int) -> Struct
         for batch in x[size:].split(size):
             inspect(model, guide, batch)
     return structure
-
-
-def _loss(objective: ELBO, model: Program, guide: Program, batch: Tensor, structure: Structure, so_far: Fit) -> float:
-    """The objective's loss, its gradients left on the parameters. Raises `Diverged` with where it happened: the step always,
-    the site and the point of the batch where another draw shows them."""
-    try:
-        loss = objective.loss_and_grads(model, guide, batch)
-    except (torch.OutOfMemoryError, Refusal):
-        raise
-    except (RuntimeError, ValueError) as error:  # a matrix that is no longer positive definite, a scale of NaN
-        raise Diverged(
-            f"{_where(so_far)}: {in_one_line(error)} Lower the learning rate or floor the variances."
-        ) from error
-    if math.isfinite(loss):
-        return loss
-    try:
-        with torch.no_grad():
-            draw_weights(model, guide, batch, 1, structure.nesting)
-    except Diverged as error:
-        raise Diverged(f"{_where(so_far)}: {error} (Points are counted in the batch.)") from None
-    raise Diverged(f"{_where(so_far)}: the loss is {loss}; lower the learning rate or floor the variances.")
-
-
-def _where(so_far: Fit) -> str:
-    return f"Training stopped at step {so_far.steps + 1} (epoch {len(so_far.losses) + 1})"
-
-
-def default_objective(structure: Structure) -> ELBO:
-    """The ELBO estimator with the least variance that the pair's sites allow.
-
-    - a latent marked for enumeration: `TraceEnum_ELBO`, its expectation summed;
-    - a discrete latent that is not: `TraceGraph_ELBO`, whose score-function terms leave out what cannot depend on it;
-    - Gaussian latents with factorised guide and prior, drawn in one order: `TraceMeanField_ELBO`, KL(q‖p) in closed form;
-    - any other: `Trace_ELBO`. With an exact guide its pathwise gradient has no variance, which a closed-form KL would spoil.
-    """
-    latents = structure.latents
-    guide = structure.guide_trace.nodes
-    enumerated = any(
-        latent.summed_out or guide[latent.name]["infer"].get("enumerate") == "parallel" for latent in latents
-    )
-    if enumerated:
-        return TraceEnum_ELBO(max_plate_nesting=structure.nesting)
-    if any(latent.discrete for latent in latents):
-        return TraceGraph_ELBO()
-    pairs = [(structure.model_trace.nodes[latent.name]["fn"], guide[latent.name]["fn"]) for latent in latents]
-    order = [site["name"] for site in sites(structure.guide_trace)]  # a guide that runs the other way has another KL
-    if order == [latent.name for latent in latents] and all(
-        _is_mean_field(prior) and _is_mean_field(posterior) for prior, posterior in pairs
-    ):
-        return TraceMeanField_ELBO()
-    return Trace_ELBO()
-
-
-def _is_mean_field(fn: Any) -> bool:
-    while isinstance(fn, torch.distributions.Independent):
-        fn = fn.base_dist
-    return isinstance(fn, dist.Normal)

@@ -1,0 +1,45 @@
+"""All parameters of a pair in one vector: one kernel each for the optimiser, clipping, averaging and the sum over processes."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import Refusal
+
+
+class Flat:
+    """Leaves, and the vector that they are views of while `flattened` lasts."""
+
+    def __init__(self, leaves: Sequence[Tensor]):
+        self.leaves = list(leaves)
+        sizes = [leaf.numel() for leaf in leaves]
+        ends = torch.tensor(sizes).cumsum(0).tolist()
+        self.places = [(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        self.vector = torch.nn.Parameter(torch.cat([leaf.detach().reshape(-1) for leaf in leaves]))
+
+    def views(self, vector: Tensor) -> list[Tensor]:
+        """A vector's parts, in the leaves' shapes, sharing its memory."""
+        return [vector[start:end].view(leaf.shape) for (start, end), leaf in zip(self.places, self.leaves, strict=True)]
+
+    def set(self, vector: Tensor) -> None:
+        with torch.no_grad():
+            self.vector.copy_(vector)
+
+
+@contextlib.contextmanager
+def flattened(leaves: Sequence[Tensor]) -> Iterator[Flat]:
+    """The leaves as views of one vector inside; each with memory of its own again afterwards."""
+    kinds = {(leaf.dtype, leaf.device) for leaf in leaves}
+    if len(kinds) > 1:
+        said = " and ".join(sorted(f"{str(dtype).removeprefix('torch.')} on {device}" for dtype, device in kinds))
+        raise Refusal(f"The parameters are {said}: bring model and guide to one type and device, model.to(x).")
+    flat = Flat(leaves)
+    for leaf, view in zip(flat.leaves, flat.views(flat.vector.data), strict=True):
+        leaf.data = view
+    try:
+        yield flat
+    finally:
+        for leaf in flat.leaves:
+            leaf.data = leaf.data.clone()

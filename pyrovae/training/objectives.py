@@ -1,0 +1,220 @@
+"""What SVI minimises, as a loss that a graph can hold: −ELBO of a batch, with no value read on the way.
+
+Pyro's own objects read their loss on the host and branch on it, so none of them can be recorded. For those that `fit` chooses,
+and for objects that offer `terms`, the loss is a tensor here, from the same traces: the same value and the same gradient.
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from ..running import Program, fork_rng, sites
+from ..structure import PLATE, Structure
+
+
+class Terms(NamedTuple):
+    """A batch's loss in nats, and log p(x|z) in it, E_q[log p(x|z)] as one draw or sum has it: KL = loss + reconstruction."""
+
+    loss: Tensor
+    reconstruction: Tensor
+
+
+@runtime_checkable
+class HasTerms(Protocol):
+    """An objective of one's own that can be recorded: tensors in, tensors out, and no value read on the way."""
+
+    def terms(self, model: Program, guide: Program, x: Tensor) -> Terms: ...
+
+
+def default_objective(structure: Structure) -> ELBO:
+    """The ELBO estimator with the least variance that the pair's sites allow.
+
+    - a latent marked for enumeration: `TraceEnum_ELBO`, its expectation summed;
+    - a discrete latent that is not: `TraceGraph_ELBO`, whose score-function terms leave out what cannot depend on it;
+    - Gaussian latents with factorised guide and prior, drawn in one order: `TraceMeanField_ELBO`, KL(q‖p) in closed form;
+    - any other: `Trace_ELBO`. With an exact guide its pathwise gradient has no variance, which a closed-form KL would spoil.
+    """
+    latents = structure.latents
+    guide = structure.guide_trace.nodes
+    enumerated = any(
+        latent.summed_out or guide[latent.name]["infer"].get("enumerate") == "parallel" for latent in latents
+    )
+    if enumerated:
+        return TraceEnum_ELBO(max_plate_nesting=structure.nesting)
+    if any(latent.discrete for latent in latents):
+        return TraceGraph_ELBO()
+    pairs = [(structure.model_trace.nodes[latent.name]["fn"], guide[latent.name]["fn"]) for latent in latents]
+    order = [site["name"] for site in sites(structure.guide_trace)]  # a guide that runs the other way has another KL
+    if order == [latent.name for latent in latents] and all(
+        _is_mean_field(prior) and _is_mean_field(posterior) for prior, posterior in pairs
+    ):
+        return TraceMeanField_ELBO()
+    return Trace_ELBO()
+
+
+def _is_mean_field(fn: Any) -> bool:
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return isinstance(fn, dist.Normal)
+
+
+def terms_of(
+    objective: ELBO, model: Program, guide: Program, x: Tensor, structure: Structure
+) -> Callable[[Program, Program, Tensor], Terms] | str:
+    """The objective's loss as tensors; where there is no such thing, what stands in the way."""
+    if isinstance(objective, HasTerms):
+        return objective.terms
+    kind = type(objective)
+    if kind is TraceEnum_ELBO:
+        with torch.no_grad(), fork_rng(x.device):
+            hindrance = _hinders_enumeration(objective, model, guide, x)
+        return hindrance or (lambda model, guide, x: _enumerated(*_traces(objective, model, guide, x)))
+    if kind is Trace_ELBO or kind is TraceMeanField_ELBO:
+        for site in sites(structure.guide_trace):
+            if not site["fn"].has_rsample:
+                return f"latent '{site['name']}' is drawn without reparameterisation (score-function gradient)"
+        parts = _trace if kind is Trace_ELBO else _mean_field
+        return lambda model, guide, x: _over_particles(objective, model, guide, x, parts)
+    return f"{kind.__name__} reads its loss on the host"
+
+
+def _over_particles(
+    objective: ELBO,
+    model: Program,
+    guide: Program,
+    x: Tensor,
+    parts: Callable[[poutine.Trace, poutine.Trace], Terms],
+) -> Terms:
+    """The mean over the objective's particles, from its own traces of them."""
+    every = [parts(p, q) for p, q in objective._get_traces(model, guide, (x,), {})]
+    return Terms(
+        *(functools.reduce(torch.add, column) / objective.num_particles for column in zip(*every, strict=True))
+    )
+
+
+def _trace(p: poutine.Trace, q: poutine.Trace) -> Terms:
+    """log q(z|x) − log p(x, z) at one reparameterised draw."""
+    return Terms(_total(sites(q)) - _total(sites(p)), _total(_observed(p)))
+
+
+def _mean_field(p: poutine.Trace, q: poutine.Trace) -> Terms:
+    """KL(q(z|x) ‖ p(z)) in closed form, less log p(x|z)."""
+    reconstruction = _total(_observed(p))
+    loss = -reconstruction
+    for site in sites(p):
+        if not site["is_observed"]:
+            mate = q.nodes[site["name"]]
+            try:
+                loss = loss + scale_and_mask(kl_divergence(mate["fn"], site["fn"]), mate["scale"], mate["mask"]).sum()
+            except NotImplementedError:
+                loss = loss + mate["log_prob_sum"] - site["log_prob_sum"]
+    auxiliary = [site for site in sites(q) if site["name"] not in p.nodes]
+    return Terms(loss + _total(auxiliary) if auxiliary else loss, reconstruction)
+
+
+def _observed(p: poutine.Trace) -> list[dict[str, Any]]:
+    return [site for site in sites(p) if site["is_observed"]]
+
+
+def _total(every: list[dict[str, Any]]) -> Any:
+    return functools.reduce(operator.add, (site["log_prob_sum"] for site in every), 0.0)
+
+
+def _traces(objective: ELBO, model: Program, guide: Program, x: Tensor) -> tuple[poutine.Trace, poutine.Trace]:
+    return next(iter(objective._get_traces(model, guide, (x,), {})))
+
+
+def _hinders_enumeration(objective: ELBO, model: Program, guide: Program, x: Tensor) -> str | None:
+    """What `_enumerated` does not hold for. Where it does, every latent has a dimension left of the plates, or none."""
+    if any(site["infer"].get("enumerate") == "sequential" for site in sites(poutine.trace(guide).get_trace(x))):
+        return "the guide enumerates one value after another (sequential)"
+    if objective.num_particles != 1:
+        return "TraceEnum_ELBO has several particles"
+    p, q = _traces(objective, model, guide, x)
+    dims = [dim for site in sites(p) if (dim := _class_dim(site)) is not None]
+    if len(set(dims)) < len(dims):
+        return "dimensions of enumerated latents are used twice (pyro.markov)"
+    for site in [*sites(p), *sites(q)]:
+        name = site["name"]
+        plates = [frame.name for frame in site["cond_indep_stack"] if frame.vectorized]
+        if not site["is_observed"] and plates != [PLATE]:
+            return f"latent '{name}' is in a plate of its own beside enumeration"
+        if not site["is_observed"] and _class_dim(site) is None and not site["fn"].has_rsample:
+            return f"latent '{name}' is drawn without reparameterisation (score-function gradient)"
+        if site["mask"] is not None:
+            return f"site '{name}' is masked beside enumeration"
+    return None
+
+
+def _class_dim(site: dict[str, Any]) -> int | None:
+    """The dimension along which an enumerated latent's values lie."""
+    return site["infer"].get("_enumerate_dim")
+
+
+def _enumerated(p: poutine.Trace, q: poutine.Trace) -> Terms:
+    """Σ_k q(k|x) [log q(k|x) − log p(x, k)] over the guide's classes; of the model's own, log Σ_k p(x, k)."""
+    own = [dim for site in sites(p) if site["name"] not in q.nodes and (dim := _class_dim(site)) is not None]
+    inside: list[dict[str, Any]] = []
+    outside: list[dict[str, Any]] = []
+    for site in sites(p):
+        (inside if any(_lies_along(site["log_prob"], dim) for dim in own) else outside).append(site)
+    log_p = [_over_inner_plates(site, "log_prob") for site in outside]
+    if inside:  # a subsample's scale multiplies the logarithm of a sum, not what is summed
+        scale = next((site["scale"] for site in inside if site["is_observed"]), 1.0)
+        joint = functools.reduce(torch.add, (_over_inner_plates(site, "unscaled_log_prob") for site in inside))
+        log_p.append(torch.logsumexp(joint, dim=own, keepdim=True) * scale)
+    log_q = [_over_inner_plates(site, "log_prob") for site in sites(q)]
+    classes = [site["unscaled_log_prob"] for site in sites(q) if _class_dim(site) is not None]
+    value = functools.reduce(torch.add, [*log_p, *(-term for term in log_q)])
+    given_z = [_over_inner_plates(site, "log_prob") for site in _observed(p)]
+    fit = functools.reduce(torch.add, given_z)
+    if own:  # E log p(x|k) would need the model's posterior of its own classes
+        fit = torch.full_like(fit.detach(), math.nan)
+    if not classes:
+        return Terms(-value.sum(), fit.sum())
+    weight = functools.reduce(torch.add, classes).exp()
+    # a class of probability 0 has no share, whatever its density says
+    value = torch.where(weight > 0, value, 0.0)
+    return Terms(-(weight * value).sum(), (weight * fit).sum())
+
+
+def _lies_along(value: Tensor, dim: int) -> bool:
+    return value.dim() >= -dim and value.shape[dim] > 1
+
+
+def _over_inner_plates(site: dict[str, Any], kind: str) -> Tensor:
+    """One site's log-density, summed over the plates inside each point."""
+    value = site[kind]
+    inner = [
+        frame.dim
+        for frame in site["cond_indep_stack"]
+        if frame.vectorized and frame.name != PLATE and value.dim() >= -frame.dim
+    ]
+    return value.sum(dim=inner, keepdim=True) if inner else value
+
+
+class warm_up(Messenger):
+    """Inside, latents count β times, in model and guide: log p(x|z) − β KL. β is a tensor that a recorded step reads anew.
+
+    It belongs to training alone: what is reported as ELBO or log-likelihood never passes here.
+    """
+
+    def __init__(self, beta: Tensor):
+        super().__init__()
+        self.beta = beta
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and not site_is_subsample(msg):
+            msg["scale"] = msg["scale"] * self.beta

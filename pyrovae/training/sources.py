@@ -1,0 +1,186 @@
+"""Where batches come from: a tensor that is all there, or a data set larger than memory.
+
+The order of an epoch follows from seed and epoch alone, so that a resumed run knows its place and every process of a group
+has the same.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from ..errors import Refusal
+from ..running import fork_rng
+from ..structure import refuse_bad_points
+
+START = 20_000  # points of a stream that a model starts from, at most
+
+
+class Points(Protocol):
+    """Data on one device: a tensor (N, ...), or anything that gives one for an index, such as `datasets.Redrawn`."""
+
+    @property
+    def device(self) -> torch.device: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any) -> Tensor: ...
+
+
+class Source(Protocol):
+    """What `fit` asks of data."""
+
+    device: torch.device
+    size: int  # points of a full batch
+    steps: int | None  # batches of an epoch, where that is known
+    example: Tensor  # all points, or the first of them: what the pair is looked over and started on
+
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Batches of an epoch, from the one numbered `start` on, each with its points' rows in the data where they have
+        any."""
+        ...
+
+
+def source_of(x: Any, batch_size: int | None, seed: int, device: torch.device) -> Source:
+    """Tensors and what is like one are resident; data sets and iterables of batches are streams."""
+    # NumPy's arrays have a device too, a string
+    if hasattr(x, "__getitem__") and isinstance(getattr(x, "device", None), torch.device):
+        return Resident(x, batch_size, seed)
+    if isinstance(x, Dataset | DataLoader) or (isinstance(x, Iterable) and not hasattr(x, "__array__")):
+        return Stream(x, batch_size, seed, device)
+    raise Refusal(
+        f"x is {type(x).__name__}: give a tensor with a row for each point (torch.as_tensor makes one of an array; of "
+        "load_data's result it is .train), a torch Dataset, or an iterable of batches."
+    )
+
+
+class Resident:
+    """Data on the device: batches are drawn there, without replacement; the last of an epoch may be smaller."""
+
+    def __init__(self, x: Points, batch_size: int | None, seed: int, rows: Tensor | None = None):
+        """`rows` are those to use, all if not given."""
+        self.x, self.seed = x, seed
+        self.rows = torch.arange(len(x), device=x.device) if rows is None else rows
+        self.device = x.device
+        self.example = x[:] if rows is None else x[rows]
+        refuse_bad_points(self.example)
+        self.size = min(batch_size or len(self.rows), len(self.rows))
+        self.steps: int | None = -(-len(self.rows) // self.size)
+
+        self._whole = self.example if self.size == len(self.rows) and isinstance(x, Tensor) else None
+
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        if self._whole is not None:
+            if start == 0:
+                yield self._whole, self.rows
+            return
+        generator = torch.Generator(self.device).manual_seed(seed_of("order", self.seed, epoch))
+        order = self.rows[torch.randperm(len(self.rows), generator=generator, device=self.device)]
+        for rows in order.split(self.size)[start:]:
+            yield self.x[rows], rows
+
+    def hold_out(self, share: float) -> Tensor:
+        """Take that share of the points out of the batches, at random, and return them."""
+        points = len(self.rows)
+        held = round(share * points)
+        if not 0 < held < points:
+            raise Refusal(
+                f"A share of {share} of {points} points cannot be held out: give more points, or another share."
+            )
+        generator = torch.Generator(self.device).manual_seed(seed_of("held out", self.seed))
+        order = self.rows[torch.randperm(points, generator=generator, device=self.device)]
+        self.__init__(self.x, min(self.size, points - held), self.seed, order[held:].sort().values)  # type: ignore[misc]
+        return self.x[order[:held]]
+
+
+class Stream:
+    """A torch `Dataset`, or anything that gives batches whenever it is iterated over; of tuples the first part is x.
+
+    A map-style Dataset is shuffled and batched here. What comes in batches keeps its own: a `DataLoader` brings workers, and
+    is shuffled the same again for the same seed and epoch. To a GPU one batch is on its way, from pinned memory, while another is used.
+    """
+
+    def __init__(self, data: Any, batch_size: int | None, seed: int, device: torch.device):
+        if iter(data) is data if not isinstance(data, Dataset) else False:
+            raise Refusal(
+                f"x is a {type(data).__name__} that can be gone through once: give what can be iterated over again, such as a "
+                "DataLoader."
+            )
+        self.data, self.seed, self.device = data, seed, device
+        self._map_style = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
+        if isinstance(data, Dataset) and batch_size is None:
+            raise Refusal("A Dataset is trained on in batches: give a batch_size.")
+        self._batch_size = batch_size
+        first = list(itertools.islice(self.batches(0, 0), 1))
+        if not first:
+            raise Refusal("x has no batches: give at least one point.")
+        self.size = batch_size if self._map_style and batch_size else len(first[0][0])
+        self.steps = self._count()
+        several = (x for x, _ in self.batches(0, 0))
+        self.example = torch.cat(list(itertools.islice(several, max(1, START // self.size))))
+
+    def _count(self) -> int | None:
+        if self._map_style:
+            return -(-len(self.data) // self.size)
+        try:
+            length = len(self.data)
+        except TypeError:
+            return None
+        return -(-length // self.size) if isinstance(self.data, IterableDataset) else length
+
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        found = self._loaded(epoch, start)
+        if self.device.type != "cuda":
+            return found
+        return _ahead(found)
+
+    def _loaded(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        rows = None
+        with fork_rng(self.device, seed_of("order", self.seed, epoch)):
+            if self._map_style:
+                order = torch.randperm(len(self.data))
+                rows = iter(order.split(self._batch_size)[start:])
+                loader: Any = self._loader(sampler=order[start * self._batch_size :].tolist())  # type: ignore[operator]
+            else:
+                loader = self._loader() if isinstance(self.data, Dataset) else self.data
+                if isinstance(getattr(loader, "generator", None), torch.Generator):
+                    loader.generator.manual_seed(seed_of("order", self.seed, epoch))
+            batches = iter(loader)
+            if not self._map_style:
+                for _ in range(start):
+                    next(batches, None)
+            batch = next(batches, None)  # a loader shuffles when its first batch is asked for
+        while batch is not None:
+            yield self._checked(batch), None if rows is None else next(rows)
+            batch = next(batches, None)
+
+    def _loader(self, **sampler: Any) -> DataLoader:
+        generator = torch.Generator()  # of its own: a loader draws a number whenever it is iterated over
+        pinned = self.device.type == "cuda"
+        return DataLoader(self.data, self._batch_size, generator=generator, pin_memory=pinned, **sampler)
+
+    def _checked(self, batch: Any) -> Tensor:
+        x = batch[0] if isinstance(batch, list | tuple) and len(batch) else batch
+        if not isinstance(x, Tensor):
+            raise Refusal(f"A batch of x is {type(x).__name__}: give tensors, or tuples whose first part is one.")
+        x = x.to(self.device, non_blocking=True)
+        refuse_bad_points(x)
+        return x
+
+
+def _ahead(
+    batches: Iterator[tuple[Tensor, Tensor | None]],
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The same batches, each asked for before the one before it is used: the host loads while the GPU computes."""
+    waiting = next(batches, None)
+    while waiting is not None:
+        following = next(batches, None)
+        yield waiting
+        waiting = following
+
+
+def seed_of(*words: object) -> int:
+    """A seed of its own for each list of words: 63 bits of their SHA-256."""
+    return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,167 @@
+"""One step along the gradient: as Pyro runs it, or recorded once and replayed. A step that is no number moves nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .capture import compiled, replayed
+from .flat import Flat
+from .objectives import Terms
+from .ranks import Ranks
+from .recording import Loss, gradient_of, record
+
+# Steps after which a recording, which costs seconds, has paid for itself; on a GPU it costs less and saves more.
+RECORD_FROM = {"cpu": 4000, "cuda": 500}
+
+
+@dataclass
+class Learner:
+    """What a step moves, and the rule by which it does."""
+
+    flat: Flat
+    optimizer: Optimizer
+    on_vector: bool  # the optimiser has the one vector, not the leaves
+    clip: float | None  # the largest norm of the gradient of a batch's mean
+    decay: float | None  # of the moving average
+    average: Tensor | None  # of the parameters
+    taken: int = 0
+
+    def update(self, gradient: Tensor, points: int) -> Tensor:
+        """Move the parameters, unless the gradient is no number. Returns its norm for the mean over the batch."""
+        norm = gradient.norm() / points
+        if not bool(torch.isfinite(norm)):
+            return norm
+        if self.clip is not None:
+            gradient = gradient * (self.clip / norm).clamp(max=1.0)
+        if self.on_vector:
+            self.flat.vector.grad = gradient
+        else:
+            for leaf, part in zip(self.flat.leaves, self.flat.views(gradient), strict=True):
+                leaf.grad = part
+        self.optimizer.step()
+        self.taken += 1
+        if self.average is not None and self.decay is not None:
+            self.average.lerp_(self.flat.vector.detach(), 1 - _decay(self.decay, self.taken))
+        return norm
+
+
+def _decay(decay: float, taken: Any) -> Any:
+    """Of the average after so many steps: lower in the beginning, lest the start weigh for long."""
+    early = (1 + taken) / (10 + taken)
+    return early.clamp(max=decay) if isinstance(early, Tensor) else min(decay, early)
+
+
+Step = Callable[
+    [Tensor, Tensor], Tensor
+]  # of a batch and the KL's weight, to (loss, reconstruction, norm of the gradient)
+
+
+def eager_step(learner: Learner, loss: Loss, ranks: Ranks, points: int) -> Step:
+    """The step as Pyro runs it; `points` is the size of the whole batch, of which this process may have a part."""
+    gradient = gradient_of(loss, learner.flat)
+
+    def step(x: Tensor, beta: Tensor) -> Tensor:
+        terms, vector = gradient(x, beta)
+        return _apply(learner, ranks, points, terms, vector)
+
+    return step
+
+
+def _apply(learner: Learner, ranks: Ranks, points: int, terms: Terms, gradient: Tensor) -> Tensor:
+    scalars = torch.stack([terms.loss, terms.reconstruction.to(terms.loss)])
+    if ranks.count > 1:
+        both = ranks.sum(torch.cat([gradient, scalars.to(gradient)]))
+        gradient, scalars = both[:-2], both[-2:]
+    if not bool(torch.isfinite(scalars[0])):
+        return torch.cat([scalars, scalars[:1]])
+    return torch.cat([scalars, learner.update(gradient, points).reshape(1)])
+
+
+def recorded_step(
+    learner: Learner, loss: Loss, ranks: Ranks, points: int, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
+) -> Step:
+    """The same step without Pyro: with its update where Adam is the pair's and it trains alone, else as far as the gradient.
+
+    Raises `Unrecordable`.
+    """
+    graph, buffers = record(loss, learner.flat, x, beta, modules)
+    vector = learner.flat.vector.data
+    if ranks.count == 1 and learner.on_vector and type(learner.optimizer) is torch.optim.Adam:
+        return _with_adam(learner, graph, points, x, beta, buffers)
+    inputs = [vector, x, beta, *buffers]
+    code = compiled(graph, inputs)
+    replay = replayed(code, inputs, 1)
+
+    def step(x: Tensor, beta: Tensor) -> Tensor:
+        with torch.no_grad():
+            value, reconstruction, gradient = replay(x)
+        return _apply(learner, ranks, points, Terms(value, reconstruction), gradient)
+
+    return step
+
+
+def _with_adam(
+    learner: Learner, graph: Callable[..., Any], points: int, x: Tensor, beta: Tensor, buffers: list[Tensor]
+) -> Step:
+    """Gradient, clipping, Adam and the moving average as one function of tensors, which changes its inputs in place."""
+    settings = learner.optimizer.param_groups[0]
+    (beta1, beta2), eps = settings["betas"], settings["eps"]
+    vector = learner.flat.vector.data
+    state = adam_state(learner)
+    average = learner.average if learner.average is not None else vector.new_empty(0)
+    lr = vector.new_tensor(settings["lr"])
+
+    def whole(
+        x: Tensor, vector: Tensor, m: Tensor, v: Tensor, t: Tensor, average: Tensor, lr: Tensor, *rest: Tensor
+    ) -> tuple[Tensor]:
+        value, reconstruction, g = graph(vector, x, *rest)
+        norm = g.norm() / points
+        fine = torch.isfinite(value) & torch.isfinite(norm)
+        if learner.clip is not None:
+            g = g * (learner.clip / norm).clamp(max=1.0)
+        taken = t + 1
+        m1 = m * beta1 + g * (1 - beta1)
+        v1 = v * beta2 + g * g * (1 - beta2)
+        power = taken.double()  # as torch's own Adam: in single precision 1 − 0.999 has four digits
+        scale = (1 - beta2**power).sqrt().to(v1)
+        moved = vector - (lr / (1 - beta1**power)).to(m1) * m1 / (v1.sqrt() / scale + eps)
+        if learner.decay is not None:
+            averaged = average.lerp(moved, 1 - _decay(learner.decay, taken))
+            average.copy_(torch.where(fine, averaged, average))
+        m.copy_(torch.where(fine, m1, m))
+        v.copy_(torch.where(fine, v1, v))
+        vector.copy_(torch.where(fine, moved, vector))
+        t.copy_(torch.where(fine, taken, t))
+        return (torch.stack([value, reconstruction.to(value), norm]),)
+
+    inputs = [x, vector, state["exp_avg"], state["exp_avg_sq"], state["step"], average, lr, beta, *buffers]
+    code = compiled(whole, inputs)
+    replay = replayed(code, inputs, 0)
+
+    known = settings["lr"]
+
+    def step(x: Tensor, beta: Tensor) -> Tensor:
+        nonlocal known
+        if settings["lr"] != known:
+            known = settings["lr"]
+            lr.fill_(known)
+        with torch.no_grad():
+            (out,) = replay(x)
+        learner.taken += 1
+        return out
+
+    return step
+
+
+def adam_state(learner: Learner) -> dict[str, Tensor]:
+    """Adam's moments of the vector, made where its first step has not yet made them."""
+    state = learner.optimizer.state[learner.flat.vector]
+    if not state:
+        vector = learner.flat.vector.detach()
+        state["step"] = torch.zeros((), dtype=torch.float32, device=vector.device)
+        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(vector), torch.zeros_like(vector)
+    return state
