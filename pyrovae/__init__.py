@@ -9,8 +9,10 @@ from importlib.metadata import version
 from .comparison import Comparison, compare
 from .components import Components, Diagonal, Full, Independent, Spherical, Tied
 from .datasets import Data, load_data
+from .diagnosis import Diagnosis
 from .em import EM, HasEMStep
 from .errors import Diverged, Refusal
+from .estimators.diagnose import diagnose
 from .evaluation import evaluate
 from .evidence import Evidence, elbo, ess, log_likelihood
 from .guides import AmortisedCategorical, ExactPosterior, FullCovariance, LinearGaussian, MeanField
@@ -35,6 +37,7 @@ __all__ = [
     "Comparison",
     "Components",
     "Data",
+    "Diagnosis",
     "Diagonal",
     "Diverged",
     "EarlyStopping",
@@ -63,6 +66,7 @@ __all__ = [
     "check_pair",
     "compare",
     "cosine",
+    "diagnose",
     "elbo",
     "ess",
     "evaluate",

@@ -7,6 +7,7 @@ import typer
 from . import __version__
 from .commands.common import sentences
 from .commands.compare import compare
+from .commands.diagnose import diagnose
 from .commands.evaluate import evaluate
 from .commands.models import models
 from .commands.sample import sample
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Latent-variable models as Pyro model/guide pairs, with a log p(x) that can be believed.",
 )
-for command in (compare, train, evaluate, sample, models):
+for command in (compare, train, evaluate, diagnose, sample, models):
     app.command()(sentences(command))
 
 
