@@ -1,6 +1,7 @@
 """Where a model meets its guide: log w = log p(x, z) − log q(z|x). The one file that replays a model on a guide's draws."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pyro
@@ -40,7 +41,7 @@ def draw_weights(model: Program, guide: Program, x: Tensor, samples: int, nestin
             enumerated = poutine.enum(model, first_available_dim=sample_dim - 1)
             p = trace("model", poutine.replay(enumerated, trace=q), x)
         if any(site["infer"].get("_enumerate_dim") is not None for site in sites(p)):
-            log_p = _sum_out(p, samples, len(x))
+            log_p = sum_out(p, samples, len(x))
         else:
             log_p = _add([_per_point(site, sample_dim) for site in sites(p)]).reshape(samples, len(x))
         drawn = [_per_point(site, sample_dim) for site in sites(q)]
@@ -99,8 +100,12 @@ class _Factor(NamedTuple):
     dims: str
 
 
-def _sum_out(run: poutine.Trace, samples: int, points: int) -> Tensor:
+def sum_out(
+    run: poutine.Trace, samples: int, points: int, log_prob: Callable[[dict[str, Any]], Tensor] | None = None
+) -> Tensor:
     """log Σ_k p(x, z, k) over every enumerated variable k, (samples, N), by eliminating one after another.
+
+    `log_prob` is a site's log-density; without one, the density whose support is checked.
 
     A variable inside a plate is one variable for each of its places: it is eliminated first, and the plate's places are
     multiplied after that. Logarithms are added before they are exponentiated, so that no product of far-apart factors
@@ -118,7 +123,7 @@ def _sum_out(run: poutine.Trace, samples: int, points: int) -> Tensor:
         is_variable = site["infer"].get("_enumerate_dim") is not None
         if is_variable:
             homes[letters[site["infer"]["_enumerate_dim"]]] = inner
-        value = _log_prob({**site, "mask": None} if is_variable else site)  # a masked variable still sums to 1
+        value = (log_prob or _log_prob)({**site, "mask": None} if is_variable else site)  # a masked variable still sums to 1
         dims = [dim for dim in range(-value.dim(), 0) if value.shape[dim] > 1]
         factors.append(_Factor(value.squeeze(), "".join(letters[dim] for dim in dims)))
     for variable in sorted(homes, key=lambda letter: -len(homes[letter])):
