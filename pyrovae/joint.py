@@ -39,7 +39,8 @@ class Block:
 
     def pack(self, value: Tensor) -> Tensor:
         """Unconstrained (draws, *batch, *event) → its columns of u, (draws, N, end − start)."""
-        return value.movedim(1 + self.axis, 1).flatten(2)
+        value = value.movedim(1 + self.axis, 1)
+        return value.reshape(*value.shape[:2], -1)
 
 
 class Joint:

@@ -21,6 +21,7 @@ from ..structure import refuse_bad_points
 from .recording import Slopes, record
 
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}  # numbers of x in flight, as many as fill a matrix product
+LEAST_ROWS = 2048  # of chains and points, where x is large
 TARGET, SMALLEST, LARGEST = 0.65, 1e-4, 0.5  # acceptance, and step sizes in units of the start's spread
 
 
@@ -303,7 +304,7 @@ def in_chunks(
     """What `work` makes of one chunk of points after another, as many at once as `draws` rows of each are held in memory; a
     device that runs out of it gets half as many. `work` is told the place of its first point."""
     whole = is_per_point(guide, x)
-    rows = max(2048, NUMBERS.get(x.device.type, NUMBERS["cpu"]) // x[0].numel())
+    rows = max(LEAST_ROWS, NUMBERS.get(x.device.type, 2**20) // x[0].numel())
     chunk = len(x) if whole else max(1, rows // draws)
     done: list[Any] = []
     start = 0
