@@ -13,15 +13,14 @@ from torch import Tensor
 
 from .. import evidence
 from ..errors import Diverged, Refusal
-from ..evaluation import device_name, is_per_point, versions
+from ..evaluation import device_name, versions
 from ..evidence import Estimate, mean_over_points
 from ..joint import Joint
 from ..running import Program, evaluation_mode, fork_rng
 from ..structure import refuse_bad_points
+from .chunks import checked, in_chunks, share
 from .recording import Slopes, record
 
-NUMBERS = {"cpu": 2**20, "cuda": 2**27}  # numbers of x in flight, as many as fill a matrix product
-LEAST_ROWS = 2048  # of chains and points, where x is large
 TARGET, SMALLEST, LARGEST = 0.65, 1e-4, 0.5  # acceptance, and step sizes in units of the start's spread
 
 
@@ -298,47 +297,9 @@ class _Given:
         return self.now
 
 
-def in_chunks(
-    model: Program, guide: Program, x: Tensor, draws: int, work: Callable[[Joint, int], Any]
-) -> list[Any]:
-    """What `work` makes of one chunk of points after another, as many at once as `draws` rows of each are held in memory; a
-    device that runs out of it gets half as many. `work` is told the place of its first point."""
-    whole = is_per_point(guide, x)
-    rows = max(LEAST_ROWS, NUMBERS.get(x.device.type, 2**20) // x[0].numel())
-    chunk = len(x) if whole else max(1, rows // draws)
-    done: list[Any] = []
-    start = 0
-    while start < len(x):
-        points = x[start : start + chunk]
-        try:
-            done.append(work(Joint(model, guide, points), start))
-        except torch.OutOfMemoryError:
-            if whole or len(points) == 1:
-                raise
-            chunk = len(points) // 2
-            continue
-        start += len(points)
-    return done
-
-
 def pilots_of(chains: int) -> int:
     """How many chains learn step sizes for the others."""
     return max(1, chains // 4)
-
-
-def checked(**settings: int) -> dict[str, int]:
-    """The settings, if they are whole numbers that can be used."""
-    for name, value in settings.items():
-        least = 2 if name == "chains" else 1
-        if not isinstance(value, int) or value < least:
-            why = ", so that the estimate has an error" if name == "chains" else ""
-            raise Refusal(f"{name} is {value}: give a whole number, at least {least}{why}.")
-    return settings
-
-
-def share(progress: Callable[[float], None] | None, points: int) -> Callable[[float], None]:
-    """Progress in points done, from the fraction of a chunk's work that is done."""
-    return (lambda fraction: progress(fraction * points)) if progress is not None else (lambda fraction: None)
 
 
 def refuse_no_weight(log_w: Tensor, start: int) -> None:

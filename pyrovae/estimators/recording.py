@@ -3,6 +3,7 @@ each. What does not depend on the latents, the encoder above all, is computed on
 
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ def record(function: Densities, u: Tensor) -> Slopes:
     def run(u: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         return per_point(function, u)
 
+    u = u.contiguous()
     expected = run(u)  # parameters exist from here on, and errors are the model's own
     try:
         graph = make_fx(run)(u)
@@ -37,7 +39,17 @@ def record(function: Densities, u: Tensor) -> Slopes:
         raise
     except Exception:  # whatever the recorder does not know; the model itself has just been run
         return run
-    return graph if agrees else run
+    return Recorded(graph) if agrees else run
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A graph, for one shape of u."""
+
+    graph: fx.GraphModule
+
+    def __call__(self, u: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        return self.graph(u.contiguous())  # strides are recorded too
 
 
 def _close(found: Any, expected: Any) -> bool:
