@@ -227,7 +227,9 @@ def _over_inner(value: Tensor, axis: int) -> Tensor:
     return value.sum(dim=inner) if inner else value
 
 
-def per_point(function: Callable[[Tensor], tuple[Tensor, ...]], u: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def per_point(
+    function: Callable[[Tensor], tuple[Tensor, ...]], u: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Densities (draws, N) at u and the gradient of each (draws, N, d)."""
     with torch.enable_grad():
         u = u.detach().requires_grad_()

@@ -123,7 +123,9 @@ def sum_out(
         is_variable = site["infer"].get("_enumerate_dim") is not None
         if is_variable:
             homes[letters[site["infer"]["_enumerate_dim"]]] = inner
-        value = (log_prob or _log_prob)({**site, "mask": None} if is_variable else site)  # a masked variable still sums to 1
+        value = (log_prob or _log_prob)(
+            {**site, "mask": None} if is_variable else site
+        )  # a masked variable still sums to 1
         dims = [dim for dim in range(-value.dim(), 0) if value.shape[dim] > 1]
         factors.append(_Factor(value.squeeze(), "".join(letters[dim] for dim in dims)))
     for variable in sorted(homes, key=lambda letter: -len(homes[letter])):

@@ -40,7 +40,9 @@ class Sigmoid:
 
     def __init__(self, rad: float = 4.0):
         if not rad > 0:
-            raise Refusal(f"rad={rad}: a sigmoid schedule needs a half-width above 0; 4 is usual, Linear() is its limit at 0.")
+            raise Refusal(
+                f"rad={rad}: a sigmoid schedule needs a half-width above 0; 4 is usual, Linear() is its limit at 0."
+            )
         self.rad = rad
 
     def __call__(self, steps: int) -> Tensor:
@@ -213,7 +215,9 @@ class Path:
                 sizes.learn(probability)
             progress(1 / (len(betas) - 1))
         counted = slice(len(u) - self.chains, None)
-        return Walk(log_w[counted], accepted[counted].mean(0) / max(1, len(betas) - 2), torch.stack(taken or [sizes.mean()]))
+        return Walk(
+            log_w[counted], accepted[counted].mean(0) / max(1, len(betas) - 2), torch.stack(taken or [sizes.mean()])
+        )
 
 
 @dataclass(frozen=True)

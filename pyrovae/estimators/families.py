@@ -141,6 +141,7 @@ class _Layers(nn.Module):
         total = value.new_zeros(value.shape[:-1])
         for layer in reversed(self.layers) if inverse else self.layers:
             value = value.flip(-1) if inverse else value  # halves change places: each is moved by the other
+            assert isinstance(layer, transforms.AffineCoupling)
             moved = layer.inv(value) if inverse else layer(value)
             noise, v = (moved, value) if inverse else (value, moved)
             total = total + layer.log_abs_det_jacobian(noise, v)

@@ -47,7 +47,9 @@ class Protocol:
             )
 
 
-PUBLISHED = Protocol(lr=1e-3, draws=100, check=100, patience=10, limit=100_000, settle=0)  # Cremer et al. 2018, from N(0, I)
+PUBLISHED = Protocol(
+    lr=1e-3, draws=100, check=100, patience=10, limit=100_000, settle=0
+)  # Cremer et al. 2018, from N(0, I)
 
 
 @dataclass(frozen=True, repr=False)
@@ -274,7 +276,12 @@ class _Mover:
 
     def _step(self) -> Tensor:
         half = torch.randn(
-            self.protocol.draws // 2, 1, self.loc.shape[1], generator=self.noise, dtype=self.loc.dtype, device=self.loc.device
+            self.protocol.draws // 2,
+            1,
+            self.loc.shape[1],
+            generator=self.noise,
+            dtype=self.loc.dtype,
+            device=self.loc.device,
         )
         noise = torch.cat([half, -half]).expand(-1, len(self.loc), -1)
         with torch.enable_grad():

@@ -31,7 +31,11 @@ def test_a_family_knows_the_density_of_its_own_draws(family):
     torch.testing.assert_close(family.log_prob(parameters, v), log_q, rtol=0, atol=1e-10)
     for point in range(3):
         own = {name: value[point : point + 1] for name, value in parameters.items()}
-        jacobian = torch.autograd.functional.jacobian(lambda e: family.draw(own, e[None, None])[0][0, 0], noise[0, point])  # noqa: B023
+
+        def place(e, own=own):
+            return family.draw(own, e[None, None])[0][0, 0]
+
+        jacobian = torch.autograd.functional.jacobian(place, noise[0, point])
         expected = standard[0, point] - torch.linalg.slogdet(jacobian)[1]
         torch.testing.assert_close(log_q[0, point], expected, rtol=0, atol=1e-10)
 
@@ -91,7 +95,10 @@ def test_a_flow_bends_where_a_gaussian_cannot(seed):
     log_lik = dist.Normal(mean[:, None], torch.tensor([1.0, 0.1]).double()).log_prob(x).sum(-1)
     log_joint = dist.Normal(0.0, 1.0).log_prob(z).sum(-1)[:, None] + log_lik
     exact = log_joint.logsumexp(0) + 2 * math.log(float(grid[1] - grid[0]))
-    gaussian, flow = (refine(bent, two_normals, x, family, 4000, seed, protocol=Protocol(limit=2000)) for family in (FullGaussian(), Flow(2)))
+    gaussian, flow = (
+        refine(bent, two_normals, x, family, 4000, seed, protocol=Protocol(limit=2000))
+        for family in (FullGaussian(), Flow(2))
+    )
     for found in (gaussian, flow):
         assert (found.elbo < exact + 5 * found.elbo_se).all()  # bounds
     assert ((exact - gaussian.elbo) > 0.2).all()
@@ -192,7 +199,9 @@ def test_the_family_that_a_guide_looks_like(ppca):
 
 def test_discrete_latents():
     model, guide = pyrovae.load("gmm")(4, components=3)
-    with pytest.raises(Refusal, match="Latent 'z' is discrete, and annealing and refinement move latents along gradients"):
+    with pytest.raises(
+        Refusal, match="Latent 'z' is discrete, and annealing and refinement move latents along gradients"
+    ):
         refine(model, guide, torch.rand(5, 4))
 
 
