@@ -50,6 +50,6 @@ def checked(**settings: int) -> dict[str, int]:
     return settings
 
 
-def share(progress: Callable[[float], None] | None, points: int) -> Callable[[float], None]:
+def share(progress: Callable[[float], None] | None, points: float) -> Callable[[float], None]:
     """Progress in points done, from the fraction of a chunk's work that is done."""
     return (lambda fraction: progress(fraction * points)) if progress is not None else (lambda fraction: None)
