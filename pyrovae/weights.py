@@ -1,6 +1,7 @@
 """Where a model meets its guide: log w = log p(x, z) − log q(z|x). The one file that replays a model on a guide's draws."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pyro
@@ -68,7 +69,7 @@ def model_density(p: poutine.Trace, points: int, samples: int, nesting: int, che
     """log p(x, z) of a run of the model, enumerated latents summed out: (samples, N). `check` holds every value to its
     distribution's support."""
     if any(site["infer"].get("_enumerate_dim") is not None for site in sites(p)):
-        return _sum_out(p, samples, points, check)
+        return sum_out(p, samples, points, functools.partial(_log_prob, check=check))
     return _add([_per_point(site, -1 - nesting, check) for site in sites(p)]).reshape(samples, points)
 
 
@@ -155,8 +156,12 @@ class _Factor(NamedTuple):
     dims: str
 
 
-def _sum_out(run: poutine.Trace, samples: int, points: int, check: bool = True) -> Tensor:
+def sum_out(
+    run: poutine.Trace, samples: int, points: int, log_prob: Callable[[dict[str, Any]], Tensor] | None = None
+) -> Tensor:
     """log Σ_k p(x, z, k) over every enumerated variable k, (samples, N), by eliminating one after another.
+
+    `log_prob` is a site's log-density; without one, the density whose support is checked.
 
     A variable inside a plate is one variable for each of its places: it is eliminated first, and the plate's places are
     multiplied after that. Logarithms are added before they are exponentiated, so that no product of far-apart factors
@@ -174,7 +179,7 @@ def _sum_out(run: poutine.Trace, samples: int, points: int, check: bool = True) 
         is_variable = site["infer"].get("_enumerate_dim") is not None
         if is_variable:
             homes[letters[site["infer"]["_enumerate_dim"]]] = inner
-        value = _log_prob({**site, "mask": None} if is_variable else site, check)  # a masked variable still sums to 1
+        value = (log_prob or _log_prob)({**site, "mask": None} if is_variable else site)  # a masked variable sums to 1
         dims = [dim for dim in range(-value.dim(), 0) if value.shape[dim] > 1]
         factors.append(_Factor(value.squeeze(), "".join(letters[dim] for dim in dims)))
     for variable in sorted(homes, key=lambda letter: -len(homes[letter])):

@@ -12,6 +12,16 @@ from ..comparison import Comparison, number
 from ..estimators.naive import Naive, naive_log_likelihood
 from ..evidence import STATISTICS, Evidence
 from ..report import bound_curve_table, naive_table, show
+from .ais import (
+    AisOption,
+    AisPointsOption,
+    BdmcOption,
+    ChainsOption,
+    StartOption,
+    StepsOption,
+    annealed_section,
+    refuse_start,
+)
 from .common import console, open_scored, progress_bars, refuse_unwritable, score_run, write_json
 from .options import DeviceOption, JsonOption, RootOption, SamplesOption, SeedOption, TransformOption
 
@@ -36,9 +46,16 @@ def evaluate(
     naive: Annotated[
         bool, typer.Option("--naive", help="Beside it the naive estimate, from as many draws of the prior.")
     ] = False,
+    ais: AisOption = False,
+    chains: ChainsOption = 16,
+    steps: StepsOption = 1000,
+    start: StartOption = "prior",
+    ais_points: AisPointsOption = 100,
+    bdmc: BdmcOption = False,
 ) -> None:
     """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
     same command goes on with the points that are left."""
+    refuse_start(start)
     restored, loaded = open_scored(run, device, data, transform, root)
     for path in (json_file, netcdf, figure):
         refuse_unwritable(path)
@@ -51,10 +68,24 @@ def evaluate(
             prior = naive_log_likelihood(
                 restored.model, loaded.test, samples, seed, progress=lambda points: progress.advance(task, points)
             )
+    annealed = None
+    if ais:
+        annealed = annealed_section(
+            restored,
+            loaded,
+            evidence,
+            chains=chains,
+            steps=steps,
+            start=start,
+            points=ais_points,
+            bracket=bdmc,
+            seed=seed,
+        )
     comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit})
     card = {**loaded.card(), **evidence.card}
     if json_file is not None:
         points = {"points": _by_point(evidence), **({"naive": _naive(prior)} if prior else {})}
+        points |= {"annealing": annealed.to_dict()} if annealed else {}
         write_json(json_file, {"card": card, **comparison.to_dict(), **points})
     if netcdf is not None:
         content = replace(evidence, card=card).to_arviz()
@@ -66,6 +97,8 @@ def evaluate(
         with runs.replacing(figure) as file:
             plots.bound_curves(comparison).savefig(file, dpi=150)
     show(comparison, card, console(), [bound_curve_table(evidence), *([naive_table(evidence, prior)] if prior else [])])
+    if annealed:
+        annealed.show(console())
 
 
 NAIVE = ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")
