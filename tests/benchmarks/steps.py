@@ -76,6 +76,7 @@ def measure(name: str, case: Any, rounds: int) -> dict[str, Any]:
         peers[label] = make()
         peers[label].run(steps)
         ready[label] = time.perf_counter() - started
+        print(f"  {label}: ready after {ready[label]:.1f} s", flush=True)
     fresh = {label: make() for label, make in peers_of(case).items() if "compile" not in label and "reduce" not in label}
     if wrong := disagreement(fresh, case.data[: case.batch]):
         raise SystemExit(f"{name}: {wrong}: a ratio would compare different things.")
