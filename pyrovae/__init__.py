@@ -9,6 +9,7 @@ from importlib.metadata import version
 from .comparison import Comparison, compare
 from .components import Components, Diagonal, Full, Independent, Spherical, Tied
 from .datasets import Data, load_data
+from .em import EM, HasEMStep
 from .errors import Diverged, Refusal
 from .evaluation import evaluate
 from .evidence import Evidence, elbo, ess, log_likelihood
@@ -16,6 +17,7 @@ from .guides import AmortisedCategorical, ExactPosterior, FullCovariance, Linear
 from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
 from .loading import Pair, available, load
 from .nets import MLP, Module, over_batch
+from .normals import PrecisionNormal
 from .running import sample
 from .runs import Run, load_run
 from .testing import check_pair
@@ -25,6 +27,7 @@ from .weights import log_weights
 __version__ = version("pyrovae")
 
 __all__ = [
+    "EM",
     "MLP",
     "AmortisedCategorical",
     "Bernoulli",
@@ -39,6 +42,7 @@ __all__ = [
     "FixedNormal",
     "Full",
     "FullCovariance",
+    "HasEMStep",
     "ImageNormal",
     "Independent",
     "Likelihood",
@@ -48,6 +52,7 @@ __all__ = [
     "Normal",
     "Pair",
     "PixelNormal",
+    "PrecisionNormal",
     "Refusal",
     "Run",
     "Spherical",

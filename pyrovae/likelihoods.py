@@ -37,6 +37,14 @@ class Likelihood(Module):
         """η (*batch, outputs) at which p(x|η) has about these moments (*batch, dim): where training begins."""
         raise NotImplementedError
 
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        """η (K, outputs) that maximises the mean of log p(x|η_k) over points of these moments (K, dim), whose shares are (K,):
+        what an EM step needs; training does not."""
+        raise Refusal(
+            f"{type(self).__name__} does not say where its likelihood is highest: train without EM, or write "
+            "maximum(mean, variance, share)."
+        )
+
 
 class Bernoulli(Likelihood):
     """x_d ~ Bernoulli(sigmoid(η_d)), x in {0, 1}: a probability, not a density."""
@@ -46,6 +54,9 @@ class Bernoulli(Likelihood):
 
     def start(self, mean: Tensor, variance: Tensor) -> Tensor:
         return torch.logit(mean.clamp(0.01, 0.99))  # a pixel never seen lit is not one that cannot be
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        return torch.logit(mean.clamp(1e-6, 1 - 1e-6))  # the maximum among finite η, to 1e-6 nats
 
 
 class FixedNormal(Likelihood):
@@ -63,6 +74,9 @@ class FixedNormal(Likelihood):
         return dist.Normal(eta, self.sigma.to(eta)).to_event(1)
 
     def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        return mean
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
         return mean
 
 
@@ -87,6 +101,11 @@ class Normal(Likelihood):
             self.rho.copy_(inverse_softplus(variance.mean().clamp(min=self.floor)))
         return mean
 
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.rho.copy_(_above(share @ variance.mean(dim=-1), self.floor))
+        return mean
+
 
 class PixelNormal(Likelihood):
     """x_d ~ N(μ_d, σ_d²) with η = (μ, ρ) and σ_d² = floor + softplus(ρ_d): mean and variance per pixel."""
@@ -104,6 +123,9 @@ class PixelNormal(Likelihood):
 
     def start(self, mean: Tensor, variance: Tensor) -> Tensor:
         return torch.cat([mean, inverse_softplus(variance.clamp(min=self.floor))], dim=-1)
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        return torch.cat([mean, _above(variance, self.floor)], dim=-1)
 
 
 class ImageNormal(Likelihood):
@@ -123,3 +145,11 @@ class ImageNormal(Likelihood):
     def start(self, mean: Tensor, variance: Tensor) -> Tensor:
         shared = variance.mean(dim=-1, keepdim=True).clamp(min=self.floor)
         return torch.cat([mean, inverse_softplus(shared)], dim=-1)
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        return torch.cat([mean, _above(variance.mean(dim=-1, keepdim=True), self.floor)], dim=-1)
+
+
+def _above(variance: Tensor, floor: float) -> Tensor:
+    """ρ with floor + softplus(ρ) = variance, or a millionth above the floor where that is higher: softplus has no zero."""
+    return inverse_softplus((variance - floor).clamp(min=1e-6 * floor))

@@ -1,9 +1,4 @@
-"""One SVI step, recorded once and replayed without Python: compiled on a CPU, a CUDA graph on a GPU.
-
-Pyro's messages cost more than the arithmetic of a small model. `make_fx` runs the step once and keeps only its tensor
-operations; `torch.compile` makes code of them. Parameters, buffers and the KL's weight are read anew at each call, and noise is
-drawn anew, from torch's generator in the order in which the eager step draws it, so that both have the same losses.
-"""
+"""Recorded operations as machine code: compiled on a CPU, and on a GPU one launch besides, a CUDA graph."""
 
 import contextlib
 import logging
@@ -11,105 +6,14 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 import torch._inductor
-from torch import Tensor, nn
-from torch.fx import GraphModule
+from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ..running import fork_rng, in_one_line
-from .flat import Flat
-from .objectives import Terms
-
-Loss = Callable[[Tensor, Tensor], Terms]  # of a batch and the KL's weight
-Function = Callable[..., Any]  # of tensors, to a tuple of tensors
-
-
-class Unrecordable(Exception):
-    """What stops a step from being recorded, as the end of a sentence."""
-
-
-def gradient_of(loss: Loss, flat: Flat) -> Callable[[Tensor, Tensor], tuple[Terms, Tensor]]:
-    """A batch's loss and its gradient, one vector, as Pyro runs it."""
-
-    def gradient(x: Tensor, beta: Tensor) -> tuple[Terms, Tensor]:
-        terms = loss(x, beta)
-        parts = torch.autograd.grad(terms.loss, flat.leaves, allow_unused=True, materialize_grads=True)
-        return Terms(*(term.detach() for term in terms)), torch.cat([part.reshape(-1) for part in parts])
-
-    return gradient
-
-
-def record(
-    loss: Loss, flat: Flat, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
-) -> tuple[Function, list[Tensor]]:
-    """The tensor operations of one step, `graph(vector, x, beta, *buffers)` → loss, reconstruction, gradient; and the buffers.
-
-    Raises `Unrecordable` where Python or the host decides something on the way, or where another batch would go another way.
-    """
-    gradient = gradient_of(loss, flat)
-
-    def operations(x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        terms, vector = gradient(x, beta)
-        return terms.loss, terms.reconstruction, vector
-
-    buffers = [buffer for module in modules for buffer in module.buffers()]
-    before = [buffer.clone() for buffer in buffers]
-    try:  # recording is a step: it draws, and it moves batch statistics
-        with fork_rng(x.device):
-            graph = make_fx(operations)(x, beta)
-        used = _with_inputs(graph, flat, buffers)
-        other = x.flip(0)
-        with fork_rng(x.device, 0):
-            expected = operations(other, beta)[0]
-        with fork_rng(x.device, 0), torch.no_grad():
-            found = graph(flat.vector.data, other, beta, *used)[0]
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        raise Unrecordable(_reason(error)) from error
-    finally:
-        with torch.no_grad():
-            for buffer, value in zip(buffers, before, strict=True):
-                buffer.copy_(value)
-    if not torch.allclose(expected, found, rtol=1e-4, equal_nan=True):
-        raise Unrecordable("the pair does something else at another call, which a recording would not follow")
-    return graph, used
-
-
-def _with_inputs(graph: GraphModule, flat: Flat, buffers: list[Tensor]) -> list[Tensor]:
-    """What was recorded as a constant and is none becomes an input: leaves are read from the vector of parameters, the first
-    argument; the buffers that are used, last, are returned."""
-    nodes = graph.graph
-    given = [node for node in nodes.nodes if node.op == "placeholder"]
-    with nodes.inserting_before(given[0]):
-        vector = nodes.placeholder("vector")
-    places = {id(leaf): (place, leaf) for place, leaf in zip(flat.places, flat.leaves, strict=True)}
-    live = {id(buffer): buffer for buffer in buffers}
-    inputs: dict[int, Any] = {}
-    last = given[-1]
-    for node in list(nodes.nodes):
-        if node.op != "get_attr":
-            continue
-        value = getattr(graph, str(node.target))
-        if id(value) in live and id(value) not in inputs:
-            with nodes.inserting_after(last):
-                last = inputs[id(value)] = nodes.placeholder(f"buffer_{len(inputs)}")
-        if id(value) in inputs:
-            node.replace_all_uses_with(inputs[id(value)])
-            nodes.erase_node(node)
-        elif id(value) in places:
-            (start, end), leaf = places[id(value)]
-            with nodes.inserting_before(node):
-                part = nodes.call_function(torch.ops.aten.slice.Tensor, (vector, 0, start, end))
-                view = nodes.call_function(torch.ops.aten.view.default, (part, list(leaf.shape)))
-            node.replace_all_uses_with(view)
-            nodes.erase_node(node)
-    nodes.lint()
-    graph.recompile()
-    return [live[key] for key in inputs]
+from ..running import fork_rng
+from .recording import Function, Unrecordable, reason
 
 
 def compiled(function: Function, inputs: Sequence[Tensor]) -> Function:
@@ -125,7 +29,7 @@ def compiled(function: Function, inputs: Sequence[Tensor]) -> Function:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        raise Unrecordable(f"it cannot be compiled: {_reason(error)}") from error
+        raise Unrecordable(f"it cannot be compiled: {reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -179,10 +83,3 @@ class CudaGraph:
         self.batch.copy_(x)
         self.graph.replay()
         return tuple(value.clone() for value in self.out)
-
-
-def _reason(error: Exception) -> str:
-    said = in_one_line(error)
-    if "_local_scalar_dense" in said or "data-dependent" in said.lower() or "get a value out of" in said.lower():
-        return "it reads a tensor's value on the host (.item(), an if on a tensor), which a recording cannot follow"
-    return f"{type(error).__name__}: {said[:160]}"

@@ -1,0 +1,337 @@
+"""A fit under way: the loop over epochs and batches, and the steps that it takes."""
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..errors import Diverged, Refusal
+from ..running import Program, in_one_line, modules
+from ..state import load_pair_state, pair_state, store_names
+from ..structure import Structure
+from .blame import blame
+from .checkpoints import Checkpoints
+from .flat import Flat
+from .objectives import Terms, terms_of, warm_up
+from .ranks import Ranks, whole_batch_noise
+from .recording import Loss, Unrecordable
+from .schedules import Schedule, adam
+from .snapshot import put_back, take
+from .sources import Source
+from .step import RECORD_FROM, Learner, Step, eager_step, recorded_step
+from .stopping import EarlyStopping
+
+log = logging.getLogger("pyrovae")
+
+READ_EVERY = 50  # steps between looks at a GPU's losses: a look waits for the GPU
+
+
+@dataclass
+class Fit:
+    """How a fit went. `losses` are nats per data point, one an epoch: −ELBO averaged over its batches' points.
+
+    `history` has a row for each epoch: `elbo` and its parts `reconstruction` E[log p(x|z)] and `kl`, nats per point and NaN
+    where the objective does not tell them apart; `gradient`, the mean norm of a step's gradient per point; `lr`; `beta`, the
+    KL's weight; `validation`, nats per point held out; `seconds`.
+    """
+
+    losses: list[float] = field(default_factory=list, repr=False)
+    objective: str = ""
+    steps: int = 0
+    seconds: float = 0.0
+    road: str = ""  # whether steps were recorded, and why
+    history: list[dict[str, float]] = field(default_factory=list, repr=False)
+    stopped: str = ""  # why training ended before its last epoch, if it did
+
+
+class Course:
+    """A fit under way: what moves, where it stands, and how both are written down and taken up again."""
+
+    def __init__(
+        self,
+        model: Program,
+        guide: Program,
+        source: Source,
+        structure: Structure,
+        objective: ELBO,
+        flat: Flat,
+        epochs: int,
+        seed: int,
+        *,
+        lr: float,
+        optimizer: Callable[[Iterable[Tensor], float], Optimizer],
+        schedule: Schedule | None,
+        clip: float | None,
+        kl_warmup: float,
+        ema: float | None,
+        early_stopping: EarlyStopping | None,
+        precision: str,
+        record: bool | None,
+    ):
+        self.model, self.guide, self.source, self.structure = model, guide, source, structure
+        self.objective, self.epochs, self.seed, self.record = objective, epochs, seed, record
+        self.make_optimizer, self.make_schedule, self.lr = optimizer, schedule, lr
+        self.early_stopping, self.autocast = early_stopping, precision == "bf16"
+        self.ranks = Ranks()
+        self.device = source.device
+        self.total = epochs * (source.steps or 0)
+        self.rise = round(kl_warmup * self.total)
+        self.beta = torch.ones((), device=self.device)
+        self.stores = store_names(structure)
+        average = flat.vector.detach().clone() if ema is not None else None
+        self.learner = Learner(flat, self.new_optimizer(flat), optimizer is adam, clip, ema, average)
+        self.terms = terms_of(objective, model, guide, source.example[: source.size], structure)
+        self.steps: dict[int, Step] = {}  # by the number of points
+        self.roads: dict[int, bool] = {}  # whether it was recorded
+        self.reason = ""
+        self.fit = Fit(objective=type(objective).__name__)
+        self.epoch, self.place = 0, 0
+        self.sums = [0.0] * 5  # of this epoch: loss, reconstruction, KL, gradient's norm, points
+        self.started, self.before = time.perf_counter(), 0.0
+        self.good: dict[str, Any] | None = None
+        self.new_schedule(0)
+
+    def new_optimizer(self, flat: Flat) -> Optimizer:
+        return self.make_optimizer([flat.vector] if self.make_optimizer is adam else flat.leaves, self.lr)
+
+    def new_schedule(self, steps: int) -> None:
+        """The schedule, after so many steps: it is gone through again, so that no state of torch's need be kept."""
+        self.scheduler = self.make_schedule(self.learner.optimizer, self.total) if self.make_schedule else None
+        for _ in range(steps if self.scheduler else 0):
+            self.scheduler.step()  # type: ignore[union-attr]
+
+    # the loop
+
+    def run(
+        self, checkpoints: Checkpoints | None, on_epoch: Callable[[Fit], None] | None, keep_good: bool = False
+    ) -> None:
+        every = READ_EVERY if self.device.type == "cuda" else 1
+        while self.epoch < self.epochs and not self.fit.stopped:
+            if keep_good and self.place == 0:
+                self.good = take(self)
+            waiting: list[tuple[Tensor, Tensor, Tensor | None]] = []
+            for x, rows in self.source.batches(self.epoch, self.place):
+                waiting.append((self._step(x), x, rows))
+                self.place += 1
+                if len(waiting) >= every:
+                    self._read(waiting)
+                    if checkpoints is not None and checkpoints.due():
+                        self.save(checkpoints)
+            self._read(waiting)
+            self._end_epoch()
+            if checkpoints is not None and checkpoints.due():
+                self.save(checkpoints)
+            if on_epoch:
+                on_epoch(self.fit)
+
+    def _step(self, x: Tensor) -> Tensor:
+        if self.rise:
+            self.beta.fill_(self._weight(self.fit.steps))
+        step = self.steps.get(len(x)) or self._make_step(x)
+        try:
+            out = step(self._own(x), self.beta)
+        except (torch.OutOfMemoryError, Refusal, Diverged):
+            raise
+        except (RuntimeError, ValueError) as error:  # a matrix that is no longer positive definite, a scale of NaN
+            raise Diverged(
+                f"{self._where()}: {in_one_line(error)} Lower the learning rate or floor the variances."
+            ) from error
+        if self.scheduler:
+            self.scheduler.step()
+        self.fit.steps += 1
+        return out
+
+    def _weight(self, steps: int) -> float:
+        """The KL's weight after so many steps."""
+        return min(1.0, (steps + 1) / self.rise) if self.rise else 1.0
+
+    def _read(self, waiting: list[tuple[Tensor, Tensor, Tensor | None]]) -> None:
+        """Add the steps' losses up on the host. A bad one has moved nothing, so what it was can still be seen."""
+        if not waiting:
+            return
+        outs = torch.stack([out for out, _, _ in waiting]).tolist()
+        first = self.fit.steps - len(waiting)
+        for number, ((loss, reconstruction, norm), (_, x, rows)) in enumerate(zip(outs, waiting, strict=True), first):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self.fit.steps = number
+                what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not a finite number"
+                places = blame(self.model, self.guide, x, rows, self.learner.flat.leaves)
+                raise Diverged(
+                    f"{self._where()}: {places or what}; lower the learning rate, clip the gradient or floor the variances."
+                )
+            # a data plate that stands for a subsample scales the loss up to the size of the whole
+            share = len(x) / self.structure.full_size if self.structure.full_size else 1.0
+            kl = (loss + reconstruction) / self._weight(number)
+            for place, value in enumerate((loss * share, reconstruction * share, kl * share, norm * len(x), len(x))):
+                self.sums[place] += value
+        waiting.clear()
+
+    def _end_epoch(self) -> None:
+        loss, reconstruction, kl, gradient, points = self.sums
+        if points == 0:
+            raise Refusal(f"x gave no batches in epoch {self.epoch + 1}: give what can be iterated over again.")
+
+        self.fit.losses.append(loss / points)
+        self.fit.seconds = self.before + time.perf_counter() - self.started
+        row = {
+            "epoch": self.epoch + 1,
+            "steps": self.fit.steps,
+            "elbo": -loss / points if math.isnan(kl) else (reconstruction - kl) / points,
+            "reconstruction": reconstruction / points,
+            "kl": kl / points,
+            "gradient": gradient / points,
+            "lr": self.learner.optimizer.param_groups[0]["lr"],
+            "beta": float(self.beta),
+            "validation": math.nan,
+            "seconds": self.fit.seconds,
+        }
+        self.sums = [0.0] * 5
+        self.epoch, self.place = self.epoch + 1, 0
+        if self.early_stopping is not None:
+            with self._averaged():
+                row["validation"] = self.early_stopping.look(self.model, self.guide, self.structure, self.seed)
+            self.early_stopping.remember(self._tensors, self.epoch, row["validation"])
+            self.fit.stopped = self.early_stopping.verdict(self.epoch)
+        self.fit.history.append(row)
+
+    # steps
+
+    def _make_step(self, x: Tensor) -> Step:
+        """A step for batches of this size: recorded where that pays, which a resumed run does not decide again."""
+        size, share = len(x), self.ranks.share(len(x))
+        loss = self._loss(size, share)
+        own = self._own(x)
+        recorded, why = self._road(size)
+        step = None
+        if recorded:
+            try:
+                mine = modules(self.model, self.guide)
+                step = recorded_step(self.learner, loss, self.ranks, size, own, self.beta, mine)
+            except Unrecordable as error:
+                recorded, why = False, str(error)
+        self.steps[size] = step or self._stock_step(size) or eager_step(self.learner, loss, self.ranks, size)
+        if size == self.source.size or not self.fit.road:
+            kind = "a CUDA graph" if self.device.type == "cuda" else "compiled"
+            self.fit.road = f"steps recorded and {kind}: {why}" if recorded else f"eager steps: {why}"
+            log.info(self.fit.road)
+        self.roads[size] = recorded
+        return self.steps[size]
+
+    def _road(self, size: int) -> tuple[bool, str]:
+        enough = RECORD_FROM.get(self.device.type, RECORD_FROM["cpu"])
+        count = self.total if size == self.source.size else self.epochs
+        if isinstance(self.terms, str):
+            return False, self.terms
+        if size in self.roads:
+            return self.roads[size], "as before it was resumed"
+        if self.record is not None:
+            return self.record, f"record={self.record}"
+        return count >= enough, f"{count} of them, {'at least' if count >= enough else 'fewer than'} {enough}"
+
+    def _loss(self, size: int, share: slice) -> Loss:
+        """What a step minimises, as a function of this process's points and the KL's weight."""
+        mine = share.stop - share.start
+        weight = mine / size if self.structure.full_size or mine == 0 else 1.0
+
+        def loss(x: Tensor, beta: Tensor) -> Terms:
+            assert not isinstance(self.terms, str)
+            with contextlib.ExitStack() as inside:
+                if self.rise:
+                    inside.enter_context(warm_up(beta))
+                if self.ranks.count > 1:
+                    inside.enter_context(whole_batch_noise(size, share))
+                if self.autocast:
+                    kind = self.device.type
+                    inside.enter_context(torch.autocast(kind, torch.bfloat16, cache_enabled=False))
+                terms = self.terms(self.model, self.guide, x)
+            return terms if weight == 1.0 else Terms(weight * terms.loss, weight * terms.reconstruction)
+
+        return loss
+
+    def _stock_step(self, size: int) -> Step | None:
+        """The step of an objective that computes its own gradients."""
+        if not isinstance(self.terms, str):
+            return None
+        if self.ranks.count > 1 or self.rise or self.autocast:
+            raise Refusal(
+                f"{self.fit.objective} trains in one process, without KL warm-up and in full precision, because {self.terms}: "
+                "give an objective that can be recorded, such as Trace_ELBO."
+            )
+
+        def step(x: Tensor, beta: Tensor) -> Tensor:
+            flat = self.learner.flat
+            for leaf in flat.leaves:
+                leaf.grad = None
+            loss = torch.as_tensor(self.objective.loss_and_grads(self.model, self.guide, x), dtype=torch.float64)
+            parts = [(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad).reshape(-1) for leaf in flat.leaves]
+            nothing = torch.full_like(loss, math.nan)
+            if not bool(torch.isfinite(loss)):
+                return torch.stack([loss, nothing, loss])
+            return torch.stack([loss, nothing, self.learner.update(torch.cat(parts), size).to(loss)])
+
+        return step
+
+    def _own(self, x: Tensor) -> Tensor:
+        """This process's points of a batch; where there are none, one that counts nothing."""
+        return x if self.ranks.count == 1 else x[self.ranks.share(len(x))] if len(x) >= self.ranks.count else x[:1]
+
+    def _where(self) -> str:
+        return f"Training stopped at step {self.fit.steps + 1} (epoch {self.epoch + 1})"
+
+    # the state
+
+    def _tensors(self) -> dict[str, Any]:
+        """What the pair would have if training ended here."""
+        with self._averaged():
+            return pair_state(self.model, self.guide, self.stores)
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The moving average in the place of the parameters, if there is one."""
+        average, flat = self.learner.average, self.learner.flat
+        if average is None:
+            yield
+            return
+        now = flat.vector.detach().clone()
+        flat.set(average)
+        try:
+            yield
+        finally:
+            flat.set(now)
+
+    def slow_down(self, factor: float) -> None:
+        """Back to the last good epoch, from where the learning rate is `factor` of what it was."""
+        assert self.good is not None
+        put_back(self, self.good)
+        self.lr *= factor
+        for group in self.learner.optimizer.param_groups:
+            group["lr"] *= factor
+            group["initial_lr"] = group.get("initial_lr", self.lr) * factor
+        if self.scheduler is not None:
+            self.scheduler.base_lrs = [base * factor for base in self.scheduler.base_lrs]
+        self.good = None
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        if self.ranks.first:
+            self.fit.seconds = self.before + time.perf_counter() - self.started
+            checkpoints.save({"pair": self._tensors(), "training": take(self)})
+
+    def finish(self, checkpoints: Checkpoints | None) -> Fit:
+        """Leave the pair with what it is to have, and on disk too."""
+        self.fit.seconds = self.before + time.perf_counter() - self.started
+        state = take(self)
+        final = self._tensors()
+        if self.early_stopping is not None and self.early_stopping.best is not None:
+            final = self.early_stopping.best
+        load_pair_state(final, self.model, self.guide)
+        if checkpoints is not None and self.ranks.first:
+            checkpoints.save({"pair": final, "training": state})
+        return self.fit

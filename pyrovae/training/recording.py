@@ -1,0 +1,170 @@
+"""One step's tensor operations, recorded from one run of it: Pyro's messages cost more than the arithmetic of a small model.
+
+The loss is recorded first and differentiated after equal operations have been made one: a guide that is the exact posterior
+computes the model's own density, and one copy of it is differentiated instead of two.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functionalize
+from torch.fx import Graph, GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ..running import fork_rng, in_one_line
+from .flat import Flat
+from .objectives import Terms
+
+Loss = Callable[[Tensor, Tensor], Terms]  # of a batch and the KL's weight
+Function = Callable[..., Any]  # of tensors, to a tuple of tensors
+
+
+class Unrecordable(Exception):
+    """What stops a step from being recorded, as the end of a sentence."""
+
+
+def gradient_of(loss: Loss, flat: Flat) -> Callable[[Tensor, Tensor], tuple[Terms, Tensor]]:
+    """A batch's loss and its gradient, one vector, as Pyro runs it."""
+
+    def gradient(x: Tensor, beta: Tensor) -> tuple[Terms, Tensor]:
+        terms = loss(x, beta)
+        parts = torch.autograd.grad(terms.loss, flat.leaves, allow_unused=True, materialize_grads=True)
+        return Terms(*(term.detach() for term in terms)), torch.cat([part.reshape(-1) for part in parts])
+
+    return gradient
+
+
+def record(
+    loss: Loss, flat: Flat, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
+) -> tuple[Function, list[Tensor]]:
+    """`graph(vector, x, beta, *held)` → loss, reconstruction and gradient of a batch; and what it holds: buffers, constants.
+
+    Parameters, buffers and the KL's weight are read at each call, and noise is drawn then, in the eager step's order. Raises
+    `Unrecordable` where Python or the host decides something on the way, or another batch goes another way.
+    """
+    gradient = gradient_of(loss, flat)
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    other = x.flip(0)
+    try:  # recording is a step: it draws, and it moves batch statistics
+        with fork_rng(x.device, 0):
+            terms, expected = gradient(other, beta)
+        for recorded in (_shared_first, _as_run):
+            graph, held = recorded(loss, flat, x, beta)
+            with fork_rng(x.device, 0), torch.no_grad():
+                _restore(buffers, before)
+                value, _, found = graph(flat.vector.data, other, beta, *held)
+            if _close(value, terms.loss) and _close(found, expected):
+                return graph, held
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise Unrecordable(reason(error)) from error
+    finally:
+        _restore(buffers, before)
+    raise Unrecordable("the pair does something else at another call, which a recording would not follow")
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    """Equal but for the order of sums."""
+    return bool((found - expected).norm() <= 1e-3 * expected.norm()) or not bool(torch.isfinite(expected).all())
+
+
+def _restore(buffers: list[Tensor], before: list[Tensor]) -> None:
+    with torch.no_grad():
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+
+
+def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Function, list[Tensor]]:
+    """Record the loss, make equal operations one, differentiate. Wrong where code hides operations from autograd (no_grad, a
+    Function of its own), which the caller finds by comparison."""
+    with fork_rng(x.device):
+        graph = make_fx(lambda x, beta: tuple(loss(x, beta)))(x, beta)
+    held = _lift(graph, flat.leaves)
+    values = [leaf.detach() for leaf in flat.leaves]
+    with torch.no_grad(), fork_rng(x.device):
+        graph = make_fx(functionalize(graph, remove="mutations"))(*values, x, beta, *held)
+    _share(graph.graph)
+    graph.recompile()
+
+    def gradient(vector: Tensor, x: Tensor, beta: Tensor, *held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            leaves = [view.detach().requires_grad_() for view in flat.views(vector)]
+            value, reconstruction = graph(*leaves, x, beta, *held)
+            parts = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+        return value.detach(), reconstruction.detach(), torch.cat([part.reshape(-1) for part in parts])
+
+    return gradient, held
+
+
+def _as_run(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Function, list[Tensor]]:
+    """Record loss and gradient together, as autograd runs them."""
+    gradient = gradient_of(loss, flat)
+
+    def operations(x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        terms, vector = gradient(x, beta)
+        return terms.loss, terms.reconstruction, vector
+
+    with fork_rng(x.device):
+        graph = make_fx(operations)(x, beta)
+    held = _lift(graph, flat.leaves)
+    return lambda vector, x, beta, *held: graph(*flat.views(vector), x, beta, *held), held
+
+
+def _lift(graph: GraphModule, leaves: list[Tensor]) -> list[Tensor]:
+    """Tensors that were recorded as constants become inputs: the leaves first, and last what is returned."""
+    nodes = graph.graph
+    given = [node for node in nodes.nodes if node.op == "placeholder"]
+    inputs: dict[int, Any] = {}
+    for place, leaf in enumerate(leaves):
+        with nodes.inserting_before(given[0]):
+            inputs[id(leaf)] = nodes.placeholder(f"leaf_{place}")
+    held: list[Tensor] = []
+    last = given[-1]
+    for node in list(nodes.nodes):
+        if node.target is torch.ops.aten._linalg_check_errors.default and leaves[0].is_cuda:
+            nodes.erase_node(node)  # it waits for the GPU; a failed factorisation gives NaN, and that is found
+            continue
+        if node.op != "get_attr":
+            continue
+        value = getattr(graph, str(node.target))
+        if id(value) not in inputs:
+            with nodes.inserting_after(last):
+                last = inputs[id(value)] = nodes.placeholder(f"held_{len(held)}")
+            held.append(value.detach())
+        node.replace_all_uses_with(inputs[id(value)])
+        nodes.erase_node(node)
+    nodes.eliminate_dead_code()
+    nodes.lint()
+    graph.recompile()
+    return held
+
+
+def _share(nodes: Graph) -> None:
+    """Of operations that are equal, keep the first; two draws are never equal."""
+    seen: dict[Any, Any] = {}
+    for node in list(nodes.nodes):
+        target = node.target
+        if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
+            continue
+        if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags or "batch_norm" in str(target):
+            continue  # batch_norm moves its running statistics, and does not say so
+        key = repr((str(target), node.args, sorted(node.kwargs.items())))  # nodes are named once
+        if key in seen:
+            node.replace_all_uses_with(seen[key])
+            nodes.erase_node(node)
+        else:
+            seen[key] = node
+    nodes.eliminate_dead_code()
+    nodes.lint()
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be recorded, as the end of a sentence."""
+    said = in_one_line(error)
+    if "_local_scalar_dense" in said or "data-dependent" in said.lower() or "get a value out of" in said.lower():
+        return "it reads a tensor's value on the host (.item(), an if on a tensor), which a recording cannot follow"
+    return f"{type(error).__name__}: {said[:160]}"
