@@ -21,7 +21,7 @@ from .normals import PrecisionNormal
 from .running import sample
 from .runs import Run, load_run
 from .testing import check_pair
-from .training import Fit, fit
+from .training import Checkpoints, EarlyStopping, Fit, cosine, fit, staged, warmed
 from .weights import log_weights
 
 __version__ = version("pyrovae")
@@ -31,11 +31,13 @@ __all__ = [
     "MLP",
     "AmortisedCategorical",
     "Bernoulli",
+    "Checkpoints",
     "Comparison",
     "Components",
     "Data",
     "Diagonal",
     "Diverged",
+    "EarlyStopping",
     "Evidence",
     "ExactPosterior",
     "Fit",
@@ -60,6 +62,7 @@ __all__ = [
     "available",
     "check_pair",
     "compare",
+    "cosine",
     "elbo",
     "ess",
     "evaluate",
@@ -71,4 +74,6 @@ __all__ = [
     "log_weights",
     "over_batch",
     "sample",
+    "staged",
+    "warmed",
 ]
