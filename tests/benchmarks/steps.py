@@ -77,7 +77,9 @@ def measure(name: str, case: Any, rounds: int) -> dict[str, Any]:
         peers[label].run(steps)
         ready[label] = time.perf_counter() - started
         print(f"  {label}: ready after {ready[label]:.1f} s", flush=True)
-    fresh = {label: make() for label, make in peers_of(case).items() if "compile" not in label and "reduce" not in label}
+    fresh = {
+        label: make() for label, make in peers_of(case).items() if "compile" not in label and "reduce" not in label
+    }
     if wrong := disagreement(fresh, case.data[: case.batch]):
         raise SystemExit(f"{name}: {wrong}: a ratio would compare different things.")
     runs = {label: (lambda peer=peer: peer.run(steps)) for label, peer in peers.items()}
@@ -113,7 +115,9 @@ def main() -> None:
         results["cases"][name] = found
         show(table(f"{name}, {given.threads} threads", found["peers"], "hand-written", "µs a step", 1e6))
         ours, best = best_of(found["peers"])
-        print(f"pyrovae {ours:.2f} (wanted ≤ {TARGETS[name]:.2f}), {found['road']}; the best peer: {best}\n", flush=True)
+        print(
+            f"pyrovae {ours:.2f} (wanted ≤ {TARGETS[name]:.2f}), {found['road']}; the best peer: {best}\n", flush=True
+        )
         write(out, results)
 
 

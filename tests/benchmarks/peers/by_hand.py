@@ -68,9 +68,7 @@ def mixture(p: Parameters, x: Tensor, basis: Tensor, floor: float) -> Tensor:
     """−log Σ_k π_k N(x | μ_k, Σ_k), Σ_k = A_k R_k R_kᵀ A_kᵀ + floor I, with the Cholesky factor of the precision: one matrix
     product for each component."""
     precision_root = _precision_root(_covariance(p, basis, floor))
-    white = torch.baddbmm(
-        -(precision_root @ p["loc"][:, :, None]).mT, x.expand(len(basis), -1, -1), precision_root.mT
-    )
+    white = torch.baddbmm(-(precision_root @ p["loc"][:, :, None]).mT, x.expand(len(basis), -1, -1), precision_root.mT)
     half_log_det = precision_root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     log_p = half_log_det[:, None] - 0.5 * (white.square().sum(-1) + basis.shape[-1] * LOG_2PI)
     return -torch.logsumexp(p["logits"].log_softmax(-1)[:, None] + log_p, dim=0).sum()

@@ -92,7 +92,9 @@ def _param(start: dict[str, Any], name: str) -> Any:
 class InNumPyro:
     def __init__(self, case: Case, scan: bool):
         arrays = {name: _array(value) for name, value in case.start.items()}
-        constants = {name: _array(value) if isinstance(value, Tensor) else value for name, value in case.constants.items()}
+        constants = {
+            name: _array(value) if isinstance(value, Tensor) else value for name, value in case.constants.items()
+        }
         model, guide = {"vae": vae, "ppca": ppca, "mixture": mixture}[case.kind](arrays, **constants)
         objective = TraceMeanField_ELBO() if case.kind == "vae" else Trace_ELBO()
         self.svi = SVI(model, guide, numpyro.optim.Adam(LR), objective)
