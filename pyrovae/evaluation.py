@@ -19,6 +19,7 @@ from .evidence import Evidence
 from .running import Program, evaluation_mode, fork_rng, modules, parameters
 from .scoring import How, score
 from .structure import Structure, inspect, refuse_bad_points
+from .training.ranks import Ranks
 from .transforms import Transform
 from .unfinished import Done
 
@@ -78,7 +79,7 @@ def evaluate(
             refuse_measure(structure, transform)
         used = parameters(first, guide, model)
         done = Done(
-            resume,
+            _own(resume),
             lambda: (
                 fingerprint(x),
                 str(x.dtype),
@@ -117,6 +118,12 @@ def evaluate(
             **versions(),
         },
     )
+
+
+def _own(path: Path | None) -> Path | None:
+    """The file of this process, where several share the points."""
+    ranks = Ranks()
+    return path if path is None or ranks.count == 1 else path.with_name(f"{path.name}.{ranks.rank}-of-{ranks.count}")
 
 
 def _state(model: Program, guide: Program, used: list[Tensor]) -> list[str]:

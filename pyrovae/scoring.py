@@ -16,6 +16,7 @@ from .running import Program, scoring
 from .screening import Screened
 from .streaming import Running
 from .structure import Structure, observed_sites
+from .training.ranks import Ranks
 from .unfinished import Done
 from .weights import guide_density, model_density, refuse_no_number, run_model
 
@@ -82,20 +83,24 @@ def score(
     done: Done,
     progress: Callable[[int], None] | None,
 ) -> dict[str, Tensor]:
-    """What `Running.statistics` says of all points, on the CPU; those that `done` holds are not scored again.
+    """What `Running.statistics` says of all points, on the CPU; those that `done` holds are not scored again. Processes of a
+    group score whole batches each, and all have the result.
 
     Out of memory, the chunk is halved and its block goes on. Where a block's latents alone are too much, or one draw of every
     point of the batch, the batch is halved, or, of points that cannot be split, the block: the noise of the points to come
     is then another.
     """
-    geometry = Geometry.of(x, samples, structure, per_point)
-    scorer = Scorer(model, structure.nesting, how, geometry.blocks(len(x) - done.points, samples))
+    geometry, ranks = Geometry.of(x, samples, structure, per_point), Ranks()
+    share = ranks.share(-(-len(x) // geometry.batch))  # of the batches, each with noise of its own
+    done.begin(share.start * geometry.batch)
+    last = min(len(x), share.stop * geometry.batch)
+    scorer = Scorer(model, structure.nesting, how, geometry.blocks(max(0, last - done.points), samples))
     with scoring(model, guide):
         apart = drawn_apart(guide, x[: geometry.batch])
         if progress is not None and done.points:
             progress(done.points)
-        while done.points < len(x):
-            points = x[done.points : done.points + geometry.batch]
+        while done.points < last:
+            points = x[done.points : min(last, done.points + geometry.batch)]
             torch.manual_seed(stream(seed, done.points))
             drawn = blocks(guide, points, geometry.draws, structure.nesting, apart)
             try:
@@ -109,7 +114,7 @@ def score(
             done.add(found, len(points))
             if progress is not None:
                 progress(len(points))
-    return done.statistics()
+    return ranks.gather(done.statistics())
 
 
 def stream(seed: int, first: int) -> int:

@@ -34,6 +34,10 @@ class Done:
         except Exception:  # torch raises many kinds for a file that is not whole
             self.points, self.parts = 0, []
 
+    def begin(self, first: int) -> None:
+        """Points before `first` are another process's."""
+        self.points = max(self.points, first)
+
     def add(self, statistics: dict[str, Tensor], points: int) -> None:
         """The next `points` points."""
         self.parts.append(statistics)
@@ -53,7 +57,9 @@ class Done:
             raise
 
     def statistics(self) -> dict[str, Tensor]:
-        """(..., points) each, by name."""
+        """(..., points) each, by name; nothing if no point is done."""
+        if not self.parts:
+            return {}
         self.parts = [{name: torch.cat([part[name] for part in self.parts], dim=-1) for name in self.parts[0]}]
         return dict(self.parts[0])
 

@@ -12,6 +12,7 @@ from ..comparison import Comparison, number
 from ..estimators.naive import Naive, naive_log_likelihood
 from ..evidence import STATISTICS, Evidence
 from ..report import bound_curve_table, naive_table, show
+from ..training.ranks import joined
 from .ais import (
     AisOption,
     AisPointsOption,
@@ -54,51 +55,59 @@ def evaluate(
     bdmc: BdmcOption = False,
 ) -> None:
     """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
-    same command goes on with the points that are left."""
-    refuse_start(start)
-    restored, loaded = open_scored(run, device, data, transform, root)
-    for path in (json_file, netcdf, figure):
-        refuse_unwritable(path)
-    resume = run / "evaluate.unfinished.pt" if os.access(run, os.W_OK) else None
-    prior: Naive | None = None
-    with progress_bars() as progress:
-        evidence = score_run(progress, restored, loaded, samples, seed, resume)
-        if naive:
-            task = progress.add_task("naive", total=len(loaded.test), note=f"{samples} draws of the prior")
-            prior = naive_log_likelihood(
-                restored.model, loaded.test, samples, seed, progress=lambda points: progress.advance(task, points)
+    same command goes on with the points that are left. Under torchrun the processes share the points."""
+    with joined() as ranks:
+        refuse_start(start)
+        restored, loaded = open_scored(run, device, data, transform, root)
+        for path in (json_file, netcdf, figure):
+            refuse_unwritable(path)
+        resume = run / "evaluate.unfinished.pt" if os.access(run, os.W_OK) else None
+        prior: Naive | None = None
+        with progress_bars(show=ranks.first) as progress:
+            evidence = score_run(progress, restored, loaded, samples, seed, resume)
+            if not ranks.first:
+                return
+            if naive:
+                task = progress.add_task("naive", total=len(loaded.test), note=f"{samples} draws of the prior")
+                prior = naive_log_likelihood(
+                    restored.model, loaded.test, samples, seed, progress=lambda points: progress.advance(task, points)
+                )
+        annealed = None
+        if ais:
+            annealed = annealed_section(
+                restored,
+                loaded,
+                evidence,
+                chains=chains,
+                steps=steps,
+                start=start,
+                points=ais_points,
+                bracket=bdmc,
+                seed=seed,
             )
-    annealed = None
-    if ais:
-        annealed = annealed_section(
-            restored,
-            loaded,
-            evidence,
-            chains=chains,
-            steps=steps,
-            start=start,
-            points=ais_points,
-            bracket=bdmc,
-            seed=seed,
+        comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit})
+        card = {**loaded.card(), **evidence.card}
+        if json_file is not None:
+            points = {"points": _by_point(evidence), **({"naive": _naive(prior)} if prior else {})}
+            points |= {"annealing": annealed.to_dict()} if annealed else {}
+            write_json(json_file, {"card": card, **comparison.to_dict(), **points})
+        if netcdf is not None:
+            content = replace(evidence, card=card).to_arviz()
+            for name in NAIVE if prior else ():
+                content.sample_stats[f"naive_{name}"] = ("point", getattr(prior, name).numpy())
+            with runs.replacing(netcdf) as file:
+                content.to_netcdf(str(file))
+        if figure is not None:
+            with runs.replacing(figure) as file:
+                plots.bound_curves(comparison).savefig(file, dpi=150)
+        show(
+            comparison,
+            card,
+            console(),
+            [bound_curve_table(evidence), *([naive_table(evidence, prior)] if prior else [])],
         )
-    comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit})
-    card = {**loaded.card(), **evidence.card}
-    if json_file is not None:
-        points = {"points": _by_point(evidence), **({"naive": _naive(prior)} if prior else {})}
-        points |= {"annealing": annealed.to_dict()} if annealed else {}
-        write_json(json_file, {"card": card, **comparison.to_dict(), **points})
-    if netcdf is not None:
-        content = replace(evidence, card=card).to_arviz()
-        for name in NAIVE if prior else ():
-            content.sample_stats[f"naive_{name}"] = ("point", getattr(prior, name).numpy())
-        with runs.replacing(netcdf) as file:
-            content.to_netcdf(str(file))
-    if figure is not None:
-        with runs.replacing(figure) as file:
-            plots.bound_curves(comparison).savefig(file, dpi=150)
-    show(comparison, card, console(), [bound_curve_table(evidence), *([naive_table(evidence, prior)] if prior else [])])
-    if annealed:
-        annealed.show(console())
+        if annealed:
+            annealed.show(console())
 
 
 NAIVE = ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")
