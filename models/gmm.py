@@ -15,7 +15,7 @@ import pyrovae
 from pyrovae import Components, Full
 
 NUMBERS = 2**22  # of N × K × D at once: enough to keep a matrix product busy
-RECIPE = {"steps": 150, "batch_size": 2048, "lr": 2e-2}
+RECIPE = {"steps": 150, "batch_size": 2048, "lr": 3e-2}
 
 
 class Mixture(pyrovae.Module):

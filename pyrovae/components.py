@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import Refusal
-from .likelihoods import ImageNormal, Likelihood, PixelNormal, checked_floor
+from .likelihoods import Likelihood, checked_floor
 from .nets import Module
 from .normals import PrecisionNormal
 
@@ -120,18 +120,49 @@ class Independent(Components):
             self.eta.copy_(self.likelihood.maximum(mean, scatter / total.unsqueeze(-1), total / total.sum()))
 
 
-class Diagonal(Independent):
-    """N(μ_k, diag σ_k²), σ_kd² ≥ floor."""
+class Diagonal(Components):
+    """N(μ_k, diag σ_k²), σ_kd² ≥ floor.
+
+    From the start, m and v, the mean is m + √v b and the variance v e^(2ρ), or the floor where that is higher; b and ρ are
+    learned. A step of one size is one of the same *relative* size, whatever the units of x.
+    """
+
+    centre: Tensor
+    variances: Tensor
 
     def __init__(self, count: int, dim: int, floor: float = 1e-3):
-        super().__init__(count, dim, PixelNormal(floor))
+        super().__init__(count, dim)
+        self.floor = checked_floor(floor)
+        self.shift = nn.Parameter(torch.zeros(count, dim))  # b
+        self.log_scale = nn.Parameter(torch.zeros(count, self.widths))  # ρ
+        self.register_buffer("centre", torch.randn(count, dim))
+        self.register_buffer("variances", torch.ones(count, self.widths))  # v
+
+    @property
+    def widths(self) -> int:
+        """How many variances a component has."""
+        return self.dim
+
+    def family(self) -> dist.TorchDistribution:
+        variance = (self.variances * (2 * self.log_scale).exp()).clamp(min=self.floor)
+        return dist.Normal(self.centre + self.variances.sqrt() * self.shift, variance.sqrt()).to_event(1)
+
+    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+        """σ² is the points' variance, or the floor where that is higher: the maximum under the floor."""
+        variance = scatter / total.unsqueeze(-1)
+        with torch.no_grad():
+            self.centre.copy_(mean)
+            self.variances.copy_(variance.unflatten(-1, (self.widths, -1)).mean(dim=-1).clamp(min=self.floor))
+            self.shift.zero_()
+            self.log_scale.zero_()
 
 
-class Spherical(Independent):
-    """N(μ_k, σ_k² I), σ_k² ≥ floor."""
+class Spherical(Diagonal):
+    """N(μ_k, σ_k² I), σ_k² ≥ floor, as in `Diagonal`."""
 
-    def __init__(self, count: int, dim: int, floor: float = 1e-3):
-        super().__init__(count, dim, ImageNormal(floor))
+    @property
+    def widths(self) -> int:
+        return 1
 
 
 class Full(Components):

@@ -65,7 +65,7 @@ class PrecisionNormal(dist.TorchDistribution):
         if self.loc.dim() > 1 and value.dim() > 1 and value.shape[-2] == 1 < self.loc.shape[-2]:
             # x under K densities: P_kᵀx for all k is one product, about a centre so that the difference loses no digits
             centre = self.loc.detach().mean(dim=-2, keepdim=True)
-            white = _product(value - centre, self.factor) - _product(self.loc - centre, self.factor)
+            white = _product(value - centre, self.factor) + _product(centre - self.loc, self.factor)
         else:
             white = _product(value - self.loc, self.factor)
         return self.log_det - 0.5 * (white.square().sum(-1) + white.shape[-1] * math.log(2 * math.pi))
