@@ -47,6 +47,8 @@ def peers_of(case: Any) -> dict[str, Callable[[], Any]]:
         found["hand-written, marginal"] = lambda: by_hand.ByHand(case, by_hand.ppca_marginal)
     if case.kind == "mixture":
         found["hand-written, MultivariateNormal"] = lambda: by_hand.ByHand(case, by_hand.mixture_solving)
+        plain = by_hand.plain_start(case)  # not the same operations: other parameters, and no floor
+        found["hand-written, plain factor"] = lambda: by_hand.ByHand(case, by_hand.mixture_plain, start=plain)
     if importlib.util.find_spec("numpyro"):
         from peers.in_numpyro import InNumPyro
 
@@ -77,7 +79,9 @@ def measure(name: str, case: Any, rounds: int) -> dict[str, Any]:
         peers[label].run(steps)
         ready[label] = time.perf_counter() - started
         print(f"  {label}: ready after {ready[label]:.1f} s", flush=True)
-    fresh = {label: make() for label, make in peers_of(case).items() if "compile" not in label and "reduce" not in label}
+    fresh = {
+        label: make() for label, make in peers_of(case).items() if "compile" not in label and "reduce" not in label
+    }
     if wrong := disagreement(fresh, case.data[: case.batch]):
         raise SystemExit(f"{name}: {wrong}: a ratio would compare different things.")
     runs = {label: (lambda peer=peer: peer.run(steps)) for label, peer in peers.items()}
@@ -113,7 +117,9 @@ def main() -> None:
         results["cases"][name] = found
         show(table(f"{name}, {given.threads} threads", found["peers"], "hand-written", "µs a step", 1e6))
         ours, best = best_of(found["peers"])
-        print(f"pyrovae {ours:.2f} (wanted ≤ {TARGETS[name]:.2f}), {found['road']}; the best peer: {best}\n", flush=True)
+        print(
+            f"pyrovae {ours:.2f} (wanted ≤ {TARGETS[name]:.2f}), {found['road']}; the best peer: {best}\n", flush=True
+        )
         write(out, results)
 
 
