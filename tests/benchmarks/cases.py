@@ -1,8 +1,10 @@
 """What is timed: three pairs at two batch sizes, from one start, on data of which only the shape matters."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -22,7 +24,7 @@ class Case:
     data: Tensor
     batch: int
     pair: Callable[[], tuple[nn.Module, object]]
-    constants: dict[str, Tensor]
+    constants: dict[str, Any]
 
     def named(self, model: nn.Module, guide: object) -> Start:
         """The pair's own parameters, by the peers' names."""
@@ -35,7 +37,7 @@ class Case:
 
 def vae(batch: int, steps: int, dim: int = 784, latent: int = 50, hidden: tuple[int, ...] = (200, 200)) -> Case:
     """Bernoulli VAE on binary images: as many as `steps` batches."""
-    data = (torch.rand(batch * steps, dim) < torch.rand(dim) ** 2).float()
+    data = (torch.rand(batch * steps, dim) < torch.rand(dim) ** 2).to(torch.get_default_dtype())
 
     def build() -> tuple[nn.Module, object]:
         return pyrovae.load("vae")(dim, latent=latent, hidden=hidden, likelihood=pyrovae.Bernoulli())
@@ -55,15 +57,19 @@ def mixture(batch: int, steps: int, components: int = 10) -> Case:
     data = _digits(batch * steps)
     pair = _from_one_start(lambda: pyrovae.load("gmm")(data.shape[1], components=components), data)
     model, _ = pair()
-    return Case("mixture", data, batch, pair, {"basis": model.components.basis, "floor": model.components.floor})
+    full = model.components
+    fixed = {"centre": full.centre, "axes": full.axes, "variances": full.variances, "floor": full.floor}
+    return Case("mixture", data, batch, pair, fixed)
 
 
 def _from_one_start(build: Callable[[], tuple[nn.Module, object]], data: Tensor) -> Callable[[], tuple]:
     """Pairs that are alike: built and started from data once, and copied from then on."""
-    import copy
-
     model, guide = build()
     model.initialise(data)
+    return _copies(model, guide)
+
+
+def _copies(model: nn.Module, guide: object) -> Callable[[], tuple]:
     return lambda: copy.deepcopy((model, guide))
 
 
@@ -78,7 +84,7 @@ def _named(kind: str, model: nn.Module, guide: object) -> Start:
     if kind == "ppca":
         return {"W": model.W, "mu": model.mu, "log_sigma": model.log_sigma}
     if kind == "mixture":
-        return {"loc": model.components.loc, "packed": model.components.packed, "logits": model.logits}
+        return {"shift": model.components.shift, "packed": model.components.packed, "logits": model.logits}
     layers = {"offset": model.offset}
     for name, network in (("enc", guide.encoder), ("dec", model.decoder)):
         linear = [layer for layer in network if isinstance(layer, nn.Linear)]
@@ -95,12 +101,6 @@ def without_noise(case: Case) -> Case:
         last.weight[guide.latent :] = 0.0
         last.bias[guide.latent :] = -60.0
     return Case(case.kind, case.data, case.batch, _copies(model, guide), case.constants)
-
-
-def _copies(model: nn.Module, guide: object) -> Callable[[], tuple]:
-    import copy
-
-    return lambda: copy.deepcopy((model, guide))
 
 
 def batches(case: Case) -> Iterator[Tensor]:

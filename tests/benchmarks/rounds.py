@@ -20,39 +20,55 @@ from rich.table import Table
 VERSIONS = ("torch", "pyro-ppl", "numpyro", "jax", "scikit-learn")
 
 
+class Stopwatch:
+    """Wall-clock and processor seconds since it was made. Those of the processor, summed over threads, leave out the time in
+    which others had it."""
+
+    def __init__(self) -> None:
+        self.wall, self.processor = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        return time.perf_counter() - self.wall, time.process_time() - self.processor
+
+
 class Rounds:
-    """Seconds per unit of work, for each peer a list with one entry a round."""
+    """Seconds per unit of work, for each peer a list with one entry a round: on the wall, and of the processor."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {}
+        self.processor: dict[str, list[float]] = {}
 
-    def add(self, name: str, seconds: float) -> None:
-        self.seconds.setdefault(name, []).append(seconds)
+    def add(self, name: str, watch: Stopwatch, units: int = 1) -> None:
+        wall, processor = watch.read()
+        self.seconds.setdefault(name, []).append(wall / units)
+        self.processor.setdefault(name, []).append(processor / units)
 
     def once(self, peers: Mapping[str, Callable[[], object]], units: int = 1) -> None:
         """Time every peer once; each call does `units` units of work and returns when they are done."""
         names = list(peers)
         turn = max((len(times) for times in self.seconds.values()), default=0) % max(1, len(names))
         for name in names[turn:] + names[:turn]:
-            started = time.perf_counter()
+            watch = Stopwatch()
             peers[name]()
-            self.add(name, (time.perf_counter() - started) / units)
+            self.add(name, watch, units)
 
     def skip(self, rounds: int) -> None:
         """Forget the first rounds, in which caches fill and code is compiled."""
-        for times in self.seconds.values():
+        for times in [*self.seconds.values(), *self.processor.values()]:
             del times[:rounds]
 
-    def ratios(self, name: str, base: str) -> list[float]:
-        return [mine / its for mine, its in zip(self.seconds[name], self.seconds[base], strict=True)]
-
     def summary(self, base: str) -> dict[str, dict[str, float]]:
-        """For each peer the median seconds, and median and quartiles of its ratio to the base."""
+        """For each peer the median seconds, median and quartiles of its ratio to the base, and that of processor seconds."""
         found = {}
         for name, times in self.seconds.items():
-            low, middle, high = quartiles(self.ratios(name, base))
+            low, middle, high = quartiles(_ratios(times, self.seconds[base]))
             found[name] = {"seconds": statistics.median(times), "ratio": middle, "low": low, "high": high}
+            _, found[name]["processor"], _ = quartiles(_ratios(self.processor[name], self.processor[base]))
         return found
+
+
+def _ratios(mine: list[float], its: list[float]) -> list[float]:
+    return [a / b for a, b in zip(mine, its, strict=True)]
 
 
 def interleave(peers: Mapping[str, Callable[[], object]], rounds: int, warm: int = 2) -> Rounds:
@@ -105,11 +121,11 @@ def table(title: str, summary: Mapping[str, Mapping[str, float]], base: str, uni
     """A row for each peer. `unit` names `scale` × seconds."""
     found = Table(title=title, title_justify="left", box=None, pad_edge=False)
     found.add_column("")
-    for heading in (unit, f"ratio to {base}", "quartiles"):
+    for heading in (unit, f"ratio to {base}", "quartiles", "ratio of CPU time"):
         found.add_column(heading, justify="right")
     for name, row in summary.items():
         spread = f"{row['low']:.2f} – {row['high']:.2f}"
-        found.add_row(name, f"{row['seconds'] * scale:,.0f}", f"{row['ratio']:.2f}", spread)
+        found.add_row(name, f"{row['seconds'] * scale:,.0f}", f"{row['ratio']:.2f}", spread, f"{row['processor']:.2f}")
     return found
 
 

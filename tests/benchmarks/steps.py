@@ -47,6 +47,8 @@ def peers_of(case: Any) -> dict[str, Callable[[], Any]]:
         found["hand-written, marginal"] = lambda: by_hand.ByHand(case, by_hand.ppca_marginal)
     if case.kind == "mixture":
         found["hand-written, MultivariateNormal"] = lambda: by_hand.ByHand(case, by_hand.mixture_solving)
+        plain = by_hand.plain_start(case)  # not the same operations: other parameters, and no floor
+        found["hand-written, plain factor"] = lambda: by_hand.ByHand(case, by_hand.mixture_plain, start=plain)
     if importlib.util.find_spec("numpyro"):
         from peers.in_numpyro import InNumPyro
 

@@ -64,43 +64,73 @@ def ppca_marginal(p: Parameters, x: Tensor) -> Tensor:
     return 0.5 * (distance + len(x) * (log_det + dim * LOG_2PI))
 
 
-def mixture(p: Parameters, x: Tensor, basis: Tensor, floor: float) -> Tensor:
-    """−log Σ_k π_k N(x | μ_k, Σ_k), Σ_k = A_k R_k R_kᵀ A_kᵀ + floor I, with the Cholesky factor of the precision: one matrix
-    product for each component."""
-    precision_root = _precision_root(_covariance(p, basis, floor))
-    white = torch.baddbmm(-(precision_root @ p["loc"][:, :, None]).mT, x.expand(len(basis), -1, -1), precision_root.mT)
-    half_log_det = precision_root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    log_p = half_log_det[:, None] - 0.5 * (white.square().sum(-1) + basis.shape[-1] * LOG_2PI)
+def mixture(p: Parameters, x: Tensor, centre: Tensor, axes: Tensor, variances: Tensor, floor: float) -> Tensor:
+    """−log Σ_k π_k N(x | μ_k, (P_k P_kᵀ)⁻¹), one matrix product for each component. μ and P as in pyrovae's `Full`:
+    μ = centre + U diag(√v) b, P = U diag(v^−½) R C, C the diagonal that keeps the floor."""
+    loc, factor, log_det = _precision(p, centre, axes, variances, floor)
+    white = torch.baddbmm(-(loc[:, None] @ factor), x.expand(len(loc), -1, -1), factor)
+    log_p = log_det[:, None] - 0.5 * (white.square().sum(-1) + x.shape[-1] * LOG_2PI)
     return -torch.logsumexp(p["logits"].log_softmax(-1)[:, None] + log_p, dim=0).sum()
 
 
-def _covariance(p: Parameters, basis: Tensor, floor: float) -> Tensor:
-    dim = basis.shape[-1]
-    row, column = torch.tril_indices(dim, dim, device=basis.device)
-    factor = torch.zeros_like(basis)
-    factor[:, row, column] = p["packed"]
-    root = basis @ factor
-    return root @ root.mT + floor * torch.eye(dim, dtype=basis.dtype, device=basis.device)
+def _precision(
+    p: Parameters, centre: Tensor, axes: Tensor, variances: Tensor, floor: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    dim = centre.shape[-1]
+    diagonal = p["packed"][:, :dim]
+    root = _lower(diagonal.exp(), p["packed"][:, dim:]) * variances.rsqrt()[:, :, None]
+    cap = (floor * (root.mT @ root).abs().sum(-1)).rsqrt().clamp(max=1)
+    log_det = (diagonal + cap.log() - 0.5 * variances.log()).sum(-1)
+    loc = centre + (axes @ (variances.sqrt() * p["shift"])[:, :, None])[:, :, 0]
+    return loc, axes @ (root * cap[:, None]), log_det
 
 
-def _precision_root(covariance: Tensor) -> Tensor:
-    """P with Σ⁻¹ = Pᵀ P: the inverse of Σ's Cholesky factor."""
-    identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), identity.expand_as(covariance), upper=False)
+def _lower(diagonal: Tensor, below: Tensor) -> Tensor:
+    """Lower triangular matrices from their diagonals and, by rows, what is below."""
+    row, column = torch.tril_indices(diagonal.shape[-1], diagonal.shape[-1], offset=-1, device=diagonal.device)
+    matrix = torch.diag_embed(diagonal)
+    matrix[:, row, column] = below
+    return matrix
 
 
-def mixture_solving(p: Parameters, x: Tensor, basis: Tensor, floor: float) -> Tensor:
+def mixture_solving(p: Parameters, x: Tensor, centre: Tensor, axes: Tensor, variances: Tensor, floor: float) -> Tensor:
     """The same with torch's own `MultivariateNormal`, which solves a triangular system for every point."""
-    root = torch.linalg.cholesky(_covariance(p, basis, floor))
-    family = torch.distributions.MultivariateNormal(p["loc"], scale_tril=root, validate_args=False)
+    loc, factor, _ = _precision(p, centre, axes, variances, floor)
+    family = torch.distributions.MultivariateNormal(loc, precision_matrix=factor @ factor.mT, validate_args=False)
     return -torch.logsumexp(p["logits"].log_softmax(-1) + family.log_prob(x[:, None]), dim=-1).sum()
 
 
-class ByHand:
-    """A loss with Adam. `compile` are torch.compile's arguments, for loss and backward; None: eager."""
+def mixture_plain(p: Parameters, x: Tensor, **_: Any) -> Tensor:
+    """The same density from other parameters, and without a floor: μ itself and P lower triangular, Σ⁻¹ = P Pᵀ."""
+    loc, dim = p["loc"], x.shape[-1]
+    factor = _lower(p["plain"][:, :dim].exp(), p["plain"][:, dim:])
+    white = torch.baddbmm(-(loc[:, None] @ factor), x.expand(len(loc), -1, -1), factor)
+    log_p = p["plain"][:, :dim].sum(-1)[:, None] - 0.5 * (white.square().sum(-1) + dim * LOG_2PI)
+    return -torch.logsumexp(p["logits"].log_softmax(-1)[:, None] + log_p, dim=0).sum()
 
-    def __init__(self, case: Case, loss: Callable[..., Tensor], compile: dict[str, Any] | None = None):
-        self.p = {name: value.requires_grad_() for name, value in case.start.items()}
+
+def plain_start(case: Case) -> Parameters:
+    """Where `mixture_plain` has the pair's density."""
+    start = case.start
+    loc, factor, _ = _precision(start, **case.constants)
+    root = torch.linalg.cholesky(factor @ factor.mT)
+    row, column = torch.tril_indices(loc.shape[-1], loc.shape[-1], offset=-1, device=loc.device)
+    packed = torch.cat([root.diagonal(dim1=-2, dim2=-1).log(), root[:, row, column]], dim=-1)
+    return {"loc": loc, "plain": packed, "logits": start["logits"]}
+
+
+class ByHand:
+    """A loss with Adam. `compile` are torch.compile's arguments, for loss and backward; None: eager. `start`:
+    parameters, where they are not the case's."""
+
+    def __init__(
+        self,
+        case: Case,
+        loss: Callable[..., Tensor],
+        compile: dict[str, Any] | None = None,
+        start: Parameters | None = None,
+    ):
+        self.p = {name: value.clone().requires_grad_() for name, value in (start or case.start).items()}
         self.constants, self.batches = case.constants, batches(case)
         self.optimizer = torch.optim.Adam(self.p.values(), lr=LR, fused=True)
         self.function = loss if compile is None else torch.compile(loss, **compile)

@@ -1,6 +1,6 @@
 """NumPyro, as its own examples write it: `jax.jit(svi.update)` a step, or `lax.scan` over many. Needs numpyro and jax.
 
-The mixture's latent is summed out by hand, with the precision's Cholesky factor, as in by_hand.py.
+The mixture's latent is summed out by hand, as in by_hand.py.
 """
 
 import math
@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 from cases import LR, SOFTPLUS_ONE, Case
-from jax.scipy.linalg import solve_triangular
 from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
@@ -66,19 +65,23 @@ def ppca(start: dict[str, Any]) -> Programs:
     return model, guide
 
 
-def mixture(start: dict[str, Any], basis: Any, floor: float) -> Programs:
-    dim = basis.shape[-1]
-    rows, columns = jnp.tril_indices(dim)
+def mixture(start: dict[str, Any], centre: Any, axes: Any, variances: Any, floor: float) -> Programs:
+    dim = centre.shape[-1]
+    rows, columns = jnp.tril_indices(dim, k=-1)
+    places = jnp.arange(dim)
 
     def model(x: Any) -> None:
-        loc, packed, logits = _param(start, "loc"), _param(start, "packed"), _param(start, "logits")
-        factor = basis @ jnp.zeros_like(basis).at[:, rows, columns].set(packed)
-        covariance = factor @ jnp.swapaxes(factor, -1, -2) + floor * jnp.eye(dim)
-        identity = jnp.broadcast_to(jnp.eye(dim), basis.shape)
-        precision_root = solve_triangular(jnp.linalg.cholesky(covariance), identity, lower=True)
-        white = jnp.einsum("nd,ked->kne", x, precision_root) - (precision_root @ loc[..., None])[..., 0][:, None]
-        half_log_det = jnp.log(jnp.diagonal(precision_root, axis1=-2, axis2=-1)).sum(-1)
-        log_p = half_log_det[:, None] - 0.5 * ((white**2).sum(-1) + dim * math.log(2 * math.pi))
+        shift, packed, logits = _param(start, "shift"), _param(start, "packed"), _param(start, "logits")
+        diagonal = packed[:, :dim]
+        root = jnp.zeros_like(axes).at[:, places, places].set(jnp.exp(diagonal))
+        root = root.at[:, rows, columns].set(packed[:, dim:]) / jnp.sqrt(variances)[:, :, None]
+        gram = jnp.swapaxes(root, -1, -2) @ root
+        cap = jnp.minimum(1.0, 1 / jnp.sqrt(floor * jnp.abs(gram).sum(-1)))
+        log_det = (diagonal + jnp.log(cap) - 0.5 * jnp.log(variances)).sum(-1)
+        loc = centre + (axes @ (jnp.sqrt(variances) * shift)[:, :, None])[:, :, 0]
+        factor = axes @ (root * cap[:, None])
+        white = jnp.einsum("nd,kde->kne", x, factor) - loc[:, None] @ factor
+        log_p = log_det[:, None] - 0.5 * ((white**2).sum(-1) + dim * math.log(2 * math.pi))
         joint = jax.nn.log_softmax(logits)[:, None] + log_p
         numpyro.factor("x", jax.scipy.special.logsumexp(joint, axis=0).sum())
 

@@ -1,11 +1,10 @@
 """pyrovae, by the road that everyone takes: `fit`. Its epochs are the rounds; the other peers work in its `on_epoch`."""
 
-import time
 from collections.abc import Callable
 
 import torch
 from cases import LR, Case
-from rounds import Rounds
+from rounds import Rounds, Stopwatch
 
 import pyrovae
 
@@ -17,18 +16,17 @@ def rounds_of_fit(
     compiling included, and the road that the fit says it took."""
     model, guide = case.pair()
     steps = len(case.data) // case.batch
-    started = time.perf_counter()
+    watch = Stopwatch()
     first = 0.0
     road = ""
 
     def on_epoch(fit: pyrovae.Fit) -> None:
-        nonlocal started, first, road
-        seconds = time.perf_counter() - started
-        first, road = first or seconds, fit.road
-        timed.add(name, seconds / steps)
+        nonlocal watch, first, road
+        first, road = first or watch.read()[0], fit.road
+        timed.add(name, watch, steps)
         with torch.enable_grad():
             between()
-        started = time.perf_counter()
+        watch = Stopwatch()
 
     pyrovae.fit(
         model, guide, case.data, epochs=warm + rounds, batch_size=case.batch, lr=LR, schedule=None, record=record,
