@@ -130,21 +130,21 @@ class Scorer:
         """The first `draws` of a block of `size`; `first` is the place of x's first point among all. With a screen, in its
         precision."""
 
-        def slowly() -> Weights:
+        def slowly(some: int) -> Weights:
             log_q = guide_density(q, x, size, self.nesting)
-            return self._in_chunks(x, q, log_q, draws, first, self.screen), log_q[:draws]
+            return self._in_chunks(x, q, log_q, some, first, self.screen), log_q[:some]
 
         if draws < size or self.rows is not None:
-            return slowly()
+            return slowly(draws)
         return self.blocks(x, q, None, size, first, slowly)
 
     def exactly(self, x: Tensor, q: poutine.Trace, log_q: Tensor, first: int) -> Tensor:
         """The draws of q, whose log-densities are known, in full precision: log w."""
 
-        def slowly() -> Weights:
-            return self._in_chunks(x, q, log_q, len(log_q), first, None), log_q
+        def slowly(some: int) -> Weights:
+            return self._in_chunks(x, q, log_q, some, first, None), log_q
 
-        found = slowly() if self.rows is not None else self.again(x, q, log_q, len(log_q), first, slowly)
+        found = slowly(len(log_q)) if self.rows is not None else self.again(x, q, log_q, len(log_q), first, slowly)
         return found[0]
 
     def _in_chunks(

@@ -23,6 +23,8 @@ class Running:
         zeros = torch.zeros(points, dtype=torch.float64, device=device)
         self.samples = samples
         self.kept = min(samples, max(tail_length(samples) + 1, KEPT))
+        self.seen = 0
+        self.waiting: list[Tensor] = []
         self.largest = zeros.expand(0, points)  # (≤ kept, N), largest first
         self.ladder = Ladder(samples)
         self.top = zeros - math.inf  # the body's largest, by which its sums are divided
@@ -31,10 +33,17 @@ class Running:
         self.centre = zeros
         self.eps = 0.0
 
-    def add(self, log_w: Tensor) -> Tensor:
-        """The next draws, (s, N). Returns which rows of [those kept so far; these] are kept now, (kept, N), largest first."""
+    def add(self, log_w: Tensor) -> Tensor | None:
+        """The next draws, (s, N). They wait until there are enough of them to be ranked together: then returns which rows of
+        [those kept so far; those that waited] are kept now, (kept, N), largest first."""
         self.eps = torch.finfo(log_w.dtype).eps
-        log_w = log_w.double()
+        self.waiting.append(log_w.double())
+        self.seen += len(log_w)
+        enough = sum(map(len, self.waiting)) >= 4 * self.kept
+        return self._rank() if enough or self.seen == self.samples else None
+
+    def _rank(self) -> Tensor:
+        log_w, self.waiting = torch.cat(self.waiting), []
         if not len(self.largest):
             self.centre = log_w.max(dim=0).values.nan_to_num(neginf=0.0)
         self.ladder.add(log_w)
