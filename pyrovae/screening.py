@@ -12,7 +12,8 @@ from .running import sites
 from .streaming import Running
 from .structure import point_dim
 
-CONTROLS = 64  # draws of each point that are scored both ways
+CONTROLS = 128  # draws of each point that are scored both ways
+MAY_ERR = 1.25e-3  # nats, a standard error of log p̂ of a point: four of them are the 0.005 that a screen may be off
 
 
 class Screened:
@@ -36,15 +37,22 @@ class Screened:
             both = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
             self.waiting = [[value.gather(0, _like(order, value)) for value in both]]
 
-    def correct(self, running: Running, exactly: Callable[[poutine.Trace, Tensor], Tensor]) -> None:
+    def correct(self, running: Running, exactly: Callable[[poutine.Trace, Tensor], Tensor]) -> Tensor:
         """The kept weights become exact; all others are shifted by what the controls say of the error of low precision: on
-        average of log w for the ELBO, of w for their sum."""
+        average of log w for the ELBO, of w for their sum.
+
+        Returns what is left of the error in log p̂, (N,), nats: the others' share of the sum, times the error of the shift, which
+        has two parts. With s the standard deviation of the error of log w: s/√128, of so many controls; and s², because a draw
+        whose weight was found too large is more likely to be among the kept, and not among the others."""
         assert self.rough is not None
         *values, log_q = [torch.cat(pair) for pair in zip(self.waiting[0], self.controls, strict=True)]
         log_w = exactly(self._run(values), log_q).double()
         largest, controls = log_w[: len(running.largest)], log_w[len(running.largest) :]
         error = torch.where(controls > -torch.inf, controls - self.rough, 0.0).nan_to_num(posinf=0.0)
-        running.correct(largest, torch.logsumexp(error, dim=0) - math.log(len(error)), error.mean(dim=0))
+        s = error.std(dim=0) if len(error) > 1 else torch.zeros_like(error[0])
+        shift = torch.logsumexp(error, dim=0) - math.log(len(error))
+        running.correct(largest, shift, error.mean(dim=0), s / math.sqrt(len(error)))
+        return running.body_share() * (s / math.sqrt(len(error)) + s.square())
 
     def _values(self, q: poutine.Trace, draws: int) -> list[Tensor]:
         """Each latent's values with draws and points in front, (draws, N, ...)."""

@@ -62,14 +62,20 @@ class Running:
         self.cross = self.cross * before + _weighted(w, body - self.centre).sum(dim=0)
         self.top = top
 
-    def correct(self, largest: Tensor, weight: Tensor, logarithm: Tensor) -> None:
+    def correct(self, largest: Tensor, weight: Tensor, logarithm: Tensor, se: Tensor) -> None:
         """Put log-weights (kept, N) in the place of those kept, and add to all others the same, for a point: `weight` (N,) to
-        the logarithm of their sum, `logarithm` (N,) to the mean of their logarithms."""
+        the logarithm of their sum, `logarithm` (N,) to the mean of their logarithms, which `se` (N,) is the error of."""
         self.largest = largest.double().sort(dim=0, descending=True).values
         self.cross = self.cross + self.powers[0] * weight
         self.top = self.top + weight
         for moments in self.ladder.rungs:
             moments.mean = moments.mean + logarithm
+            moments.scatter = moments.scatter + se.square() * moments.count * (moments.count - 1)
+
+    def body_share(self) -> Tensor:
+        """The share that all weights but the kept have of the sum, (N,)."""
+        body = self.top + self.powers[0].log()
+        return (body - torch.logaddexp(body, torch.logsumexp(self.largest, dim=0))).exp().nan_to_num()
 
     def statistics(self) -> dict[str, Tensor]:
         """Every per-point field of `Evidence` that comes from the weights, (N,) each, by name: what the functions of the same
