@@ -51,8 +51,9 @@ def evaluate(
     it fits. The noise of a point follows from the seed, the point and the draw: chunks change no number but by rounding.
 
     With `screen`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 256 or
-    more of each point again in full, which are nearly all of their sum; the rest is corrected by what the same does to 64
-    other draws. Without, all is computed in the type of x.
+    more of each point again in full; the rest is corrected by what the same does to 128 other draws. Where these say that
+    log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. Without, all is computed
+    in the type of x.
 
     Where the work is worth it a block's computation is recorded and compiled, unless `compiled` is False; True does so for
     little work too. It changes no number but by rounding.

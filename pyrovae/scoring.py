@@ -13,7 +13,7 @@ from .drawing import blocks, drawn_apart, narrowed
 from .errors import Refusal
 from .recording import Fast, Weights, precision
 from .running import Program, scoring
-from .screening import Screened
+from .screening import MAY_ERR, Screened
 from .streaming import Running
 from .structure import Structure, observed_sites
 from .training.ranks import Ranks
@@ -101,10 +101,13 @@ def score(
             progress(done.points)
         while done.points < last:
             points = x[done.points : min(last, done.points + geometry.batch)]
-            torch.manual_seed(stream(seed, done.points))
-            drawn = blocks(guide, points, geometry.draws, structure.nesting, apart)
             try:
-                found = _batch(points, samples, geometry.draws, drawn, scorer, done.points)
+                found = None
+                for screen in (how.screen, None) if how.screen is not None else (None,):
+                    if found is None:  # a screen that is not good enough is as if it had not been
+                        torch.manual_seed(stream(seed, done.points))
+                        drawn = blocks(guide, points, geometry.draws, structure.nesting, apart)
+                        found = _batch(points, samples, geometry.draws, drawn, scorer, done.points, screen)
             except torch.OutOfMemoryError as error:
                 found = None
                 geometry = _smaller(geometry, len(points), per_point, error)
@@ -127,29 +130,31 @@ class Scorer:
     proved too many for the device. Whole blocks by a recording, where the work is worth one."""
 
     def __init__(self, model: Program, nesting: int, how: How, count: int):
-        self.model, self.nesting, self.rows, self.screen = model, nesting, how.rows, how.screen
-        self.blocks = Fast(model, nesting, how.screen, how.compiled, count)
+        self.model, self.nesting, self.rows = model, nesting, how.rows
+        self.blocks = {dtype: Fast(model, nesting, dtype, how.compiled, count) for dtype in {None, how.screen}}
         self.again = Fast(model, nesting, None, how.compiled, count)  # what a screen has left over
 
-    def __call__(self, x: Tensor, q: poutine.Trace, size: int, draws: int, first: int) -> Weights:
-        """The first `draws` of a block of `size`; `first` is the place of x's first point among all. With a screen, in its
-        precision."""
+    def __call__(
+        self, x: Tensor, q: poutine.Trace, size: int, draws: int, first: int, dtype: torch.dtype | None
+    ) -> Weights:
+        """The first `draws` of a block of `size`; `first` is the place of x's first point among all; matrix products in
+        `dtype`."""
 
-        def slowly() -> Weights:
+        def slowly(some: int) -> Weights:
             log_q = guide_density(q, x, size, self.nesting)
-            return self._in_chunks(x, q, log_q, draws, first, self.screen), log_q[:draws]
+            return self._in_chunks(x, q, log_q, some, first, dtype), log_q[:some]
 
         if draws < size or self.rows is not None:
-            return slowly()
-        return self.blocks(x, q, None, size, first, slowly)
+            return slowly(draws)
+        return self.blocks[dtype](x, q, None, size, first, slowly)
 
     def exactly(self, x: Tensor, q: poutine.Trace, log_q: Tensor, first: int) -> Tensor:
         """The draws of q, whose log-densities are known, in full precision: log w."""
 
-        def slowly() -> Weights:
-            return self._in_chunks(x, q, log_q, len(log_q), first, None), log_q
+        def slowly(some: int) -> Weights:
+            return self._in_chunks(x, q, log_q, some, first, None), log_q
 
-        found = slowly() if self.rows is not None else self.again(x, q, log_q, len(log_q), first, slowly)
+        found = slowly(len(log_q)) if self.rows is not None else self.again(x, q, log_q, len(log_q), first, slowly)
         return found[0]
 
     def _in_chunks(
@@ -190,21 +195,30 @@ class Scorer:
 
 
 def _batch(
-    x: Tensor, samples: int, size: int, drawn: Iterator[poutine.Trace], scorer: Scorer, first: int
-) -> dict[str, Tensor]:
+    x: Tensor,
+    samples: int,
+    size: int,
+    drawn: Iterator[poutine.Trace],
+    scorer: Scorer,
+    first: int,
+    screen: torch.dtype | None,
+) -> dict[str, Tensor] | None:
+    """None where a screen leaves more of an error than it may."""
     running = Running(samples, len(x), x.device)
-    screened = Screened(scorer.nesting) if scorer.screen is not None else None
+    screened = Screened(scorer.nesting) if screen is not None else None
     left = samples
     while left:
         q = next(drawn)
         draws = min(left, size)  # of the last block, as many as are asked for
-        log_w, log_q = scorer(x, q, size, draws, first)
+        log_w, log_q = scorer(x, q, size, draws, first, screen)
         order = running.add(log_w)
         if screened is not None:
             screened.add(q, log_w, log_q, order)
         left -= draws
     if screened is not None:
-        screened.correct(running, lambda q, log_q: scorer.exactly(x, q, log_q, first))
+        error = screened.correct(running, lambda q, log_q: scorer.exactly(x, q, log_q, first))
+        if bool((error > MAY_ERR).any()):
+            return None
     zero = running.largest[0] == -torch.inf
     if bool(zero.any()):
         raise Refusal(

@@ -23,6 +23,8 @@ class Running:
         zeros = torch.zeros(points, dtype=torch.float64, device=device)
         self.samples = samples
         self.kept = min(samples, max(tail_length(samples) + 1, KEPT))
+        self.seen = 0
+        self.waiting: list[Tensor] = []
         self.largest = zeros.expand(0, points)  # (≤ kept, N), largest first
         self.ladder = Ladder(samples)
         self.top = zeros - math.inf  # the body's largest, by which its sums are divided
@@ -31,10 +33,17 @@ class Running:
         self.centre = zeros
         self.eps = 0.0
 
-    def add(self, log_w: Tensor) -> Tensor:
-        """The next draws, (s, N). Returns which rows of [those kept so far; these] are kept now, (kept, N), largest first."""
+    def add(self, log_w: Tensor) -> Tensor | None:
+        """The next draws, (s, N). They wait until there are enough of them to be ranked together: then returns which rows of
+        [those kept so far; those that waited] are kept now, (kept, N), largest first."""
         self.eps = torch.finfo(log_w.dtype).eps
-        log_w = log_w.double()
+        self.waiting.append(log_w.double())
+        self.seen += len(log_w)
+        enough = sum(map(len, self.waiting)) >= 4 * self.kept
+        return self._rank() if enough or self.seen == self.samples else None
+
+    def _rank(self) -> Tensor:
+        log_w, self.waiting = torch.cat(self.waiting), []
         if not len(self.largest):
             self.centre = log_w.max(dim=0).values.nan_to_num(neginf=0.0)
         self.ladder.add(log_w)
@@ -53,14 +62,20 @@ class Running:
         self.cross = self.cross * before + _weighted(w, body - self.centre).sum(dim=0)
         self.top = top
 
-    def correct(self, largest: Tensor, weight: Tensor, logarithm: Tensor) -> None:
+    def correct(self, largest: Tensor, weight: Tensor, logarithm: Tensor, se: Tensor) -> None:
         """Put log-weights (kept, N) in the place of those kept, and add to all others the same, for a point: `weight` (N,) to
-        the logarithm of their sum, `logarithm` (N,) to the mean of their logarithms."""
+        the logarithm of their sum, `logarithm` (N,) to the mean of their logarithms, which `se` (N,) is the error of."""
         self.largest = largest.double().sort(dim=0, descending=True).values
         self.cross = self.cross + self.powers[0] * weight
         self.top = self.top + weight
         for moments in self.ladder.rungs:
             moments.mean = moments.mean + logarithm
+            moments.scatter = moments.scatter + se.square() * moments.count * (moments.count - 1)
+
+    def body_share(self) -> Tensor:
+        """The share that all weights but the kept have of the sum, (N,)."""
+        body = self.top + self.powers[0].log()
+        return (body - torch.logaddexp(body, torch.logsumexp(self.largest, dim=0))).exp().nan_to_num()
 
     def statistics(self) -> dict[str, Tensor]:
         """Every per-point field of `Evidence` that comes from the weights, (N,) each, by name: what the functions of the same

@@ -73,9 +73,9 @@ def model_density(p: poutine.Trace, points: int, samples: int, nesting: int, che
     return _add([_per_point(site, -1 - nesting, check) for site in sites(p)]).reshape(samples, points)
 
 
-def guide_density(q: poutine.Trace, x: Tensor, samples: int, nesting: int) -> Tensor:
+def guide_density(q: poutine.Trace, x: Tensor, samples: int, nesting: int, check: bool = True) -> Tensor:
     """log q(z|x) of a run of the guide: (samples, N)."""
-    drawn = [_per_point(site, -1 - nesting) for site in sites(q)]
+    drawn = [_per_point(site, -1 - nesting, check) for site in sites(q)]
     return _add(drawn).reshape(samples, len(x)) if drawn else x.new_zeros(samples, len(x))
 
 
