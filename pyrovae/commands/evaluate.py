@@ -9,7 +9,16 @@ import typer
 from .. import runs
 from ..comparison import Comparison
 from ..report import show
-from .ais import AisOption, AisPointsOption, BdmcOption, ChainsOption, StartOption, StepsOption, annealed_section, refuse_start
+from .ais import (
+    AisOption,
+    AisPointsOption,
+    BdmcOption,
+    ChainsOption,
+    StartOption,
+    StepsOption,
+    annealed_section,
+    refuse_start,
+)
 from .common import console, open_scored, progress_bars, refuse_unwritable, score_run, write_json
 from .options import DeviceOption, JsonOption, RootOption, SamplesOption, SeedOption, TransformOption
 
