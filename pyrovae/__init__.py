@@ -10,6 +10,11 @@ from .comparison import Comparison, compare
 from .components import Components, Diagonal, Full, Independent, Spherical, Tied
 from .datasets import Data, load_data
 from .errors import Diverged, Refusal
+from .estimators.annealing import Annealed, ais
+from .estimators.bracket import Bracket, bdmc, reverse_iwae
+from .estimators.families import DiagonalGaussian, Flow, FullGaussian
+from .estimators.gaps import Gaps, gap
+from .estimators.refinement import Refined, refine
 from .evaluation import evaluate
 from .evidence import Evidence, elbo, ess, log_likelihood
 from .guides import AmortisedCategorical, ExactPosterior, FullCovariance, LinearGaussian, MeanField
@@ -18,6 +23,7 @@ from .loading import Pair, available, load
 from .nets import MLP, Module, over_batch
 from .running import sample
 from .runs import Run, load_run
+from .semi_amortised import SemiAmortised
 from .testing import check_pair
 from .training import Fit, fit
 from .weights import log_weights
@@ -27,18 +33,24 @@ __version__ = version("pyrovae")
 __all__ = [
     "MLP",
     "AmortisedCategorical",
+    "Annealed",
     "Bernoulli",
+    "Bracket",
     "Comparison",
     "Components",
     "Data",
     "Diagonal",
+    "DiagonalGaussian",
     "Diverged",
     "Evidence",
     "ExactPosterior",
     "Fit",
     "FixedNormal",
+    "Flow",
     "Full",
     "FullCovariance",
+    "FullGaussian",
+    "Gaps",
     "ImageNormal",
     "Independent",
     "Likelihood",
@@ -48,22 +60,29 @@ __all__ = [
     "Normal",
     "Pair",
     "PixelNormal",
+    "Refined",
     "Refusal",
     "Run",
+    "SemiAmortised",
     "Spherical",
     "Tied",
+    "ais",
     "available",
+    "bdmc",
     "check_pair",
     "compare",
     "elbo",
     "ess",
     "evaluate",
     "fit",
+    "gap",
     "load",
     "load_data",
     "load_run",
     "log_likelihood",
     "log_weights",
     "over_batch",
+    "refine",
+    "reverse_iwae",
     "sample",
 ]

@@ -17,7 +17,7 @@ from .ais import (
     StartOption,
     StepsOption,
     annealed_section,
-    refuse_start,
+    refuse_annealing,
 )
 from .common import console, open_scored, progress_bars, refuse_unwritable, score_run, write_json
 from .options import DeviceOption, JsonOption, RootOption, SamplesOption, SeedOption, TransformOption
@@ -45,8 +45,9 @@ def evaluate(
     bdmc: BdmcOption = False,
 ) -> None:
     """Estimate log p(x) of the held-out points, with errors."""
-    refuse_start(start)
     restored, loaded = open_scored(run, device, data, transform, root)
+    if ais:
+        refuse_annealing(restored, loaded, start)
     refuse_unwritable(json_file)
     refuse_unwritable(netcdf)
     with progress_bars() as progress:
