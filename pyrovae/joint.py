@@ -73,7 +73,7 @@ class Joint:
 
     def log_guide_and_p(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """log q(u|x) and log p(x, u). Raises `Refusal` for a guide that can be drawn from and not be asked for a density."""
-        self._refuse_helpers()
+        self.refuse_helpers()
         run, log_jacobian = self._run_model(u)
         place = _Place({block.name: run.nodes[block.name]["value"] for block in self.blocks})
         with scoring(self.model, self.guide), self._draws(len(u)), place:
@@ -134,7 +134,8 @@ class Joint:
             columns.append(block.pack(value.expand(draws, *block.batch, *block.event)))
         return torch.cat(columns, dim=-1)
 
-    def _refuse_helpers(self) -> None:
+    def refuse_helpers(self) -> None:
+        """A guide with an auxiliary site gives draws and their density, and no density of other values."""
         for site in sites(self.structure.guide_trace):
             if site["infer"].get("is_auxiliary"):
                 raise Refusal(

@@ -17,6 +17,7 @@ from ..errors import Refusal, suggest
 from ..estimators.annealing import Annealed, ais
 from ..estimators.bracket import Bracket, bdmc
 from ..evidence import Estimate, Evidence, mean_over_points
+from ..joint import Joint
 from ..report import _error
 from ..running import fork_rng
 from .common import progress_bars
@@ -122,9 +123,13 @@ class Annealing:
         return f"Annealing and importance weights agree within three of their errors{doubt}."
 
 
-def refuse_start(start: str) -> None:
+def refuse_annealing(run: runs.Run, data: Data, start: str) -> None:
+    """Before the points are scored, not after: a start that there is not, latents that cannot be moved."""
     if start not in ("prior", "guide"):
         raise Refusal(f"Chains cannot begin at '{start}'{suggest(start, ('prior', 'guide'))}: give prior or guide.")
+    joint = Joint(run.model, run.guide, data.test[:2])
+    if start == "guide":
+        joint.refuse_helpers()
 
 
 def annealed_section(
@@ -140,7 +145,6 @@ def annealed_section(
     seed: int,
 ) -> Annealing:
     """AIS on `points` of the held-out points, drawn at random; `evidence` is that of all of them."""
-    refuse_start(start)
     x, from_guide = data.test, start == "guide"
     with fork_rng(x.device, seed):
         index = torch.randperm(len(x))[:points].sort().values

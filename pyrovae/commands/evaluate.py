@@ -21,7 +21,7 @@ from .ais import (
     StartOption,
     StepsOption,
     annealed_section,
-    refuse_start,
+    refuse_annealing,
 )
 from .common import console, open_scored, progress_bars, refuse_unwritable, score_run, write_json
 from .options import DeviceOption, JsonOption, RootOption, SamplesOption, SeedOption, TransformOption
@@ -57,8 +57,9 @@ def evaluate(
     """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
     same command goes on with the points that are left. Under torchrun the processes share the points."""
     with joined() as ranks:
-        refuse_start(start)
         restored, loaded = open_scored(run, device, data, transform, root)
+        if ais:
+            refuse_annealing(restored, loaded, start)
         for path in (json_file, netcdf, figure):
             refuse_unwritable(path)
         resume = run / "evaluate.unfinished.pt" if os.access(run, os.W_OK) else None

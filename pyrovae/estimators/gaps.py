@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ..evaluation import evaluate, fingerprint
 from ..evidence import Estimate, mean_over_points
+from ..joint import Joint
 from ..running import Program, sites
-from ..structure import inspect
-from .annealing import Annealed, ais
+from ..structure import refuse_bad_points
+from .annealing import ais
 from .families import Family
 from .refinement import Protocol, refine
 
@@ -222,13 +223,18 @@ def gap(
 
     Raises what `evaluate`, `refine` and `ais` raise.
     """
-    started = time.perf_counter()
+    refuse_bad_points(x)
+    joint, started = (
+        Joint(model, guide, x),
+        time.perf_counter(),
+    )  # refuses what cannot be refined before anything is scored
     advance = progress or (lambda points: None)
     weighted = evaluate(model, guide, x, samples, seed, progress=advance)
     refined = refine(model, guide, x, family, samples, seed + 1, protocol=protocol, progress=advance)
     annealed = None
     if annealing:
-        annealed = _anneal(model, guide, x, chains, steps, seed + 2, advance)
+        helpers = any(site["infer"].get("is_auxiliary") for site in sites(joint.structure.guide_trace))
+        annealed = ais(model, guide, x, chains, steps, seed + 2, from_guide=not helpers, progress=advance)
     return Gaps(
         elbo=weighted.elbo,
         elbo_se=weighted.elbo_se,
@@ -251,13 +257,6 @@ def gap(
             **({} if annealed is None else {f"ais_{key}": annealed.card[key] for key in ("chains", "steps", "start")}),
         },
     )
-
-
-def _anneal(
-    model: Program, guide: Program, x: Tensor, chains: int, steps: int, seed: int, advance: Callable[[float], None]
-) -> Annealed:
-    helpers = any(site["infer"].get("is_auxiliary") for site in sites(inspect(model, guide, x).guide_trace))
-    return ais(model, guide, x, chains, steps, seed, from_guide=not helpers, progress=advance)
 
 
 def _number(value: float) -> float | None:
