@@ -15,6 +15,7 @@ import pyrovae
 from pyrovae import Refusal, diagnose, load
 from pyrovae.estimators import aggregate, holes, units
 from pyrovae.estimators.aggregate import Aggregate, decode
+from pyrovae.normals import PrecisionNormal
 from pyrovae.structure import inspect
 
 SIGMAS = 5
@@ -302,6 +303,8 @@ def test_kl_per_latent_and_per_site(seed):
     torch.testing.assert_close(units.unit_kl(q, p), expected, rtol=0, atol=1e-10)
     low_rank = dist.LowRankMultivariateNormal(loc, root, torch.ones(3).double())
     torch.testing.assert_close(units.site_kl(low_rank, p), whole, rtol=0, atol=1e-10)
+    precise = PrecisionNormal(loc, torch.linalg.cholesky(q.precision_matrix))
+    torch.testing.assert_close(units.site_kl(precise, p), whole, rtol=0, atol=1e-10)
     assert units.site_kl(dist.Laplace(loc, 1.0).to_event(1), dist.StudentT(3.0, loc, 1.0).to_event(1)) is None
     assert units.site_kl(dist.Delta(loc, event_dim=1), p) is None
 
