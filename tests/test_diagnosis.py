@@ -245,7 +245,8 @@ def test_latents_collapse_where_the_noise_is_larger_than_their_eigenvalue(collap
     assert found.mean_kl.value == pytest.approx(0.5 * math.log(8), abs=1e-10)
     assert found.active_units() == 2
     assert found.names == ("z[0]", "z[1]", "z[2]")
-    assert "1 of 3 latents are idle, and 2 would do" in found.verdict
+    assert "2 of 3 latents are in use" in found.verdict
+    assert "the other 1 could be left out" in found.verdict
     _, active = found.activity_curve(torch.tensor([0.0, 0.49, 0.52, 0.76]).double() + 1e-9)
     assert active.tolist() == [2, 2, 1, 0]
 
