@@ -1,0 +1,38 @@
+"""pyrovae, by the road that everyone takes: `fit`. Its epochs are the rounds; the other peers work in its `on_epoch`."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from cases import LR, Case
+from rounds import Rounds
+
+import pyrovae
+
+
+def rounds_of_fit(
+    case: Case, rounds: int, timed: Rounds, name: str, between: Callable[[], object], record: bool, warm: int = 2
+) -> tuple[float, str]:
+    """Time `rounds` epochs of a fit, calling `between` after each. Returns how long the first epoch took, recording and
+    compiling included, and the road that the fit says it took."""
+    model, guide = case.pair()
+    steps = len(case.data) // case.batch
+    started = time.perf_counter()
+    first = 0.0
+    road = ""
+
+    def on_epoch(fit: pyrovae.Fit) -> None:
+        nonlocal started, first, road
+        seconds = time.perf_counter() - started
+        first, road = first or seconds, fit.road
+        timed.add(name, seconds / steps)
+        with torch.enable_grad():
+            between()
+        started = time.perf_counter()
+
+    pyrovae.fit(
+        model, guide, case.data, epochs=warm + rounds, batch_size=case.batch, lr=LR, schedule=None, record=record,
+        on_epoch=on_epoch,
+    )  # fmt: skip
+    timed.skip(warm)
+    return first, road
