@@ -123,18 +123,18 @@ class Diagnosis:
                 f"Collapsed: z says {max(self.mutual_information.value, 0.0):.3f} nats of x, and the model makes x without it; "
                 "warm the KL term up from 0, or train with a weaker decoder or a smaller noise."
             )
-        idle = len(self.names) - self.active_units()
-        count = len(self.names)
-        spare = f"; {idle} of {count} latents are idle, and {count - idle} would do" if 0 < idle < count else ""
+        active, count = self.active_units(), len(self.names)
+        used = f"{active} of {count} latents are in use" if 0 < active < count else "the latents are in use"
+        spare = f"; the other {count - active} could be left out" if 0 < active < count else ""
         if self.holes is None:
-            return f"Fine: the latents are in use{spare}."
+            return f"Fine: {used}{spare}."
         value, se = self.holes.share
         if value - 2 * se > MISMATCH:
             return (
                 f"Mismatched prior: {value:.0%} of its draws lie where hardly any encoding does ({TAIL:.0%} if the two agreed), "
-                f"and the decoder was never trained there; learn the prior (a mixture, a flow), or weigh the KL more{spare}."
+                f"and the decoder was never trained there; learn the prior (a mixture, a flow), or weigh the KL more."
             )
-        return f"Fine: the latents are in use, and {1 - value:.0%} of the prior's draws lie where encodings do{spare}."
+        return f"Fine: {used}, and {1 - value:.0%} of the prior's draws lie where encodings do{spare}."
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers but those per point and per draw, in plain JSON types; what is not finite is None."""

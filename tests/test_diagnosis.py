@@ -15,6 +15,7 @@ import pyrovae
 from pyrovae import Refusal, diagnose, load
 from pyrovae.estimators import aggregate, holes, units
 from pyrovae.estimators.aggregate import Aggregate, decode
+from pyrovae.normals import PrecisionNormal
 from pyrovae.structure import inspect
 
 SIGMAS = 5
@@ -244,7 +245,8 @@ def test_latents_collapse_where_the_noise_is_larger_than_their_eigenvalue(collap
     assert found.mean_kl.value == pytest.approx(0.5 * math.log(8), abs=1e-10)
     assert found.active_units() == 2
     assert found.names == ("z[0]", "z[1]", "z[2]")
-    assert "1 of 3 latents are idle, and 2 would do" in found.verdict
+    assert "2 of 3 latents are in use" in found.verdict
+    assert "the other 1 could be left out" in found.verdict
     _, active = found.activity_curve(torch.tensor([0.0, 0.49, 0.52, 0.76]).double() + 1e-9)
     assert active.tolist() == [2, 2, 1, 0]
 
@@ -302,6 +304,8 @@ def test_kl_per_latent_and_per_site(seed):
     torch.testing.assert_close(units.unit_kl(q, p), expected, rtol=0, atol=1e-10)
     low_rank = dist.LowRankMultivariateNormal(loc, root, torch.ones(3).double())
     torch.testing.assert_close(units.site_kl(low_rank, p), whole, rtol=0, atol=1e-10)
+    precise = PrecisionNormal(loc, torch.linalg.cholesky(q.precision_matrix))
+    torch.testing.assert_close(units.site_kl(precise, p), whole, rtol=0, atol=1e-10)
     assert units.site_kl(dist.Laplace(loc, 1.0).to_event(1), dist.StudentT(3.0, loc, 1.0).to_event(1)) is None
     assert units.site_kl(dist.Delta(loc, event_dim=1), p) is None
 

@@ -8,6 +8,10 @@ from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal, kl_divergence
 
+from ..normals import PrecisionNormal
+
+JOINT = (MultivariateNormal, LowRankMultivariateNormal, PrecisionNormal)  # normals with a covariance
+
 
 def activity(means: Tensor) -> tuple[Tensor, Tensor]:
     """A = Var_x(E_q[z|x]) and its standard error over points. (S, N, D) → two (D,).
@@ -28,13 +32,9 @@ def factors(fn: Any) -> tuple[Any, Tensor | float] | None:
 
     The distribution has a batch dimension for every number. None where there are no marginals in closed form.
     """
-    if isinstance(fn, MultivariateNormal | LowRankMultivariateNormal):
-        log_det = (
-            2 * fn.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-            if isinstance(fn, MultivariateNormal)
-            else torch.logdet(fn.covariance_matrix)
-        )
-        return Normal(fn.mean, fn.variance.sqrt()), 0.5 * (fn.variance.log().sum(-1) - log_det)
+    if isinstance(fn, JOINT):
+        marginals = Normal(fn.mean, fn.variance.sqrt())
+        return marginals, marginals.entropy().sum(-1) - fn.entropy()
     while isinstance(fn, Independent):
         fn = fn.base_dist
     return None if fn.event_shape else (fn, 0.0)
@@ -46,7 +46,7 @@ def unit_kl(q: Any, p: Any) -> Tensor | None:
     q need not factorise: these are its marginals' KL, and KL(q ‖ p) = Σ_j KL(q_j ‖ p_j) + KL(q ‖ Π_j q_j).
     """
     parts, prior = factors(q), factors(p)
-    if parts is None or prior is None or isinstance(p, MultivariateNormal | LowRankMultivariateNormal):
+    if parts is None or prior is None or isinstance(p, JOINT):
         return None
     return _closed_form(parts[0], prior[0])
 
