@@ -49,6 +49,14 @@ class Ranks:
                 ) from error
         return values
 
+    def agreed(self, value: float) -> float:
+        """The first process's number, on all."""
+        if self.count == 1:
+            return value
+        device = "cuda" if group.get_backend() == "nccl" else "cpu"
+        own = torch.tensor(value if self.first else 0.0, dtype=torch.float64, device=device)
+        return float(self.sum(own))
+
 
 @contextlib.contextmanager
 def joined() -> Iterator[Ranks]:
