@@ -335,28 +335,28 @@ class Course:
         put_back(self, {**self.good, "lr": self.good["lr"] * factor})
         self.good, self.slowed = None, True
 
-    def states(self) -> dict[str, Any]:
-        """What `resume` needs: where training stands, and where it would go back to."""
-        return {"training": take(self), "good": self.good, "slowed": self.slowed}
+    def state(self) -> dict[str, Any]:
+        """Where training stands, and where it would go back to."""
+        return {**take(self), "good": self.good, "slowed": self.slowed}
 
-    def resume(self, states: dict[str, Any]) -> None:
-        """Raises `Refusal` where the states are another training's."""
-        put_back(self, states["training"])
-        self.good, self.slowed = states["good"], states["slowed"]
+    def resume(self, state: dict[str, Any]) -> None:
+        """Raises `Refusal` where the state is another training's."""
+        put_back(self, state)
+        self.good, self.slowed = state["good"], state["slowed"]
 
     def save(self, checkpoints: Checkpoints) -> None:
         if self.ranks.first:
             self.fit.seconds = self.before + time.perf_counter() - self.started
-            checkpoints.save({"pair": self._tensors(), **self.states()})
+            checkpoints.save({"pair": self._tensors(), "training": self.state()})
 
     def finish(self, checkpoints: Checkpoints | None) -> Fit:
         """Leave the pair with what it is to have, and on disk too."""
         self.fit.seconds = self.before + time.perf_counter() - self.started
-        states = self.states()
+        state = self.state()
         final = self._tensors()
         if self.early_stopping is not None and self.early_stopping.best is not None:
             final = self.early_stopping.best
         load_pair_state(final, self.model, self.guide)
         if checkpoints is not None and self.ranks.first:
-            checkpoints.save({"pair": final, **states})
+            checkpoints.save({"pair": final, "training": state})
         return self.fit

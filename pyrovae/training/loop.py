@@ -128,7 +128,7 @@ def fit(
             if checkpoints is not None:
                 training.task["data"] = fingerprint(source)
             if checkpoints is not None and checkpoints.resume:
-                training.resume(checkpoints.load(device))
+                training.resume(checkpoints.load(device)["training"])
                 training.ranks.agreed(0.0)  # none goes on, and writes, before all have read
             while True:
                 try:

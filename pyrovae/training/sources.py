@@ -118,6 +118,7 @@ class Stream:
         if self._map_style and not hasattr(data, "__len__"):
             raise Refusal(f"x is a {type(data).__name__} of unknown length: give it __len__, or make it iterable.")
         self._batch_size = batch_size
+        self.size = min(batch_size or 1, len(data)) if self._map_style else 0
         self._first: Tensor | None = None
         several, points = [], 0
         for x, _ in self.batches(0, 0):
@@ -128,7 +129,7 @@ class Stream:
         if not several:
             raise Refusal("x has no batches: give at least one point.")
         self._first = several[0]
-        self.size = batch_size if self._map_style and batch_size else len(several[0])
+        self.size = self.size or len(several[0])
         self.steps = self._count()
         self.example = torch.cat(several)
 
