@@ -21,7 +21,7 @@ import pyrovae
 from pyrovae import Refusal, fit
 from pyrovae.datasets import Redrawn
 from pyrovae.running import modules
-from pyrovae.training import Checkpoints, EarlyStopping, cosine, staged, warmed
+from pyrovae.training import Checkpoints, EarlyStopping, staged, warmed
 from pyrovae.training.course import Course
 from pyrovae.transforms import Binarise
 
@@ -54,7 +54,9 @@ def outcome(case: Any, folder: Path | None, resume: bool = False, **told: Any) -
     torch.manual_seed(99 if resume else 1)
     model, guide, x, options = case()
     keep = None if folder is None else Every(folder, resume=resume)
-    result = fit(model, guide, x, checkpoints=keep, **{"epochs": 4, "batch_size": 16, "lr": 0.02, "seed": 7, **options, **told})
+    result = fit(
+        model, guide, x, checkpoints=keep, **{"epochs": 4, "batch_size": 16, "lr": 0.02, "seed": 7, **options, **told}
+    )
     named = [value for module in modules(model, guide) for value in module.state_dict().values()]
     stored = [value for _, value in sorted(pyro.get_param_store().named_parameters())]
     return Outcome(result, [value.detach().clone() for value in [*named, *stored]])
@@ -71,9 +73,10 @@ def killed(case: Any, folder: Path, step: int, monkeypatch: pytest.MonkeyPatch, 
         left[0] -= 1
         return whole(self, x)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Course, "_step", dying)
-        outcome(case, folder, resume)
+        with pytest.raises(KeyboardInterrupt):
+            outcome(case, folder, resume)
 
 
 def assert_same(one: Outcome, other: Outcome) -> None:
@@ -87,7 +90,7 @@ def assert_same(one: Outcome, other: Outcome) -> None:
     assert len(one.fit.history) == len(other.fit.history)
     for row, expected in zip(one.fit.history, other.fit.history, strict=True):
         for name in row.keys() - {"seconds"}:
-            assert row[name] == expected[name] or math.isnan(row[name]) and math.isnan(expected[name]), name
+            assert row[name] == expected[name] or (math.isnan(row[name]) and math.isnan(expected[name])), name
 
 
 def ppca() -> Any:
@@ -107,7 +110,12 @@ def told(case: Any, **options: Any) -> Any:
 
     def build() -> Any:
         model, guide, x, before = case()
-        return model, guide, x, {**before, **{name: make() if name == "early_stopping" else make for name, make in options.items()}}
+        return (
+            model,
+            guide,
+            x,
+            {**before, **{name: make() if name == "early_stopping" else make for name, make in options.items()}},
+        )
 
     return build
 
@@ -232,7 +240,9 @@ CASES = {
     "average": told(vae, ema=0.9, clip=3.0),
     "warm-up": told(vae, kl_warmup=0.6),
     "bf16": told(vae, precision="bf16"),
-    "best-kept": told(vae, early_stopping=lambda: EarlyStopping(0.3, patience=2), lr=0.5, schedule=None, epochs=12, ema=0.5),
+    "best-kept": told(
+        vae, early_stopping=lambda: EarlyStopping(0.3, patience=2), lr=0.5, schedule=None, epochs=12, ema=0.5
+    ),
     "best-kept-buffers": told(
         batch_norm_and_dropout, early_stopping=lambda: EarlyStopping(0.3, patience=2), lr=0.3, schedule=None, epochs=8
     ),
@@ -298,11 +308,11 @@ class Fragile(pyrovae.Module):
 
 
 def fragile() -> Any:
-    options = {"lr": 0.15, "schedule": warmed(staged, 0.1), "retry": 0.25, "epochs": 4}
+    options = {"lr": 0.45, "schedule": warmed(staged, 0.1), "retry": 0.01}
     return Fragile(), lambda x: None, points() + 10.0, options
 
 
-@pytest.mark.parametrize("step", [5, 7, 10, 14])
+@pytest.mark.parametrize("step", [5, 9, 11, 14])
 def test_resumed_before_and_after_training_went_back(
     step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -314,20 +324,18 @@ def test_resumed_before_and_after_training_went_back(
 
 
 def test_it_goes_back_once_however_often_it_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = told(fragile, retry=0.9, epochs=9)
+    case = told(fragile, retry=0.9)
     with pytest.raises(pyrovae.Diverged) as uninterrupted:
         outcome(case, None)
-    killed(case, tmp_path, 11, monkeypatch)
+    killed(case, tmp_path, 12, monkeypatch)
     for _ in range(2):  # and the state that it stopped in is kept
         with pytest.raises(pyrovae.Diverged) as resumed:
             outcome(case, tmp_path, resume=True)
         assert str(resumed.value) == str(uninterrupted.value)
 
 
-@pytest.mark.parametrize("adam", [True, False], ids=["whole-step", "gradient-only"])
-def test_recorded_steps_are_resumed_on_the_same_road(adam: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = {} if adam else {"optimizer": lambda params, lr: torch.optim.SGD(params, lr * 1e-3, momentum=0.9)}
-    case = told(ppca, record=True, batch_size=25, kl_warmup=0.5, ema=0.9, **other)
+def test_recorded_steps_are_resumed_on_the_same_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = told(stored, record=True, batch_size=25, kl_warmup=0.5, ema=0.9)  # one size, one compilation each
     expected = outcome(case, None)
     if not expected.fit.road.startswith("steps recorded"):
         pytest.skip(expected.fit.road)
@@ -492,7 +500,8 @@ def test_a_disk_that_fills_up_as_it_is_synced(interrupted: Path, monkeypatch: py
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device.*checkpoint.pt"):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        outcome(vae, interrupted, resume=True)
+        with pytest.raises(OSError, match="No space left on device.*checkpoint.pt"):
+            outcome(vae, interrupted, resume=True)
     assert {path.name: path.read_bytes() for path in interrupted.iterdir()} == before
