@@ -8,16 +8,30 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write to the yielded path; at the end it takes the place of `path` in one step, after an error nothing has changed."""
+def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
+    """Write to the yielded path; at the end it takes the place of `path` in one step, after an error nothing has changed.
+
+    What was at `path` goes to `previous`, if one is given; a kill in between leaves it there, and nothing at `path`.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         temporary.chmod(0o644)
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
+        if os.name == "posix":  # the names too are to outlive a loss of power
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -170,6 +170,10 @@ def train(
     run.fit = fit(
         run.model, run.guide, data.train, seed=run.config.seed, checkpoints=keep, on_epoch=after_epoch, **told
     )
+    if (
+        metrics is not None and run.fit.history and not metrics.begun
+    ):  # a kill came between the last checkpoint and its row
+        metrics.add(run.fit.history)
 
 
 def fit_arguments(told: dict[str, Any]) -> dict[str, Any]:

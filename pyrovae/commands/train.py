@@ -30,6 +30,7 @@ from .options import (
 
 
 def train(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Argument(help="A name (`pyrovae models`), or a .py file that defines pair(dim, **options).")
     ] = None,
@@ -81,11 +82,12 @@ def train(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train one pair and keep it in a folder. Under torchrun the processes share each batch."""
+    if tensorboard:
+        _summary_writer()  # is there one, before an hour of work
     with joined() as ranks:
         where = device_of(device)
         if resume is not None:
-            if model is not None or out is not None:
-                raise Refusal("--resume RUN goes on with a run as it was begun: give no model and no --out beside it.")
+            _refuse_beside_resume(context)
             run, loaded = runs.taken_up(resume, where)
             _train(run, loaded, resume, ranks.first, tensorboard, resume=True)
             return
@@ -112,7 +114,7 @@ def train(
 
 
 def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bool, *, resume: bool = False) -> None:
-    watch = _tensorboard(folder) if tensorboard and first else None
+    watch = _summary_writer()(str(folder)) if tensorboard and first else None
     with progress_bars(show=first) as progress:
         train_run(progress, run, data, folder, watch, resume=resume)
     if not first:
@@ -128,9 +130,21 @@ def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bo
             print(f"{run.name}: {said}")
 
 
-def _tensorboard(folder: Path) -> Any:
+def _refuse_beside_resume(context: typer.Context) -> None:
+    """Whatever else was said, and would not be heard."""
+    said = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in ("resume", "device", "tensorboard")
+        and getattr(context.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
+    ]
+    if said:
+        raise Refusal(f"--resume RUN goes on with a run as it was begun: leave out {', '.join(said)}.")
+
+
+def _summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise Refusal("TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out.") from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter

@@ -1,7 +1,9 @@
 """Training states on disk: written whole or not at all, the last two kept, read without running code."""
 
+import logging
+import pickle
 import time
-from collections.abc import Callable
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import torch
 
 from ..errors import Refusal
 from ..files import replacing
+
+log = logging.getLogger("pyrovae")
 
 VERSION = 1  # of what a checkpoint holds
 
@@ -22,8 +26,8 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, seconds: float = 5.0, resume: bool = False):
         self.folder, self.seconds, self.resume = Path(folder), seconds, resume
-        self.extra: Callable[[], dict[str, Any]] = dict  # what is to be kept beside the training's state
         self._saved = time.monotonic()
+        self._begun = False
 
     @property
     def path(self) -> Path:
@@ -40,11 +44,25 @@ class Checkpoints:
         return time.monotonic() - self._saved > self.seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Put `state` in the place of the newest, which becomes the previous one."""
-        with replacing(self.path) as file:
-            torch.save({"version": VERSION, **self.extra(), **state}, file)
-            if self.path.exists():
-                self.path.replace(self.previous)  # a kill between the two leaves the previous one, which load() finds
+        """Put `state` in the place of the newest, which becomes the previous one.
+
+        Raises `OSError` where it cannot be written; what was there is still there then.
+        """
+        if not self._begun:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.glob(f".{self.path.name}.*"):  # a kill in the middle of a save leaves its half
+                left.unlink(missing_ok=True)
+            self._begun = True
+        try:
+            with replacing(self.path, self.previous) as file, file.open("wb") as stream:
+                torch.save({"version": VERSION, **state}, stream)
+        except (OSError, RuntimeError) as error:  # torch has a word of its own for a disk that filled up in the middle
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            told = OSError(cause.errno, cause.strerror, str(self.path))
+            told.add_note("What was kept before is whole, and training can be resumed from it.")
+            raise told from error
         self._saved = time.monotonic()
 
     def load(self, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -61,7 +79,15 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[st
     for path in found:
         try:
             state = torch.load(path, map_location=device, weights_only=True)
-        except Exception:  # torch raises many kinds for a file that is not whole, or that carries code
+        except (PermissionError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # torch raises many kinds for a file that is not whole
+            if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+                raise Refusal(
+                    f"{path} carries code, or what is no tensor and no number, so it is not read: it is no pyrovae checkpoint."
+                ) from error
+            if path is not found[-1]:
+                log.warning("%s is damaged; going on from the one before it, %s.", path, found[-1].name)
             continue
         if isinstance(state, dict) and state.get("version") == VERSION:
             return state

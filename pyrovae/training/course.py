@@ -32,11 +32,13 @@ from .stopping import EarlyStopping
 log = logging.getLogger("pyrovae")
 
 READ_EVERY = 50  # steps between looks at a GPU's losses: a look waits for the GPU
+SUMS = 6  # over an epoch's points: loss, reconstruction, KL, points whose KL is known, gradient's norm, points
 
 
 @dataclass
 class Fit:
-    """How a fit went. `losses` are nats per data point, one an epoch: −ELBO averaged over its batches' points.
+    """How a fit went. `losses` are nats per data point, one an epoch: −ELBO averaged over its batches' points; while
+    `kl_warmup` lasts, with its weight on the KL.
 
     `history` has a row for each epoch: `elbo` and its parts `reconstruction` E[log p(x|z)] and `kl`, nats per point and NaN
     where the objective does not tell them apart; `gradient`, the mean norm of a step's gradient per point; `lr`; `beta`, the
@@ -90,13 +92,19 @@ class Course:
         self.learner = Learner(flat, self.new_optimizer(flat), optimizer is adam, clip, ema, average)
         self.terms = terms_of(objective, model, guide, source.example[: source.size], structure)
         self.steps: dict[int, Step] = {}  # by the number of points
-        self.roads: dict[int, bool] = {}  # whether it was recorded
-        self.reason = ""
+        self.roads: dict[int, tuple[bool, str]] = {}  # whether it was recorded, and why
+        self.told = False  # which road was taken
         self.fit = Fit(objective=type(objective).__name__)
         self.epoch, self.place = 0, 0
-        self.sums = [0.0] * 5  # of this epoch: loss, reconstruction, KL, gradient's norm, points
+        self.sums = [0.0] * SUMS
         self.started, self.before = time.perf_counter(), 0.0
-        self.good: dict[str, Any] | None = None
+        self.good: dict[str, Any] | None = None  # the last epoch's start, to go back to
+        self.slowed = False  # it has gone back
+        self.task: dict[str, Any] = {
+            "parameters": [list(leaf.shape) for leaf in flat.leaves],
+            "batches": source.size,
+            "random numbers (seed)": seed,
+        }
         self.new_schedule(0)
 
     def new_optimizer(self, flat: Flat) -> Optimizer:
@@ -113,9 +121,10 @@ class Course:
     def run(
         self, checkpoints: Checkpoints | None, on_epoch: Callable[[Fit], None] | None, keep_good: bool = False
     ) -> None:
-        every = READ_EVERY if self.device.type == "cuda" else 1
+        # processes look at once, for all must see at the same step that one has failed
+        every = READ_EVERY if self.device.type == "cuda" and self.ranks.count == 1 else 1
         while self.epoch < self.epochs and not self.fit.stopped:
-            if keep_good and self.place == 0:
+            if keep_good and self.place == 0 and not self.slowed:
                 self.good = take(self)
             waiting: list[tuple[Tensor, Tensor, Tensor | None]] = []
             for x, rows in self.source.batches(self.epoch, self.place):
@@ -141,6 +150,8 @@ class Course:
         except (torch.OutOfMemoryError, Refusal, Diverged):
             raise
         except (RuntimeError, ValueError) as error:  # a matrix that is no longer positive definite, a scale of NaN
+            vector = self.learner.flat.vector
+            self.ranks.sum(vector.new_full((vector.numel() + 2,), math.nan))  # the others wait for this one's part
             raise Diverged(
                 f"{self._where()}: {in_one_line(error)} Lower the learning rate or floor the variances."
             ) from error
@@ -149,17 +160,14 @@ class Course:
         self.fit.steps += 1
         return out
 
-    def _weight(self, steps: int) -> float:
-        """The KL's weight after so many steps."""
-        return min(1.0, (steps + 1) / self.rise) if self.rise else 1.0
-
     def _read(self, waiting: list[tuple[Tensor, Tensor, Tensor | None]]) -> None:
         """Add the steps' losses up on the host. A bad one has moved nothing, so what it was can still be seen."""
         if not waiting:
             return
-        outs = torch.stack([out for out, _, _ in waiting]).tolist()
         first = self.fit.steps - len(waiting)
-        for number, ((loss, reconstruction, norm), (_, x, rows)) in enumerate(zip(outs, waiting, strict=True), first):
+        for number, ((loss, reconstruction, norm), (_, x, rows)) in enumerate(
+            zip(torch.stack([out for out, _, _ in waiting]).tolist(), waiting, strict=True), first
+        ):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self.fit.steps = number
                 what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not a finite number"
@@ -169,35 +177,43 @@ class Course:
                 )
             # a data plate that stands for a subsample scales the loss up to the size of the whole
             share = len(x) / self.structure.full_size if self.structure.full_size else 1.0
-            kl = (loss + reconstruction) / self._weight(number)
-            for place, value in enumerate((loss * share, reconstruction * share, kl * share, norm * len(x), len(x))):
+            loss, reconstruction, weight = loss * share, reconstruction * share, self._weight(number)
+            kl, counted = ((loss + reconstruction) / weight, len(x)) if weight else (0.0, 0)
+            for place, value in enumerate((loss, reconstruction, kl, counted, norm * len(x), len(x))):
                 self.sums[place] += value
         waiting.clear()
 
+    def _weight(self, steps: int) -> float:
+        """The KL's, after so many steps."""
+        return min(1.0, steps / self.rise) if self.rise else 1.0
+
     def _end_epoch(self) -> None:
-        loss, reconstruction, kl, gradient, points = self.sums
+        loss, reconstruction, kl, counted, gradient, points = self.sums
         if points == 0:
             raise Refusal(f"x gave no batches in epoch {self.epoch + 1}: give what can be iterated over again.")
-
+        reconstruction, kl = reconstruction / points, kl / counted if counted else math.nan
+        beta = self._weight(self.fit.steps - 1)
+        whole = beta == 1.0 and self._weight(self.fit.steps - self.place) == 1.0  # all of the KL was in the loss
         self.fit.losses.append(loss / points)
         self.fit.seconds = self.before + time.perf_counter() - self.started
         row = {
             "epoch": self.epoch + 1,
             "steps": self.fit.steps,
-            "elbo": -loss / points if math.isnan(kl) else (reconstruction - kl) / points,
-            "reconstruction": reconstruction / points,
-            "kl": kl / points,
+            "elbo": -loss / points if whole else reconstruction - kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
             "gradient": gradient / points,
             "lr": self.learner.optimizer.param_groups[0]["lr"],
-            "beta": float(self.beta),
+            "beta": beta,
             "validation": math.nan,
             "seconds": self.fit.seconds,
         }
-        self.sums = [0.0] * 5
+        self.sums = [0.0] * SUMS
         self.epoch, self.place = self.epoch + 1, 0
         if self.early_stopping is not None:
             with self._averaged():
-                row["validation"] = self.early_stopping.look(self.model, self.guide, self.structure, self.seed)
+                look = self.early_stopping.look(self.model, self.guide, self.structure, self.seed)
+            row["validation"] = self.ranks.agreed(look)  # all processes stop, or none
             self.early_stopping.remember(self._tensors, self.epoch, row["validation"])
             self.fit.stopped = self.early_stopping.verdict(self.epoch)
         self.fit.history.append(row)
@@ -221,8 +237,10 @@ class Course:
         if size == self.source.size or not self.fit.road:
             kind = "a CUDA graph" if self.device.type == "cuda" else "compiled"
             self.fit.road = f"steps recorded and {kind}: {why}" if recorded else f"eager steps: {why}"
-            log.info(self.fit.road)
-        self.roads[size] = recorded
+            if not self.told:
+                log.info(self.fit.road)
+            self.told = True
+        self.roads[size] = recorded, why
         return self.steps[size]
 
     def _road(self, size: int) -> tuple[bool, str]:
@@ -231,15 +249,18 @@ class Course:
         if isinstance(self.terms, str):
             return False, self.terms
         if size in self.roads:
-            return self.roads[size], "as before it was resumed"
+            return self.roads[size]
         if self.record is not None:
             return self.record, f"record={self.record}"
+        if self.source.steps is None:
+            return False, "nothing is known of how many there will be; record=True decides"
         return count >= enough, f"{count} of them, {'at least' if count >= enough else 'fewer than'} {enough}"
 
     def _loss(self, size: int, share: slice) -> Loss:
         """What a step minimises, as a function of this process's points and the KL's weight."""
         mine = share.stop - share.start
         weight = mine / size if self.structure.full_size or mine == 0 else 1.0
+        share = share if mine else slice(0, 1)  # as `_own` has it
 
         def loss(x: Tensor, beta: Tensor) -> Terms:
             assert not isinstance(self.terms, str)
@@ -281,7 +302,8 @@ class Course:
 
     def _own(self, x: Tensor) -> Tensor:
         """This process's points of a batch; where there are none, one that counts nothing."""
-        return x if self.ranks.count == 1 else x[self.ranks.share(len(x))] if len(x) >= self.ranks.count else x[:1]
+        mine = x[self.ranks.share(len(x))]
+        return mine if len(mine) else x[:1]
 
     def _where(self) -> str:
         return f"Training stopped at step {self.fit.steps + 1} (epoch {self.epoch + 1})"
@@ -308,26 +330,29 @@ class Course:
             flat.set(now)
 
     def slow_down(self, factor: float) -> None:
-        """Back to the last good epoch, from where the learning rate is `factor` of what it was."""
+        """Back to the last good epoch, once, from where the learning rate is `factor` of what it was."""
         assert self.good is not None
-        put_back(self, self.good)
-        self.lr *= factor
-        for group in self.learner.optimizer.param_groups:
-            group["lr"] *= factor
-            group["initial_lr"] = group.get("initial_lr", self.lr) * factor
-        if self.scheduler is not None:
-            self.scheduler.base_lrs = [base * factor for base in self.scheduler.base_lrs]
-        self.good = None
+        put_back(self, {**self.good, "lr": self.good["lr"] * factor})
+        self.good, self.slowed = None, True
+
+    def state(self) -> dict[str, Any]:
+        """Where training stands, and where it would go back to."""
+        return {**take(self), "good": self.good, "slowed": self.slowed}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Raises `Refusal` where the state is another training's."""
+        put_back(self, state)
+        self.good, self.slowed = state["good"], state["slowed"]
 
     def save(self, checkpoints: Checkpoints) -> None:
         if self.ranks.first:
             self.fit.seconds = self.before + time.perf_counter() - self.started
-            checkpoints.save({"pair": self._tensors(), "training": take(self)})
+            checkpoints.save({"pair": self._tensors(), "training": self.state()})
 
     def finish(self, checkpoints: Checkpoints | None) -> Fit:
         """Leave the pair with what it is to have, and on disk too."""
         self.fit.seconds = self.before + time.perf_counter() - self.started
-        state = take(self)
+        state = self.state()
         final = self._tensors()
         if self.early_stopping is not None and self.early_stopping.best is not None:
             final = self.early_stopping.best

@@ -24,13 +24,10 @@ from .course import Course, Fit
 from .flat import flattened
 from .objectives import default_objective
 from .schedules import Schedule, adam, cosine
-from .snapshot import put_back
-from .sources import Resident, Source, source_of
+from .sources import Resident, Source, fingerprint, source_of
 from .stopping import EarlyStopping
 
 log = logging.getLogger("pyrovae")
-
-READ_EVERY = 50  # steps between looks at a GPU's losses: a look waits for the GPU
 
 
 @runtime_checkable
@@ -103,8 +100,7 @@ def fit(
                 "An autoguide has parameters for every point, so it is fitted on all at once: batch_size=None."
             )
         structure = _inspect_all(model, guide, source)
-        resuming = checkpoints is not None and checkpoints.resume
-        if not resuming:
+        if checkpoints is None or not checkpoints.resume:
             _start(model, source, init)
         chosen = objective or default_objective(structure)
         leaves = parameters(source.example[: source.size], guide, model)
@@ -114,6 +110,10 @@ def fit(
         if source.steps is None and schedule is not None:
             raise Refusal(
                 "x does not say how many batches it has, which a schedule needs: give it __len__, or schedule=None."
+            )
+        if source.steps is None and kl_warmup:
+            raise Refusal(
+                "x does not say how many batches it has, which kl_warmup is a share of: give it __len__, or kl_warmup=0."
             )
         with pyro.validation_enabled(False), warnings.catch_warnings(), flattened(leaves) as flat:
             warnings.filterwarnings("ignore", "Encountered (NaN|\\+inf|-inf)")  # said by blame, with the place
@@ -126,8 +126,11 @@ def fit(
                 early_stopping=early_stopping, precision=precision, record=record,
             )  # fmt: skip
             training.started = started
-            if resuming and checkpoints is not None:
-                put_back(training, checkpoints.load(device)["training"])
+            if checkpoints is not None:
+                training.task["data"] = fingerprint(source)
+            if checkpoints is not None and checkpoints.resume:
+                training.resume(checkpoints.load(device)["training"])
+                training.ranks.agreed(0.0)  # none goes on, and writes, before all have read
             while True:
                 try:
                     training.run(checkpoints, on_epoch, keep_good=retry is not None)
@@ -135,9 +138,9 @@ def fit(
                 except Diverged as error:
                     if retry is None or training.good is None:
                         raise
-                    log.warning("%s Going back to epoch %d with lr %g.", error, training.good["epoch"], lr * retry)
+                    slower = training.good["lr"] * retry
+                    log.warning("%s Going back to epoch %d with lr %g.", error, training.good["epoch"] + 1, slower)
                     training.slow_down(retry)
-                    retry = None
             return training.finish(checkpoints)
 
 

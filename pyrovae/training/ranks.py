@@ -61,6 +61,14 @@ class Ranks:
         every = [found for found in every if found]
         return {name: torch.cat([found[name] for found in every], dim=-1) for name in every[0]}
 
+    def agreed(self, value: float) -> float:
+        """The first process's number, on all."""
+        if self.count == 1:
+            return value
+        device = "cuda" if group.get_backend() == "nccl" else "cpu"
+        own = torch.tensor(value if self.first else 0.0, dtype=torch.float64, device=device)
+        return float(self.sum(own))
+
 
 @contextlib.contextmanager
 def joined() -> Iterator[Ranks]:

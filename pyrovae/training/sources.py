@@ -6,6 +6,7 @@ has the same.
 
 import hashlib
 import itertools
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from ..running import fork_rng
 from ..structure import refuse_bad_points
 
 START = 20_000  # points of a stream that a model starts from, at most
+END = object()  # of batches
 
 
 class Points(Protocol):
@@ -99,11 +101,12 @@ class Stream:
     """A torch `Dataset`, or anything that gives batches whenever it is iterated over; of tuples the first part is x.
 
     A map-style Dataset is shuffled and batched here. What comes in batches keeps its own: a `DataLoader` brings workers, and
-    is shuffled the same again for the same seed and epoch. To a GPU one batch is on its way, from pinned memory, while another is used.
+    is shuffled the same again for the same seed and epoch. Torch's random state is that of seed, epoch and batch while one is
+    made, so that transforms draw the same again. To a GPU one batch is on its way, from pinned memory, while another is used.
     """
 
     def __init__(self, data: Any, batch_size: int | None, seed: int, device: torch.device):
-        if iter(data) is data if not isinstance(data, Dataset) else False:
+        if isinstance(data, Iterator):
             raise Refusal(
                 f"x is a {type(data).__name__} that can be gone through once: give what can be iterated over again, such as a "
                 "DataLoader."
@@ -112,14 +115,23 @@ class Stream:
         self._map_style = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
         if isinstance(data, Dataset) and batch_size is None:
             raise Refusal("A Dataset is trained on in batches: give a batch_size.")
+        if self._map_style and not hasattr(data, "__len__"):
+            raise Refusal(f"x is a {type(data).__name__} of unknown length: give it __len__, or make it iterable.")
         self._batch_size = batch_size
-        first = list(itertools.islice(self.batches(0, 0), 1))
-        if not first:
+        self.size = min(batch_size or 1, len(data)) if self._map_style else 0
+        self._first: Tensor | None = None
+        several, points = [], 0
+        for x, _ in self.batches(0, 0):
+            several.append(x)
+            points += len(x)
+            if points + len(several[0]) > START:
+                break
+        if not several:
             raise Refusal("x has no batches: give at least one point.")
-        self.size = batch_size if self._map_style and batch_size else len(first[0][0])
+        self._first = several[0]
+        self.size = self.size or len(several[0])
         self.steps = self._count()
-        several = (x for x, _ in self.batches(0, 0))
-        self.example = torch.cat(list(itertools.islice(several, max(1, START // self.size))))
+        self.example = torch.cat(several)
 
     def _count(self) -> int | None:
         if self._map_style:
@@ -137,36 +149,56 @@ class Stream:
         return _ahead(found)
 
     def _loaded(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        rows = None
+        order = None
         with fork_rng(self.device, seed_of("order", self.seed, epoch)):
             if self._map_style:
                 order = torch.randperm(len(self.data))
-                rows = iter(order.split(self._batch_size)[start:])
-                loader: Any = self._loader(sampler=order[start * self._batch_size :].tolist())  # type: ignore[operator]
+                loader: Any = self._loader(sampler=order[start * self.size :].tolist())
             else:
                 loader = self._loader() if isinstance(self.data, Dataset) else self.data
-                if isinstance(getattr(loader, "generator", None), torch.Generator):
-                    loader.generator.manual_seed(seed_of("order", self.seed, epoch))
+                self._shuffle_again(loader, epoch)
             batches = iter(loader)
-            if not self._map_style:
-                for _ in range(start):
-                    next(batches, None)
-            batch = next(batches, None)  # a loader shuffles when its first batch is asked for
-        while batch is not None:
-            yield self._checked(batch), None if rows is None else next(rows)
-            batch = next(batches, None)
+        for number in itertools.count(
+            0 if order is None else start
+        ):  # of others' order, all before must be gone through
+            with fork_rng(self.device, seed_of("batch", self.seed, epoch, number)):
+                batch = next(batches, END)
+            if batch is END:
+                return
+            if number < start:
+                continue
+            rows = None if order is None else order[number * self.size :][: self.size]
+            yield self._checked(batch, number, epoch), rows
+
+    def _shuffle_again(self, loader: Any, epoch: int) -> None:
+        """Generators of a loader and its samplers start from seed and epoch, not from where the last epoch left them."""
+        batch_sampler = getattr(loader, "batch_sampler", None)
+        for part in (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
+            generator = getattr(part, "generator", None)
+            if isinstance(generator, torch.Generator):
+                generator.manual_seed(seed_of("order", self.seed, epoch))
 
     def _loader(self, **sampler: Any) -> DataLoader:
         generator = torch.Generator()  # of its own: a loader draws a number whenever it is iterated over
+        generator.manual_seed(0)
         pinned = self.device.type == "cuda"
         return DataLoader(self.data, self._batch_size, generator=generator, pin_memory=pinned, **sampler)
 
-    def _checked(self, batch: Any) -> Tensor:
+    def _checked(self, batch: Any, number: int, epoch: int) -> Tensor:
         x = batch[0] if isinstance(batch, list | tuple) and len(batch) else batch
         if not isinstance(x, Tensor):
             raise Refusal(f"A batch of x is {type(x).__name__}: give tensors, or tuples whose first part is one.")
         x = x.to(self.device, non_blocking=True)
-        refuse_bad_points(x)
+        try:
+            refuse_bad_points(x)
+        except Refusal as error:
+            raise Refusal(f"In batch {number + 1} of epoch {epoch + 1}, {error}") from error
+        first = self._first
+        if first is not None and (x.shape[1:] != first.shape[1:] or x.dtype != first.dtype):
+            raise Refusal(
+                f"Batch {number + 1} of epoch {epoch + 1} has points of shape {tuple(x.shape[1:])}, {x.dtype}, where the first "
+                f"batch has {tuple(first.shape[1:])}, {first.dtype}: give all points one shape and type."
+            )
         return x
 
 
@@ -179,6 +211,18 @@ def _ahead(
         following = next(batches, None)
         yield waiting
         waiting = following
+
+
+def fingerprint(source: Source) -> list[int] | None:
+    """A number that other data would not have; of data that are other ones at every look, their shape."""
+    if not isinstance(source, Resident):
+        return None
+    sums = []
+    for _ in range(1 if isinstance(source.x, Tensor) else 2):
+        with fork_rng(source.device, 0):
+            x = source.x[:].detach().cpu().contiguous()
+        sums.append(zlib.crc32(x.view(torch.uint8).numpy().data))
+    return [*x.shape, *({*sums} if len({*sums}) == 1 else ())]
 
 
 def seed_of(*words: object) -> int:
