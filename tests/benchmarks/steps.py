@@ -72,22 +72,20 @@ def measure(name: str, case: Any, rounds: int) -> dict[str, Any]:
     from peers.ours import rounds_of_fit
     from rounds import Rounds
 
-    steps, ready, peers = len(case.data) // case.batch, {}, {}
-    for label, make in peers_of(case).items():
+    steps = len(case.data) // case.batch
+    peers = {label: make() for label, make in peers_of(case).items()}
+    eager = {label: peer for label, peer in peers.items() if not getattr(peer, "compiled", False)}
+    if wrong := disagreement(eager, case.data[: case.batch]):  # what is compiled is one of these
+        raise SystemExit(f"{name}: {wrong}: a ratio would compare different things.")
+    ready: dict[str, Any] = {}
+    for label, peer in peers.items():
         started = time.perf_counter()
-        peers[label] = make()
-        peers[label].run(steps)
+        peer.run(steps)
         ready[label] = time.perf_counter() - started
         print(f"  {label}: ready after {ready[label]:.1f} s", flush=True)
-    fresh = {
-        label: make() for label, make in peers_of(case).items() if "compile" not in label and "reduce" not in label
-    }
-    if wrong := disagreement(fresh, case.data[: case.batch]):
-        raise SystemExit(f"{name}: {wrong}: a ratio would compare different things.")
     runs = {label: (lambda peer=peer: peer.run(steps)) for label, peer in peers.items()}
     timed = Rounds()
-    first, road = rounds_of_fit(case, rounds, timed, "pyrovae", lambda: timed.once(runs, steps), record=True)
-    ready["pyrovae"] = first
+    ready["pyrovae"], road = rounds_of_fit(case, rounds, timed, "pyrovae", lambda: timed.once(runs, steps), record=True)
     summary = timed.summary("hand-written")
     apart = Rounds()  # two fits cannot take turns: this one has rounds of its own with the base
     base = {"hand-written": runs["hand-written"]}
@@ -95,7 +93,24 @@ def measure(name: str, case: Any, rounds: int) -> dict[str, Any]:
     summary["pyrovae, record=False"] = apart.summary("hand-written")["pyrovae, record=False"]
     if not importlib.util.find_spec("numpyro"):
         ready["NumPyro"] = "not installed"
-    return {"road": road, "steps a round": steps, "ready after seconds": ready, "peers": summary}
+    found = {"road": road, "steps a round": steps, "rounds": rounds, "ready after seconds": ready, "peers": summary}
+    if case.data.device.type == "cuda":
+        found["share of kernels"] = {label: kernel_share(run) for label, run in runs.items()}
+    return found
+
+
+def kernel_share(run: Callable[[], object]) -> float:
+    """The part of the time in which the GPU works: its kernels' time by the time on the wall."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    started = time.perf_counter()
+    run()
+    seconds = time.perf_counter() - started
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        run()
+        torch.cuda.synchronize()
+    return sum(event.self_device_time_total for event in seen.key_averages()) / 1e6 / seconds
 
 
 def main() -> None:

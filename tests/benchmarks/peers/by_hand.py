@@ -133,6 +133,7 @@ class ByHand:
         self.p = {name: value.clone().requires_grad_() for name, value in (start or case.start).items()}
         self.constants, self.batches = case.constants, batches(case)
         self.optimizer = torch.optim.Adam(self.p.values(), lr=LR, fused=True)
+        self.compiled = compile is not None
         self.function = loss if compile is None else torch.compile(loss, **compile)
         self.device = case.data.device
 
