@@ -34,7 +34,7 @@ class Protocol:
     lr: float | None = None
     draws: int = 32
     check: int = 100
-    patience: int = 2
+    patience: int = 3
     limit: int = 5000
     settle: int = 300
 
