@@ -13,7 +13,8 @@ import torch
 import pyrovae
 from pyrovae import Diverged, Refusal, evaluate
 from pyrovae.estimators import annealing, chunks
-from pyrovae.estimators.annealing import Linear, Sigmoid, ais
+from pyrovae.estimators.annealing import ais
+from pyrovae.estimators.schedules import Linear, Sigmoid
 
 
 @pytest.fixture

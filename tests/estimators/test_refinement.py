@@ -10,8 +10,9 @@ from pyro.infer.autoguide import AutoNormal
 
 import pyrovae
 from pyrovae import Refusal
+from pyrovae.estimators.ascent import Protocol
 from pyrovae.estimators.families import DiagonalGaussian, Flow, FullGaussian
-from pyrovae.estimators.refinement import Protocol, matching, refine
+from pyrovae.estimators.refinement import matching, refine
 from pyrovae.structure import inspect
 
 FAMILIES = [DiagonalGaussian(), FullGaussian(), Flow(3, 8)]
