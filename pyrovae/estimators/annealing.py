@@ -242,7 +242,8 @@ def refuse_no_weight(log_w: Tensor, start: int) -> None:
 
 
 def _spread(draws: Tensor) -> Tensor:
-    """Half the width of the middle 68 % of draws (S, N, d) → (N, d): a standard deviation that heavy tails do not move."""
-    low, high = torch.quantile(draws, torch.tensor([0.16, 0.84]).to(draws), dim=0)
-    width = 0.5 * (high - low)
+    """Half the width of the middle two thirds of draws (S, N, d) → (N, d): about a standard deviation, which heavy tails do not
+    move."""
+    ordered, outside = draws.sort(dim=0).values, len(draws) // 6
+    width = 0.5 * (ordered[-1 - outside] - ordered[outside])
     return torch.where(torch.isfinite(width) & (width > 0), width, 1.0)
