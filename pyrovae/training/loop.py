@@ -128,8 +128,9 @@ def fit(
             if checkpoints is not None:
                 training.task["data"] = fingerprint(source)
             if checkpoints is not None and checkpoints.resume:
+                training.ranks.meet()  # what is being written is whole before any reads
                 training.resume(checkpoints.load(device)["training"])
-                training.ranks.agreed(0.0)  # none goes on, and writes, before all have read
+                training.ranks.meet()
             while True:
                 try:
                     training.run(checkpoints, on_epoch, keep_good=retry is not None)

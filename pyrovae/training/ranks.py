@@ -49,6 +49,10 @@ class Ranks:
                 ) from error
         return values
 
+    def meet(self) -> None:
+        """Wait until all processes have come so far."""
+        self.agreed(0.0)
+
     def agreed(self, value: float) -> float:
         """The first process's number, on all."""
         if self.count == 1:
