@@ -198,7 +198,10 @@ def list_of(iterator: Any) -> bool:
     [
         ([], "x has no batches: give at least one point"),
         (TensorDataset(torch.zeros(0, 3)), "x has no batches: give at least one point"),
-        ([torch.randn(4, 3), torch.zeros(0, 3)], "In batch 2 of epoch 1, x must be a tensor with a row for each data point"),
+        (
+            [torch.randn(4, 3), torch.zeros(0, 3)],
+            "In batch 2 of epoch 1, x must be a tensor with a row for each data point",
+        ),
         ([np.zeros((4, 3))], "A batch of x is ndarray: give tensors, or tuples whose first part is one"),
         ([{"x": torch.randn(4, 3)}], "A batch of x is dict: give tensors"),
         ([torch.randn(4, 3), None], "A batch of x is NoneType: give tensors"),
@@ -207,9 +210,15 @@ def list_of(iterator: Any) -> bool:
         (7, "x is int: give a tensor"),
         ([torch.ones(4, 3, dtype=torch.uint8)], "In batch 1 of epoch 1, x is torch.uint8: convert it"),
         ([torch.randn(4)], "In batch 1 of epoch 1, x must be a tensor with a row for each data point"),
-        ([torch.randn(4, 3), torch.randn(4, 2)], "Batch 2 of epoch 1 has points of shape (2,), torch.float32, where the first"),
+        (
+            [torch.randn(4, 3), torch.randn(4, 2)],
+            "Batch 2 of epoch 1 has points of shape (2,), torch.float32, where the first",
+        ),
         ([torch.randn(4, 3), torch.randn(4, 3).double()], "Batch 2 of epoch 1 has points of shape (3,), torch.float64"),
-        (list(spoiled(13).split(4)), "In batch 4 of epoch 1, x[1, 1] is nan: remove or impute such values; 1 of 4 points"),
+        (
+            list(spoiled(13).split(4)),
+            "In batch 4 of epoch 1, x[1, 1] is nan: remove or impute such values; 1 of 4 points",
+        ),
         (spoiled(13), "x[13, 1] is nan: remove or impute such values; 1 of 20 points have any"),
     ],
 )
