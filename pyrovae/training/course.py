@@ -153,7 +153,7 @@ class Course:
             vector = self.learner.flat.vector
             self.ranks.sum(vector.new_full((vector.numel() + 2,), math.nan))  # the others wait for this one's part
             raise Diverged(
-                f"{self._where()}: {in_one_line(error)} Lower the learning rate or floor the variances."
+                f"{self._where()}: {in_one_line(error).rstrip('.')}. Lower the learning rate or floor the variances."
             ) from error
         if self.scheduler:
             self.scheduler.step()

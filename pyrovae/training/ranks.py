@@ -61,6 +61,10 @@ class Ranks:
         every = [found for found in every if found]
         return {name: torch.cat([found[name] for found in every], dim=-1) for name in every[0]}
 
+    def meet(self) -> None:
+        """Wait until all processes have come so far."""
+        self.agreed(0.0)
+
     def agreed(self, value: float) -> float:
         """The first process's number, on all."""
         if self.count == 1:
