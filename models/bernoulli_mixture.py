@@ -7,7 +7,7 @@ from pyrovae.models.gmm import Mixture, mixture_guide
 
 import pyrovae
 
-RECIPE = {"steps": 150, "batch_size": 2048, "lr": 2e-2}
+RECIPE = {"steps": 300, "batch_size": 2048, "lr": 5e-2}
 
 
 def pair(dim: int, components: int = 10, guide: type = pyrovae.ExactPosterior) -> tuple[Mixture, object]:

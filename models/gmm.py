@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import pyrovae
 from pyrovae import Components, Full
 
-RECIPE = {"steps": 150, "batch_size": 2048, "lr": 2e-2}
+NUMBERS = 2**22  # of N × K × D at once: enough to keep a matrix product busy
+RECIPE = {"steps": 150, "batch_size": 2048, "lr": 3e-2}
 
 
 class Mixture(pyrovae.Module):
@@ -45,6 +46,32 @@ class Mixture(pyrovae.Module):
         """p(z|x), the responsibilities."""
         return dist.Categorical(logits=self.log_joint(x))
 
+    def em_step(self, x: Tensor) -> Tensor:
+        """One step of EM (Dempster, Laird & Rubin 1977) over all of x (N, dim): coordinate ascent on the ELBO, first in q(z|x),
+        which becomes p(z|x), then in the parameters, which become the family's best for those q. Returns the mean log p(x)
+        before the step, (), nats per point; the next step's is never lower, but for rounding.
+
+        Points are taken in chunks, so that memory does not grow with N.
+        """
+        with torch.no_grad():
+            family, count = self.components.family(), self.components.count
+            centre, log_share = family.mean, self.logits.log_softmax(-1)
+            log_p = total = first = second = x.new_zeros(())
+            for chunk in x.split(max(1, NUMBERS // (count * x.shape[1]))):
+                joint = log_share + family.log_prob(chunk.unsqueeze(-2))
+                log_p_x = joint.logsumexp(-1, keepdim=True)
+                q = (joint - log_p_x).exp()
+                log_p = log_p + log_p_x.sum()
+                total = total + q.sum(dim=0)
+                first = first + q.mT @ chunk
+                second = second + self.components.scatter(chunk, q, centre)
+            step = first - total.unsqueeze(-1) * centre
+            total = total.clamp(min=torch.finfo(x.dtype).tiny)  # a mean that no point is near stays where it is
+            mean = centre + step / total.unsqueeze(-1)
+            self.components.maximise(mean, total, second - self.components.scatter(mean, total.diag(), centre))
+            self.logits.copy_((total / len(x)).log())
+            return log_p / len(x)
+
     def initialise(self, x: Tensor) -> None:
         """Begin at k-means: its clusters' shares, means and covariances. Its own starts are by k-means++."""
         subset = x[torch.randperm(len(x), device=x.device)[:20_000]]
@@ -55,7 +82,7 @@ class Mixture(pyrovae.Module):
                 "more data."
             )
         seed = int(torch.randint(2**31 - 1, ()))
-        labels = KMeans(count, n_init=1, random_state=seed).fit(subset.cpu().double()).labels_
+        labels = KMeans(count, n_init=1, random_state=seed).fit(subset.cpu()).labels_
         onehot = nn.functional.one_hot(torch.as_tensor(labels, dtype=torch.long), count).to(x)
         self.components.start(subset, onehot)
         with torch.no_grad():

@@ -7,7 +7,9 @@ import typer
 from . import __version__
 from .commands.common import sentences
 from .commands.compare import compare
+from .commands.diagnose import diagnose
 from .commands.evaluate import evaluate
+from .commands.gap import gap
 from .commands.models import models
 from .commands.sample import sample
 from .commands.train import train
@@ -20,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Latent-variable models as Pyro model/guide pairs, with a log p(x) that can be believed.",
 )
-for command in (compare, train, evaluate, sample, models):
+for command in (compare, train, evaluate, gap, diagnose, sample, models):
     app.command()(sentences(command))
 
 

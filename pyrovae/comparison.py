@@ -108,7 +108,7 @@ class Comparison:
             "models": [self._row(name) for name in self.evidence],
             "best": self.best,
             "differences": {
-                name: {key: _number(value) for key, value in self.difference(name, self.best)._asdict().items()}
+                name: {key: number(value) for key, value in self.difference(name, self.best)._asdict().items()}
                 for name in self.evidence
                 if name != self.best
             },
@@ -127,6 +127,7 @@ class Comparison:
             "log_likelihood": estimate.value,
             "log_likelihood_mc_se": estimate.mc_se,
             "log_likelihood_data_se": estimate.data_se,
+            "log_likelihood_jackknife": evidence.mean_log_likelihood_jackknife.value,
             "elbo": evidence.mean_elbo.value,
             "elbo_mc_se": evidence.mean_elbo.mc_se,
             "gap": evidence.mean_gap.value,
@@ -135,6 +136,15 @@ class Comparison:
             "bits_per_dim": evidence.bits_per_dim,
             "ess": float(evidence.ess.double().mean()),
             "ess_min": float(evidence.ess.min()),
+            "pareto_k_median": float(evidence.pareto_k.median()),
+            "pareto_k_max": float(evidence.pareto_k.max()),
+            "pareto_k_threshold": evidence.pareto_k_threshold,
+            "untrusted_share": evidence.untrusted_share,
+            "verdict": evidence.verdict,
+            "bound_curve": [
+                {"samples": K, **{key: number(value) for key, value in bound._asdict().items()}}
+                for K, bound in evidence.mean_bound_curve.items()
+            ],
             "samples": evidence.samples,
             "seconds": train_seconds + evidence.seconds,
             "train_seconds": train_seconds,
@@ -142,9 +152,9 @@ class Comparison:
             "objective": fit.objective if fit else None,
             "losses": fit.losses if fit else [],
         }
-        return {key: _number(value) for key, value in row.items()}
+        return {key: number(value) for key, value in row.items()}
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
     """JSON has no NaN: what does not exist is None."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,6 @@ A family is one distribution with batch_shape (K,). It answers for all K at once
 afterwards costs nothing, where K distributions indexed by z would copy a covariance for every draw.
 """
 
-import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .errors import Refusal
-from .likelihoods import ImageNormal, Likelihood, PixelNormal, checked_floor
+from .likelihoods import Likelihood, checked_floor
 from .nets import Module
+from .normals import PrecisionNormal
 
 
 class Components(Module):
@@ -29,9 +29,20 @@ class Components(Module):
         """All of them: batch_shape (K,), event_shape (dim,)."""
         raise NotImplementedError
 
-    def start(self, x: Tensor, responsibilities: Tensor) -> None:
-        """Set the moments of component k to those of x (N, dim) weighted by responsibilities (N, K)."""
+    def scatter(self, x: Tensor, responsibilities: Tensor, centre: Tensor) -> Tensor:
+        """Σ_n r_nk (x_n − c_k)² of what the family needs to know of it, a row for each k: x (N, dim), r (N, K), c (K, dim)."""
+        return torch.stack([r @ (x - c).square() for r, c in zip(responsibilities.mT, centre, strict=True)])
+
+    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+        """Set p_k to the family's maximum of the likelihood for points with these means (K, dim), which weigh `total` (K,) and
+        `scatter` about them: the M-step."""
         raise NotImplementedError
+
+    def start(self, x: Tensor, responsibilities: Tensor) -> None:
+        """Begin at the moments of x (N, dim) weighted by responsibilities (N, K)."""
+        total = responsibilities.sum(dim=0)
+        mean = (responsibilities / total).mT @ x
+        self.maximise(mean, total, self.scatter(x, responsibilities, mean))
 
     def forward(self, index: Tensor) -> "Indexed":
         """p_z(x) for z = index (*batch,)."""
@@ -70,6 +81,11 @@ class Indexed(dist.TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         every = self.family.log_prob(value.unsqueeze(-2))  # (*batch, K)
+        points = every.dim() - 1
+        if self.index.dim() >= points and self.index.shape[self.index.dim() - points :].numel() == 1:
+            # an enumerated z, one and the same for all points: rows of the table
+            rows = every.movedim(-1, 0).index_select(0, self.index.flatten())
+            return rows.reshape(*self.index.shape[: self.index.dim() - points], *every.shape[:-1])
         shape = torch.broadcast_shapes(every.shape[:-1], self.index.shape)
         return every.expand(*shape, -1).take_along_dim(self.index.expand(shape).unsqueeze(-1), dim=-1).squeeze(-1)
 
@@ -91,89 +107,128 @@ class Independent(Components):
         return self.likelihood(self.eta)
 
     def start(self, x: Tensor, responsibilities: Tensor) -> None:
-        weight = responsibilities / responsibilities.sum(dim=0)
-        mean = weight.mT @ x
-        variance = torch.stack([w @ (x - m).square() for w, m in zip(weight.mT, mean, strict=True)])
+        """At about the moments, where the likelihood's own `start` says that gradients are alive: at a maximum on the border
+        of its parameters, such as a pixel that is never lit, they are not."""
+        total = responsibilities.sum(dim=0)
+        mean = (responsibilities / total).mT @ x
+        variance = self.scatter(x, responsibilities, mean) / total.unsqueeze(-1)
         with torch.no_grad():
             self.eta.copy_(self.likelihood.start(mean, variance))
 
-
-class Diagonal(Independent):
-    """N(μ_k, diag σ_k²), σ_kd² ≥ floor."""
-
-    def __init__(self, count: int, dim: int, floor: float = 1e-3):
-        super().__init__(count, dim, PixelNormal(floor))
+    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+        with torch.no_grad():
+            self.eta.copy_(self.likelihood.maximum(mean, scatter / total.unsqueeze(-1), total / total.sum()))
 
 
-class Spherical(Independent):
-    """N(μ_k, σ_k² I), σ_k² ≥ floor."""
+class Diagonal(Components):
+    """N(μ_k, diag σ_k²), σ_kd² ≥ floor.
 
-    def __init__(self, count: int, dim: int, floor: float = 1e-3):
-        super().__init__(count, dim, ImageNormal(floor))
-
-
-class WhitenedNormal(dist.MultivariateNormal):
-    """N(μ_k, Σ_k) whose log-density is a matrix product with Σ's inverse Cholesky factor: computed once for all points,
-    where `MultivariateNormal` solves a triangular system for each."""
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        cholesky = self._unbroadcasted_scale_tril
-        identity = torch.eye(cholesky.shape[-1], dtype=cholesky.dtype, device=cholesky.device).expand_as(cholesky)
-        whiten = torch.linalg.solve_triangular(cholesky, identity, upper=False).mT  # Σ⁻¹ = whiten whitenᵀ
-        white = torch.einsum("...kd,kde->...ke", value - self.loc, whiten.expand(*self.loc.shape[:-1], -1, -1))
-        log_det = 2 * cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return -0.5 * (white.square().sum(-1) + log_det + cholesky.shape[-1] * math.log(2 * math.pi))
-
-
-class Full(Components):
-    """N(μ_k, Σ_k) with Σ_k = A_k R_k R_kᵀ A_kᵀ + floor I, R_k lower triangular and learned, A_k fixed by `start`.
-
-    R begins at the identity and A Aᵀ at the clusters' scatter + floor I (so Σ a little wider than the scatter): a step of one size in R
-    is a step of one *relative* size in Σ, whatever the units of the directions.
+    From the start, m and v, the mean is m + √v b and the variance v e^(2ρ), or the floor where that is higher; b and ρ are
+    learned. A step of one size is one of the same *relative* size, whatever the units of x.
     """
 
-    basis: Tensor
+    centre: Tensor
+    variances: Tensor
 
     def __init__(self, count: int, dim: int, floor: float = 1e-3):
         super().__init__(count, dim)
         self.floor = checked_floor(floor)
-        self.loc = nn.Parameter(torch.randn(count, dim))
-        row, column = torch.tril_indices(dim, dim)
-        self.packed = nn.Parameter(
-            (row == column).to(self.loc).repeat(self.shapes, 1)
-        )  # R by rows: (shapes, dim(dim+1)/2)
-        self.register_buffer("basis", torch.eye(dim).repeat(self.shapes, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(count, dim))  # b
+        self.log_scale = nn.Parameter(torch.zeros(count, self.widths))  # ρ
+        self.register_buffer("centre", torch.randn(count, dim))
+        self.register_buffer("variances", torch.ones(count, self.widths))  # v
+
+    @property
+    def widths(self) -> int:
+        """How many variances a component has."""
+        return self.dim
+
+    def family(self) -> dist.TorchDistribution:
+        variance = (self.variances * (2 * self.log_scale).exp()).clamp(min=self.floor)
+        return dist.Normal(self.centre + self.variances.sqrt() * self.shift, variance.sqrt()).to_event(1)
+
+    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+        """σ² is the points' variance, or the floor where that is higher: the maximum under the floor."""
+        variance = scatter / total.unsqueeze(-1)
+        with torch.no_grad():
+            self.centre.copy_(mean)
+            self.variances.copy_(variance.unflatten(-1, (self.widths, -1)).mean(dim=-1).clamp(min=self.floor))
+            self.shift.zero_()
+            self.log_scale.zero_()
+
+
+class Spherical(Diagonal):
+    """N(μ_k, σ_k² I), σ_k² ≥ floor, as in `Diagonal`."""
+
+    @property
+    def widths(self) -> int:
+        return 1
+
+
+class Full(Components):
+    """N(μ_k, Σ_k), no eigenvalue of any Σ_k below floor.
+
+    Σ = U diag(v) Uᵀ and μ are fixed at the start; from there μ + U diag(√v) b and Σ⁻¹ = P Pᵀ, P = U diag(v^−½) R C, with b and
+    the lower triangular R learned, from 0 and from the identity. A step of one size in b and R is one of the same *relative*
+    size in μ and Σ, whatever the units of x.
+
+    C is diagonal and keeps the floor: with B = U diag(v^−½) R, c_j = min(1, (floor Σ_i |BᵀB|_ij)^−½) makes ‖B C‖² ≤ 1/floor for
+    any R (Prach & Lampert 2022, theorem 1), and is 1 where B's columns are orthogonal and short enough, as at every start.
+    """
+
+    centre: Tensor
+    axes: Tensor
+    variances: Tensor
+    row: Tensor
+    column: Tensor
+
+    def __init__(self, count: int, dim: int, floor: float = 1e-3):
+        super().__init__(count, dim)
+        self.floor = checked_floor(floor)
+        self.shift = nn.Parameter(torch.zeros(count, dim))  # b
+        self.packed = nn.Parameter(torch.zeros(self.shapes, dim * (dim + 1) // 2))  # R: log of its diagonal, then below
+        self.register_buffer("centre", torch.randn(count, dim))
+        self.register_buffer("axes", torch.eye(dim).repeat(self.shapes, 1, 1))  # U
+        self.register_buffer("variances", torch.full((self.shapes, dim), max(1.0, self.floor)))  # v, ascending
+        row, column = torch.tril_indices(dim, dim, offset=-1)
+        self.register_buffer("row", row, persistent=False)
+        self.register_buffer("column", column, persistent=False)
 
     @property
     def shapes(self) -> int:
         """How many covariances there are."""
         return self.count
 
-    def covariance(self) -> Tensor:
-        """Σ: (shapes, dim, dim)."""
-        row, column = torch.tril_indices(self.dim, self.dim, device=self.packed.device)
-        factor = torch.zeros_like(self.basis)
-        factor[:, row, column] = self.packed
-        root = self.basis @ factor
-        return root @ root.mT + self.floor * torch.eye(self.dim, dtype=root.dtype, device=root.device)
-
     def family(self) -> dist.TorchDistribution:
-        return WhitenedNormal(self.loc, scale_tril=torch.linalg.cholesky(self.covariance()))
+        diagonal = self.packed[:, : self.dim]
+        factor = torch.diag_embed(diagonal.exp())
+        factor[:, self.row, self.column] = self.packed[:, self.dim :]
+        factor = factor * self.variances.rsqrt().unsqueeze(-1)
+        gram = factor.mT @ factor  # BᵀB: U does not enter
+        cap = (self.floor * gram.abs().sum(-1)).rsqrt().clamp(max=1)
+        log_det = (diagonal + cap.log() - 0.5 * self.variances.log()).sum(-1)
+        step = self.axes @ (self.variances.sqrt() * self.shift).unsqueeze(-1)
+        return PrecisionNormal(
+            self.centre + step.squeeze(-1), self.axes @ (factor * cap.unsqueeze(-2)), log_det=log_det
+        )
 
-    def start(self, x: Tensor, responsibilities: Tensor) -> None:
-        weight = responsibilities / responsibilities.sum(dim=0)
-        loc = weight.mT @ x
-        scatter = torch.stack([(w * (x - m).mT) @ (x - m) for w, m in zip(weight.mT, loc, strict=True)])
-        ridge = self.floor * torch.eye(self.dim, dtype=x.dtype, device=x.device)
+    def scatter(self, x: Tensor, responsibilities: Tensor, centre: Tensor) -> Tensor:
+        every = ((x - c) * r.sqrt().unsqueeze(-1) for r, c in zip(responsibilities.mT, centre, strict=True))
+        return torch.stack([y.mT @ y for y in every])
+
+    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+        """Σ is the points' covariance with the eigenvalues below the floor raised to it: the maximum under the floor."""
+        variances, axes = torch.linalg.eigh(self._covariances(total, scatter))
         with torch.no_grad():
-            self.loc.copy_(loc)
-            self.basis.copy_(torch.linalg.cholesky(self._pool(scatter, responsibilities.mean(dim=0)) + ridge))
-            row, column = torch.tril_indices(self.dim, self.dim, device=x.device)
-            self.packed.copy_((row == column).expand_as(self.packed))
+            self.centre.copy_(mean)
+            self.variances.copy_(variances.clamp(min=self.floor))
+            self.axes.copy_(axes)
+            self.packed.zero_()
+            self.shift.zero_()
 
-    def _pool(self, scatter: Tensor, share: Tensor) -> Tensor:
-        """The covariances to begin at (shapes, dim, dim), from the components' scatters (K, dim, dim) and shares (K,)."""
-        return scatter
+    def _covariances(self, total: Tensor, scatter: Tensor) -> Tensor:
+        """(shapes, dim, dim)."""
+        return scatter / total[:, None, None]
 
 
 class Tied(Full):
@@ -183,5 +238,5 @@ class Tied(Full):
     def shapes(self) -> int:
         return 1
 
-    def _pool(self, scatter: Tensor, share: Tensor) -> Tensor:
-        return (share[:, None, None] * scatter).sum(dim=0, keepdim=True)
+    def _covariances(self, total: Tensor, scatter: Tensor) -> Tensor:
+        return scatter.sum(dim=0, keepdim=True) / total.sum()

@@ -1,4 +1,4 @@
-"""evaluate(): log p(x) of a trained pair, point by point, in chunks that fit."""
+"""evaluate(): log p(x) of a trained pair, point by point."""
 
 import functools
 import hashlib
@@ -13,65 +13,93 @@ import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from . import evidence
-from .components import Indexed
+from .bounds import BoundCurve, curve_sizes
 from .errors import Refusal, blamed
 from .evidence import Evidence
-from .running import Program, evaluation_mode, fork_rng, parameters
-from .structure import Structure, inspect, observed_sites, refuse_bad_points
+from .running import Program, evaluation_mode, fork_rng, modules, parameters
+from .scoring import How, score
+from .structure import Structure, inspect, refuse_bad_points
+from .training.ranks import Ranks
 from .transforms import Transform
-from .weights import draw_weights
-
-# Numbers of x in flight: enough to keep a matrix product busy, few enough for caches. Where x|z is picked from a table that
-# is computed once for all draws (`Indexed`), a draw is one number.
-NUMBERS = {"cpu": 2**20, "cuda": 2**27}
-TABLE_ROWS = 2**16
+from .unfinished import Done
 
 
 def evaluate(
     model: Program,
     guide: Program,
     x: Tensor,
-    samples: int = 1000,
+    samples: int = 5000,
     seed: int = 0,
     *,
     transform: Transform | None = None,
     progress: Any = None,
+    rows: int | None = None,
+    resume: Path | None = None,
+    screen: torch.dtype | None = None,
+    compiled: bool | None = None,
 ) -> Evidence:
-    """An importance-weighted estimate of log p(x_n) for every row of x, with its error, beside the ELBO and the exact value.
+    """An importance-weighted estimate of log p(x_n) for every row of x, with its error and what is to be thought of it, beside
+    the ELBO and the exact value.
 
     x is (N, ...), on the device and in the type of the pair's parameters. `transform` is what made x out of pixels, for bits
     per dimension. `progress` is called with the number of points done since its last call. Modules are put in evaluation
-    mode and back; torch's random state is left as it was. Raises what `log_weights` raises.
+    mode and back; torch's random state is left as it was. Raises what `log_weights` raises, and `Refusal` for a point whose
+    weights are all zero.
+
+    Memory does not grow with `samples`: points come in batches, draws in blocks (`Geometry`), and a block is scored in chunks
+    of at most `rows` draws times points, all of it at once if None. Where that is too much for the device it is halved until
+    it fits. The noise of a point follows from the seed, the point and the draw: chunks change no number but by rounding.
+
+    With `screen`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 256 or
+    more of each point again in full; the rest is corrected by what the same does to 128 other draws. Where these say that
+    log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. Without, all is computed
+    in the type of x.
+
+    Where the work is worth it a block's computation is recorded and compiled, unless `compiled` is False; True does so for
+    little work too. It changes no number but by rounding.
+
+    With `resume`, finished batches are kept in that file every few seconds, and an evaluation that was killed goes on from
+    there, if points, samples, seed and parameters are the same; the file is removed at the end.
     """
     if not isinstance(samples, int) or samples < 1:
         raise Refusal(f"samples is {samples}: give a whole number, at least 1.")
+    if rows is not None and (not isinstance(rows, int) or rows < 1):
+        raise Refusal(f"rows is {rows}: give a whole number, at least 1, or None.")
     if transform is not None and not isinstance(transform, Transform):
         raise Refusal(f"transform is {transform!r:.40}: give a Transform object, such as load_data's .transform.")
+    if screen not in (None, torch.bfloat16, torch.float16):
+        raise Refusal(f"screen is {screen!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision.")
     refuse_bad_points(x)
+    how = How(rows, screen, compiled)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
-        rows = max(1, NUMBERS.get(x.device.type, NUMBERS["cpu"]) // x[0].numel())
-        batch = len(x) if is_per_point(guide, x) else max(1, min(len(x), rows // min(samples, 64)))
-        structure = inspect(model, guide, x[:batch])
+        per_point = is_per_point(guide, x)
+        first = x if per_point else x[:1024]
+        structure = inspect(model, guide, first)
         if transform is not None:
             refuse_measure(structure, transform)
-        if all(isinstance(site["fn"], Indexed) for site in observed_sites(structure.model_trace)):
-            rows = max(rows, TABLE_ROWS)
-        parts: dict[str, list[Tensor]] = {}
-        for points in x.split(batch):
-            chunk = max(1, rows // len(points))
-            sizes = [min(chunk, samples - done) for done in range(0, samples, chunk)]
-            log_w = torch.cat([draw_weights(model, guide, points, size, structure.nesting) for size in sizes]).double()
-            for name in ("elbo", "elbo_se", "log_likelihood", "log_likelihood_se", "gap_se", "ess"):
-                parts.setdefault(name, []).append(getattr(evidence, name)(log_w).cpu())
-            if progress is not None:
-                progress(len(points))
-        exact = _exact(model, x, batch)
+        used = parameters(first, guide, model)
+        done = Done(
+            _own(resume),
+            lambda: (
+                fingerprint(x),
+                str(x.dtype),
+                x.device.type,
+                samples,
+                seed,
+                str(screen),
+                *_state(model, guide, used),
+            ),
+        )
+        with done.kept():
+            scored = score(model, guide, x, samples, seed, structure, per_point, how, done, progress)
+        exact = _exact(model, x)
         jacobian = _log_jacobian(x, transform, structure)
-        used = parameters(x[:batch], guide, model)
+        done.remove()
+    bounds = BoundCurve(curve_sizes(samples), scored.pop("bound"), scored.pop("bound_se"))
     return Evidence(
-        **{name: torch.cat(values) for name, values in parts.items()},
+        **scored,
+        bound_curve=bounds,
         exact_log_likelihood=exact,
         log_jacobian=jacobian,
         samples=samples,
@@ -86,11 +114,24 @@ def evaluate(
             "seed": seed,
             "points": len(x),
             "measure": _measure(structure, transform),
-            "dtype": str(x.dtype).removeprefix("torch."),
+            "dtype": _name(x.dtype) if screen is None else f"{_name(x.dtype)}, {_name(screen)} screen",
             "device": device_name(x.device),
             **versions(),
         },
     )
+
+
+def _own(path: Path | None) -> Path | None:
+    """The file of this process, where several share the points."""
+    ranks = Ranks()
+    return path if path is None or ranks.count == 1 else path.with_name(f"{path.name}.{ranks.rank}-of-{ranks.count}")
+
+
+def _state(model: Program, guide: Program, used: list[Tensor]) -> list[str]:
+    """What the pair computes with, and what computes it."""
+    held = modules(model, guide)
+    buffers = [buffer for module in held for buffer in module.buffers()]
+    return [*map(fingerprint, (*used, *buffers)), *map(str, held), *versions().values()]
 
 
 def is_per_point(guide: Program, x: Tensor) -> bool:
@@ -104,11 +145,11 @@ def is_per_point(guide: Program, x: Tensor) -> bool:
     return any(p.dim() > 0 and len(p) == len(x) > 1 for p in found)
 
 
-def _exact(model: Program, x: Tensor, batch: int) -> Tensor | None:
+def _exact(model: Program, x: Tensor) -> Tensor | None:
     if not hasattr(model, "log_prob"):
         return None
     with blamed("model.log_prob(x)"):
-        exact = torch.cat([model.log_prob(points) for points in x.split(batch)]).double().cpu()
+        exact = torch.cat([model.log_prob(points) for points in x.split(1024)]).double().cpu()
     if exact.shape != (len(x),):
         raise Refusal(
             f"model.log_prob(x) has shape {tuple(exact.shape)}: it must be one number per point, ({len(x)},)."
@@ -143,6 +184,10 @@ def fingerprint(x: Tensor) -> str:
     """The first 12 hex digits of the SHA-256 of x's shape and values: the same points have the same fingerprint."""
     values = x.detach().to("cpu", torch.float64).contiguous().numpy()
     return hashlib.sha256(repr(tuple(x.shape)).encode() + values.tobytes()).hexdigest()[:12]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def device_name(device: torch.device) -> str:

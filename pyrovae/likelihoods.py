@@ -37,15 +37,59 @@ class Likelihood(Module):
         """η (*batch, outputs) at which p(x|η) has about these moments (*batch, dim): where training begins."""
         raise NotImplementedError
 
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        """η (K, outputs) that maximises the mean of log p(x|η_k) over points of these moments (K, dim), whose shares are (K,):
+        what an EM step needs; training does not."""
+        raise Refusal(
+            f"{type(self).__name__} does not say where its likelihood is highest: train without EM, or write "
+            "maximum(mean, variance, share)."
+        )
+
 
 class Bernoulli(Likelihood):
     """x_d ~ Bernoulli(sigmoid(η_d)), x in {0, 1}: a probability, not a density."""
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
-        return dist.Bernoulli(logits=eta).to_event(1)
+        return Pixels(dist.Bernoulli(logits=eta), 1)
 
     def start(self, mean: Tensor, variance: Tensor) -> Tensor:
         return torch.logit(mean.clamp(0.01, 0.99))  # a pixel never seen lit is not one that cannot be
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        return torch.logit(mean.clamp(1e-6, 1 - 1e-6))  # the maximum among finite η, to 1e-6 nats
+
+
+class Pixels(dist.Independent):
+    """Π_d Bernoulli(x_d; sigmoid(l_d)), whose log-density, where no gradient is asked for, is Σ x_d l_d − Σ log(1 + e^{l_d}).
+
+    The second sum knows no x: it is taken once for all x that share l. The first is a matrix product where every x meets every
+    l. Of the logarithms, log(1 + eˡ) = max(l, 0) + log(1 + e^{−|l|}), there is one for up to 64 factors, each between 1 and 2.
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return super().log_prob(value)
+        logits, value = _unexpanded(self.base_dist.logits), _unexpanded(value)
+        logits = logits.to(torch.promote_types(logits.dtype, value.dtype))  # under autocast it comes in half precision
+        shape = torch.broadcast_shapes(logits.shape, value.shape)
+        if shape.numel() > max(logits.numel(), value.numel()):
+            linear = torch.einsum("...d,...d->...", value, logits)
+        else:
+            linear = (value * logits).sum(-1)
+        factors = 1 + torch.exp(-logits.abs())
+        groups = 16 * -(-factors.shape[-1] // 1024)  # of 64 at most, and 16 beside one another for vector units
+        if factors.shape[-1] % groups == 0:
+            factors = factors.unflatten(-1, (-1, groups)).prod(dim=-2)
+        log_prob = linear - (logits.clamp(min=0).sum(-1) + factors.log().sum(-1))
+        return log_prob.expand(torch.broadcast_shapes(self.batch_shape, shape[:-1]))
+
+
+def _unexpanded(value: Tensor) -> Tensor:
+    """The tensor without the copies along batch dimensions that `expand` pretends."""
+    for dim in range(value.dim() - 1):
+        if value.stride(dim) == 0 and value.shape[dim] > 1:
+            value = value.narrow(dim, 0, 1)
+    return value
 
 
 class FixedNormal(Likelihood):
@@ -63,6 +107,9 @@ class FixedNormal(Likelihood):
         return dist.Normal(eta, self.sigma.to(eta)).to_event(1)
 
     def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        return mean
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
         return mean
 
 
@@ -87,6 +134,11 @@ class Normal(Likelihood):
             self.rho.copy_(inverse_softplus(variance.mean().clamp(min=self.floor)))
         return mean
 
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.rho.copy_(_above(share @ variance.mean(dim=-1), self.floor))
+        return mean
+
 
 class PixelNormal(Likelihood):
     """x_d ~ N(μ_d, σ_d²) with η = (μ, ρ) and σ_d² = floor + softplus(ρ_d): mean and variance per pixel."""
@@ -104,6 +156,9 @@ class PixelNormal(Likelihood):
 
     def start(self, mean: Tensor, variance: Tensor) -> Tensor:
         return torch.cat([mean, inverse_softplus(variance.clamp(min=self.floor))], dim=-1)
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        return torch.cat([mean, _above(variance, self.floor)], dim=-1)
 
 
 class ImageNormal(Likelihood):
@@ -123,3 +178,11 @@ class ImageNormal(Likelihood):
     def start(self, mean: Tensor, variance: Tensor) -> Tensor:
         shared = variance.mean(dim=-1, keepdim=True).clamp(min=self.floor)
         return torch.cat([mean, inverse_softplus(shared)], dim=-1)
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        return torch.cat([mean, _above(variance.mean(dim=-1, keepdim=True), self.floor)], dim=-1)
+
+
+def _above(variance: Tensor, floor: float) -> Tensor:
+    """ρ with floor + softplus(ρ) = variance, or a millionth above the floor where that is higher: softplus has no zero."""
+    return inverse_softplus((variance - floor).clamp(min=1e-6 * floor))

@@ -1,4 +1,4 @@
-"""Figures of a comparison: how training went, what the models draw, and where each model's numbers stand."""
+"""Figures of a comparison: how training went, what the models draw, where each model's numbers stand, and how they got there."""
 
 from collections.abc import Mapping
 
@@ -103,6 +103,27 @@ def evidence_plot(comparison: Comparison) -> Figure:
     left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def bound_curves(comparison: Comparison) -> Figure:
+    """L_K of each model over the number of draws K, averaged over points, two Monte-Carlo standard errors about it, and the
+    exact log p(x) where there is one: a curve that still rises at its end has not arrived."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for (name, evidence), colour in zip(comparison.evidence.items(), _cycle(len(comparison.evidence)), strict=True):
+        curve = evidence.mean_bound_curve
+        draws, bounds = list(curve), list(curve.values())
+        errors = [0.0 if bound.mc_se != bound.mc_se else 2 * bound.mc_se for bound in bounds]
+        axes.errorbar(
+            draws, [bound.value for bound in bounds], yerr=errors, fmt="o-", color=colour, capsize=3, label=name
+        )
+        exact = evidence.mean_exact_log_likelihood
+        if exact is not None:
+            axes.axhline(exact.value, color=colour, linestyle=":", label=f"{name}, exact")
+    axes.set(xscale="log", xlabel="draws $K$", ylabel="$L_K$ (nats per point ± 2 Monte-Carlo errors)")
+    axes.legend(frameon=False, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -1,27 +1,32 @@
 """A Comparison as a table that a person can read: in the terminal and as text."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from .comparison import Comparison
+from .estimators.naive import Naive
+from .evidence import Evidence
 
-WIDTH = 128  # of text that goes to a file or a pipe
+WIDTH = 132  # of text that goes to a file or a pipe
 
 
-def show(comparison: Comparison, card: Mapping[str, Any], console: Console) -> None:
-    """Print the table, what to say of it, and where its numbers come from. A terminal too narrow for a row per model gets a
-    column per model."""
+def show(
+    comparison: Comparison, card: Mapping[str, Any], console: Console, further: Sequence[RenderableType] = ()
+) -> None:
+    """Print the table, what to say of it, what there is `further`, and where its numbers come from. A terminal too narrow for
+    a row per model gets a column per model."""
     wide = _table(_cells(comparison), comparison.best)
     fits = Console(width=1000).measure(wide).maximum <= console.width  # a console answers with its own width at most
     sheet = wide if fits else _transposed(_cells(comparison), comparison.best)
-    below = [Padding(text, (0, 0, 1, 1)) for text in (_differences(comparison), _cautions(comparison)) if text]
+    said = [text for text in (_differences(comparison), _verdicts(comparison)) if text]
+    below = [Padding(part, (0, 0, 1, 1)) for part in said] + [Padding(part, (0, 0, 0, 1)) for part in further]
     console.print(Group(sheet, *below, Padding(_card_line(card), (0, 0, 0, 1))))
 
 
@@ -35,7 +40,7 @@ def as_text(comparison: Comparison, card: Mapping[str, Any]) -> str:
 def _cells(comparison: Comparison) -> list[dict[str, str]]:
     """One dictionary for each model, from heading to text; numbers in nats per point where nothing else is said."""
     rows = comparison.to_dict()["models"]
-    samples = rows[0]["samples"]
+    samples, limit = rows[0]["samples"], _limit(next(iter(comparison.evidence.values())))
     return [
         {
             "model": row["name"],
@@ -48,17 +53,18 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
             "gap": f"{_zero(row['gap']):.3f}",
             "bits/dim": _plain(row["bits_per_dim"], ".4f"),
             f"ESS\nof {samples}": f"{row['ess']:.0f}",
+            f"k̂ over\n{limit}": f"{row['untrusted_share']:.0%}",
             "seconds": f"{row['seconds']:.1f}",
         }
         for row in rows
     ]
 
 
-def _sheet() -> Table:
+def _sheet(title: str = "nats per held-out point") -> Table:
     return Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        title="nats per held-out point",
+        title=title,
         title_justify="left",
         title_style="dim",
     )
@@ -99,15 +105,43 @@ def _differences(comparison: Comparison) -> Text | None:
     return Text("paired differences to the best, ± Monte Carlo ± data:" + "".join(lines)) if lines else None
 
 
-def _cautions(comparison: Comparison) -> Text | None:
-    """A handful of draws that carry all the weight makes a bound loose, and its Monte-Carlo error too small."""
+def _verdicts(comparison: Comparison) -> Text | None:
+    """The verdict on a model that stands alone; of several, on those with points that are not to be trusted."""
+    found = comparison.evidence
     lines = [
-        f"{name}: {evidence.ess.mean():.0f} of {evidence.samples} draws carry the weight; log p̂(x) is a lower bound that more "
-        "--samples or a better guide will raise, by more than its Monte-Carlo error says."
-        for name, evidence in comparison.evidence.items()
-        if float(evidence.ess.mean()) < min(10, evidence.samples / 2)
+        (f"{name}: {evidence.verdict}\n", "yellow" if evidence.untrusted_share else "")
+        for name, evidence in found.items()
+        if evidence.untrusted_share or len(found) == 1
     ]
-    return Text("\n".join(lines), style="yellow") if lines else None
+    return Text.assemble(*lines, end="") if lines else None
+
+
+def bound_curve_table(evidence: Evidence) -> Table:
+    """L_K over K, averaged over points: it has arrived where it no longer rises."""
+    sheet = _sheet("the bound of K draws")
+    sheet.add_column("K")
+    curve = evidence.mean_bound_curve
+    for K in curve:
+        sheet.add_column(f"{K:,}", justify="right")
+    sheet.add_row("L_K", *(f"{bound.value:.3f}" for bound in curve.values()))
+    sheet.add_row("± Monte Carlo", *(_error(bound.mc_se) for bound in curve.values()))
+    return sheet
+
+
+def naive_table(evidence: Evidence, naive: Naive) -> Table:
+    """The guide's draws beside the prior's, as many of each."""
+    sheet = _sheet("naive Monte Carlo beside it")
+    for heading in ("draws of", "log p̂(x)", "± Monte Carlo", "± data", "ESS", f"k̂ over {_limit(evidence)}"):
+        sheet.add_column(heading, justify="left" if heading == "draws of" else "right")
+    for name, found in (("guide q(z|x)", evidence), ("prior p(z)", naive)):
+        value, mc_se, data_se = found.mean_log_likelihood
+        errors = (_error(mc_se), _error(data_se))
+        sheet.add_row(name, f"{value:.3f}", *errors, f"{found.ess.mean():.0f}", f"{found.untrusted_share:.0%}")
+    return sheet
+
+
+def _limit(evidence: Evidence) -> str:
+    return f"{evidence.pareto_k_threshold:.2f}" if evidence.samples > 1 else "–"
 
 
 def _card_line(card: Mapping[str, Any]) -> Text:

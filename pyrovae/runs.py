@@ -20,6 +20,7 @@ from typing import Any, get_origin, get_type_hints
 import torch
 
 from .datasets import Data, load_data
+from .em import EM
 from .errors import Refusal, suggest
 from .evaluation import refuse_measure, versions
 from .files import replacing
@@ -34,7 +35,7 @@ from .training.ranks import Ranks
 
 CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
 SCHEDULES = {"cosine": cosine, "staged": staged, "warmed": warmed(), "constant": None}
-INITIALISERS: dict[str, Any] = {}
+INITIALISERS = {"em": EM}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Where a model meets its guide: log w = log p(x, z) − log q(z|x). The one file that replays a model on a guide's draws."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pyro
@@ -26,28 +27,83 @@ def log_weights(model: Program, guide: Program, x: Tensor, samples: int = 1) -> 
     they are in (`fit` leaves them in evaluation mode).
 
     Raises `Refusal` where the pair has no such weights: a latent in only one of the two, a site outside plate("data"), a
-    scale, x outside the support; `Diverged` where a density is not a finite number.
+    scale, x outside the support; `Diverged` where a density is no number. log w = −∞ is one: a draw that the model rules out.
     """
-    return draw_weights(model, guide, x, samples, inspect(model, guide, x).nesting)
+    nesting = inspect(model, guide, x).nesting
+    with scoring(model, guide):
+        q = run_guide(guide, x, samples, nesting)
+        p = run_model(model, x, q, samples, nesting)
+        log_q = guide_density(q, x, samples, nesting)
+        log_p = model_density(p, len(x), samples, nesting)
+        refuse_no_number(q, p, log_q, log_p)
+    return log_p - log_q
 
 
 def draw_weights(model: Program, guide: Program, x: Tensor, samples: int, nesting: int) -> Tensor:
-    """`log_weights` of a pair that `inspect` has passed: a loop over chunks inspects once and draws many times."""
-    sample_dim = -1 - nesting
+    """`log_weights` of a pair that `inspect` has passed: a loop over chunks inspects once and draws many times. A weight of
+    zero is `Diverged` too: here it is the place of a fault that is looked for."""
     with scoring(model, guide):
-        with pyro.plate(SAMPLES, samples, dim=sample_dim):
-            q = trace("guide", guide, x)
-            enumerated = poutine.enum(model, first_available_dim=sample_dim - 1)
-            p = trace("model", poutine.replay(enumerated, trace=q), x)
-        if any(site["infer"].get("_enumerate_dim") is not None for site in sites(p)):
-            log_p = _sum_out(p, samples, len(x))
-        else:
-            log_p = _add([_per_point(site, sample_dim) for site in sites(p)]).reshape(samples, len(x))
-        drawn = [_per_point(site, sample_dim) for site in sites(q)]
-        log_w = log_p - _add(drawn).reshape(samples, len(x)) if drawn else log_p
+        q = run_guide(guide, x, samples, nesting)
+        p = run_model(model, x, q, samples, nesting)
+        log_w = model_density(p, len(x), samples, nesting) - guide_density(q, x, samples, nesting)
         if not bool(torch.isfinite(log_w).all()):
-            _blame([*sites(q), *sites(p)], log_w)
+            _blame([*sites(q), *sites(p)], [], ~torch.isfinite(log_w))
     return log_w
+
+
+def run_guide(guide: Program, x: Tensor, samples: int, nesting: int) -> poutine.Trace:
+    """`samples` draws from q(·|x) for every point, inside a plate of their own. To be called inside `scoring`."""
+    with pyro.plate(SAMPLES, samples, dim=-1 - nesting):
+        return trace("guide", guide, x)
+
+
+def run_model(model: Program, x: Tensor, q: poutine.Trace, samples: int, nesting: int) -> poutine.Trace:
+    """The model on draws of the guide. To be called inside `scoring`."""
+    sample_dim = -1 - nesting
+    with pyro.plate(SAMPLES, samples, dim=sample_dim):
+        enumerated = poutine.enum(model, first_available_dim=sample_dim - 1)
+        return trace("model", poutine.replay(enumerated, trace=q), x)
+
+
+def model_density(p: poutine.Trace, points: int, samples: int, nesting: int, check: bool = True) -> Tensor:
+    """log p(x, z) of a run of the model, enumerated latents summed out: (samples, N). `check` holds every value to its
+    distribution's support."""
+    if any(site["infer"].get("_enumerate_dim") is not None for site in sites(p)):
+        return sum_out(p, samples, points, functools.partial(_log_prob, check=check))
+    return _add([_per_point(site, -1 - nesting, check) for site in sites(p)]).reshape(samples, points)
+
+
+def guide_density(q: poutine.Trace, x: Tensor, samples: int, nesting: int, check: bool = True) -> Tensor:
+    """log q(z|x) of a run of the guide: (samples, N)."""
+    drawn = [_per_point(site, -1 - nesting, check) for site in sites(q)]
+    return _add(drawn).reshape(samples, len(x)) if drawn else x.new_zeros(samples, len(x))
+
+
+def observed_density(p: poutine.Trace, points: int, samples: int, nesting: int) -> Tensor:
+    """log p(x|z) of a run of the model, its `pyro.factor`s included: (samples, N)."""
+    seen = [_per_point(site, -1 - nesting) for site in sites(p) if site["is_observed"]]
+    return _add(seen).reshape(samples, points)
+
+
+def within_support(p: poutine.Trace) -> Tensor:
+    """Whether every value of a run lies in its distribution's support, in one tensor: nothing is read into Python."""
+    inside = torch.tensor(True)
+    for site in sites(p):
+        try:
+            here = site["fn"].support.check(site["value"]).all()
+        except (NotImplementedError, AttributeError):
+            continue
+        inside = here & inside.to(here.device)
+    return inside
+
+
+def refuse_no_number(q: poutine.Trace, p: poutine.Trace, log_q: Tensor, log_p: Tensor, first: int = 0) -> None:
+    """`Diverged` with site and data point (counted from `first`) where a weight is no number: log p(x, z) is NaN or +∞, or
+    log q(z|x) not finite. log p(x, z) = −∞ is a weight of zero, and one."""
+    bad_q = ~torch.isfinite(log_q)
+    bad = bad_q | torch.isnan(log_p) | (log_p == torch.inf)
+    if bool(bad.any()):
+        _blame(sites(q) if bool(bad_q.any()) else [], sites(p), bad, first)
 
 
 def site_densities(model: Program, guide: Program, x: Tensor, part: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -76,18 +132,19 @@ def site_densities(model: Program, guide: Program, x: Tensor, part: int) -> tupl
         )
 
 
-def _log_prob(site: dict[str, Any]) -> Tensor:
+def _log_prob(site: dict[str, Any], check: bool = True) -> Tensor:
     """One site's log-density, over all its batch dimensions: scale left out, mask kept."""
-    refuse_value(site, site["value"])
+    if check:
+        refuse_value(site, site["value"])
     log_prob = site["fn"].log_prob(site["value"])
     if site["mask"] is None:
         return log_prob
     return torch.where(torch.as_tensor(site["mask"], device=log_prob.device), log_prob, 0.0)
 
 
-def _per_point(site: dict[str, Any], sample_dim: int) -> Tensor:
+def _per_point(site: dict[str, Any], sample_dim: int, check: bool = True) -> Tensor:
     """One site's log-density, summed over inner plates: (samples, 1..., N, 1...)."""
-    log_prob = _log_prob(site)
+    log_prob = _log_prob(site, check)
     inner = [d for d in range(sample_dim + 1, 0) if d != point_dim(site)]
     return log_prob.sum(dim=inner, keepdim=True) if inner else log_prob
 
@@ -99,8 +156,12 @@ class _Factor(NamedTuple):
     dims: str
 
 
-def _sum_out(run: poutine.Trace, samples: int, points: int) -> Tensor:
+def sum_out(
+    run: poutine.Trace, samples: int, points: int, log_prob: Callable[[dict[str, Any]], Tensor] | None = None
+) -> Tensor:
     """log Σ_k p(x, z, k) over every enumerated variable k, (samples, N), by eliminating one after another.
+
+    `log_prob` is a site's log-density; without one, the density whose support is checked.
 
     A variable inside a plate is one variable for each of its places: it is eliminated first, and the plate's places are
     multiplied after that. Logarithms are added before they are exponentiated, so that no product of far-apart factors
@@ -118,7 +179,7 @@ def _sum_out(run: poutine.Trace, samples: int, points: int) -> Tensor:
         is_variable = site["infer"].get("_enumerate_dim") is not None
         if is_variable:
             homes[letters[site["infer"]["_enumerate_dim"]]] = inner
-        value = _log_prob({**site, "mask": None} if is_variable else site)  # a masked variable still sums to 1
+        value = (log_prob or _log_prob)({**site, "mask": None} if is_variable else site)  # a masked variable sums to 1
         dims = [dim for dim in range(-value.dim(), 0) if value.shape[dim] > 1]
         factors.append(_Factor(value.squeeze(), "".join(letters[dim] for dim in dims)))
     for variable in sorted(homes, key=lambda letter: -len(homes[letter])):
@@ -161,17 +222,20 @@ def _add(terms: list[Tensor]) -> Tensor:
     return functools.reduce(torch.add, terms)
 
 
-def _blame(every: list[dict[str, Any]], log_w: Tensor) -> None:
-    """Name the first site that is not finite, and the first data point where it is not."""
-    for site in every:
+def _blame(finite: list[dict[str, Any]], scored: list[dict[str, Any]], bad: Tensor, first: int = 0) -> None:
+    """Name the first site that is no number, and the first data point where it is not; else the point alone. Sites that are
+    `finite` must be that, those `scored` may have a density of zero."""
+    for place, site in enumerate([*finite, *scored]):
         log_prob = _log_prob(site)
-        bad = ~torch.isfinite(log_prob)
-        if bool(bad.any()):
-            index = bad.nonzero()[0]
-            point = int(index[point_dim(site)])
+        wrong = ~torch.isfinite(log_prob)
+        if place >= len(finite):
+            wrong &= log_prob != -torch.inf
+        if bool(wrong.any()):
+            index = wrong.nonzero()[0]
+            point = first + int(index[point_dim(site)])
             raise Diverged(
                 f"log-density {log_prob[tuple(index)].item()} at site '{site['name']}', data point {point}: "
                 "lower the learning rate, floor the variances, or look at that point."
             )
-    point = int((~torch.isfinite(log_w)).nonzero()[0, 1])
-    raise Diverged(f"log-weight {log_w[:, point].max().item()} at data point {point}.")
+    point = first + int(bad.nonzero()[0, 1])
+    raise Diverged(f"The log-weight of data point {point} is no finite number: look at that point.")

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +18,13 @@ from matplotlib.image import imread
 from typer.testing import CliRunner, Result
 
 import pyrovae
-from pyrovae import available, runs
+from pyrovae import available, runs, scoring
 from pyrovae.cli import app
 
 KEYS = [
     *("name", "parameters", "latent", "exact_log_likelihood", "log_likelihood", "log_likelihood_mc_se"),
-    *("log_likelihood_data_se", "elbo", "gap", "bits_per_dim", "ess", "seconds"),
+    *("log_likelihood_data_se", "elbo", "gap", "bits_per_dim", "ess", "seconds", "log_likelihood_jackknife"),
+    *("untrusted_share", "pareto_k_threshold", "verdict", "bound_curve"),
 ]
 BARS = "━╸╺\r\x1b"  # what a progress bar is drawn with
 
@@ -270,6 +272,55 @@ def test_evaluate_writes_json_and_netcdf(run: Path, tmp_path: Path) -> None:
         assert stats.attrs["samples"] == 30
         assert stats.attrs["data"] == content["card"]["data"] == "points.npy"
         assert stats.attrs["split"] == "40 train / 10 test, at random"
+
+
+def test_evaluate_says_whether_to_trust_the_number(run: Path, tmp_path: Path) -> None:
+    words = ("--samples", 200, "--naive", "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
+    text = said("evaluate", run, *words, "--figure", tmp_path / "a.png")
+    content = json.loads((tmp_path / "a.json").read_text())
+    [row] = content["models"]
+    assert row["verdict"].startswith("Trust log p̂(x)")
+    assert row["verdict"] in " ".join(text.split())
+    [curve] = [line.split() for line in text.splitlines() if line.strip().startswith("L_K")]
+    assert curve[1:] == [f"{point['value']:.3f}" for point in row["bound_curve"]]
+    naive = content["naive"]
+    [line] = [line.split() for line in text.splitlines() if line.strip().startswith("prior p(z)")]
+    assert line[2] == f"{naive['log_likelihood']:.3f}"
+    assert line[-1] == f"{naive['untrusted_share']:.0%}"
+    exact = np.array(content["points"]["exact_log_likelihood"])
+    np.testing.assert_allclose(content["points"]["log_likelihood_jackknife"], exact, atol=1e-4)
+    error = np.array(naive["points"]["log_likelihood"]) - exact
+    assert np.all(np.abs(error) < 6 * np.array(naive["points"]["log_likelihood_se"]) + 0.1)
+    with arviz.from_netcdf(str(tmp_path / "a.nc")).sample_stats as stats:
+        assert stats["bound"].shape == (4, 10)
+        assert stats["draws"].values.tolist() == [1, 10, 100, 200]
+        assert stats["pareto_k"].shape == stats["naive_ess"].shape == (10,)
+        assert stats.attrs["verdict"] == row["verdict"]
+    assert imread(tmp_path / "a.png").std() > 0.01
+
+
+def test_a_stopped_evaluate_goes_on(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    data = points(tmp_path / "many.npy", count=400)
+    words = ("evaluate", copy, "--data", data, "--samples", 2000, "--json", tmp_path / "a.json")
+    said(*words)
+    whole = json.loads((tmp_path / "a.json").read_text())["points"]
+    scored, batch = [], scoring._batch
+
+    def stopped(x, *rest):
+        scored.append(len(x))
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return batch(x, *rest)
+
+    monkeypatch.setattr(scoring, "_batch", stopped)
+    assert "Points that are scored are kept" in refused(*words, code=130)
+    assert (copy / "evaluate.unfinished.pt").is_file()
+    said(*words)
+    assert sum(scored) == 400 + scored[2]
+    assert not (copy / "evaluate.unfinished.pt").exists()
+    assert json.loads((tmp_path / "a.json").read_text())["points"] == whole
 
 
 def test_evaluate_on_other_data_of_the_same_size(run: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import pyrovae
 from pyrovae import Comparison, Refusal, compare, evaluate
-from pyrovae.report import as_text, show
+from pyrovae.report import WIDTH, as_text, show
 
 
 def located(loc):
@@ -133,7 +133,7 @@ def test_table_shows_the_numbers_of_the_comparison():
     estimate = comparison.evidence["near"].mean_log_likelihood
     assert f"{estimate.value:.3f} ± {estimate.mc_se:.3f} ± {estimate.data_se:.3f}" in near
     assert f"far − near: {comparison.difference('far', 'near').value:.3f}" in text
-    assert max(map(cell_len, text.splitlines())) <= 128
+    assert max(map(cell_len, text.splitlines())) <= WIDTH
 
 
 def test_narrow_terminals_get_a_column_per_model():
@@ -148,13 +148,30 @@ def test_narrow_terminals_get_a_column_per_model():
     assert f"{comparison.evidence['far'].mean_elbo.value:.3f}" in elbo
 
 
-def test_a_handful_of_effective_draws_is_said():
+def test_a_number_that_is_not_to_be_trusted_is_said_to_be_none():
     def narrow(x):
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(x + 6.0, 0.3).to_event(1))
 
     model = located(0.0)[0]
-    text = as_text(compare({"toy": (model, narrow)}, torch.zeros(30, 1), samples=200), CARD)
-    assert "of 200 draws carry the weight; log p̂(x) is a lower bound" in text
-    sound = as_text(compare({"toy": located(0.0)}, torch.zeros(30, 1), samples=200), CARD)
-    assert "carry the weight" not in sound
+    comparison = compare({"toy": (model, narrow), "sound": located(0.0)}, torch.zeros(30, 1), samples=200)
+    text = as_text(comparison, CARD)
+    assert "toy: Do not trust log p̂(x): k̂ is above 0.57 at 30 of 30 points" in text
+    assert "sound: Trust" not in text
+    row = next(line for line in text.splitlines() if line.startswith(" toy"))
+    assert " 100% " in row
+    alone = as_text(compare({"toy": located(0.0)}, torch.zeros(30, 1), samples=200), CARD)
+    assert "toy: Trust log p̂(x): k̂ is below 0.57 at every point" in alone
+
+
+def test_the_row_of_a_model_says_how_far_it_is_to_be_trusted():
+    comparison = compare({"toy": located(0.0)}, torch.linspace(-1, 1, 30)[:, None], samples=200)
+    evidence = comparison.evidence["toy"]
+    [row] = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["models"]
+    assert row["untrusted_share"] == float((evidence.pareto_k >= row["pareto_k_threshold"]).double().mean())
+    assert row["log_likelihood_jackknife"] == pytest.approx(float(evidence.log_likelihood_jackknife.mean()))
+    assert row["verdict"] == evidence.verdict
+    assert [point["samples"] for point in row["bound_curve"]] == [1, 10, 100, 200]
+    assert row["bound_curve"][0]["value"] == row["elbo"]
+    assert row["bound_curve"][-1]["value"] == row["log_likelihood"]
+    assert row["bound_curve"][2]["mc_se"] == pytest.approx(float(evidence.bound_curve.se[2].square().sum().sqrt()) / 30)

@@ -11,6 +11,7 @@ import torch
 
 from pyrovae import Refusal, evaluate, evidence
 from pyrovae.evidence import mean_over_points
+from pyrovae.streaming import Running
 from pyrovae.transforms import Dequantise, Identity
 
 
@@ -47,7 +48,18 @@ def test_standard_errors_cover_at_their_nominal_rate():
 def test_one_sample_has_no_error():
     log_w = torch.randn(1, 3)
     torch.testing.assert_close(evidence.log_likelihood(log_w), log_w[0])
-    assert evidence.log_likelihood_se(log_w).isnan().all()
+    for name in ("log_likelihood_se", "elbo_se", "gap_se", "log_likelihood_jackknife", "pareto_k"):
+        with pytest.raises(Refusal, match="One draw has no error: take at least 2 samples"):
+            getattr(evidence, name)(log_w)
+    assert evidence.bound_curve(log_w).samples == (1,)
+
+
+def test_one_sample_is_scored_without_an_error(toy):
+    found = evaluate(*toy, torch.zeros(3, 1), samples=1)
+    assert found.log_likelihood.isfinite().all()
+    assert found.log_likelihood_se.isnan().all()
+    assert found.log_likelihood_jackknife.isnan().all()
+    assert "one draw is too few" in found.verdict
 
 
 def test_mean_over_points_keeps_its_two_errors_apart():
@@ -92,14 +104,14 @@ def test_evaluate_against_closed_forms(toy, seed):
 
 
 def test_the_samples_that_are_counted_are_the_samples_that_were_drawn(toy, monkeypatch):
-    """Chunks of 7 do not divide 1,000: a log K taken from rounded-up chunks would be off by log(1001/1000)."""
-    monkeypatch.setattr("pyrovae.evaluation.NUMBERS", {"cpu": 14})
+    """Blocks of 7 do not divide 100: a log K taken from rounded-up blocks would be off by log(105/100)."""
+    monkeypatch.setattr("pyrovae.scoring.NUMBERS", {"cpu": 14})
     drawn = []
-    original = evidence.elbo
-    monkeypatch.setattr("pyrovae.evidence.elbo", lambda w: (drawn.append(tuple(w.shape)), original(w))[1])
+    original = Running.add
+    monkeypatch.setattr(Running, "add", lambda self, w: (drawn.append(tuple(w.shape)), original(self, w))[1])
     evaluate(*toy, torch.zeros(5, 1), samples=100)
-    assert {samples for samples, _ in drawn} == {100}
-    assert sum(points for _, points in drawn) == 5
+    assert len(drawn) > 20
+    assert sum(samples * points for samples, points in drawn) == 500
 
 
 def test_same_seed_same_numbers_and_the_callers_random_state_untouched(toy):
@@ -164,7 +176,7 @@ def test_ess_in_single_precision_at_thousands_of_nats():
 
 
 def test_parameters_for_each_point_are_scored_on_all_points_at_once(monkeypatch):
-    monkeypatch.setattr("pyrovae.evaluation.NUMBERS", {"cpu": 14})
+    monkeypatch.setattr("pyrovae.scoring.NUMBERS", {"cpu": 14})
 
     def model(x):
         with pyro.plate("data", len(x)):

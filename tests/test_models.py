@@ -12,9 +12,12 @@ from torch import nn
 
 import pyrovae
 from pyrovae import check_pair, fit, load, log_weights
-from pyrovae.running import parameters
+from pyrovae.running import local_parameters, modules, parameters
 from pyrovae.structure import inspect as look
 from pyrovae.training import default_objective
+from pyrovae.training.flat import flattened
+from pyrovae.training.objectives import terms_of
+from pyrovae.training.recording import gradient_of, record
 
 DIM = 6
 # Trace_ELBO draws the mixtures' latents, and says that TraceEnum_ELBO would sum them out.
@@ -172,3 +175,39 @@ def test_says_what_it_is(name):
     assert "~" in pair.summary  # a name and an equation
     assert inspect.getdoc(pair.module.pair)
     assert set(pair.recipe) <= {*inspect.signature(fit).parameters, "steps"}
+
+
+@pytest.mark.parametrize(("name", "options"), list(variants()), ids=label)
+def test_a_recorded_step_is_the_eager_step(name, options):
+    """The same loss and gradient for the same noise, on a batch that was not recorded, after parameters have moved; and the
+    loss is the one of Pyro's own objective."""
+    model, guide = build(name, options, torch.float64)
+    x, other = points(name, options, 20, torch.float64), points(name, options, 24, torch.float64)[4:]
+    if hasattr(model, "initialise"):
+        model.initialise(other)
+    structure = look(model, guide, x)
+    objective = default_objective(structure)
+    leaves = parameters(x, guide, model)
+    one = torch.ones((), dtype=torch.float64)
+    with local_parameters(model, guide), pyro.validation_enabled(False), flattened(leaves) as flat:
+        terms = terms_of(objective, model, guide, x, structure)
+        assert not isinstance(terms, str), terms
+
+        def loss(x, beta):
+            return terms(model, guide, x)
+
+        graph, held = record(loss, flat, x, one, modules(model, guide))
+        flat.set(flat.vector * 1.01)
+        torch.manual_seed(3)
+        with torch.no_grad():
+            value, reconstruction, gradient = graph(flat.vector.data, other, one, *held)
+        torch.manual_seed(3)
+        expected, expected_gradient = gradient_of(loss, flat)(other, one)
+        torch.manual_seed(3)
+        stock = objective.loss_and_grads(model, guide, other)
+    torch.testing.assert_close(value, expected.loss, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(reconstruction, expected.reconstruction, rtol=1e-9, atol=1e-9)
+    assert float(value) == pytest.approx(stock, rel=1e-9)
+    stock_gradient = torch.cat([leaf.grad.reshape(-1) for leaf in leaves])
+    torch.testing.assert_close(gradient, stock_gradient, rtol=1e-6, atol=1e-9)

@@ -80,7 +80,9 @@ def train_run(
         watch.close()
 
 
-def score_run(progress: Progress, run: runs.Run, data: Data, samples: int, seed: int) -> Evidence:
+def score_run(
+    progress: Progress, run: runs.Run, data: Data, samples: int, seed: int, resume: Path | None = None
+) -> Evidence:
     task = progress.add_task(f"score {run.name}", total=len(data.test), note=f"{samples} samples a point")
     return evaluate(
         run.model,
@@ -90,6 +92,7 @@ def score_run(progress: Progress, run: runs.Run, data: Data, samples: int, seed:
         seed,
         transform=data.transform,
         progress=lambda points: progress.advance(task, points),
+        resume=resume,
     )
 
 

@@ -1,14 +1,28 @@
 """pyrovae evaluate: log p(x) of the held-out points."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .. import runs
-from ..comparison import Comparison
-from ..report import show
+from .. import plots, runs
+from ..comparison import Comparison, number
+from ..estimators.naive import Naive, naive_log_likelihood
+from ..evidence import STATISTICS, Evidence
+from ..report import bound_curve_table, naive_table, show
+from ..training.ranks import joined
+from .ais import (
+    AisOption,
+    AisPointsOption,
+    BdmcOption,
+    ChainsOption,
+    StartOption,
+    StepsOption,
+    annealed_section,
+    refuse_annealing,
+)
 from .common import console, open_scored, progress_bars, refuse_unwritable, score_run, write_json
 from .options import DeviceOption, JsonOption, RootOption, SamplesOption, SeedOption, TransformOption
 
@@ -27,18 +41,89 @@ def evaluate(
     netcdf: Annotated[
         Path | None, typer.Option(help="Write the per-point values there, as ArviZ's InferenceData.")
     ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the bound over the number of draws there, a .png file.")
+    ] = None,
+    naive: Annotated[
+        bool, typer.Option("--naive", help="Beside it the naive estimate, from as many draws of the prior.")
+    ] = False,
+    ais: AisOption = False,
+    chains: ChainsOption = 16,
+    steps: StepsOption = 1000,
+    start: StartOption = "prior",
+    ais_points: AisPointsOption = 100,
+    bdmc: BdmcOption = False,
 ) -> None:
-    """Estimate log p(x) of the held-out points, with errors."""
-    restored, loaded = open_scored(run, device, data, transform, root)
-    refuse_unwritable(json_file)
-    refuse_unwritable(netcdf)
-    with progress_bars() as progress:
-        evidence = score_run(progress, restored, loaded, samples, seed)
-    comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit})
-    card = {**loaded.card(), **evidence.card}
-    if json_file is not None:
-        write_json(json_file, {"card": card, **comparison.to_dict()})
-    if netcdf is not None:
-        with runs.replacing(netcdf) as file:
-            replace(evidence, card=card).to_arviz().to_netcdf(str(file))
-    show(comparison, card, console())
+    """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
+    same command goes on with the points that are left. Under torchrun the processes share the points."""
+    with joined() as ranks:
+        restored, loaded = open_scored(run, device, data, transform, root)
+        if ais:
+            refuse_annealing(restored, loaded, start)
+        for path in (json_file, netcdf, figure):
+            refuse_unwritable(path)
+        resume = run / "evaluate.unfinished.pt" if os.access(run, os.W_OK) else None
+        prior: Naive | None = None
+        with progress_bars(show=ranks.first) as progress:
+            evidence = score_run(progress, restored, loaded, samples, seed, resume)
+            if not ranks.first:
+                return
+            if naive:
+                task = progress.add_task("naive", total=len(loaded.test), note=f"{samples} draws of the prior")
+                prior = naive_log_likelihood(
+                    restored.model, loaded.test, samples, seed, progress=lambda points: progress.advance(task, points)
+                )
+        annealed = None
+        if ais:
+            annealed = annealed_section(
+                restored,
+                loaded,
+                evidence,
+                chains=chains,
+                steps=steps,
+                start=start,
+                points=ais_points,
+                bracket=bdmc,
+                seed=seed,
+            )
+        comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit})
+        card = {**loaded.card(), **evidence.card}
+        if json_file is not None:
+            points = {"points": _by_point(evidence), **({"naive": _naive(prior)} if prior else {})}
+            points |= {"annealing": annealed.to_dict()} if annealed else {}
+            write_json(json_file, {"card": card, **comparison.to_dict(), **points})
+        if netcdf is not None:
+            content = replace(evidence, card=card).to_arviz()
+            for name in NAIVE if prior else ():
+                content.sample_stats[f"naive_{name}"] = ("point", getattr(prior, name).numpy())
+            with runs.replacing(netcdf) as file:
+                content.to_netcdf(str(file))
+        if figure is not None:
+            with runs.replacing(figure) as file:
+                plots.bound_curves(comparison).savefig(file, dpi=150)
+        show(
+            comparison,
+            card,
+            console(),
+            [bound_curve_table(evidence), *([naive_table(evidence, prior)] if prior else [])],
+        )
+        if annealed:
+            annealed.show(console())
+
+
+NAIVE = ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")
+
+
+def _by_point(evidence: Evidence) -> dict[str, Any]:
+    """A list for each statistic, in the order of the points."""
+    exact = {} if evidence.exact_log_likelihood is None else {"exact_log_likelihood": evidence.exact_log_likelihood}
+    found = {name: getattr(evidence, name) for name in STATISTICS} | exact
+    return {name: [number(value) for value in values.tolist()] for name, values in found.items()}
+
+
+def _naive(prior: Naive) -> dict[str, Any]:
+    value, mc_se, data_se = prior.mean_log_likelihood
+    told = {"log_likelihood": value, "log_likelihood_mc_se": mc_se, "log_likelihood_data_se": data_se}
+    told |= {"ess": float(prior.ess.mean()), "untrusted_share": prior.untrusted_share}
+    points = {name: [number(v) for v in getattr(prior, name).tolist()] for name in NAIVE}
+    return {**{name: number(value) for name, value in told.items()}, "points": points}

@@ -15,6 +15,7 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..em import EM
 from ..errors import Diverged, Refusal, blamed
 from ..running import Program, fork_rng, local_parameters, modules, parameters, refuse_hidden
 from ..structure import Structure, inspect, observed_sites, refuse_value
@@ -159,9 +160,11 @@ def _start(model: Program, source: Source, init: Any) -> None:
 
 
 def _initialiser(init: Any) -> Callable[[Any, Tensor], Any]:
+    if init == "em":
+        return EM()
     if callable(init):
         return init
-    raise Refusal(f"init is {init!r:.40}: give a function of (model, x), such as EM().")
+    raise Refusal(f"init is {init!r:.40}: give a function of (model, x), such as EM(), or 'em' for it.")
 
 
 def _device(x: Any, model: Program, guide: Program) -> torch.device:

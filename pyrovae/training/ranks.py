@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import Diverged
 from ..structure import PLATE
 
+GONE = "Another process of the group has stopped, and its message says why; this one stops too."
+
 
 class Ranks:
     """This process's place among those that train together: one of one where torch.distributed is not in use."""
@@ -44,10 +46,20 @@ class Ranks:
             try:
                 group.all_reduce(values)
             except RuntimeError as error:
-                raise Diverged(
-                    "Another process of the group has stopped, and its message says why; this one stops too."
-                ) from error
+                raise Diverged(GONE) from error
         return values
+
+    def gather(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by name, put together along the last dimension in the order of the processes; {} where one has none."""
+        if self.count == 1:
+            return parts
+        every: list[dict[str, Tensor]] = [{}] * self.count
+        try:
+            group.all_gather_object(every, parts)
+        except RuntimeError as error:
+            raise Diverged(GONE) from error
+        every = [found for found in every if found]
+        return {name: torch.cat([found[name] for found in every], dim=-1) for name in every[0]}
 
     def meet(self) -> None:
         """Wait until all processes have come so far."""

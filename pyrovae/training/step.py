@@ -126,8 +126,9 @@ def _with_adam(
         taken = t + 1
         m1 = m * beta1 + g * (1 - beta1)
         v1 = v * beta2 + g * g * (1 - beta2)
-        scale = (1 - beta2**taken).sqrt()
-        moved = vector - (lr / (1 - beta1**taken)) * m1 / (v1.sqrt() / scale + eps)
+        power = taken.double()  # as torch's own Adam: in single precision 1 − 0.999 has four digits
+        scale = (1 - beta2**power).sqrt().to(v1)
+        moved = vector - (lr / (1 - beta1**power)).to(m1) * m1 / (v1.sqrt() / scale + eps)
         if learner.decay is not None:
             averaged = average.lerp(moved, 1 - _decay(learner.decay, taken))
             average.copy_(torch.where(fine, averaged, average))

@@ -1,8 +1,13 @@
 """The mixture's exact identities, and SVI against scikit-learn's EM from the same start and floor."""
 
+import copy
+import importlib
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 import pyrovae
@@ -43,6 +48,17 @@ def as_sklearn(model, kind, **options):
         precisions_init=precision,
         **options,
     )
+
+
+def dense_of(em):
+    """scikit-learn's covariances as dense matrices, (K, D, D)."""
+    found, dim = em.covariances_, em.means_.shape[1]
+    return {
+        "full": lambda: found,
+        "tied": lambda: found[None].repeat(len(em.means_), axis=0),
+        "diag": lambda: found[:, :, None] * np.eye(dim),
+        "spherical": lambda: found[:, None, None] * np.eye(dim),
+    }[em.covariance_type]()
 
 
 def started(kind, x, components=4):
@@ -105,6 +121,119 @@ def test_svi_on_digits_reaches_em_from_the_same_start_and_floor(kind, seed):
     em = as_sklearn(model, kind, reg_covar=1e-3, max_iter=1000, tol=1e-6).fit(x.double().numpy())
     fit(model, guide, x, epochs=150, batch_size=None, lr=2e-2, seed=seed)  # the pair's recipe
     assert model.log_prob(x).mean().item() > em.score(x.double().numpy()) - 0.1
+
+
+def scaled_points(count=200, dim=5):
+    """Correlated, of unlike units, and far wider than any floor that is used with them."""
+    x = (
+        torch.randn(count, dim).double() @ torch.randn(dim, dim).double()
+        + 3 * torch.eye(dim)[torch.arange(count) % dim]
+    )
+    return x * torch.tensor([1.0, 30.0, 0.1, 1.0, 0.5]).double()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_em_step_is_scikit_learns_where_no_variance_is_at_the_floor(kind, seed):
+    """From one start, in one step, and after it in two more: weights, means, covariances and log p(x), to rounding."""
+    torch.manual_seed(seed)
+    x = scaled_points()
+    model, _ = load("gmm")(5, components=3, covariance=FAMILIES[kind], floor=1e-9)
+    model.double().initialise(x)
+    for steps in (1, 2):
+        em = as_sklearn(model, kind, reg_covar=0.0, max_iter=steps, tol=0.0)
+        with pytest.warns(ConvergenceWarning):
+            em.fit(x.numpy())
+        for _ in range(steps):
+            before = model.em_step(x).item()
+        assert before == pytest.approx(em.lower_bound_, abs=1e-9)
+        np.testing.assert_allclose(model.logits.detach().exp().numpy(), em.weights_, rtol=1e-8)
+        np.testing.assert_allclose(model.components.family().mean.detach().numpy(), em.means_, rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(covariances(model), dense_of(em), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_em_is_monotone_with_variances_at_the_floor(kind):
+    """On digits a third of the pixels hardly vary. scikit-learn, which adds its reg_covar to every variance, is not monotone
+    here and ends lower: the maximum under a floor leaves variances above it alone."""
+    x = pyrovae.load_data("digits").train.double()
+    model, _ = load("gmm")(64, components=10, covariance=FAMILIES[kind], floor=1e-3)
+    model.double().initialise(x)
+    em = as_sklearn(model, kind, reg_covar=1e-3, max_iter=60, tol=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        em.fit(x.numpy())
+    trace = [model.em_step(x).item() for _ in range(60)]
+    assert min(np.diff(trace)) > -1e-9
+    assert trace[-1] == pytest.approx(model.log_prob(x).mean().item(), abs=1e-2)
+    assert np.linalg.eigvalsh(covariances(model)).min() > 1e-3 * (1 - 1e-9)
+    assert trace[-1] > em.score(x.numpy()) - 1e-6
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_em_step_is_the_best_under_the_floor(kind):
+    """No neighbour of the M-step's answer that keeps the floor has a higher ELBO: 2,000 random ones, in double precision."""
+    torch.manual_seed(0)
+    x = torch.randn(80, 3).double() * torch.tensor([1.0, 0.1, 0.01]).double()
+    model, _ = load("gmm")(3, components=1, covariance=FAMILIES[kind], floor=0.005)
+    model.double().initialise(x)
+    model.em_step(x)
+    best = model.log_prob(x).mean().item()
+    loc, sigma = model.components.family().mean.detach()[0], torch.as_tensor(covariances(model)[0])
+    for _ in range(2000):
+        change = torch.randn(3, 3).double() * 0.1 * sigma.diagonal().sqrt()
+        if kind in ("diag", "spherical"):
+            change = torch.diag(change.diagonal() if kind == "diag" else change[0, 0].expand(3))
+        near = sigma + (
+            change @ change.mT
+            if torch.rand(()) < 0.5
+            else 0.1 * (change + change.mT) * sigma.diagonal().sqrt()[:, None]
+        )
+        near = (near + near.mT) / 2
+        values, vectors = torch.linalg.eigh(near)
+        near = vectors @ torch.diag(values.clamp(min=0.005)) @ vectors.mT
+        if kind == "spherical":
+            near = near.diagonal().mean() * torch.eye(3).double()
+        moved = loc + 0.1 * torch.randn(3).double() * sigma.diagonal().sqrt()
+        assert torch.distributions.MultivariateNormal(moved, near).log_prob(x).mean().item() < best + 1e-6
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_em_step_does_not_depend_on_its_chunks(kind, monkeypatch):
+    torch.manual_seed(0)
+    x = scaled_points(101)
+    whole, _ = started(kind, x)
+    parts = copy.deepcopy(whole)
+    first = whole.em_step(x)
+    monkeypatch.setattr(importlib.import_module("pyrovae.models.gmm"), "NUMBERS", 7 * 4 * 5)  # 7 points
+    torch.testing.assert_close(parts.em_step(x), first, rtol=1e-12, atol=0)
+    torch.testing.assert_close(parts.log_prob(x), whole.log_prob(x), rtol=1e-9, atol=1e-9)
+
+
+def test_a_component_without_points_stays_and_does_no_harm():
+    x = torch.randn(50, 2).double()
+    model, _ = load("gmm")(2, components=2)
+    model.double().initialise(x)
+    model.components.maximise(
+        torch.tensor([[0.0, 0.0], [1e6, 1e6]]).double(), torch.ones(2).double(), torch.eye(2).double().repeat(2, 1, 1)
+    )
+    trace = [model.em_step(x).item() for _ in range(3)]
+    assert min(np.diff(trace)) > -1e-9
+    assert model.logits.softmax(-1)[1].item() < 1e-100
+    torch.testing.assert_close(model.components.family().mean[1].detach(), torch.full((2,), 1e6).double())
+
+
+def test_no_factor_breaks_the_floor(seed):
+    """Whatever the parameters are, not only where training leads: no eigenvalue of Σ below the floor."""
+    torch.manual_seed(seed)
+    for kind in (pyrovae.Full, pyrovae.Tied):
+        components = kind(4, 12, 0.05).double()
+        for size in (0.01, 1.0, 5.0):
+            with torch.no_grad():
+                components.packed.normal_().mul_(size)
+                components.variances.exponential_().add_(0.05)
+                components.axes.copy_(torch.linalg.qr(torch.randn_like(components.axes))[0])
+                smallest = 1 / torch.linalg.matrix_norm(components.family().factor, ord=2) ** 2
+            assert (smallest >= 0.05 * (1 - 1e-9)).all()
 
 
 def test_draws_have_the_mixtures_moments(seed):

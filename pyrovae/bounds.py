@@ -1,0 +1,88 @@
+"""L_K over K: how the importance-weighted bound rises from the ELBO as more draws share one logarithm."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+STEP = 10  # from one K to the next
+
+
+def curve_sizes(samples: int) -> tuple[int, ...]:
+    """1, 10, 100, … as long as there are two blocks of so many draws, and `samples` itself."""
+    sizes = [1]
+    while sizes[-1] * STEP <= samples // 2:
+        sizes.append(sizes[-1] * STEP)
+    return (*sizes, samples) if samples > 1 else (1,)
+
+
+class BoundCurve(NamedTuple):
+    """L_K of every point: `value` and its standard error `se`, (len(samples), N), nats, for each K in `samples`."""
+
+    samples: tuple[int, ...]
+    value: Tensor
+    se: Tensor
+
+
+class Moments:
+    """Mean and standard error of rows (·, N) that come in pieces (Chan, Golub & LeVeque 1979)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor = torch.zeros(())
+        self.scatter: Tensor = torch.zeros(())  # Σ (v − mean)²
+
+    def add(self, values: Tensor) -> None:
+        mean, count = values.mean(dim=0), self.count + len(values)
+        scatter = (values - mean).square().sum(dim=0)
+        if self.count:
+            between = (mean - self.mean).square() * (self.count * len(values) / count)
+            self.scatter = self.scatter + scatter + between
+            self.mean = self.mean * (self.count / count) + mean * (len(values) / count)
+        else:
+            self.mean, self.scatter = mean, scatter
+        self.count = count
+
+    @property
+    def se(self) -> Tensor:
+        """sd / √count: (N,). NaN for one row."""
+        if self.count < 2:
+            return torch.full_like(self.mean, math.nan)
+        return (self.scatter / (self.count - 1) / self.count).sqrt()
+
+
+class Ladder:
+    """L_K for K = 1, 10, 100, …, from log-weights that come in pieces.
+
+    L_K is the mean of log (1/K) Σ w over disjoint blocks of K consecutive draws, its error their standard deviation over the
+    root of their number. Ten blocks of one rung are one of the next, so that no draw is kept for longer than that takes.
+    A rung needs two blocks: K ≤ samples/2.
+    """
+
+    def __init__(self, samples: int):
+        self.sizes = curve_sizes(samples)
+        self.rungs = [Moments() for _ in self.sizes[: max(1, len(self.sizes) - 1)]]  # above them, all draws at once
+        self.waiting: list[Tensor | None] = [None for _ in self.rungs]
+
+    def add(self, log_w: Tensor) -> None:
+        """(s, N): the next s draws."""
+        for rung, moments in enumerate(self.rungs):
+            if not len(log_w):
+                return
+            moments.add(log_w)
+            if rung + 1 < len(self.rungs):
+                held = self.waiting[rung]
+                log_w = log_w if held is None else torch.cat([held, log_w])
+                whole = len(log_w) // STEP * STEP
+                self.waiting[rung] = log_w[whole:].clone()
+                log_w = log_w[:whole].unflatten(0, (-1, STEP)).logsumexp(dim=1) - math.log(STEP)
+
+    def curve(self, value: Tensor, se: Tensor) -> BoundCurve:
+        """The rungs, and above them all draws at once, whose bound and error are known otherwise."""
+        rungs = self.rungs[: len(self.sizes) - 1]
+        return BoundCurve(
+            self.sizes,
+            torch.stack([*(moments.mean for moments in rungs), value]),
+            torch.stack([*(moments.se for moments in rungs), se]),
+        )

@@ -1,0 +1,217 @@
+"""The weights of a block, recorded as a graph of tensor operations and compiled: what Pyro does in Python is done once."""
+
+import contextlib
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
+
+from .drawing import with_values
+from .running import Program, sites
+from .weights import guide_density, model_density, run_model, within_support
+
+SOME = 32  # draws of a block, by which a recording is held against Pyro's run
+WORTH = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
+
+
+Weights = tuple[Tensor, Tensor]  # log w and log q, (draws, N)
+
+
+@contextlib.contextmanager
+def precision(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+    """Matrix products in `dtype`, None: in the type of what is multiplied."""
+    with torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext():
+        yield
+
+
+class Recorded:
+    """log w of a block of one shape, (draws, N), by a graph recorded from a run of the pair on such a block; with `log_q` given
+    to it, the guide's half is not in the graph.
+
+    Parameters are read where they are, at every call. What a model computes in Python, out of the recorder's reach, is frozen
+    as it was: so a recording is held against Pyro's own run before it is believed (`agrees`), on other draws and other points.
+    """
+
+    def __init__(
+        self,
+        model: Program,
+        x: Tensor,
+        q: poutine.Trace,
+        log_q: Tensor | None,
+        draws: int,
+        nesting: int,
+        dtype: torch.dtype | None,
+    ):
+        names = [site["name"] for site in sites(q)]
+
+        def log_weights(x: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            run = with_values(q, dict(zip(names, inputs, strict=False)))
+            if log_q is None:
+                with _swapped(run, inputs[len(names) :]):
+                    density = guide_density(run, x, draws, nesting, check=False)
+            else:
+                density = inputs[-1]
+            with precision(x.device, dtype):
+                p = run_model(model, x, run, draws, nesting)
+                log_p = model_density(p, len(x), draws, nesting, check=False)
+            log_w = (log_p - density).to(x.dtype)
+            return log_w, density, within_support(p) & torch.isfinite(density).all() & (log_w < torch.inf).all()
+
+        inputs = _inputs(x, q, log_q)
+        self.shape = _shape(inputs)
+        self.run: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.compile(
+            make_fx(log_weights)(*inputs), dynamic=False
+        )
+
+    def fits(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> bool:
+        return _shape(_inputs(x, q, log_q)) == self.shape
+
+    def __call__(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> Weights | None:
+        """None where a value lies outside of its support or a weight is no number: Pyro's own run says which."""
+        log_w, density, sound = self.run(*_inputs(x, q, log_q))
+        return (log_w, density) if bool(sound) else None
+
+
+class Fast:
+    """A recording where the work is worth one, or Pyro's own run: for the blocks of one evaluation, `count` of them.
+
+    `compiled` is whether to record, None: where a block's operations times `count` are worth it. A recording is held against
+    Pyro's run on a block that it was not made from, and again on the first block of other points; it must agree to a
+    thousand units of rounding (of bfloat16, to some hundredths). Pairs that cannot be recorded, because they read numbers into
+    Python, and machines without a compiler do without.
+    """
+
+    def __init__(self, model: Program, nesting: int, dtype: torch.dtype | None, compiled: bool | None, count: int):
+        self.model, self.nesting, self.dtype, self.compiled, self.count = model, nesting, dtype, compiled, count
+        self.recorded: Recorded | None = None
+        self.fresh = False
+        self.seen: list[int] = []  # the batches, by their first points, on which it was held against Pyro's run
+
+    def __call__(
+        self,
+        x: Tensor,
+        q: poutine.Trace,
+        log_q: Tensor | None,
+        draws: int,
+        first: int,
+        slowly: Callable[[int], Weights],
+    ) -> Weights:
+        if self.compiled is None:
+            with FlopCounterMode(display=False) as counter:
+                found = slowly(draws)
+            self.compiled = counter.get_total_flops() * self.count > WORTH
+            return found
+        if not self.compiled:
+            return slowly(draws)
+        if self.recorded is None:
+            self.recorded = _kept(self.model, x, q, log_q, self.dtype)
+        if self.recorded is None:
+            found = slowly(draws)
+            self.recorded = self._record(x, q, log_q, draws)
+            self.compiled = self.fresh = self.recorded is not None
+            return found
+        if not self.recorded.fits(x, q, log_q):
+            return slowly(draws)
+        quick = self.recorded(x, q, log_q)
+        if quick is None:
+            return slowly(draws)
+        if len(self.seen) < 2 and first not in self.seen:
+            some = min(SOME, draws)
+            self.seen.append(first)
+            if not _agree(quick[0][:some], slowly(some)[0], self.dtype):
+                self.recorded = None
+                self.compiled = not self.fresh  # an old one may be made anew, once
+                _forget(self.model)
+                return slowly(draws)
+        return quick
+
+    def _record(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int) -> Recorded | None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what the compiler thinks of the graph
+                found = Recorded(self.model, x, q, log_q, draws, self.nesting, self.dtype)
+                found(x, q, log_q)
+        except (torch.OutOfMemoryError, KeyboardInterrupt):
+            raise
+        except Exception:
+            return None
+        with contextlib.suppress(TypeError):  # not everything that can be called can be referred to weakly
+            _every.setdefault(self.model, []).append((self.dtype, found))
+        return found
+
+
+def _agree(one: Tensor, other: Tensor, dtype: torch.dtype | None) -> bool:
+    units = 1024 * torch.finfo(other.dtype).eps if dtype is None else 8 * torch.finfo(dtype).eps
+    zero = other == -torch.inf
+    close = (one - other).abs() <= units * (1 + other[~zero].abs().max()) if not bool(zero.all()) else zero
+    return bool((close | (zero & (one == -torch.inf))).all())
+
+
+# A model's recordings live as long as it does: it may be scored many times, while it trains for one. A model that has changed
+# in Python meanwhile is found out at the first block, and forgotten.
+_every: weakref.WeakKeyDictionary[Any, list[tuple[torch.dtype | None, Recorded]]] = weakref.WeakKeyDictionary()
+
+
+def _kept(
+    model: Program, x: Tensor, q: poutine.Trace, log_q: Tensor | None, dtype: torch.dtype | None
+) -> Recorded | None:
+    try:
+        every = _every.get(model, [])
+    except TypeError:
+        return None
+    return next((found for kind, found in every if kind == dtype and found.fits(x, q, log_q)), None)
+
+
+def _forget(model: Program) -> None:
+    with contextlib.suppress(TypeError):
+        _every.pop(model, None)
+
+
+def _inputs(x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> list[Tensor]:
+    values = [site["value"] for site in sites(q)]
+    if log_q is not None:
+        return [x, *values, log_q]
+    return [x, *values, *(tensor for _, _, tensor in _parameters(q))]
+
+
+def _shape(inputs: list[Tensor]) -> list[Any]:
+    return [(value.shape, value.stride(), value.dtype, value.device) for value in inputs]
+
+
+def _parameters(q: poutine.Trace) -> list[tuple[dict[str, Any], str, Tensor]]:
+    """The tensors that the guide's distributions are made of, and where each is held."""
+    found: list[tuple[dict[str, Any], str, Tensor]] = []
+    seen: set[int] = set()
+
+    def look(fn: Any) -> None:
+        if id(fn) in seen:
+            return
+        seen.add(id(fn))
+        for key, value in vars(fn).items():
+            if isinstance(value, Tensor):
+                found.append((vars(fn), key, value))
+            elif isinstance(value, torch.distributions.Distribution):
+                look(value)
+
+    for site in sites(q):
+        look(site["fn"])
+    return found
+
+
+@contextlib.contextmanager
+def _swapped(q: poutine.Trace, tensors: tuple[Tensor, ...]) -> Iterator[None]:
+    """The guide's distributions made of these tensors instead."""
+    held = _parameters(q)
+    for (place, key, _), tensor in zip(held, tensors, strict=True):
+        place[key] = tensor
+    try:
+        yield
+    finally:
+        for place, key, tensor in held:
+            place[key] = tensor

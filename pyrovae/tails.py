@@ -1,0 +1,50 @@
+"""Pareto k̂: how heavy the tail of importance weights is, and with it whether their mean can be believed. PSIS by ArviZ."""
+
+import math
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROUNDING = 64  # units in the last place, by which the log-densities of one point may differ and be the same number
+FEWEST = 5  # of a tail, below which ArviZ fits nothing
+
+
+def tail_length(samples: int) -> int:
+    """How many of the largest weights make the tail: ⌈min(K/5, 3√K)⌉ (Vehtari et al. 2024, section 3)."""
+    return math.ceil(min(samples / 5, 3 * math.sqrt(samples)))
+
+
+def pareto_k_threshold(samples: int) -> float:
+    """min(1 − 1/log₁₀ K, 0.7): below it the mean of K weights is near its limit (Vehtari et al. 2024, section 3.2.4)."""
+    return min(1 - 1 / math.log10(samples), 0.7) if samples > 1 else -math.inf
+
+
+def pareto_k_of_largest(largest: Tensor, samples: int, eps: float) -> Tensor:
+    """`evidence.pareto_k`, from no more of the weights than it needs: the `tail_length(samples)` + 1 largest log-weights or
+    more, (M, N), largest first, of a type whose rounding is `eps`. Returns (N,), on the CPU."""
+    tail = tail_length(samples)
+    top = largest[: tail + 1].cpu().double()
+    k = torch.full((top.shape[1],), math.nan, dtype=torch.float64)
+    if samples < 2:
+        return k
+    flat = top[0] - top[-1] <= ROUNDING * eps * (1 + top[0].abs())
+    k[flat] = -math.inf
+    if tail >= FEWEST and not bool(flat.all()):
+        k[~flat] = torch.from_numpy(_fit(top[:, ~flat].mT.numpy(), tail))
+    return k
+
+
+def _fit(top: np.ndarray, tail: int) -> np.ndarray:
+    """ArviZ's k̂ for a tail of `tail` weights above the smallest of each row of `top`, (N, tail + 1).
+
+    ArviZ cuts the tail at a fifth of what it is given, or sooner by `reff`: with four weights of zero beside each of the
+    tail, and nothing sooner, its cut is ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # 0.23 announces 1.0 at every import
+        import arviz
+    padded = np.full((len(top), 5 * tail), -np.inf)
+    padded[:, : tail + 1] = top
+    with np.errstate(all="ignore"):
+        return np.asarray(arviz.psislw(padded, reff=1e-12)[1], dtype=float)

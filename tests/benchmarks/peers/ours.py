@@ -1,0 +1,36 @@
+"""pyrovae, by the road that everyone takes: `fit`. Its epochs are the rounds; the other peers work in its `on_epoch`."""
+
+from collections.abc import Callable
+
+import torch
+from cases import LR, Case
+from rounds import Rounds, Stopwatch
+
+import pyrovae
+
+
+def rounds_of_fit(
+    case: Case, rounds: int, timed: Rounds, name: str, between: Callable[[], object], record: bool, warm: int = 2
+) -> tuple[float, str]:
+    """Time `rounds` epochs of a fit, calling `between` after each. Returns how long the first epoch took, recording and
+    compiling included, and the road that the fit says it took."""
+    model, guide = case.pair()
+    steps = len(case.data) // case.batch
+    watch = Stopwatch()
+    first = 0.0
+    road = ""
+
+    def on_epoch(fit: pyrovae.Fit) -> None:
+        nonlocal watch, first, road
+        first, road = first or watch.read()[0], fit.road
+        timed.add(name, watch, steps)
+        with torch.enable_grad():
+            between()
+        watch = Stopwatch()
+
+    pyrovae.fit(
+        model, guide, case.data, epochs=warm + rounds, batch_size=case.batch, lr=LR, schedule=None, record=record,
+        on_epoch=on_epoch,
+    )  # fmt: skip
+    timed.skip(warm)
+    return first, road

@@ -1,0 +1,164 @@
+"""Recorded, compiled and screened weights against Pyro's own, on every kind of pair; and when there is nothing to record."""
+
+import shutil
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+import pyrovae
+from pyrovae import evaluate, recording
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler to compile with")
+
+
+def built(name, **options):
+    """A pair that has learned a little, and held-out points."""
+    binary = name.startswith("bernoulli") or "likelihood" in options
+    data = pyrovae.load_data("digits", "binarise" if binary else None)
+    model, guide = pyrovae.load(name)(data.dim, **options)
+    pyrovae.fit(model, guide, data.train, epochs=10, lr=3e-3)
+    return model, guide, data.test[:12]
+
+
+PAIRS = {
+    "vae": lambda: built("vae"),
+    "vae of bits": lambda: built("vae", likelihood=pyrovae.Bernoulli(), latent=20),
+    "vae, full covariance": lambda: built("vae", guide=pyrovae.FullCovariance),
+    "ppca, mean field": lambda: built("ppca", guide=pyrovae.MeanField),
+    "ppca, exact": lambda: built("ppca"),
+    "bernoulli_pca": lambda: built("bernoulli_pca"),
+    "gmm": lambda: built("gmm"),
+    "bernoulli_mixture": lambda: built("bernoulli_mixture", guide=pyrovae.AmortisedCategorical),
+}
+
+
+@pytest.fixture
+def runs_of_the_graph(monkeypatch):
+    """How many blocks were scored by a recording."""
+    count, original = [], recording.Recorded.__call__
+
+    def call(self, *args):
+        count.append(1)
+        return original(self, *args)
+
+    monkeypatch.setattr(recording.Recorded, "__call__", call)
+    monkeypatch.setattr("pyrovae.scoring.ROWS", {"cpu": 600})
+    monkeypatch.setattr("pyrovae.scoring.TABLE_ROWS", 600)
+    monkeypatch.setattr("pyrovae.scoring.DRAWS", 100)
+    return count
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["vae", "vae of bits", "vae, full covariance", "ppca, exact", "bernoulli_mixture"])
+def test_a_recording_changes_no_number_but_by_rounding(name, runs_of_the_graph):
+    model, guide, x = PAIRS[name]()
+    slow = evaluate(model, guide, x, samples=500, compiled=False)
+    assert not runs_of_the_graph
+    fast = evaluate(model, guide, x, samples=500, compiled=True)
+    assert len(runs_of_the_graph) >= 10
+    for statistic in ("log_likelihood", "elbo"):
+        torch.testing.assert_close(getattr(fast, statistic), getattr(slow, statistic), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_bfloat16_screen_moves_no_point_by_5_thousandths_of_a_nat(name):
+    model, guide, x = PAIRS[name]()
+    full = evaluate(model, guide, x, samples=5000, compiled=False)
+    screened = evaluate(model, guide, x, samples=5000, compiled=False, screen=torch.bfloat16)
+    assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
+    assert screened.card["dtype"] == "float32, bfloat16 screen"
+
+
+class Scaled(nn.Module):
+    """x ~ N(z, scale²), the scale a number of Python's, which a recording knows only as it was."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = 1.0
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, self.scale).to_event(1), obs=x)
+
+
+def wide(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x / 2, 1.0).to_event(1))
+
+
+@needs_compiler
+def test_a_model_that_has_changed_in_python_is_recorded_anew(runs_of_the_graph):
+    model, x = Scaled(), torch.randn(12, 2)
+    evaluate(model, wide, x, samples=500, compiled=True)
+    model.scale = 3.0
+    exact = dist.Normal(0.0, 10**0.5).log_prob(x).sum(-1)
+    runs_of_the_graph.clear()
+    found = evaluate(model, wide, x, samples=5000, compiled=True)
+    assert len(runs_of_the_graph) > 10
+    assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se + 1e-3).all()
+
+
+@needs_compiler
+def test_parameters_are_read_as_they_are_now(runs_of_the_graph):
+    model, _ = pyrovae.load("ppca")(4, latent=2)
+    guide, x = pyrovae.ExactPosterior(model), torch.randn(12, 4)
+    for _ in range(2):
+        found = evaluate(model, guide, x, samples=500, compiled=True)
+        torch.testing.assert_close(found.log_likelihood, found.exact_log_likelihood, rtol=0, atol=1e-4)
+        with torch.no_grad():
+            model.mu.add_(1.0)
+
+
+def test_numbers_that_are_read_into_python_are_not_frozen(runs_of_the_graph):
+    class Reads(Scaled):
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                hidden = torch.as_tensor(z.numpy())  # the recorder sees a constant
+                pyro.sample("x", dist.Normal(hidden, 1.0).to_event(1), obs=x)
+
+    x = torch.randn(12, 2)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1)
+    found = evaluate(Reads(), wide, x, samples=5000, compiled=True)
+    assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se + 1e-3).all()
+
+
+def test_without_a_compiler_pyro_runs_as_before(monkeypatch, runs_of_the_graph):
+    def none(*_, **__):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("torch.compile", none)
+    model, x = Scaled(), torch.randn(12, 2)
+    slow, fast = (evaluate(model, wide, x, samples=500, compiled=how) for how in (False, True))
+    assert torch.equal(slow.log_likelihood, fast.log_likelihood)
+
+
+@needs_compiler
+def test_a_recording_that_runs_out_of_memory_leaves_its_block_to_pyro(monkeypatch, runs_of_the_graph):
+    model, x = Scaled(), torch.randn(12, 2)
+    slow = evaluate(model, wide, x, samples=500, compiled=False)
+    inner = recording.Recorded.__call__
+
+    def full(self, *args):
+        if len(runs_of_the_graph) == 5:
+            raise torch.OutOfMemoryError("no room")
+        return inner(self, *args)
+
+    monkeypatch.setattr(recording.Recorded, "__call__", full)
+    fast = evaluate(model, wide, x, samples=500, compiled=True)
+    assert len(runs_of_the_graph) == 5
+    torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-5)
+
+
+def test_little_work_is_not_compiled(monkeypatch):
+    monkeypatch.setattr("torch.compile", lambda *_, **__: pytest.fail("it was compiled"))
+    evaluate(Scaled(), wide, torch.randn(12, 2), samples=500)
+
+
+def test_screens_of_other_types_are_refused():
+    with pytest.raises(pyrovae.Refusal, match="screen is 16: give torch.bfloat16"):
+        evaluate(Scaled(), wide, torch.randn(12, 2), screen=16)
