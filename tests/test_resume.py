@@ -261,6 +261,7 @@ CASES = {
     "iterable-dataset": fed(Lines, schedule=None),
     "loader": fed(loader()),
     "shuffled-loader": fed(loader(shuffle=True)),
+    "loader-with-workers": fed(loader(shuffle=True, num_workers=1), epochs=3),
     "loader-with-generator": fed(with_own_generator),
     "loader-with-sampler": fed(with_own_sampler),
     "list": fed(lambda: list(points().split(16))),
