@@ -82,7 +82,7 @@ class Indexed(dist.TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         every = self.family.log_prob(value.unsqueeze(-2))  # (*batch, K)
         points = every.dim() - 1
-        if self.index.dim() >= points and self.index.shape[self.index.dim() - points :].numel() == 1:
+        if self.index.dim() >= points and torch.Size(self.index.shape[self.index.dim() - points :]).numel() == 1:
             # an enumerated z, one and the same for all points: rows of the table
             rows = every.movedim(-1, 0).index_select(0, self.index.flatten())
             return rows.reshape(*self.index.shape[: self.index.dim() - points], *every.shape[:-1])

@@ -138,6 +138,8 @@ def taken_up(folder: Path, device: torch.device) -> tuple[Run, Data]:
     """
     config, pair = open_run(folder)
     loaded = load_data(config.data, config.transform, seed=config.split_seed, root=config.root).to(device)
+    if loaded.dim != config.dim:
+        raise Refusal(f"{folder} was begun on points of {config.dim} numbers, and {loaded.name} now has {loaded.dim}.")
     return _ready(pair, config, loaded), loaded
 
 

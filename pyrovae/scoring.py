@@ -144,9 +144,9 @@ class Scorer:
             log_q = guide_density(q, x, size, self.nesting)
             return self._in_chunks(x, q, log_q, some, first, dtype), log_q[:some]
 
-        if draws < size or self.rows is not None:
+        if draws < size:
             return slowly(draws)
-        return self.blocks[dtype](x, q, None, size, first, slowly)
+        return self._fast(self.blocks[dtype], x, q, None, size, first, slowly)
 
     def exactly(self, x: Tensor, q: poutine.Trace, log_q: Tensor, first: int) -> Tensor:
         """The draws of q, whose log-densities are known, in full precision: log w."""
@@ -154,8 +154,28 @@ class Scorer:
         def slowly(some: int) -> Weights:
             return self._in_chunks(x, q, log_q, some, first, None), log_q
 
-        found = slowly(len(log_q)) if self.rows is not None else self.again(x, q, log_q, len(log_q), first, slowly)
-        return found[0]
+        return self._fast(self.again, x, q, log_q, len(log_q), first, slowly)[0]
+
+    def _fast(
+        self,
+        fast: Fast,
+        x: Tensor,
+        q: poutine.Trace,
+        log_q: Tensor | None,
+        draws: int,
+        first: int,
+        slowly: Callable[[int], Weights],
+    ) -> Weights:
+        """Chunks are Pyro's own to run: a recording knows whole blocks."""
+        if self.rows is None:
+            try:
+                return fast(x, q, log_q, draws, first, slowly)
+            except torch.OutOfMemoryError:
+                if draws == 1:
+                    raise
+            self.rows = draws // 2 * len(x)
+            _free(x.device)
+        return slowly(draws)
 
     def _in_chunks(
         self, x: Tensor, q: poutine.Trace, log_q: Tensor, draws: int, first: int, dtype: torch.dtype | None

@@ -12,8 +12,9 @@ from pyro.poutine import runtime
 from torch import Tensor
 from torch.distributions import constraints
 
-from .estimators.families import Family
-from .estimators.refinement import Posteriors, Protocol, refine
+from .estimators.ascent import Protocol
+from .estimators.families import Family, Posteriors
+from .estimators.refinement import refine
 from .joint import Joint
 from .running import Program, evaluation_mode
 from .structure import PLATE, inspect
@@ -52,7 +53,7 @@ class SemiAmortised:
     def forget(self) -> None:
         """Refine anew from here on."""
         self._kept: dict[bytes, tuple[Posteriors, int]] = {}
-        self._last: tuple[Tensor, Joint, Posteriors] | None = None
+        self._last: tuple[Tensor, int | None, Joint, Posteriors] | None = None
         self._names: list[str] = []
 
     def __call__(self, x: Tensor) -> None:
@@ -82,8 +83,9 @@ class SemiAmortised:
                 pyro.sample(block.name, density)
 
     def _refined(self, x: Tensor) -> tuple[Joint, Posteriors]:
-        if self._last is not None and self._last[0] is x:
-            return self._last[1:]
+        version = None if x.is_inference() else x._version  # a buffer that is filled again holds other points
+        if self._last is not None and self._last[0] is x and self._last[1] == version is not None:
+            return self._last[2:]
         keys = [row.tobytes() for row in x.detach().cpu().contiguous().numpy()]
         rows = sorted({key: row for row, key in enumerate(keys) if key not in self._kept}.values())
         with _apart():
@@ -93,7 +95,7 @@ class SemiAmortised:
                 joint = Joint(self.model, self._stand_in, x)
         kept = [self._kept[key] for key in keys]
         posteriors = Posteriors.joined([found.rows(torch.tensor([row])) for found, row in kept])
-        self._last = (x, joint, posteriors)
+        self._last = (x, version, joint, posteriors)
         return joint, posteriors
 
     def _refine(self, x: Tensor, keys: list[bytes]) -> None:

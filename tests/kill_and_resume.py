@@ -27,13 +27,13 @@ from pyrovae.cli import main as pyrovae
 
 torch.set_num_threads(1)
 
-CHECKPOINT_SECONDS = 0.03  # many are written, so that some kills come in the middle of one
+CHECKPOINT_SECONDS = 0.1  # many are written, so that some kills come in the middle of one
 PAIRS = {
-    "ppca": ["--epochs", "90", "--batch-size", "100", "--schedule", "staged", "--clip", "50"],
-    "gmm": ["--set", "components=4", "--epochs", "70", "--batch-size", "128", "--ema", "0.99", "--retry", "0.5"],
+    "ppca": ["--epochs", "40", "--batch-size", "100", "--schedule", "staged", "--clip", "50"],
+    "gmm": ["--set", "components=4", "--epochs", "30", "--batch-size", "128", "--ema", "0.99", "--retry", "0.5"],
     "vae": [
-        *("--set", "latent=3", "--set", "hidden=(16,)", "--epochs", "70", "--batch-size", "128"),
-        *("--validation", "0.1", "--patience", "60", "--kl-warmup", "0.3", "--schedule", "warmed"),
+        *("--set", "latent=3", "--set", "hidden=(16,)", "--epochs", "30", "--batch-size", "128"),
+        *("--validation", "0.1", "--patience", "25", "--kl-warmup", "0.3", "--schedule", "warmed"),
     ],
 }  # fmt: skip
 
@@ -82,7 +82,8 @@ def ends_within(child: int, seconds: float) -> bool:
 def ending(folder: Path) -> dict[str, Any]:
     """All that a run has left that depends on its numbers."""
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
     return without_seconds({"state": state, "metrics": rows})
 
 
@@ -111,6 +112,7 @@ def killed_and_resumed(
 ) -> None:
     """One run to its end, through at most so many kills, each after a random share of the time that a whole run takes."""
     count.runs += 1
+    halves: set[Path] = set()
     while True:
         if (folder / "config.json").exists():
             child = start("train", "--resume", str(folder))
@@ -124,7 +126,9 @@ def killed_and_resumed(
         kills -= 1
         count.kills += 1
         count.before += not list(folder.glob("checkpoint*.pt"))
-        count.saving += bool(list(folder.glob(".checkpoint.pt.*")))
+        found = set(folder.glob(".checkpoint.pt.*"))  # the next save removes it
+        count.saving += bool(found - halves)
+        halves = found
 
 
 def main() -> int:

@@ -137,6 +137,23 @@ def test_without_a_compiler_pyro_runs_as_before(monkeypatch, runs_of_the_graph):
     assert torch.equal(slow.log_likelihood, fast.log_likelihood)
 
 
+@needs_compiler
+def test_a_recording_that_runs_out_of_memory_leaves_its_block_to_pyro(monkeypatch, runs_of_the_graph):
+    model, x = Scaled(), torch.randn(12, 2)
+    slow = evaluate(model, wide, x, samples=500, compiled=False)
+    inner = recording.Recorded.__call__
+
+    def full(self, *args):
+        if len(runs_of_the_graph) == 5:
+            raise torch.OutOfMemoryError("no room")
+        return inner(self, *args)
+
+    monkeypatch.setattr(recording.Recorded, "__call__", full)
+    fast = evaluate(model, wide, x, samples=500, compiled=True)
+    assert len(runs_of_the_graph) == 5
+    torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-5)
+
+
 def test_little_work_is_not_compiled(monkeypatch):
     monkeypatch.setattr("torch.compile", lambda *_, **__: pytest.fail("it was compiled"))
     evaluate(Scaled(), wide, torch.randn(12, 2), samples=500)

@@ -1,24 +1,30 @@
 """A run that is killed and taken up again ends where the uninterrupted one ends, bit for bit."""
 
+import csv
 import errno
 import logging
 import math
 import os
 import resource
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
+from typer.testing import CliRunner
 
 import pyrovae
-from pyrovae import Refusal, fit
+from pyrovae import Refusal, fit, runs
+from pyrovae.cli import app
 from pyrovae.datasets import Redrawn
 from pyrovae.running import modules
 from pyrovae.training import Checkpoints, EarlyStopping, staged, warmed
@@ -255,6 +261,7 @@ CASES = {
     "iterable-dataset": fed(Lines, schedule=None),
     "loader": fed(loader()),
     "shuffled-loader": fed(loader(shuffle=True)),
+    "loader-with-workers": fed(loader(shuffle=True, num_workers=1), epochs=3),
     "loader-with-generator": fed(with_own_generator),
     "loader-with-sampler": fed(with_own_sampler),
     "list": fed(lambda: list(points().split(16))),
@@ -505,3 +512,146 @@ def test_a_disk_that_fills_up_as_it_is_synced(interrupted: Path, monkeypatch: py
         with pytest.raises(OSError, match="No space left on device.*checkpoint.pt"):
             outcome(vae, interrupted, resume=True)
     assert {path.name: path.read_bytes() for path in interrupted.iterdir()} == before
+
+
+# pyrovae train --resume
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    np.save(tmp_path / "points.npy", points().numpy())
+    return tmp_path / "points.npy"
+
+
+def invoke(*words: object) -> tuple[int, str]:
+    pyro.clear_param_store()
+    result = CliRunner().invoke(app, ["train", *map(str, words)])
+    return result.exit_code, result.stderr if result.exit_code else result.stdout
+
+
+def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    """A command that Ctrl-C stops after so many steps, with a checkpoint after each."""
+    left, whole = [step], Course._step
+
+    def dying(self: Course, x: Tensor) -> Tensor:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return whole(self, x)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Course, "_step", dying)
+        patch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
+        code, said = invoke(*words)
+    assert code == 130
+    assert (
+        said
+        == "pyrovae: stopped; `pyrovae train --resume RUN` goes on, `pyrovae evaluate RUN` reads the last checkpoint.\n"
+    )
+
+
+def kept(folder: Path) -> tuple[Any, list[dict[str, str]], set[str]]:
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in [*rows, *state["training"]["fit"]["history"], state["training"]["fit"]]:
+        row.pop("seconds")
+    return state, rows, set(os.listdir(folder)) - {"checkpoint.previous.pt"}
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(part, other[key]) for key, part in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other or (one != one and other != other)
+
+
+COMMAND = ("--set", "latent=2", "--epochs", 4, "--batch-size", 16, "--validation", 0.2, "--ema", 0.9, "--lr", 0.05)
+
+
+@pytest.mark.parametrize("step", [0, 1, 4, 7])
+def test_the_command_that_resumes(step: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert invoke("ppca", "--data", file, *COMMAND, "--out", tmp_path / "whole")[0] == 0
+    stopped_at(step, monkeypatch, "ppca", "--data", file, *COMMAND, "--out", tmp_path / "run")
+    code, said = invoke("--resume", tmp_path / "run")
+    assert code == 0, said
+    state, rows, files = kept(tmp_path / "run")
+    expected, expected_rows, expected_files = kept(tmp_path / "whole")
+    assert same(state, expected)
+    assert rows == expected_rows
+    assert files == expected_files
+
+
+def test_metrics_are_whole_where_the_kill_came_before_the_last_row(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    assert invoke("ppca", "--data", file, *COMMAND, "--out", run)[0] == 0
+    whole = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text(whole[: len(whole) // 2])
+    assert invoke("--resume", run)[0] == 0
+    assert (run / "metrics.csv").read_text() == whole
+
+
+@pytest.fixture
+def stopped(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    stopped_at(6, monkeypatch, "ppca", "--data", file, *COMMAND, "--out", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def refused(folder: Path, *words: object, code: int = 2) -> str:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+    found, said = invoke("--resume", folder, *words)
+    assert found == code, said
+    assert said.startswith("pyrovae: ")
+    assert said.count("\n") == 1
+    if folder.exists():
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    return said
+
+
+def test_data_that_have_changed_or_are_gone(stopped: Path, file: Path) -> None:
+    np.save(file, points().numpy() + 1)
+    assert "is of a training with other data: resume with what it was begun with" in refused(stopped)
+    np.save(file, points()[:40].numpy())
+    assert "is of a training with other data" in refused(stopped)
+    np.save(file, points()[:, :4].numpy())
+    assert "was begun on points of 5 numbers, and points.npy now has 4" in refused(stopped)
+    file.unlink()
+    assert "points.npy" in refused(stopped)
+
+
+def test_what_cannot_be_resumed(stopped: Path, tmp_path: Path) -> None:
+    assert "leave out model, --out, --lr" in refused(stopped, "gmm", "--out", tmp_path / "more", "--lr", 0.1)
+    assert "leave out --record/--eager" in refused(stopped, "--eager")
+    assert "is not a run: it has no config.json" in refused(tmp_path / "nowhere")
+    (stopped / "checkpoint.previous.pt").unlink()
+    cut(stopped / "checkpoint.pt", 0.5)
+    assert "cannot be read: it is truncated" in refused(stopped)
+
+
+def test_a_full_disk_is_one_sentence(stopped: Path, small_files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
+    before = (stopped / "checkpoint.pt").read_bytes()
+    small_files(3000)
+    code, said = invoke("--resume", stopped)
+    small_files(resource.RLIM_INFINITY)
+    assert code == 1
+    assert said == (
+        f"pyrovae: File too large: {stopped / 'checkpoint.pt'}. What was kept before is whole, and training can be resumed from "
+        "it.\n"
+    )
+    assert (stopped / "checkpoint.pt").read_bytes() == before
+    assert invoke("--resume", stopped)[0] == 0
+
+
+def test_killed_at_random_moments(seed: int) -> None:
+    """The short form of the script beside this file."""
+    script = Path(__file__).with_name("kill_and_resume.py")
+    words = [sys.executable, script, "--kills", "2", "--pairs", "vae", "--seed", str(seed)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every run ended bit by bit where the uninterrupted one did." in done.stdout

@@ -11,8 +11,8 @@ from pyro.infer.autoguide import AutoNormal
 import pyrovae
 from pyrovae import evaluate, log_weights
 from pyrovae.estimators.annealing import ais
+from pyrovae.estimators.ascent import Protocol
 from pyrovae.estimators.families import DiagonalGaussian, Flow, FullGaussian
-from pyrovae.estimators.refinement import Protocol
 from pyrovae.semi_amortised import SemiAmortised
 
 

@@ -133,7 +133,7 @@ def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bo
 def _refuse_beside_resume(context: typer.Context) -> None:
     """Whatever else was said, and would not be heard."""
     said = [
-        parameter.opts[0]
+        "/".join([*parameter.opts, *parameter.secondary_opts])
         for parameter in context.command.params
         if parameter.name not in ("resume", "device", "tensorboard")
         and getattr(context.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"

@@ -12,48 +12,18 @@ import torch
 from torch import Tensor
 
 from .. import evidence
-from ..errors import Diverged, Refusal
+from ..errors import Diverged
 from ..evaluation import device_name, versions
 from ..evidence import Estimate, mean_over_points
 from ..joint import Joint
 from ..running import Program, evaluation_mode, fork_rng
 from ..structure import refuse_bad_points
 from .chunks import checked, in_chunks, share
-from .recording import Slopes, record
+from .hamiltonian import State, trajectory
+from .recording import record
+from .schedules import Schedule, Sigmoid
 
 TARGET, SMALLEST, LARGEST = 0.65, 1e-4, 0.5  # acceptance, and step sizes in units of the start's spread
-
-
-class Linear:
-    """β_t = t / T."""
-
-    def __call__(self, steps: int) -> Tensor:
-        """β_0 = 0, …, β_T = 1: (T + 1,)."""
-        return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-
-    def __str__(self) -> str:
-        return "linear"
-
-
-class Sigmoid:
-    """β_t ∝ σ(δ(2t/T − 1)), moved and scaled to begin at 0 and end at 1: small steps at both ends."""
-
-    def __init__(self, rad: float = 4.0):
-        if not rad > 0:
-            raise Refusal(
-                f"rad={rad}: a sigmoid schedule needs a half-width above 0; 4 is usual, Linear() is its limit at 0."
-            )
-        self.rad = rad
-
-    def __call__(self, steps: int) -> Tensor:
-        beta = torch.sigmoid(torch.linspace(-self.rad, self.rad, steps + 1, dtype=torch.float64))
-        return (beta - beta[0]) / (beta[-1] - beta[0])
-
-    def __str__(self) -> str:
-        return f"sigmoid({self.rad:g})"
-
-
-Schedule = Linear | Sigmoid
 
 
 @dataclass(frozen=True, repr=False)
@@ -178,7 +148,6 @@ class Path:
         self.draw = joint.draw_guide if from_guide else joint.draw_prior
         self.densities = joint.log_guide_and_p if from_guide else joint.log_prior_and_p
         self.spread = _spread(self.draw(64))  # (N, d); from draws of its own, so that chains do not know it
-        self.slopes: dict[int, Slopes] = {}  # a record for each number of rows
 
     def forward(self, betas: Tensor, leapfrog: int, progress: Callable[[float], None]) -> Walk:
         """From q to p: weights whose mean is p(x)."""
@@ -201,7 +170,7 @@ class Path:
         leapfrog: int,
         progress: Callable[[float], None],
     ) -> Walk:
-        slopes = self.slopes.setdefault(len(u), record(self.densities, u))
+        slopes = record(self.densities, u)
         state = State(u, *slopes(u))
         log_w = torch.zeros(u.shape[:2], dtype=torch.float64, device=u.device)
         accepted, taken = torch.zeros_like(log_w), []
@@ -218,50 +187,6 @@ class Path:
         return Walk(
             log_w[counted], accepted[counted].mean(0) / max(1, len(betas) - 2), torch.stack(taken or [sizes.mean()])
         )
-
-
-@dataclass(frozen=True)
-class State:
-    """Where chains are: u (C, N, d), log q and log p there (C, N), their gradients (C, N, d)."""
-
-    u: Tensor
-    densities: tuple[Tensor, ...]
-    gradients: tuple[Tensor, ...]
-
-    def energy(self, beta: float) -> Tensor:
-        log_q, log_p = self.densities
-        return -((1 - beta) * log_q + beta * log_p)
-
-    def force(self, beta: float) -> Tensor:
-        return (1 - beta) * self.gradients[0] + beta * self.gradients[1]
-
-    def where(self, mask: Tensor, other: "State") -> "State":
-        wide = mask.unsqueeze(-1)
-        return State(
-            torch.where(wide, self.u, other.u),
-            tuple(torch.where(mask, a, b) for a, b in zip(self.densities, other.densities, strict=True)),
-            tuple(torch.where(wide, a, b) for a, b in zip(self.gradients, other.gradients, strict=True)),
-        )
-
-
-def trajectory(state: State, beta: float, step: Tensor, leapfrog: int, slopes: Slopes) -> tuple[State, Tensor]:
-    """A Hamiltonian trajectory that leaves f_β invariant, and the probability (C, N) with which it was accepted.
-
-    `step` (C, N, d) is jittered by up to a fifth, one factor for each chain: at one length a trajectory may come back to where
-    it began. Where the energy is no number, the trajectory is rejected.
-    """
-    step = step * (0.8 + 0.4 * torch.rand_like(state.u[..., :1]))
-    momentum = torch.randn_like(state.u)
-    before = state.energy(beta) + 0.5 * momentum.square().sum(-1)
-    momentum = momentum + 0.5 * step * state.force(beta)
-    here = state
-    for number in range(leapfrog):
-        u = here.u + step * momentum
-        here = State(u, *slopes(u))
-        momentum = momentum + (step if number + 1 < leapfrog else 0.5 * step) * here.force(beta)
-    after = here.energy(beta) + 0.5 * momentum.square().sum(-1)
-    probability = torch.nan_to_num((before - after).clamp(max=0).exp(), nan=0.0)
-    return here.where(torch.rand_like(probability) < probability, state), probability
 
 
 class _Pilots:
@@ -317,7 +242,8 @@ def refuse_no_weight(log_w: Tensor, start: int) -> None:
 
 
 def _spread(draws: Tensor) -> Tensor:
-    """Half the width of the middle 68 % of draws (S, N, d) → (N, d): a standard deviation that heavy tails do not move."""
-    low, high = torch.quantile(draws, torch.tensor([0.16, 0.84]).to(draws), dim=0)
-    width = 0.5 * (high - low)
+    """Half the width of the middle two thirds of draws (S, N, d) → (N, d): about a standard deviation, which heavy tails do not
+    move."""
+    ordered, outside = draws.sort(dim=0).values, len(draws) // 6
+    width = 0.5 * (ordered[-1 - outside] - ordered[outside])
     return torch.where(torch.isfinite(width) & (width > 0), width, 1.0)

@@ -21,8 +21,9 @@ from ..joint import Joint
 from ..running import Program, evaluation_mode, fork_rng, scoring, sites, trace
 from ..structure import inspect
 from ..weights import draw_weights
-from .annealing import Path, Schedule, Sigmoid, Walk, pilots_of, refuse_no_weight
+from .annealing import Path, Walk, pilots_of, refuse_no_weight
 from .chunks import checked, in_chunks, share
+from .schedules import Schedule, Sigmoid
 
 
 @dataclass(frozen=True, repr=False)

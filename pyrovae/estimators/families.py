@@ -5,6 +5,7 @@ of one relative size, whatever the units of a latent. Parameters are tensors (N,
 """
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -147,6 +148,42 @@ class _Layers(nn.Module):
             total = total + layer.log_abs_det_jacobian(noise, v)
             value = moved if inverse else moved.flip(-1)
         return value, total
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """q*(u) of each point: a family's parameters, in units of the start. Tensors (N, ...)."""
+
+    family: Family
+    parameters: Parameters
+    loc: Tensor  # (N, d)
+    spread: Tensor  # (N, d)
+
+    def __len__(self) -> int:
+        return len(self.loc)
+
+    def sample(self, draws: int) -> tuple[Tensor, Tensor]:
+        """u ~ q* and log q*(u): (draws, N, d), (draws, N)."""
+        noise = torch.randn(draws, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device)
+        with torch.no_grad():
+            v, log_q = self.family.draw(self.parameters, noise)
+        return self.loc + self.spread * v, log_q - self.spread.log().sum(-1)
+
+    def log_prob(self, u: Tensor) -> Tensor:
+        """log q*(u): (draws, N, d) → (draws, N)."""
+        return self.family.log_prob(self.parameters, (u - self.loc) / self.spread) - self.spread.log().sum(-1)
+
+    def rows(self, index: Tensor) -> "Posteriors":
+        """Those of some points."""
+        chosen = {name: value[index] for name, value in self.parameters.items()}
+        return Posteriors(self.family, chosen, self.loc[index], self.spread[index])
+
+    @staticmethod
+    def joined(parts: "list[Posteriors]") -> "Posteriors":
+        names = parts[0].parameters
+        parameters = {name: torch.cat([part.parameters[name] for part in parts]) for name in names}
+        loc, spread = torch.cat([part.loc for part in parts]), torch.cat([part.spread for part in parts])
+        return Posteriors(parts[0].family, parameters, loc, spread)
 
 
 def _held(parameters: Parameters) -> Parameters:

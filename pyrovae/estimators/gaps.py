@@ -18,8 +18,9 @@ from ..joint import Joint
 from ..running import Program, sites
 from ..structure import refuse_bad_points
 from .annealing import ais
+from .ascent import Protocol
 from .families import Family
-from .refinement import Protocol, refine
+from .refinement import refine
 
 ESTIMATORS = ("weights", "refined weights", "annealing")
 

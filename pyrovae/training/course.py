@@ -41,8 +41,8 @@ class Fit:
     `kl_warmup` lasts, with its weight on the KL.
 
     `history` has a row for each epoch: `elbo` and its parts `reconstruction` E[log p(x|z)] and `kl`, nats per point and NaN
-    where the objective does not tell them apart; `gradient`, the mean norm of a step's gradient per point; `lr`; `beta`, the
-    KL's weight; `validation`, nats per point held out; `seconds`.
+    where the objective does not tell them apart; `gradient`, the mean norm of a step's gradient per point; `lr`, as the epoch
+    left it; `beta`, the KL's weight at its last step; `validation`, nats per point held out; `seconds`.
     """
 
     losses: list[float] = field(default_factory=list, repr=False)
@@ -153,7 +153,7 @@ class Course:
             vector = self.learner.flat.vector
             self.ranks.sum(vector.new_full((vector.numel() + 2,), math.nan))  # the others wait for this one's part
             raise Diverged(
-                f"{self._where()}: {in_one_line(error)} Lower the learning rate or floor the variances."
+                f"{self._where()}: {in_one_line(error).rstrip('.')}. Lower the learning rate or floor the variances."
             ) from error
         if self.scheduler:
             self.scheduler.step()

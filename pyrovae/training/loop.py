@@ -25,7 +25,7 @@ from .flat import flattened
 from .objectives import default_objective
 from .schedules import Schedule, adam, cosine
 from .sources import Resident, Source, fingerprint, source_of
-from .stopping import EarlyStopping
+from .stopping import ROWS, EarlyStopping
 
 log = logging.getLogger("pyrovae")
 
@@ -88,6 +88,7 @@ def fit(
     epoch, the step, and, where it can be found, the site and the data points.
     """
     _refuse_arguments(epochs, batch_size, lr, clip, kl_warmup, ema, precision, retry)
+    _refuse_objects(early_stopping, checkpoints)
     started = time.perf_counter()
     device = _device(x, model, guide)
     with fork_rng(device, seed), local_parameters(model, guide), _training_mode(model, guide), _precision(precision):
@@ -100,6 +101,8 @@ def fit(
                 "An autoguide has parameters for every point, so it is fitted on all at once: batch_size=None."
             )
         structure = _inspect_all(model, guide, source)
+        if early_stopping is not None and early_stopping.x is not None:
+            inspect(model, guide, early_stopping.x[:ROWS])
         if checkpoints is None or not checkpoints.resume:
             _start(model, source, init)
         chosen = objective or default_objective(structure)
@@ -129,8 +132,9 @@ def fit(
             if checkpoints is not None:
                 training.task["data"] = fingerprint(source)
             if checkpoints is not None and checkpoints.resume:
+                training.ranks.meet()  # what is being written is whole before any reads
                 training.resume(checkpoints.load(device)["training"])
-                training.ranks.agreed(0.0)  # none goes on, and writes, before all have read
+                training.ranks.meet()
             while True:
                 try:
                     training.run(checkpoints, on_epoch, keep_good=retry is not None)
@@ -197,6 +201,15 @@ def _refuse_arguments(
         raise Refusal(f"There is no precision '{precision}': give fp32, tf32 or bf16.")
     if retry is not None and not 0 < retry < 1:
         raise Refusal(f"retry is {retry}: give a factor for the learning rate, between 0 and 1.")
+
+
+def _refuse_objects(early_stopping: Any, checkpoints: Any) -> None:
+    if not isinstance(early_stopping, EarlyStopping | None):
+        raise Refusal(
+            f"early_stopping is {early_stopping!r:.40}: give EarlyStopping(), of a share of the points or of others."
+        )
+    if not isinstance(checkpoints, Checkpoints | None):
+        raise Refusal(f"checkpoints is {checkpoints!r:.40}: give Checkpoints(folder).")
 
 
 @contextlib.contextmanager

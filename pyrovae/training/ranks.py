@@ -1,7 +1,8 @@
 """Several processes that train one pair: each takes its share of a batch, and gradients are summed over all.
 
 Started by torchrun, on NCCL or gloo. Noise is drawn for the whole batch on every process and each keeps the part of its own
-points, so that with the same seed the group has the gradient that one process has.
+points, so that with the same seed the group has the gradient that one process has. Batch statistics and dropout inside networks
+are each process's own, over its own points; what is kept of them is the first's.
 """
 
 import contextlib
@@ -60,6 +61,10 @@ class Ranks:
             raise Diverged(GONE) from error
         every = [found for found in every if found]
         return {name: torch.cat([found[name] for found in every], dim=-1) for name in every[0]}
+
+    def meet(self) -> None:
+        """Wait until all processes have come so far."""
+        self.agreed(0.0)
 
     def agreed(self, value: float) -> float:
         """The first process's number, on all."""

@@ -119,7 +119,7 @@ class Stream:
             raise Refusal(f"x is a {type(data).__name__} of unknown length: give it __len__, or make it iterable.")
         self._batch_size = batch_size
         self.size = min(batch_size or 1, len(data)) if self._map_style else 0
-        self._first: Tensor | None = None
+        self._kind: tuple[torch.Size, torch.dtype] | None = None  # of the first batch
         several, points = [], 0
         for x, _ in self.batches(0, 0):
             several.append(x)
@@ -128,7 +128,6 @@ class Stream:
                 break
         if not several:
             raise Refusal("x has no batches: give at least one point.")
-        self._first = several[0]
         self.size = self.size or len(several[0])
         self.steps = self._count()
         self.example = torch.cat(several)
@@ -193,11 +192,12 @@ class Stream:
             refuse_bad_points(x)
         except Refusal as error:
             raise Refusal(f"In batch {number + 1} of epoch {epoch + 1}, {error}") from error
-        first = self._first
-        if first is not None and (x.shape[1:] != first.shape[1:] or x.dtype != first.dtype):
+        kind = x.shape[1:], x.dtype
+        self._kind = self._kind or kind
+        if kind != self._kind:
             raise Refusal(
-                f"Batch {number + 1} of epoch {epoch + 1} has points of shape {tuple(x.shape[1:])}, {x.dtype}, where the first "
-                f"batch has {tuple(first.shape[1:])}, {first.dtype}: give all points one shape and type."
+                f"Batch {number + 1} of epoch {epoch + 1} has points of shape {tuple(kind[0])}, {kind[1]}, where the first "
+                f"batch has {tuple(self._kind[0])}, {self._kind[1]}: give all points one shape and type."
             )
         return x
 

@@ -13,7 +13,8 @@ import torch
 import pyrovae
 from pyrovae import Diverged, Refusal, evaluate
 from pyrovae.estimators import annealing, chunks
-from pyrovae.estimators.annealing import Linear, Sigmoid, ais
+from pyrovae.estimators.annealing import ais
+from pyrovae.estimators.schedules import Linear, Sigmoid
 
 
 @pytest.fixture
@@ -34,8 +35,9 @@ def normal_guide(loc, scale):
     return guide
 
 
-@pytest.mark.parametrize("from_guide", [False, True], ids=["prior", "guide"])
-@pytest.mark.parametrize("schedule", [Linear(), Sigmoid(4)], ids=str)
+@pytest.mark.parametrize(
+    ("from_guide", "schedule"), [(False, Sigmoid(4)), (True, Linear())], ids=["prior, sigmoid", "guide, linear"]
+)
 def test_ppca_to_a_twentieth_of_a_nat(ppca, from_guide, schedule, seed):
     model, guide, x = ppca
     found = ais(model, guide, x, 16, 800, seed, from_guide=from_guide, schedule=schedule, leapfrog=3)
@@ -49,8 +51,8 @@ def test_ppca_to_a_twentieth_of_a_nat(ppca, from_guide, schedule, seed):
 
 
 def test_every_weight_is_unbiased_however_short_the_way(seed):
-    """E w = p(x) to 5 standard errors over 6,000 chains of 6 distributions each: a step size that knew its own chain's past, or
-    a transition that left f_β, would show."""
+    """E w = p(x) to 5 standard errors over 6,000 chains of 6 distributions each: a transition that did not leave f_β
+    invariant (another β, an energy a tenth off) shows."""
 
     def model(x):
         with pyro.plate("data", len(x)):
@@ -196,9 +198,9 @@ def test_points_in_chunks_and_a_device_that_runs_out_of_memory(ppca, monkeypatch
     monkeypatch.setattr(annealing.Path, "forward", forward)
     monkeypatch.setattr(chunks, "LEAST_ROWS", 7 * 10)
     monkeypatch.setattr(chunks, "NUMBERS", {"cpu": 1})
-    found = ais(model, guide, x[:11], 8, 200)
+    found = ais(model, guide, x[:11], 8, 60)
     assert sizes == [7, 3, 3, 3, 2]
-    torch.testing.assert_close(found.log_likelihood, model.log_prob(x[:11]).detach(), rtol=0, atol=0.8)
+    torch.testing.assert_close(found.log_likelihood, model.log_prob(x[:11]).detach(), rtol=0, atol=1.5)
 
 
 def test_single_precision(ppca):

@@ -16,8 +16,8 @@ import pyrovae
 from pyrovae import Refusal, gap
 from pyrovae.cli import app
 from pyrovae.commands.gap import advice
+from pyrovae.estimators.ascent import Protocol
 from pyrovae.estimators.families import DiagonalGaussian, FullGaussian
-from pyrovae.estimators.refinement import Protocol
 from pyrovae.figures_gap import gap_bars
 
 
