@@ -29,11 +29,11 @@ torch.set_num_threads(1)
 
 CHECKPOINT_SECONDS = 0.1  # many are written, so that some kills come in the middle of one
 PAIRS = {
-    "ppca": ["--epochs", "40", "--batch-size", "100", "--schedule", "staged", "--clip", "50"],
-    "gmm": ["--set", "components=4", "--epochs", "30", "--batch-size", "128", "--ema", "0.99", "--retry", "0.5"],
+    "ppca": ["--epochs", "24", "--batch-size", "100", "--schedule", "staged", "--clip", "50"],
+    "gmm": ["--set", "components=4", "--epochs", "20", "--batch-size", "128", "--ema", "0.99", "--retry", "0.5"],
     "vae": [
-        *("--set", "latent=3", "--set", "hidden=(16,)", "--epochs", "30", "--batch-size", "128"),
-        *("--validation", "0.1", "--patience", "25", "--kl-warmup", "0.3", "--schedule", "warmed"),
+        *("--set", "latent=3", "--set", "hidden=(16,)", "--epochs", "20", "--batch-size", "128"),
+        *("--validation", "0.1", "--patience", "18", "--kl-warmup", "0.3", "--schedule", "warmed"),
     ],
 }  # fmt: skip
 
@@ -64,19 +64,24 @@ def start(*words: str) -> int:
         os._exit(1)
 
 
-def ends_within(child: int, seconds: float) -> bool:
-    """Whether the process ended by itself; if not, it is killed."""
+def ends_within(child: int, seconds: float, saves_to: Path | None = None) -> bool:
+    """Whether the process ended by itself; if not, it is killed: then, or as soon after as it writes a checkpoint there."""
     limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
+    while time.monotonic() < limit or (saves_to is not None and not halves(saves_to)):
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             if status:
                 raise SystemExit(f"`pyrovae train` failed with exit code {os.waitstatus_to_exitcode(status)}.")
             return True
-        time.sleep(0.001)
+        time.sleep(0.001 if time.monotonic() < limit else 0.0)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return False
+
+
+def halves(folder: Path) -> set[Path]:
+    """What is there of a checkpoint that is being written, or was when the process was killed."""
+    return set(folder.glob(".checkpoint.pt.*"))
 
 
 def ending(folder: Path) -> dict[str, Any]:
@@ -112,23 +117,22 @@ def killed_and_resumed(
 ) -> None:
     """One run to its end, through at most so many kills, each after a random share of the time that a whole run takes."""
     count.runs += 1
-    halves: set[Path] = set()
     while True:
+        for half in halves(folder):
+            half.unlink()
         if (folder / "config.json").exists():
             child = start("train", "--resume", str(folder))
         else:  # it was killed before it had begun
             child = start("train", *words, "--out", str(folder), "--overwrite")
         patience = rng.uniform(0.0, 0.7) * seconds if kills else 600.0
-        if ends_within(child, patience):
+        if ends_within(child, patience, folder if kills and rng.random() < 0.5 else None):
             return
         if not kills:
             raise SystemExit(f"The run in {folder} does not end.")
         kills -= 1
         count.kills += 1
         count.before += not list(folder.glob("checkpoint*.pt"))
-        found = set(folder.glob(".checkpoint.pt.*"))  # the next save removes it
-        count.saving += bool(found - halves)
-        halves = found
+        count.saving += bool(halves(folder))
 
 
 def main() -> int:

@@ -35,13 +35,13 @@ DIM = 5
 
 
 class Every(Checkpoints):
-    """A checkpoint after every third step, so that a kill loses some."""
+    """A checkpoint after every third look, so that a kill loses some."""
 
-    calls = 0
+    every, calls = 3, 0
 
     def due(self) -> bool:
         self.calls += 1
-        return self.calls % 3 == 0
+        return self.calls % self.every == 0
 
 
 @dataclass
@@ -326,19 +326,25 @@ def test_resumed_before_and_after_training_went_back(
     with caplog.at_level(logging.WARNING, "pyrovae"):
         expected = outcome(fragile, None)
     assert [record.getMessage().count("Going back to epoch") for record in caplog.records] == [1]
+    monkeypatch.setattr(Every, "every", 1)
     killed(fragile, tmp_path, step, monkeypatch)
     assert_same(outcome(fragile, tmp_path, resume=True), expected)
 
 
-def test_it_goes_back_once_however_often_it_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = told(fragile, retry=0.9)
+def test_it_goes_back_once_however_often_it_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = told(fragile, retry=0.25)  # in epoch 3, and stops in epoch 4
     with pytest.raises(pyrovae.Diverged) as uninterrupted:
         outcome(case, None)
+    monkeypatch.setattr(Every, "every", 1)
     killed(case, tmp_path, 12, monkeypatch)
+    caplog.clear()
     for _ in range(2):  # and the state that it stopped in is kept
         with pytest.raises(pyrovae.Diverged) as resumed:
             outcome(case, tmp_path, resume=True)
         assert str(resumed.value) == str(uninterrupted.value)
+    assert "Going back" not in caplog.text
 
 
 def test_recorded_steps_are_resumed_on_the_same_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
