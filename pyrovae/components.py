@@ -59,9 +59,11 @@ class Indexed(dist.TorchDistribution):
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch's own protocol)
     has_rsample = False
 
-    def __init__(self, family: dist.TorchDistribution, index: Tensor):
+    def __init__(self, family: dist.TorchDistribution, index: Tensor, batch_shape: Any = None):
+        """`batch_shape` is what the index stands for by broadcasting: an enumerated z is kept as small as it came."""
         self.family, self.index = family, index
-        super().__init__(index.shape, family.event_shape, validate_args=False)
+        shape = index.shape if batch_shape is None else torch.Size(batch_shape)
+        super().__init__(shape, family.event_shape, validate_args=False)
 
     @property
     def support(self) -> Any:
@@ -69,10 +71,10 @@ class Indexed(dist.TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        return self.family.mean[self.index]
+        return self.family.mean[self.index.expand(self.batch_shape)]
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Indexed":
-        return Indexed(self.family, self.index.expand(batch_shape))
+        return Indexed(self.family, self.index, batch_shape)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         index = self.index.expand(torch.Size(sample_shape) + self.batch_shape)
