@@ -43,9 +43,9 @@ def in_chunks(
 def checked(**settings: int) -> dict[str, int]:
     """The settings, if they are whole numbers that can be used."""
     for name, value in settings.items():
-        least = 2 if name == "chains" else 1
+        least = 2 if name in ("chains", "samples") else 1
         if not isinstance(value, int) or value < least:
-            why = ", so that the estimate has an error" if name == "chains" else ""
+            why = ", so that the estimate has an error" if least == 2 else ""
             raise Refusal(f"{name} is {value}: give a whole number, at least {least}{why}.")
     return settings
 
