@@ -48,7 +48,7 @@ def gap_bars(gaps: Mapping[str, Gaps]) -> Figure:
         )
     names = [f"{name}\n({found.family})" for name, found in gaps.items()]
     left.set(
-        yticks=range(len(gaps)), yticklabels=names, xlabel="mean over points, nats (bars: one data standard error)"
+        yticks=range(len(gaps)), yticklabels=names, xlabel="mean over points, nats\n(bars: one data standard error)"
     )
     left.set_ylim(len(gaps) - 0.5, -0.65)
     for axes, (name, found) in zip(right, gaps.items(), strict=True):
@@ -60,7 +60,7 @@ def gap_bars(gaps: Mapping[str, Gaps]) -> Figure:
             axes.bar(range(len(found)), value.numpy(), bottom=bottom.numpy(), width=1.0, color=colour)
             bottom = bottom + value
         axes.set(
-            xlabel=f"{len(found)} points of {name}, widest gap first", ylabel="nats", xlim=(-0.5, len(found) - 0.5)
+            xlabel=f"{len(found)} points of {name},\nwidest gap first", ylabel="nats", xlim=(-0.5, len(found) - 0.5)
         )
     for axes in (left, *right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -101,7 +101,7 @@ class SemiAmortised:
     def _refine(self, x: Tensor, keys: list[bytes]) -> None:
         latents = inspect(self.model, self.guide, x).latents
         self._names = [latent.name for latent in latents if not latent.summed_out]
-        found = refine(self.model, self.guide, x, self.family, 1, self.seed, protocol=self.protocol)
+        found = refine(self.model, self.guide, x, self.family, 2, self.seed, protocol=self.protocol)
         self._kept |= {key: (found.posteriors, row) for row, key in enumerate(keys)}
 
     def _stand_in(self, x: Tensor) -> None:

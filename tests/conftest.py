@@ -1,9 +1,12 @@
 """What every test has: a seed that can be any of 0 … 99 (`pytest --seed 7`), and a clean Pyro before and after."""
 
+import os
+
 import pyro
 import pytest
 import torch
 
+os.environ.pop("COLUMNS", None)  # how wide somebody's terminal is: pytest-xdist passes it on
 torch.set_num_threads(1)  # the tensors are small: a second thread mostly waits for the first
 
 

@@ -112,14 +112,12 @@ def show(name: str, found: Gaps, card: dict[str, Any], page: Console) -> None:
     )
     for heading in ("", "mean", "± Monte Carlo", "± data", "bound on log p(x)"):
         sheet.add_column(heading, justify="left" if heading in ("", "bound on log p(x)") else "right", no_wrap=True)
-    counts = torch.bincount(found.best, minlength=3).tolist()
-    chosen = ", ".join(f"{count} × {kind}" for kind, count in zip(ESTIMATORS, counts, strict=True) if count)
     rows: list[tuple[str, Estimate | None, str]] = [
         ("exact log p(x)", found.mean_exact, "exact"),
-        ("log p̂(x), the best of:", found.mean_log_likelihood, f"({chosen})"),
-        ("  importance weights of the guide", found.mean_weighted, found.bounds["weighted"]),
-        ("  importance weights of the refined q*", found.mean_refined, found.bounds["refined"]),
-        ("  annealed importance sampling", found.mean_annealed, found.bounds.get("annealed", "")),
+        ("log p̂(x), the largest of:", found.mean_log_likelihood, ""),
+        (f"  {ESTIMATORS[0]}", found.mean_weighted, found.bounds["weighted"]),
+        (f"  {ESTIMATORS[1]}", found.mean_refined, found.bounds["refined"]),
+        (f"  {ESTIMATORS[2]}", found.mean_annealed, found.bounds.get("annealed", "")),
         ("L[q*], refined per point", found.mean_refined_elbo, found.bounds["refined_elbo"]),
         ("L[q(z|x)], the guide's ELBO", found.mean_elbo, found.bounds["elbo"]),
     ]

@@ -165,6 +165,8 @@ def _class_dim(site: dict[str, Any]) -> int | None:
 
 def _enumerated(p: poutine.Trace, q: poutine.Trace) -> Terms:
     """Σ_k q(k|x) [log q(k|x) − log p(x, k)] over the guide's classes; of the model's own, log Σ_k p(x, k)."""
+    for site in [*sites(p), *sites(q)]:
+        _read_off(site)
     own = [dim for site in sites(p) if site["name"] not in q.nodes and (dim := _class_dim(site)) is not None]
     inside: list[dict[str, Any]] = []
     outside: list[dict[str, Any]] = []
@@ -188,6 +190,17 @@ def _enumerated(p: poutine.Trace, q: poutine.Trace) -> Terms:
     # a class of probability 0 has no share, whatever its density says
     value = torch.where(weight > 0, value, 0.0)
     return Terms(-(weight * value).sum(), (weight * fit).sum())
+
+
+def _read_off(site: dict[str, Any]) -> None:
+    """An enumerated categorical's log-density *is* its logits, which Pyro would gather, K numbers for each of K values."""
+    dim, fn = _class_dim(site), site["fn"]
+    if dim is None or not isinstance(fn, dist.Categorical) or site["infer"].get("num_samples") is not None:
+        return
+    logits = fn.logits.movedim(-1, 0)
+    values = logits.reshape(len(logits), *(1,) * (-dim - logits.dim()), *logits.shape[1:])
+    site["unscaled_log_prob"] = values
+    site["log_prob"] = scale_and_mask(values, site["scale"], site["mask"])
 
 
 def _lies_along(value: Tensor, dim: int) -> bool:

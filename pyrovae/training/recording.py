@@ -87,6 +87,9 @@ def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Func
     values = [leaf.detach() for leaf in flat.leaves]
     with torch.no_grad(), fork_rng(x.device):
         graph = make_fx(functionalize(graph, remove="mutations"))(*values, x, beta, *held)
+    for node in graph.graph.nodes:
+        if node.target is torch.ops.aten.alias.default:
+            node.target = torch.ops.aten.detach.default  # which is what .detach() is recorded as
     _share(graph.graph)
     graph.recompile()
 

@@ -49,10 +49,9 @@ class Learner:
         return norm
 
 
-def _decay(decay: float, taken: Any) -> Any:
+def _decay(decay: float, taken: int) -> float:
     """Of the average after so many steps: lower in the beginning, lest the start weigh for long."""
-    early = (1 + taken) / (10 + taken)
-    return early.clamp(max=decay) if isinstance(early, Tensor) else min(decay, early)
+    return min(decay, (1 + taken) / (10 + taken))
 
 
 Step = Callable[
@@ -113,45 +112,48 @@ def _with_adam(
     vector = learner.flat.vector.data
     state = adam_state(learner)
     average = learner.average if learner.average is not None else vector.new_empty(0)
-    lr = vector.new_tensor(settings["lr"])
+    # lr / (1 − β₁ᵗ), √(1 − β₂ᵗ) and the average's decay: the compiler would compute powers anew for every parameter
+    rate, root, decay = (vector.new_ones(()) for _ in range(3))
 
     def whole(
-        x: Tensor, vector: Tensor, m: Tensor, v: Tensor, t: Tensor, average: Tensor, lr: Tensor, *rest: Tensor
+        x: Tensor,
+        vector: Tensor,
+        m: Tensor,
+        v: Tensor,
+        average: Tensor,
+        rate: Tensor,
+        root: Tensor,
+        decay: Tensor,
+        *rest: Tensor,
     ) -> tuple[Tensor]:
         value, reconstruction, g = graph(vector, x, *rest)
         norm = g.norm() / points
         fine = torch.isfinite(value) & torch.isfinite(norm)
         if learner.clip is not None:
             g = g * (learner.clip / norm).clamp(max=1.0)
-        taken = t + 1
         m1 = m * beta1 + g * (1 - beta1)
         v1 = v * beta2 + g * g * (1 - beta2)
-        power = taken.double()  # as torch's own Adam: in single precision 1 − 0.999 has four digits
-        scale = (1 - beta2**power).sqrt().to(v1)
-        moved = vector - (lr / (1 - beta1**power)).to(m1) * m1 / (v1.sqrt() / scale + eps)
+        moved = vector - rate * m1 / (v1.sqrt() / root + eps)
         if learner.decay is not None:
-            averaged = average.lerp(moved, 1 - _decay(learner.decay, taken))
-            average.copy_(torch.where(fine, averaged, average))
+            average.copy_(torch.where(fine, average.lerp(moved, 1 - decay), average))
         m.copy_(torch.where(fine, m1, m))
         v.copy_(torch.where(fine, v1, v))
         vector.copy_(torch.where(fine, moved, vector))
-        t.copy_(torch.where(fine, taken, t))
         return (torch.stack([value, reconstruction.to(value), norm]),)
 
-    inputs = [x, vector, state["exp_avg"], state["exp_avg_sq"], state["step"], average, lr, beta, *buffers]
-    code = compiled(whole, inputs)
-    replay = replayed(code, inputs, 0)
-
-    known = settings["lr"]
+    inputs = [x, vector, state["exp_avg"], state["exp_avg_sq"], average, rate, root, decay, beta, *buffers]
+    replay = replayed(compiled(whole, inputs), inputs, 0)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
-        nonlocal known
-        if settings["lr"] != known:
-            known = settings["lr"]
-            lr.fill_(known)
+        taken = learner.taken + 1
+        rate.fill_(settings["lr"] / (1 - beta1**taken))
+        root.fill_((1 - beta2**taken) ** 0.5)
+        if learner.decay is not None:
+            decay.fill_(_decay(learner.decay, taken))
         with torch.no_grad():
             (out,) = replay(x)
-        learner.taken += 1
+        learner.taken = taken
+        state["step"] += 1
         return out
 
     return step

@@ -130,7 +130,7 @@ def main() -> None:
         torch.compiler.reset()
         found = measure(name, _on(build(), given.device), given.rounds)
         results["cases"][name] = found
-        show(table(f"{name}, {given.threads} threads", found["peers"], "hand-written", "µs a step", 1e6))
+        show(table(f"{name}, threads: {given.threads}", found["peers"], "hand-written", "µs a step", 1e6))
         ours, best = best_of(found["peers"])
         print(
             f"pyrovae {ours:.2f} (wanted ≤ {TARGETS[name]:.2f}), {found['road']}; the best peer: {best}\n", flush=True

@@ -51,8 +51,8 @@ def test_ppca_to_a_twentieth_of_a_nat(ppca, from_guide, schedule, seed):
 
 
 def test_every_weight_is_unbiased_however_short_the_way(seed):
-    """E w = p(x) to 5 standard errors over 6,000 chains of 6 distributions each: a step size that knew its own chain's past, or
-    a transition that left f_β, would show."""
+    """E w = p(x) to 5 standard errors over 6,000 chains of 6 distributions each: a transition that did not leave f_β
+    invariant (another β, an energy a tenth off) shows."""
 
     def model(x):
         with pyro.plate("data", len(x)):

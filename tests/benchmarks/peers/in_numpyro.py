@@ -104,7 +104,7 @@ class InNumPyro:
         self.data, self.size, self.scan = _array(case.data), case.batch, scan
         self.keys = iter(jax.random.split(jax.random.PRNGKey(0), 100_000))
         self.state = self.svi.init(next(self.keys), self.data[: self.size])
-        self.update = jax.jit(self.svi.update)
+        self.update, self.evaluate = jax.jit(self.svi.update), jax.jit(self.svi.evaluate)
         self.indices = self._order()
 
         def on_index(state: Any, index: Any) -> tuple[Any, Any]:
@@ -125,7 +125,7 @@ class InNumPyro:
 
     def loss(self, x: Tensor) -> float:
         drawn = self.state._replace(rng_key=next(self.keys))
-        return float(self.svi.evaluate(drawn, _array(x)))
+        return float(self.evaluate(drawn, _array(x)))
 
     def step(self, x: Tensor) -> None:
         self.state, _ = self.update(self.state, _array(x))
