@@ -36,8 +36,9 @@ def variants():
     for name in pyrovae.available():
         pair = load(name)
         yield name, {}
-        latent = look(*pair(DIM), points(name)).latents[0]
+        latents = look(*pair(DIM), points(name)).latents
         for guide in GUIDES if "guide" in pair.options else ():
+            latent = latents[0]
             fits = (guide is pyrovae.AmortisedCategorical) == (latent.classes is not None)
             fits = fits and not (
                 guide is pyrovae.LinearGaussian and "hidden" in pair.options
