@@ -50,6 +50,7 @@ class Fit:
     road: str = ""  # whether steps were recorded, and why
     history: list[dict[str, float]] = field(default_factory=list, repr=False)
     stopped: str = ""  # why training ended before its last epoch, if it did
+    no_density: str = ""  # why `losses` are no −ELBO, and there is none in `history`: the model's own sentence
 
 
 class Course:
@@ -93,6 +94,8 @@ class Course:
         self.roads: dict[int, bool] = {}  # whether it was recorded
         self.reason = ""
         self.fit = Fit(objective=type(objective).__name__)
+        if structure.no_density:
+            self.fit.objective, self.fit.no_density = "reconstruction", structure.no_density
         self.epoch, self.place = 0, 0
         self.sums = [0.0] * 5  # of this epoch: loss, reconstruction, KL, gradient's norm, points
         self.started, self.before = time.perf_counter(), 0.0
@@ -181,6 +184,8 @@ class Course:
 
         self.fit.losses.append(loss / points)
         self.fit.seconds = self.before + time.perf_counter() - self.started
+        if self.fit.no_density:
+            loss, kl = math.nan, math.nan
         row = {
             "epoch": self.epoch + 1,
             "steps": self.fit.steps,

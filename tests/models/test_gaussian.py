@@ -34,7 +34,7 @@ def test_no_other_gaussian_is_better(seed):
     """The likelihood's gradient is zero where training begins, so more training stays there."""
     torch.manual_seed(seed)
     x = torch.randn(200, 4).double() @ torch.randn(4, 4).double()
-    model, guide = fitted(x, floor=1e-8)
+    model, _ = fitted(x, floor=1e-8)
     gradients = torch.autograd.grad(model.log_prob(x).mean(), list(model.parameters()))
     assert max(gradient.abs().max().item() for gradient in gradients) < 1e-10
 
