@@ -23,6 +23,7 @@ class Linear(transforms.GeneralizedChannelPermute):
     """z = P L U x, P a fixed permutation, L and U triangular (Kingma & Dhariwal 2018, section 3.2)."""
 
     domain = codomain = dist.constraints.real_vector
+    LU: nn.Parameter
 
     def __init__(self, dim: int, hidden: tuple[int, ...] = ()):
         super().__init__(dim)

@@ -70,7 +70,7 @@ class LinearMeanField(pyrovae.Module):
 
 def pair(
     dim: int, latent: int | None = None, sigma: float | None = None, guide: type = LinearMeanField
-) -> tuple[LinearVAE, nn.Module]:
+) -> tuple[LinearVAE, object]:
     """`latent` is 8, or dim − 1 where that is less; σ is learned, or `sigma` if it is given; `guide` is LinearMeanField,
     LinearGaussian, MeanField or FullCovariance."""
     latent = checked_latent(dim, latent)
