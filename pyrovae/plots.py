@@ -13,7 +13,8 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # 
 
 
 def learning_curves(fits: Mapping[str, Fit]) -> Figure:
-    """Training ELBO in nats per point: of one fit against its epochs, of several against the share of their epochs done."""
+    """Training ELBO in nats per point: of one fit against its epochs, of several against the share of their epochs done. Of
+    models without log p(x), minus the loss."""
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     shown = []
@@ -30,7 +31,10 @@ def learning_curves(fits: Mapping[str, Fit]) -> Figure:
         room = (high - low) or abs(high) or 1.0
         axes.set_ylim(low - 0.08 * room, high + 0.08 * room)
     axes.set(
-        xlabel="epoch" if len(fits) == 1 else "training done (% of epochs)", ylabel="training ELBO (nats per point)"
+        xlabel="epoch" if len(fits) == 1 else "training done (% of epochs)",
+        ylabel="− training loss (per point)"
+        if any(fit.no_density for fit in fits.values())
+        else "training ELBO (nats per point)",
     )
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -90,13 +90,14 @@ def prepare(
     root: str | None,
     options: list[str],
     seed: int,
+    scored: bool = True,
     **told: Any,
 ) -> Run:
     """Build the pair for the data and look it over, before anything is trained or written.
 
     `told` are training arguments, as `fit_arguments` reads them; those that are None are the pair's own (its RECIPE), then `fit`'s; a recipe's `steps` are as many epochs as
     they need on these data. A pair with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
-    Raises `Refusal` where the pair cannot score these data.
+    Raises `Refusal` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """
     arguments = {**pair.recipe, **{key: value for key, value in told.items() if value is not None}}
     steps, batch = arguments.pop("steps", None), min(arguments.get("batch_size") or len(data.train), len(data.train))
@@ -116,14 +117,15 @@ def prepare(
         fit=arguments,
         versions=versions(),
     )
-    return _ready(pair, config, data)
+    return _ready(pair, config, data, scored)
 
 
-def _ready(pair: Pair, config: Config, data: Data) -> Run:
+def _ready(pair: Pair, config: Config, data: Data, scored: bool) -> Run:
     """The pair as it stands before its first step, after every check that needs none."""
     model, guide = _build(pair, config, data.test.device)
-    structure = inspect(model, guide, data.train[:256])
-    refuse_measure(structure, data.transform)
+    structure = inspect(model, guide, data.train[:256], scored=scored)
+    if not structure.no_density:
+        refuse_measure(structure, data.transform)
     # no step yet: its checks, and the model's start
     checked = {key: value for key, value in fit_arguments(config.fit).items() if key != "init"}
     fit(model, guide, data.train, seed=config.seed, **{**checked, "epochs": 0})
@@ -140,7 +142,7 @@ def taken_up(folder: Path, device: torch.device) -> tuple[Run, Data]:
     loaded = load_data(config.data, config.transform, seed=config.split_seed, root=config.root).to(device)
     if loaded.dim != config.dim:
         raise Refusal(f"{folder} was begun on points of {config.dim} numbers, and {loaded.name} now has {loaded.dim}.")
-    return _ready(pair, config, loaded), loaded
+    return _ready(pair, config, loaded, scored=False), loaded
 
 
 def train(

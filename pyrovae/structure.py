@@ -40,20 +40,28 @@ class Structure:
     measure: str  # of the observed sites: "counting" (probabilities), "Lebesgue" (densities) or "mixed"
     observed: int  # how many numbers of a point the model observes
     full_size: int | None  # of a data plate that stands for a subsample, by which SVI scales
+    no_density: str  # why there is no log p(x), where the model says so
     model_trace: poutine.Trace
     guide_trace: poutine.Trace
 
 
-def inspect(model: Program, guide: Program, x: Tensor) -> Structure:
-    """Run the pair once, without side effects on random state and modules, and refuse what has no weights per point."""
+def inspect(model: Program, guide: Program, x: Tensor, *, scored: bool = True) -> Structure:
+    """Run the pair once, without side effects on random state and modules, and refuse what has no weights per point.
+
+    A model may say of itself that it has no log p(x): its `no_density` is the sentence why. It is refused with that sentence,
+    unless it is not to be `scored`: a loss that is no density can be minimised as any other, by a guide that is a point.
+    """
     refuse_bad_points(x)
+    no_density = getattr(model, "no_density", "")
+    if scored and no_density:
+        raise Refusal(no_density)
     with scoring(model, guide), evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device):
         q = trace("guide", guide, x)
         p = trace("model", poutine.replay(model, trace=q), x)
     for kind, run in (("guide", q), ("model", p)):
         for site in sites(run):
             _refuse_site(kind, site, len(x))
-    _refuse_mismatch(p, q)
+    _refuse_mismatch(p, q, points_allowed=bool(no_density))
     every = [*sites(p), *sites(q)]
     frames = [frame for site in every for frame in site["cond_indep_stack"] if frame.vectorized]
     nesting = max(-frame.dim for frame in frames)
@@ -75,6 +83,7 @@ def inspect(model: Program, guide: Program, x: Tensor) -> Structure:
         measure="mixed" if len(kinds) == 2 else "counting" if kinds == {True} else "Lebesgue",
         observed=sum(site["value"].numel() for site in observed) // len(x),
         full_size=next((size for size in sizes if size != len(x)), None),
+        no_density=no_density,
         model_trace=p,
         guide_trace=q,
     )
@@ -217,7 +226,7 @@ def _refuse_shape(site: dict[str, Any], nesting: int) -> None:
         )
 
 
-def _refuse_mismatch(p: poutine.Trace, q: poutine.Trace) -> None:
+def _refuse_mismatch(p: poutine.Trace, q: poutine.Trace, points_allowed: bool) -> None:
     latents = {site["name"]: site for site in sites(p) if not site["is_observed"]}
     drawn = {site["name"]: site for site in sites(q)}
     for name, site in latents.items():
@@ -244,7 +253,12 @@ def _refuse_mismatch(p: poutine.Trace, q: poutine.Trace) -> None:
                 "the helper, is not known, and there are no weights without it; make the latent a function of the helper "
                 "(AutoNormal's form), or leave the helper out."
             )
-        if point_mass and not auxiliary and not bool(torch.as_tensor(_base(drawn[name]["fn"]).log_density).any()):
+        if (
+            point_mass
+            and not points_allowed
+            and not auxiliary
+            and not bool(torch.as_tensor(_base(drawn[name]["fn"]).log_density).any())
+        ):
             raise Refusal(
                 f"Latent '{name}' has a point mass for a guide: a point has no density, so there are no weights; use a guide "
                 "with a width."

@@ -107,6 +107,7 @@ def train(
             root=None if root is None else str(root.resolve()),
             options=settings or [],
             seed=seed,
+            scored=False,
             **told,
         )
         with runs.new_folder(out, overwrite) if ranks.first else contextlib.nullcontext():
@@ -121,9 +122,13 @@ def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bo
         return
     with runs.replacing(folder / "learning_curve.png") as file:
         plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
+    if run.fit.no_density:
+        print(f"{run.name}: {run.fit.no_density}")
     if run.fit.losses and run.fit.losses[-1] > run.fit.losses[0] + 0.1:  # a start at the optimum may lose a little
         print(f"pyrovae: {run.name} ended its training below where it began: lower --lr.", file=sys.stderr)
     last = f"training ELBO {-run.fit.losses[-1]:.3f} nats per point, " if run.fit.losses else ""
+    if last and run.fit.no_density:
+        last = f"training loss {run.fit.losses[-1]:.4g} per point, "
     print(f"{run.name}: {last}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {folder}")
     for said in (run.fit.road, run.fit.stopped and f"stopped early: {run.fit.stopped}"):
         if said:

@@ -52,6 +52,7 @@ class Fit:
     road: str = ""  # whether steps were recorded, and why
     history: list[dict[str, float]] = field(default_factory=list, repr=False)
     stopped: str = ""  # why training ended before its last epoch, if it did
+    no_density: str = ""  # why `losses` are no −ELBO, and there is none in `history`: the model's own sentence
 
 
 class Course:
@@ -95,6 +96,8 @@ class Course:
         self.roads: dict[int, tuple[bool, str]] = {}  # whether it was recorded, and why
         self.told = False  # which road was taken
         self.fit = Fit(objective=type(objective).__name__)
+        if structure.no_density:
+            self.fit.objective, self.fit.no_density = "reconstruction", structure.no_density
         self.epoch, self.place = 0, 0
         self.sums = [0.0] * SUMS
         self.started, self.before = time.perf_counter(), 0.0
@@ -196,6 +199,8 @@ class Course:
         whole = beta == 1.0 and self._weight(self.fit.steps - self.place) == 1.0  # all of the KL was in the loss
         self.fit.losses.append(loss / points)
         self.fit.seconds = self.before + time.perf_counter() - self.started
+        if self.fit.no_density:
+            loss, kl = math.nan, math.nan
         row = {
             "epoch": self.epoch + 1,
             "steps": self.fit.steps,

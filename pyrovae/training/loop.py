@@ -240,12 +240,12 @@ def _inspect_all(model: Program, guide: Program, source: Source) -> Structure:
     """`inspect` the first batch, and hold all that is there to the support of what it observes."""
     x, size = source.example, source.size
     first = x[:size]
-    structure = inspect(model, guide, first)
+    structure = inspect(model, guide, first, scored=False)
     observed = observed_sites(structure.model_trace)
     for site in observed:
         if site["value"] is first:
             refuse_value(site, x)
     if any(site["value"] is not first for site in observed):  # a function of x: only a run knows its value
         for batch in x[size:].split(size):
-            inspect(model, guide, batch)
+            inspect(model, guide, batch, scored=False)
     return structure

@@ -42,10 +42,13 @@ class EarlyStopping:
         else:
             raise Refusal("A stream cannot be split: give EarlyStopping the points to validate on, as a tensor.")
         self.best, self.best_epoch, self.best_value = None, 0, -float("inf")
+        self.measured = "ELBO"
 
     def look(self, model: Program, guide: Program, structure: Structure, seed: int) -> float:
         """The mean ELBO of the held-out points, nats per point."""
         assert self.x is not None
+        if structure.no_density:
+            self.measured = "reconstruction"
         with evaluation_mode(model, guide), torch.no_grad(), fork_rng(self.x.device, seed):
             parts = [draw_weights(model, guide, x, self.samples, structure.nesting) for x in self.x.split(ROWS)]
         return float(torch.cat([part.double().mean(0) for part in parts]).mean())
@@ -58,8 +61,9 @@ class EarlyStopping:
         """Why to stop, or nothing."""
         if epoch - self.best_epoch < self.patience:
             return ""
+        unit = "nats per point" if self.measured == "ELBO" else "per point"
         return (
-            f"the held-out ELBO, {self.best_value:.3f} nats per point after epoch {self.best_epoch}, has not risen for "
+            f"the held-out {self.measured}, {self.best_value:.3f} {unit} after epoch {self.best_epoch}, has not risen for "
             f"{self.patience} epochs"
         )
 

@@ -1,0 +1,83 @@
+"""Linear VAE: z ~ N(0, I), x|z ~ N(Wz + μ, σ²I), q(z|x) = N(Ax + b, diag s²): a VAE without its networks.
+
+The model is PPCA. Its posterior has a covariance that is no diagonal until W's columns are orthogonal, so the ELBO's maximum is
+PPCA's likelihood, without a gap, at W = the leading eigenvectors themselves, where PPCA takes any rotation of them. With σ²
+fixed, latent j carries nothing, q(z_j|x) = p(z_j), if and only if the j-th eigenvalue of the data's covariance is at most σ²
+(Lucas, Tucker, Grosse & Norouzi 2019).
+"""
+
+import math
+from collections.abc import Callable
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyrovae.models.ppca import PPCA, checked_latent
+from torch import Tensor, nn
+
+import pyrovae
+
+RECIPE = {"steps": 300, "batch_size": 2048, "lr": 1e-3}
+
+
+class LinearVAE(PPCA):
+    """z ~ N(0, I_k), x|z ~ N(Wz + μ, σ²I), σ learned or given."""
+
+    def __init__(self, dim: int, latent: int, sigma: float | None):
+        super().__init__(dim, latent)
+        if sigma is not None:
+            if not 0 < sigma < math.inf:
+                raise pyrovae.Refusal(f"sigma={sigma} is no standard deviation: give a number above 0.")
+            self.log_sigma.requires_grad_(False).fill_(math.log(sigma))
+
+        self.followers: list[Callable[[PPCA], None]] = []
+
+    def initialise(self, x: Tensor) -> None:
+        """Begin where PPCA does, and let the guide begin at the posterior there."""
+        super().initialise(x)
+        for follow in self.followers:
+            follow(self)
+
+    def set_noise(self, residual: Tensor) -> None:
+        if self.log_sigma.requires_grad:
+            super().set_noise(residual)
+
+
+class LinearMeanField(pyrovae.Module):
+    """q(z|x) = N(Ax + b, diag s²), one s for all x."""
+
+    def __init__(self, dim: int, latent: int):
+        super().__init__()
+        self.encoder = nn.Linear(dim, latent)
+        self.log_s = nn.Parameter(torch.zeros(latent))
+
+    def forward(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", self.posterior(x))
+
+    def follow(self, model: PPCA) -> None:
+        """Become the best of the family for the model as it is: its posterior's mean, and s_j² = 1/P_jj of its precision P."""
+        root, _, gain = model.inverse_model()
+        with torch.no_grad():
+            self.encoder.weight.copy_(gain.mT)
+            self.encoder.bias.copy_(-model.mu @ gain)
+            self.log_s.copy_(-root.square().sum(dim=-1).log() / 2)
+
+    def posterior(self, x: Tensor) -> dist.TorchDistribution:
+        """q(z|x)."""
+        return dist.Normal(self.encoder(x), self.log_s.exp()).to_event(1)
+
+
+def pair(
+    dim: int, latent: int | None = None, sigma: float | None = None, guide: type = LinearMeanField
+) -> tuple[LinearVAE, object]:
+    """`latent` is 8, or dim − 1 where that is less; σ is learned, or `sigma` if it is given; `guide` is LinearMeanField,
+    LinearGaussian, MeanField or FullCovariance."""
+    latent = checked_latent(dim, latent)
+    model = LinearVAE(dim, latent, sigma)
+    if guide is pyrovae.ExactPosterior:
+        return model, guide(model)
+    q = guide(dim, latent)
+    if isinstance(q, LinearMeanField):
+        model.followers.append(q.follow)
+    return model, q

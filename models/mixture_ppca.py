@@ -1,0 +1,182 @@
+"""Mixture of probabilistic PCAs: k ~ Cat(π), z ~ N(0, I), x|k,z ~ N(W_k z + μ_k, σ_k² I).
+
+log p(x) = log Σ_k π_k N(x | μ_k, W_k W_kᵀ + σ_k² I) and both latents' posteriors, p(k|x) and the Gaussian p(z|x, k), are exact
+(Tipping & Bishop 1999, Mixtures of probabilistic principal component analysers).
+"""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+import pyrovae
+
+SUBSET = 20_000  # points that a start is computed from
+NUMBERS = 2**22  # of x − μ_k at once in a step of EM
+RECIPE = {"steps": 50, "batch_size": 2048, "lr": 1e-3}
+
+
+class MixtureOfFactors(pyrovae.Module):
+    """k ~ Cat(π), z ~ N(0, I_q), x|k,z ~ N(W_k z + μ_k, diag ψ_k): what mixtures of PPCAs (ψ = σ²) and of factor analysers have
+    in common. ψ_k = floor + exp(ρ_k)."""
+
+    initialised: Tensor
+
+    def __init__(self, dim: int, components: int, latent: int, noises: int, floor: float):
+        """`noises` is how many ψ a component has: 1, or `dim`."""
+        super().__init__()
+        if components < 1 or not 0 < latent < dim:
+            raise pyrovae.Refusal(
+                f"{components} components of {latent} directions: give at least 1 component, and 1 to {dim - 1} directions."
+            )
+        if not 0 < floor < math.inf:
+            raise pyrovae.Refusal(f"floor={floor} is no floor of variances: give a number above 0.")
+        self.floor = floor
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.W = nn.Parameter(torch.randn(components, dim, latent) / dim**0.5)
+        self.mu = nn.Parameter(torch.randn(components, dim))
+        self.rho = nn.Parameter(torch.zeros(components, noises))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    @property
+    def noise(self) -> Tensor:
+        """ψ: (K, 1) or (K, dim)."""
+        return self.floor + self.rho.exp()
+
+    def forward(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Categorical(logits=self.logits))
+            latent = self.W.shape[-1]
+            z = pyro.sample("z", dist.Normal(x.new_zeros(latent), x.new_ones(latent)).to_event(1))
+            pyro.sample("x", dist.Normal(self.decode(k, z), self.noise[k].sqrt()).to_event(1), obs=x)
+
+    def decode(self, k: Tensor, z: Tensor) -> Tensor:
+        """W_k z + μ_k: (*batch,), (*batch, q) → (*batch, dim)."""
+        return torch.einsum("...dq,...q->...d", self.W[k], z) + self.mu[k]
+
+    def inverse_model(self) -> tuple[Tensor, Tensor, Tensor]:
+        """For every k, lower triangular C with CCᵀ = I + Wᵀψ⁻¹W, the precision of z|x,k; C⁻¹; and G (K, dim, q) with
+        E[z|x,k] = G_kᵀ(x − μ_k)."""
+        scaled = self.W / self.noise.unsqueeze(-1)
+        identity = torch.eye(self.W.shape[-1], dtype=self.W.dtype, device=self.W.device)
+        root = torch.linalg.cholesky_ex(identity + self.W.mT @ scaled).L  # at least the identity: it has a root
+        inverse = torch.linalg.solve_triangular(root, identity, upper=False)
+        return root, inverse, scaled @ (inverse.mT @ inverse)
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """log π_k + log N(x_n | μ_k, W_k W_kᵀ + diag ψ_k): (N, dim) → (N, K), nats. As in factor analysis, nothing cancels."""
+        root, _, gain = self.inverse_model()
+        centred = x - self.mu.unsqueeze(1)  # (K, N, dim)
+        m = centred @ gain
+        distance = ((centred - m @ self.W.mT).square() / self.noise.unsqueeze(1)).sum(-1) + m.square().sum(-1)
+        log_det = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + self.noise.log().expand_as(self.mu).sum(-1)
+        constant = log_det + self.mu.shape[-1] * math.log(2 * math.pi)
+        return self.logits.log_softmax(-1) - 0.5 * (distance.mT + constant)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x_n): (N, dim) → (N,), nats."""
+        return self.log_joint(x).logsumexp(-1)
+
+    def responsibilities(self, x: Tensor) -> dist.Categorical:
+        """p(k|x)."""
+        return dist.Categorical(logits=self.log_joint(x))
+
+    def posterior_given(self, x: Tensor, k: Tensor) -> pyrovae.PrecisionNormal:
+        """p(z|x, k) of every point, for k (*batch, N) or (*batch, 1)."""
+        root, inverse, gain = self.inverse_model()
+        means = (x - self.mu.unsqueeze(1)) @ gain  # (K, N, q)
+        every = torch.arange(len(x), device=x.device)
+        return pyrovae.PrecisionNormal(means[k, every], root[k], inverse=inverse[k])
+
+    def em_step(self, x: Tensor) -> Tensor:
+        """One step of EM over all of x (N, dim) in two stages (Tipping & Bishop 1999, appendix C): for q(k|x) = p(k|x), π and μ;
+        then, for those and q(z|x,k) = p(z|x,k), W and ψ. Returns the mean log p(x) before the step, (), nats per point; the next
+        step's is never lower, but for rounding."""
+        with torch.no_grad():
+            chunks = x.split(max(1, NUMBERS // self.mu.numel()))
+            joint = torch.cat([self.log_joint(chunk) for chunk in chunks])
+            log_p = joint.logsumexp(-1)
+            q = (joint - log_p.unsqueeze(-1)).exp()
+            total = q.sum(dim=0).clamp(min=1e-8)
+            shift = torch.stack([r @ (x - mu) for r, mu in zip(q.mT, self.mu, strict=True)])
+            self.mu.add_(shift / total.unsqueeze(-1))
+            self.logits.copy_((total / total.sum()).log())
+            _, inverse, gain = self.inverse_model()
+            square = cross = second = x.new_zeros(())
+            for chunk, r in zip(chunks, q.split(len(chunks[0])), strict=True):
+                centred = chunk - self.mu.unsqueeze(1)
+                m = centred @ gain
+                weighted = m * r.mT.unsqueeze(-1)
+                square = square + (r.mT.unsqueeze(1) @ centred.square()).squeeze(1)
+                cross = cross + centred.mT @ weighted
+                second = second + m.mT @ weighted
+            moment = total[:, None, None] * (inverse.mT @ inverse) + second  # Σ_n q(k|x_n) E[z zᵀ | x_n, k]
+            self.W.copy_(torch.linalg.solve(moment, cross, left=False))
+            self.set_noise((square - (self.W * cross).sum(-1)) / total.unsqueeze(-1))
+            return log_p.mean()
+
+    def set_noise(self, residual: Tensor) -> None:
+        """Set ψ to its best for residuals of these mean squares (K, dim), but never below the floor."""
+        if self.rho.shape[-1] == 1:
+            residual = residual.mean(dim=-1, keepdim=True)
+        self.rho.copy_((residual - self.floor).clamp(min=1e-6 * self.floor).log())
+
+    def initialise(self, x: Tensor) -> None:
+        """Begin where 50 steps of EM lead from k-means: its shares and means, and the principal directions of each cluster."""
+        subset = x[torch.randperm(len(x), device=x.device)[:SUBSET]]
+        count, latent = self.W.shape[0], self.W.shape[-1]
+        different = len(subset.unique(dim=0))
+        if different < count:
+            raise pyrovae.Refusal(
+                f"{count} components need at least as many different points; there are {different}: lower components, or give "
+                "more data."
+            )
+        seed = int(torch.randint(2**31 - 1, ()))
+        labels = torch.as_tensor(KMeans(count, n_init=1, random_state=seed).fit(subset.cpu()).labels_, device=x.device)
+        residual = torch.empty_like(self.mu)
+        with torch.no_grad():
+            self.W.zero_()
+            for k in range(count):
+                cluster = subset[labels == k]
+                self.logits[k] = math.log(len(cluster))
+                self.mu[k] = cluster.mean(dim=0)
+                y = cluster - self.mu[k]
+                found = min(latent, len(y) - 1)
+                singular, axes = torch.linalg.svd(y, full_matrices=False)[1:]
+                variance = singular.square() / len(y)
+                rest = (variance[found:].sum() / (y.shape[1] - found)).clamp(min=self.floor)
+                self.W[k, :, :found] = axes[:found].mT * (variance[:found] - rest).clamp(min=1e-4 * self.floor).sqrt()
+                residual[k] = y.square().mean(dim=0) - self.W[k].square().sum(dim=-1)
+            self.set_noise(residual)
+            self.initialised.fill_(True)
+        pyrovae.EM(steps=50)(self, x)
+
+
+class MixturePPCA(MixtureOfFactors):
+    """ψ_k = σ_k² I."""
+
+    def __init__(self, dim: int, components: int, latent: int, floor: float):
+        super().__init__(dim, components, latent, 1, floor)
+
+
+class JointPosterior:
+    """q(k, z|x) = p(k|x) p(z|x, k), exact: every log-weight is log p(x)."""
+
+    def __init__(self, model: MixtureOfFactors):
+        self.model = model
+
+    def __call__(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", self.model.responsibilities(x), infer={"enumerate": "parallel"})
+            pyro.sample("z", self.model.posterior_given(x, k))
+
+
+def pair(
+    dim: int, components: int = 10, latent: int | None = None, floor: float = 1e-3
+) -> tuple[MixturePPCA, JointPosterior]:
+    """`latent` directions in each component, 4, or dim − 1 where that is less; no σ_k² falls below `floor`."""
+    model = MixturePPCA(dim, components, min(4, dim - 1) if latent is None else latent, floor)
+    return model, JointPosterior(model)
