@@ -13,7 +13,20 @@ from .em import EM, HasEMStep
 from .errors import Diverged, Refusal
 from .evaluation import evaluate
 from .evidence import Evidence, elbo, ess, log_likelihood
-from .guides import AmortisedCategorical, ExactPosterior, FullCovariance, LinearGaussian, MeanField
+from .guides import (
+    IAF,
+    AffineCoupling,
+    Amortised,
+    AmortisedCategorical,
+    ExactPosterior,
+    FullCovariance,
+    LinearGaussian,
+    LowRank,
+    MeanField,
+    Mixture,
+    NeuralSpline,
+    PerPoint,
+)
 from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
 from .loading import Pair, available, load
 from .nets import MLP, Module, over_batch
@@ -28,7 +41,10 @@ __version__ = version("pyrovae")
 
 __all__ = [
     "EM",
+    "IAF",
     "MLP",
+    "AffineCoupling",
+    "Amortised",
     "AmortisedCategorical",
     "Bernoulli",
     "Checkpoints",
@@ -49,10 +65,14 @@ __all__ = [
     "Independent",
     "Likelihood",
     "LinearGaussian",
+    "LowRank",
     "MeanField",
+    "Mixture",
     "Module",
+    "NeuralSpline",
     "Normal",
     "Pair",
+    "PerPoint",
     "PixelNormal",
     "PrecisionNormal",
     "Refusal",
