@@ -77,6 +77,19 @@ def test_a_draw_has_one_density_known_as_a_draw_or_met_anew(family, seed):
     torch.testing.assert_close(own, one, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("family", FLOWS)
+def test_a_draw_of_ones_own_is_scored_without_an_inverse(family, monkeypatch):
+    """IAF's takes a pass for each latent number: what is trained must not pay for it."""
+    guide = family(4, 5, (16,))
+    q = posterior(guide, torch.rand(3, 4)).expand((2, 3))
+    z = q.rsample()
+    for transform in q.transforms:
+        monkeypatch.setattr(transform, "_inverse", None)
+    assert torch.isfinite(q.log_prob(z)).all()
+    with pytest.raises(TypeError):
+        q.log_prob(z.clone())
+
+
 def test_low_rank_is_the_dense_normal():
     guide = far_from_start(pyrovae.LowRank, latent=4, rank=3)
     x, z = torch.rand(5, 4).double(), torch.randn(5, 4).double()

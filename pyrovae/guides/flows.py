@@ -69,7 +69,7 @@ class Flow(Amortised):
                 transforms.append(T.Permute(self.reversal))
             transforms.append(layer.condition(features))
         scale = positive(rho)
-        transforms.append(T.AffineTransform(loc, scale, event_dim=1))
+        transforms.append(T.AffineTransform(loc, scale, event_dim=1, cache_size=1))  # a draw is never inverted
         noise = dist.Normal(torch.zeros_like(loc), torch.ones_like(loc)).to_event(1)
         return dist.TransformedDistribution(noise, transforms)
 
