@@ -31,6 +31,7 @@ from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal
 from .loading import Pair, available, load
 from .nets import MLP, Module, over_batch
 from .normals import PrecisionNormal
+from .priors import FlowPrior, MixtureOfGaussians, Prior, StandardNormal, VampPrior
 from .running import sample
 from .runs import Run, load_run
 from .testing import check_pair
@@ -58,6 +59,7 @@ __all__ = [
     "ExactPosterior",
     "Fit",
     "FixedNormal",
+    "FlowPrior",
     "Full",
     "FullCovariance",
     "HasEMStep",
@@ -68,6 +70,7 @@ __all__ = [
     "LowRank",
     "MeanField",
     "Mixture",
+    "MixtureOfGaussians",
     "Module",
     "NeuralSpline",
     "Normal",
@@ -75,10 +78,13 @@ __all__ = [
     "PerPoint",
     "PixelNormal",
     "PrecisionNormal",
+    "Prior",
     "Refusal",
     "Run",
     "Spherical",
+    "StandardNormal",
     "Tied",
+    "VampPrior",
     "available",
     "check_pair",
     "compare",
