@@ -65,5 +65,5 @@ def pair(
     likelihood = likelihood or pyrovae.PixelNormal()
     decoder = pyrovae.MLP(latent, *reversed(hidden), likelihood.outputs(dim))
     q = guide(dim, latent, hidden)
-    p_z = prior() if isinstance(prior, type) else prior
+    p_z: pyrovae.Prior = prior() if isinstance(prior, type) else prior
     return VAE(decoder, latent, dim, likelihood, p_z.bind(dim, latent, q)), q

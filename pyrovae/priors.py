@@ -20,8 +20,7 @@ from pyro.nn import DenseNN
 from torch import Tensor, nn
 
 from .errors import Refusal
-from .guides import Amortised, MixtureNormal
-from .guides.amortised import positive
+from .guides import Amortised, MixtureNormal, positive
 from .nets import Module
 
 
@@ -55,6 +54,7 @@ class StandardNormal(Prior):
     """p(z) = N(0, I)."""
 
     def forward(self, x: Tensor) -> dist.TorchDistribution:
+        assert self.latent is not None
         return dist.Normal(x.new_zeros(self.latent), x.new_ones(self.latent)).to_event(1)
 
 
@@ -123,9 +123,9 @@ class FlowPrior(Prior):
         self.nets = nn.ModuleList(
             DenseNN(half, [self.width], [latent - half] * 2, nonlinearity=nn.Tanh()) for _ in range(self.count)
         )
-        for net in self.nets:
-            with torch.no_grad():
-                for parameter in net.layers[-1].parameters():
+        with torch.no_grad():
+            for name, parameter in self.nets.named_parameters():
+                if ".layers.1." in name:  # the last
                     parameter.mul_(0.1)
         self.register_buffer("reversal", torch.arange(latent).flip(0))
 

@@ -42,7 +42,9 @@ def variants():
         pair = load(name)
         yield name, {}
         latent = look(*pair(DIM), points(name)).latents[0]
-        for guide in GUIDES if "guide" in pair.options else ():
+        for guide in getattr(pair.module, "GUIDES", ()):  # a file's own, where its latents take no other
+            yield name, {"guide": guide}
+        for guide in GUIDES if "guide" in pair.options and not hasattr(pair.module, "GUIDES") else ():
             fits = (guide is pyrovae.AmortisedCategorical) == (latent.classes is not None)
             fits = fits and not (
                 guide is pyrovae.LinearGaussian and "hidden" in pair.options

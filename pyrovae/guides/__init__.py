@@ -13,7 +13,7 @@
 | `ExactPosterior` | p(z|x) itself | whose model has `posterior(x)` |
 """
 
-from .amortised import Amortised
+from .amortised import Amortised, lower, positive
 from .categorical import AmortisedCategorical
 from .exact import ExactPosterior, HasPosterior
 from .flows import IAF, AffineCoupling, Flow, NeuralSpline
@@ -37,4 +37,6 @@ __all__ = [
     "MixtureNormal",
     "NeuralSpline",
     "PerPoint",
+    "lower",
+    "positive",
 ]
