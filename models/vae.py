@@ -57,13 +57,13 @@ def pair(
     hidden: tuple[int, ...] = (200, 200),
     likelihood: pyrovae.Likelihood | None = None,
     guide: type = pyrovae.MeanField,
-    prior: type[pyrovae.Prior] | pyrovae.Prior = pyrovae.StandardNormal,
+    prior: type | pyrovae.Prior = pyrovae.StandardNormal,
 ) -> tuple[VAE, nn.Module]:
-    """Networks of `hidden` tanh layers. `likelihood` is Bernoulli(), Normal(), FixedNormal(σ) or PixelNormal(), which is the
-    default for x that has a density; `guide` is MeanField, FullCovariance or any other for R^k; `prior` is StandardNormal,
+    """Networks of `hidden` tanh layers. `likelihood` is any object of `pyrovae.Likelihood`: PixelNormal() by default,
+    Bernoulli() for binary x, LogisticMixture(levels) for levels; `guide` is MeanField, FullCovariance or any other for R^k; `prior` is StandardNormal,
     MixtureOfGaussians, VampPrior or FlowPrior, or such an object, `VampPrior(100)`."""
     likelihood = likelihood or pyrovae.PixelNormal()
     decoder = pyrovae.MLP(latent, *reversed(hidden), likelihood.outputs(dim))
     q = guide(dim, latent, hidden)
-    p_z: pyrovae.Prior = prior() if isinstance(prior, type) else prior
+    p_z = prior if isinstance(prior, pyrovae.Prior) else prior()
     return VAE(decoder, latent, dim, likelihood, p_z.bind(dim, latent, q)), q

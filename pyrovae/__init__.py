@@ -31,6 +31,7 @@ from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal
 from .loading import Pair, available, load
 from .nets import MLP, Module, over_batch
 from .normals import PrecisionNormal
+from .pixel_likelihoods import Categorical, ContinuousBernoulli, DiscretisedLogistic, LogisticMixture, StudentT
 from .priors import FlowPrior, MixtureOfGaussians, Prior, StandardNormal, VampPrior
 from .running import sample
 from .runs import Run, load_run
@@ -48,11 +49,14 @@ __all__ = [
     "Amortised",
     "AmortisedCategorical",
     "Bernoulli",
+    "Categorical",
     "Checkpoints",
     "Comparison",
     "Components",
+    "ContinuousBernoulli",
     "Data",
     "Diagonal",
+    "DiscretisedLogistic",
     "Diverged",
     "EarlyStopping",
     "Evidence",
@@ -67,6 +71,7 @@ __all__ = [
     "Independent",
     "Likelihood",
     "LinearGaussian",
+    "LogisticMixture",
     "LowRank",
     "MeanField",
     "Mixture",
@@ -83,6 +88,7 @@ __all__ = [
     "Run",
     "Spherical",
     "StandardNormal",
+    "StudentT",
     "Tied",
     "VampPrior",
     "available",
