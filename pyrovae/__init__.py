@@ -29,7 +29,7 @@ from .guides import (
 )
 from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
 from .loading import Pair, available, load
-from .nets import MLP, Module, over_batch
+from .nets import MLP, ConvDecoder, ConvEncoder, Module, Residual, over_batch
 from .normals import PrecisionNormal
 from .pixel_likelihoods import Categorical, ContinuousBernoulli, DiscretisedLogistic, LogisticMixture, StudentT
 from .priors import FlowPrior, MixtureOfGaussians, Prior, StandardNormal, VampPrior
@@ -54,6 +54,8 @@ __all__ = [
     "Comparison",
     "Components",
     "ContinuousBernoulli",
+    "ConvDecoder",
+    "ConvEncoder",
     "Data",
     "Diagonal",
     "DiscretisedLogistic",
@@ -85,6 +87,7 @@ __all__ = [
     "PrecisionNormal",
     "Prior",
     "Refusal",
+    "Residual",
     "Run",
     "Spherical",
     "StandardNormal",

@@ -118,7 +118,7 @@ def test_student_t_is_scipys():
 def test_it_begins_at_the_datas_mean(name):
     likelihood = getattr(pyrovae, name)()
     mean = torch.tensor([0.2, 0.5, 0.7])
-    fn = likelihood(likelihood.start(mean, torch.tensor([0.02, 0.03, 0.01])))
+    fn = likelihood(likelihood.start(mean, torch.tensor([0.005, 0.03, 0.01])))
     torch.testing.assert_close(fn.mean, mean, atol=0.02, rtol=0)
 
 
