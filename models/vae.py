@@ -58,12 +58,15 @@ def pair(
     likelihood: pyrovae.Likelihood | None = None,
     guide: type = pyrovae.MeanField,
     prior: type | pyrovae.Prior = pyrovae.StandardNormal,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
 ) -> tuple[VAE, nn.Module]:
     """Networks of `hidden` tanh layers. `likelihood` is any object of `pyrovae.Likelihood`: PixelNormal() by default,
     Bernoulli() for binary x, LogisticMixture(levels) for levels; `guide` is MeanField, FullCovariance or any other for R^k; `prior` is StandardNormal,
-    MixtureOfGaussians, VampPrior or FlowPrior, or such an object, `VampPrior(100)`."""
+    MixtureOfGaussians, VampPrior or FlowPrior, or such an object, `VampPrior(100)`. `encoder` (dim to the guide's outputs) and `decoder` (latent to the likelihood's)
+    are modules that take the place of those networks: `ConvDecoder((8, 8), 16, 2)`."""
     likelihood = likelihood or pyrovae.PixelNormal()
-    decoder = pyrovae.MLP(latent, *reversed(hidden), likelihood.outputs(dim))
-    q = guide(dim, latent, hidden)
+    decoder = decoder or pyrovae.MLP(latent, *reversed(hidden), likelihood.outputs(dim))
+    q = guide(dim, latent, hidden, encoder=encoder) if encoder is not None else guide(dim, latent, hidden)
     p_z = prior if isinstance(prior, pyrovae.Prior) else prior()
     return VAE(decoder, latent, dim, likelihood, p_z.bind(dim, latent, q)), q

@@ -41,7 +41,7 @@ def variants():
     for name in pyrovae.available():
         pair = load(name)
         yield name, {}
-        latent = look(*pair(DIM), points(name)).latents[0]
+        latent = next(latent for latent in look(*pair(DIM), points(name)).latents if not latent.summed_out)
         for guide in getattr(pair.module, "GUIDES", ()):  # a file's own, where its latents take no other
             yield name, {"guide": guide}
         for guide in GUIDES if "guide" in pair.options and not hasattr(pair.module, "GUIDES") else ():

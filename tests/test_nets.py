@@ -94,3 +94,14 @@ def test_dropout_and_batch_norm_are_at_rest_in_evidence():
         alone = log_weights(model, guide, x[:3], 4)
     assert torch.equal(weights, alone)
     check_pair(model.train(), guide, x[:12])
+
+
+def test_networks_are_written_as_options():
+    pair = load("vae")
+    options = pair.parse(
+        ["latent=3", "decoder=ConvDecoder((4, 4), 3, 2, (4,))", "encoder=ConvEncoder((4, 4), 6, (4,))"]
+    )
+    model, guide = pair(16, **options)
+    assert isinstance(model.decoder, pyrovae.ConvDecoder)
+    assert isinstance(guide.encoder, pyrovae.ConvEncoder)
+    check_pair(model, guide, torch.rand(8, 16))
