@@ -1,4 +1,4 @@
-"""Variational autoencoder: z ~ N(0, I), x|z ~ p(x | η = decoder(z)).
+"""Variational autoencoder: z ~ p(z), x|z ~ p(x | η = decoder(z)), with p(z) = N(0, I) or another prior.
 
 No exact log p(x): the gap between ELBO and log p(x) is what the evidence measures (Kingma & Welling 2014).
 """
@@ -14,20 +14,29 @@ RECIPE = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 
 class VAE(pyrovae.Module):
-    """z ~ N(0, I_k), x|z ~ likelihood(decoder(z) + offset)."""
+    """z ~ prior, x|z ~ likelihood(decoder(z) + offset)."""
 
     initialised: Tensor
 
-    def __init__(self, decoder: nn.Module, latent: int, dim: int, likelihood: pyrovae.Likelihood):
-        """`decoder` is any module from (B, latent) to (B, likelihood.outputs(dim))."""
+    def __init__(
+        self,
+        decoder: nn.Module,
+        latent: int,
+        dim: int,
+        likelihood: pyrovae.Likelihood,
+        prior: pyrovae.Prior | None = None,
+    ):
+        """`decoder` is any module from (B, latent) to (B, likelihood.outputs(dim)); `prior` is bound to the pair, N(0, I_k) if
+        there is none."""
         super().__init__()
         self.decoder, self.likelihood, self.latent = decoder, likelihood, latent
+        self.prior = prior if prior is not None else pyrovae.StandardNormal().bind(dim, latent, None)
         self.offset = nn.Parameter(torch.zeros(likelihood.outputs(dim)))
         self.register_buffer("initialised", torch.tensor(False))
 
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent), 1.0).to_event(1))
+            z = pyro.sample("z", self.prior(x))
             pyro.sample("x", self.decode(z), obs=x)
 
     def decode(self, z: Tensor) -> dist.TorchDistribution:
@@ -38,6 +47,7 @@ class VAE(pyrovae.Module):
         """Begin at the data's moments: before it has learned anything, the decoder answers with the mean image."""
         with torch.no_grad():
             self.offset.copy_(self.likelihood.start(x.mean(dim=0), x.var(dim=0, correction=0)))
+            self.prior.start(x)
             self.initialised.fill_(True)
 
 
@@ -47,9 +57,16 @@ def pair(
     hidden: tuple[int, ...] = (200, 200),
     likelihood: pyrovae.Likelihood | None = None,
     guide: type = pyrovae.MeanField,
+    prior: type | pyrovae.Prior = pyrovae.StandardNormal,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
 ) -> tuple[VAE, nn.Module]:
-    """Networks of `hidden` tanh layers. `likelihood` is Bernoulli(), Normal(), FixedNormal(σ) or PixelNormal(), which is the
-    default for x that has a density; `guide` is MeanField or FullCovariance."""
+    """Networks of `hidden` tanh layers. `likelihood` is any object of `pyrovae.Likelihood`: PixelNormal() by default,
+    Bernoulli() for binary x, LogisticMixture(levels) for levels; `guide` is MeanField, FullCovariance or any other for R^k; `prior` is StandardNormal,
+    MixtureOfGaussians, VampPrior or FlowPrior, or such an object, `VampPrior(100)`. `encoder` (dim to the guide's outputs) and `decoder` (latent to the likelihood's)
+    are modules that take the place of those networks: `ConvDecoder((8, 8), 16, 2)`."""
     likelihood = likelihood or pyrovae.PixelNormal()
-    decoder = pyrovae.MLP(latent, *reversed(hidden), likelihood.outputs(dim))
-    return VAE(decoder, latent, dim, likelihood), guide(dim, latent, hidden)
+    decoder = decoder or pyrovae.MLP(latent, *reversed(hidden), likelihood.outputs(dim))
+    q = guide(dim, latent, hidden, encoder=encoder) if encoder is not None else guide(dim, latent, hidden)
+    p_z = prior if isinstance(prior, pyrovae.Prior) else prior()
+    return VAE(decoder, latent, dim, likelihood, p_z.bind(dim, latent, q)), q

@@ -20,11 +20,26 @@ from .estimators.gaps import Gaps, gap
 from .estimators.refinement import Refined, refine
 from .evaluation import evaluate
 from .evidence import Evidence, elbo, ess, log_likelihood
-from .guides import AmortisedCategorical, ExactPosterior, FullCovariance, LinearGaussian, MeanField
+from .guides import (
+    IAF,
+    AffineCoupling,
+    Amortised,
+    AmortisedCategorical,
+    ExactPosterior,
+    FullCovariance,
+    LinearGaussian,
+    LowRank,
+    MeanField,
+    Mixture,
+    NeuralSpline,
+    PerPoint,
+)
 from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
 from .loading import Pair, available, load
-from .nets import MLP, Module, over_batch
+from .nets import MLP, ConvDecoder, ConvEncoder, Module, Residual, over_batch
 from .normals import PrecisionNormal
+from .pixel_likelihoods import Categorical, ContinuousBernoulli, DiscretisedLogistic, LogisticMixture, StudentT
+from .priors import FlowPrior, MixtureOfGaussians, Prior, StandardNormal, VampPrior
 from .running import sample
 from .runs import Run, load_run
 from .semi_amortised import SemiAmortised
@@ -36,18 +51,26 @@ __version__ = version("pyrovae")
 
 __all__ = [
     "EM",
+    "IAF",
     "MLP",
+    "AffineCoupling",
+    "Amortised",
     "AmortisedCategorical",
     "Annealed",
     "Bernoulli",
     "Bracket",
+    "Categorical",
     "Checkpoints",
     "Comparison",
     "Components",
+    "ContinuousBernoulli",
+    "ConvDecoder",
+    "ConvEncoder",
     "Data",
     "Diagnosis",
     "Diagonal",
     "DiagonalGaussian",
+    "DiscretisedLogistic",
     "Diverged",
     "EarlyStopping",
     "Evidence",
@@ -55,6 +78,7 @@ __all__ = [
     "Fit",
     "FixedNormal",
     "Flow",
+    "FlowPrior",
     "Full",
     "FullCovariance",
     "FullGaussian",
@@ -64,18 +88,29 @@ __all__ = [
     "Independent",
     "Likelihood",
     "LinearGaussian",
+    "LogisticMixture",
+    "LowRank",
     "MeanField",
+    "Mixture",
+    "MixtureOfGaussians",
     "Module",
+    "NeuralSpline",
     "Normal",
     "Pair",
+    "PerPoint",
     "PixelNormal",
     "PrecisionNormal",
+    "Prior",
     "Refined",
     "Refusal",
+    "Residual",
     "Run",
     "SemiAmortised",
     "Spherical",
+    "StandardNormal",
+    "StudentT",
     "Tied",
+    "VampPrior",
     "ais",
     "available",
     "bdmc",

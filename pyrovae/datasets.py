@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from .errors import Refusal, suggest
-from .transforms import Binarise, Dequantise, Identity, Logit, Threshold, Transform
+from .transforms import Binarise, Dequantise, Identity, Levels, Logit, Threshold, Transform
 
 TRANSFORMS: dict[str, Callable[[int], Transform]] = {
     "dequantise": Dequantise,
     "logit": Logit,
     "binarise": Binarise,
     "threshold": Threshold,
+    "levels": Levels,
 }
 
 
@@ -84,7 +85,7 @@ def load_data(
 ) -> Data:
     """`digits`, `mnist`, or a .npy, .npz or .csv file of points in rows.
 
-    `transform` is dequantise, logit, binarise, threshold, or None for the data's own: dequantise for pixels, none for files
+    `transform` is dequantise, logit, binarise, threshold, levels, or None for the data's own: dequantise for pixels, none for files
     of real numbers or of {0, 1}. `seed` fixes the split, where the data come without one, and the noise that is drawn once.
     `whole` leaves a file without a split of its own unsplit: all its points are held-out points.
 

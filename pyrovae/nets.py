@@ -57,3 +57,84 @@ def over_batch(net: nn.Module, inputs: Tensor) -> Tensor:
 def inverse_softplus(y: Tensor) -> Tensor:
     """x with log(1 + eˣ) = y, for y > 0."""
     return y + torch.log(-torch.expm1(-y))
+
+
+class ConvEncoder(nn.Module):
+    """Images, as rows of `height × width` pixels, to `outputs` numbers: convolutions that halve the image, then a linear layer.
+
+    `ConvEncoder((28, 28), 100)` is an encoder for `MeanField(784, 50, encoder=…)`.
+    """
+
+    def __init__(self, shape: tuple[int, int], outputs: int, channels: tuple[int, ...] = (16, 32)):
+        super().__init__()
+        self.shape = shape
+        sizes = _halved(shape, len(channels))
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise((1, *channels)):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ELU()]
+        self.layers = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(channels[-1] * sizes[-1][0] * sizes[-1][1], outputs)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.reshape(-1, 1, *self.shape))
+
+
+class ConvDecoder(nn.Module):
+    """(B, latent) to `numbers` for each pixel of a `height × width` image: a linear layer, then transposed convolutions that double
+    the image. All of a pixel's first numbers come first, then its second (as `PixelNormal` takes them), or, with `beside`, a
+    pixel's numbers stand beside one another (as `Categorical` and `LogisticMixture` take them)."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        latent: int,
+        numbers: int = 1,
+        channels: tuple[int, ...] = (32, 16),
+        *,
+        beside: bool = False,
+    ):
+        super().__init__()
+        self.beside = beside
+        sizes = _halved(shape, len(channels))[::-1]
+        self.seed, self.first = (channels[0], *sizes[0]), nn.Linear(latent, channels[0] * sizes[0][0] * sizes[0][1])
+        layers: list[nn.Module] = []
+        for place, (before, after) in enumerate(itertools.pairwise((*channels, numbers))):
+            # 2 n − 1 pixels, and one more where the size was even
+            extra = tuple(1 - size % 2 for size in sizes[place + 1])
+            up = nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=(extra[0], extra[1]))
+            layers += [nn.ELU(), up]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        image = self.layers(self.first(z).unflatten(-1, self.seed)).flatten(2)
+        return (image.mT if self.beside else image).flatten(1)
+
+
+class Residual(nn.Module):
+    """h + W₂ a(W₁ a(h)), `blocks` of them between two linear maps (He et al. 2016): `Residual(64, 8, width=100)`."""
+
+    def __init__(self, inputs: int, outputs: int, width: int = 200, blocks: int = 2):
+        super().__init__()
+        self.first, self.last = nn.Linear(inputs, width), nn.Linear(width, outputs)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.ELU(), nn.Linear(width, width), nn.ELU(), nn.Linear(width, width)) for _ in range(blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        for block in self.blocks:
+            h = h + block(h)
+        return self.last(h)
+
+
+def _halved(shape: tuple[int, int], times: int) -> list[tuple[int, int]]:
+    """The sizes of an image halved so often, rounded up, its own first."""
+    if len(shape) != 2 or min(shape) < 1 or times < 1:
+        raise Refusal(
+            f"An image of shape {shape} cannot be halved {times} times: give (height, width) and some channels."
+        )
+    sizes = [(int(shape[0]), int(shape[1]))]
+    for _ in range(times):
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    return sizes

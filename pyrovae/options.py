@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import components, guides, likelihoods
+from . import components, guides, likelihoods, nets, pixel_likelihoods, priors
 from .errors import Refusal, suggest
 
 
@@ -65,7 +65,15 @@ def _value(text: str, names: Mapping[str, Any]) -> Any:
 
 
 def _known(names: Mapping[str, Any]) -> dict[str, Any]:
-    return {**vars(likelihoods), **vars(guides), **vars(components), **names}
+    return {
+        **vars(likelihoods),
+        **vars(pixel_likelihoods),
+        **vars(guides),
+        **vars(components),
+        **vars(priors),
+        **vars(nets),
+        **names,
+    }
 
 
 def _called(text: str, kind: type, *args: Any, **named: Any) -> Any:
@@ -89,7 +97,7 @@ def _refuse_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -
     """A word where a class or a number belongs is a slip of the pen: better said now than as an error deep in a model."""
     if isinstance(default, type) or default is None:
         called = word.partition("(")[0]
-        offered = (likelihoods, guides, components)
+        offered = (nets, likelihoods, pixel_likelihoods, guides, components, priors)
         known = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
         known |= {key for key, value in names.items() if _is_own(value)}
         raise Refusal(

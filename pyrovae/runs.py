@@ -211,7 +211,7 @@ def _build(pair: Pair, config: Config, device: torch.device) -> tuple[Program, P
 def _with_likelihood(options: list[str], pair: Pair, data: Data) -> list[str]:
     told = any(option.partition("=")[0].strip() == "likelihood" for option in options)
     return (
-        [*options, "likelihood=Bernoulli"]
+        [*options, f"likelihood={data.transform.likelihood}"]
         if data.transform.discrete and "likelihood" in pair.options and not told
         else options
     )

@@ -17,6 +17,7 @@ class Transform:
     discrete: bool = False  # x has probabilities (counting measure), else densities (Lebesgue)
     fresh: bool = False  # training data are drawn anew at every use
     space: str = "R^D"
+    likelihood: str = "Bernoulli"  # of x that have probabilities, where none is chosen
 
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x from pixels; random draws come from `generator`, or from torch's global one."""
@@ -137,3 +138,23 @@ class Threshold(Binarise):
 
     def __str__(self) -> str:
         return f"pixel / {self.levels - 1} ≥ {self.at:g}"
+
+
+class Levels(Transform):
+    """x = pixel / (levels − 1), the pixel's level and nothing else: for likelihoods that give each level a probability."""
+
+    discrete = True
+
+    def __init__(self, levels: int = 256):
+        self.levels = levels
+        self.space = f"{{0, 1/{levels - 1}, …, 1}}^D"
+        self.likelihood = f"LogisticMixture({levels})"
+
+    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return pixels / (self.levels - 1)
+
+    def log_jacobian(self, x: Tensor) -> Tensor:
+        return x.new_zeros(len(x))
+
+    def __str__(self) -> str:
+        return f"pixel / {self.levels - 1}, as levels"

@@ -1,0 +1,145 @@
+"""Hierarchical VAE: z_L ~ N(0, I), z_l|z_{l+1} ~ N(μ_l, diag σ_l²), x|z_1 ~ p(x | decoder(z_1)); μ_l, σ_l networks of z_{l+1}.
+
+With two layers and the bottom-up guide it is the 2-layer network of Burda, Grosse & Salakhutdinov 2016. No exact log p(x).
+"""
+
+import itertools
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+import pyrovae
+from pyrovae.guides import positive
+
+RECIPE = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
+
+
+class HierarchicalVAE(pyrovae.Module):
+    """Latents z1 (next to x) … zL (at the top), sites of these names, drawn from the top down."""
+
+    initialised: Tensor
+
+    def __init__(self, dim: int, latents: tuple[int, ...], hidden: tuple[int, ...], likelihood: pyrovae.Likelihood):
+        super().__init__()
+        if len(latents) < 2 or min(latents) < 1:
+            raise pyrovae.Refusal(
+                f"latents={latents} are not two layers or more: write their sizes from x upwards, such as 16,8."
+            )
+        self.likelihood, self.latents = likelihood, latents
+        self.decoder = pyrovae.MLP(latents[0], *reversed(hidden), likelihood.outputs(dim))
+        self.offset = nn.Parameter(torch.zeros(likelihood.outputs(dim)))
+        # given[l] says z_{l+1} (counted from 1) given z_{l+2}
+        self.given = nn.ModuleList(
+            pyrovae.MLP(above, width, 2 * below)
+            for (below, above), width in zip(itertools.pairwise(latents), widths(hidden, latents), strict=True)
+        )
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def forward(self, x: Tensor) -> None:
+        top = x.new_zeros(self.latents[-1])
+        with pyro.plate("data", len(x)):
+            z = pyro.sample(f"z{len(self.latents)}", dist.Normal(top, torch.ones_like(top)).to_event(1))
+            for layer in range(len(self.latents) - 1, 0, -1):
+                z = pyro.sample(f"z{layer}", normal(self.given[layer - 1](z)))
+            pyro.sample("x", self.decode(z), obs=x)
+
+    def decode(self, z: Tensor) -> dist.TorchDistribution:
+        """p(x|z1): (*batch, latents[0]) → a distribution with batch_shape `batch`."""
+        return self.likelihood(pyrovae.over_batch(self.decoder, z) + self.offset)
+
+    def initialise(self, x: Tensor) -> None:
+        """Begin at the data's moments, as the VAE of one layer does."""
+        with torch.no_grad():
+            self.offset.copy_(self.likelihood.start(x.mean(dim=0), x.var(dim=0, correction=0)))
+            self.initialised.fill_(True)
+
+
+class BottomUp(pyrovae.Module):
+    """q(z_1|x) q(z_2|z_1) … q(z_L|z_{L−1}): each layer from a draw of the one below it (Burda et al. 2016, eq. 13)."""
+
+    def __init__(self, model: HierarchicalVAE, dim: int, hidden: tuple[int, ...]):
+        super().__init__()
+        sizes = model.latents
+        self.encoder = pyrovae.MLP(dim, *hidden, 2 * sizes[0])
+        self.above = nn.ModuleList(
+            pyrovae.MLP(below, width, 2 * above)
+            for (below, above), width in zip(itertools.pairwise(sizes), widths(hidden, sizes), strict=True)
+        )
+
+    def forward(self, x: Tensor) -> None:
+        outputs = self.encoder(x)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z1", normal(outputs))
+            for layer, network in enumerate(self.above, start=2):
+                z = pyro.sample(f"z{layer}", normal(network(z)))
+
+
+class Ladder(pyrovae.Module):
+    """q(z_L|x) q(z_{L−1}|z_L, x) … q(z_1|z_2, x), from the top down as the model draws: features of x go up without noise, and each
+    layer's q is the product of the model's p(z_l|z_{l+1}) and a Gaussian of those features (Sønderby et al. 2016, eq. 10–12)."""
+
+    def __init__(self, model: HierarchicalVAE, dim: int, hidden: tuple[int, ...]):
+        super().__init__()
+        self._model = (model,)  # not a part of the guide: its parameters keep the model's names
+        sizes = model.latents
+        features = [dim, *(hidden[-1:] or (dim,)), *widths(hidden, sizes)]
+        self.up = nn.ModuleList(
+            nn.Sequential(pyrovae.MLP(below, *(hidden[:-1] if place == 0 else ()), above), nn.Tanh())
+            for place, (below, above) in enumerate(itertools.pairwise(features))
+        )
+        self.across = nn.ModuleList(
+            pyrovae.MLP(width, 2 * size) for width, size in zip(features[1:], sizes, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> None:
+        seen, features = [], x
+        for network, across in zip(self.up, self.across, strict=True):
+            features = network(features)
+            seen.append(across(features))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample(f"z{len(seen)}", normal(seen[-1]))
+            for layer in range(len(seen) - 1, 0, -1):
+                prior = moments(self._model[0].given[layer - 1](z))
+                z = pyro.sample(f"z{layer}", product(prior, moments(seen[layer - 1])))
+
+
+GUIDES = (BottomUp, Ladder)
+
+
+def moments(outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """μ and σ of a network's outputs; σ is 1 at 0."""
+    loc, rho = outputs.chunk(2, dim=-1)
+    return loc, positive(rho)
+
+
+def normal(outputs: Tensor) -> dist.TorchDistribution:
+    loc, scale = moments(outputs)
+    return dist.Normal(loc, scale).to_event(1)
+
+
+def product(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> dist.TorchDistribution:
+    """N(μ, σ²) ∝ N(μ_1, σ_1²) N(μ_2, σ_2²): precisions add, means are weighted by them."""
+    weights = [scale**-2 for _, scale in (first, second)]
+    total = weights[0] + weights[1]
+    loc = (first[0] * weights[0] + second[0] * weights[1]) / total
+    return dist.Normal(loc, total.rsqrt()).to_event(1)
+
+
+def widths(hidden: tuple[int, ...], latents: tuple[int, ...]) -> list[int]:
+    """The units of the hidden layer between latents: half of x's own, as in the 2-layer network of the paper."""
+    return [max(1, (hidden[-1] if hidden else 2 * below) // 2) for below in latents[:-1]]
+
+
+def pair(
+    dim: int,
+    latents: tuple[int, ...] = (16, 8),
+    hidden: tuple[int, ...] = (200, 200),
+    likelihood: pyrovae.Likelihood | None = None,
+    guide: type = BottomUp,
+) -> tuple[HierarchicalVAE, nn.Module]:
+    """`latents` from x upwards, two or more; `hidden` widths between x and z1, half of the last between latents; `guide` is BottomUp
+    or Ladder; `likelihood` as for the vae."""
+    model = HierarchicalVAE(dim, latents, hidden, likelihood or pyrovae.PixelNormal())
+    return model, guide(model, dim, hidden)

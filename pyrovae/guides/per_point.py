@@ -1,0 +1,70 @@
+"""q of each point by itself: no network between a point and its q, so no amortisation gap."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import Refusal
+from ..nets import Module
+from .amortised import Amortised
+from .gaussian import MeanField
+
+
+class Table(nn.Module):
+    """A row of numbers for each of `count` points, whatever the points are: the n-th row is the n-th point's."""
+
+    def __init__(self, rows: Tensor):
+        super().__init__()
+        self.rows = nn.Parameter(rows.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) != len(self.rows):
+            raise Refusal(
+                f"The guide has parameters for each of {len(self.rows)} points, and is given {len(x)}: give it those points, all "
+                "of them and in their order (fit with batch_size=None)."
+            )
+        return self.rows
+
+
+class PerPoint(Module):
+    """q_n(z) of any amortised family, with parameters of its own for each of `count` points: `PerPoint(len(x), 2, FullCovariance)`.
+
+    It belongs to its points and their order: fit it on all of them (`batch_size=None`) and evaluate the same. What the family
+    shares between points (a flow's networks) is still shared.
+    """
+
+    def __init__(self, count: int, latent: int, family: type[Amortised] = MeanField, **given: Any):
+        super().__init__()
+        if not isinstance(count, int) or count < 1:
+            raise Refusal(f"count={count} of PerPoint: give the number of points, at least 1.")
+        self.family = family(1, latent, (), **given)
+        outputs = family.outputs(latent, **self.family.sizes)
+        start = 0.01 * torch.randn(count, outputs)  # components of a mixture must differ to part
+        self.family.encoder = Table(start)
+
+    @classmethod
+    def starting_at(cls, guide: Amortised, x: Tensor) -> "PerPoint":
+        """Of the guide's family, and at what the guide's encoder says of each x (N, ...): what training then gains is what the
+        encoder lost (semi-amortised: Kim et al. 2018)."""
+        with torch.no_grad():
+            rows = guide.encoder(x)
+        own = cls.__new__(cls)
+        Module.__init__(own)
+        own.family = _with_encoder(guide, Table(rows))
+        return own
+
+    def forward(self, x: Tensor) -> None:
+        self.family(x)
+
+
+def _with_encoder(guide: Amortised, encoder: nn.Module) -> Amortised:
+    """A copy of the guide that shares nothing with it, with another encoder."""
+    sizes: dict[str, Any] = guide.sizes
+    fresh = type(guide)(1, guide.latent, (), site=guide.site, **sizes)
+    fresh.encoder = encoder
+    fresh.to(next(encoder.parameters()))
+    rest = {name: value for name, value in guide.state_dict().items() if not name.startswith("encoder.")}
+    fresh.load_state_dict(copy.deepcopy(rest), strict=False)
+    return fresh

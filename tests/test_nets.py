@@ -1,0 +1,107 @@
+"""Networks in a VAE: they see images, keep points apart at evaluation, and use what their outputs mean."""
+
+import pytest
+import torch
+from torch import nn
+
+import pyrovae
+from pyrovae import check_pair, evaluate, fit, load, log_weights
+
+
+def vae(decoder, latent, dim, likelihood, encoder=None):
+    model = load("vae").module.VAE(decoder, latent, dim, likelihood)
+    return model, pyrovae.MeanField(dim, latent, (16,), encoder=encoder)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 5), (28, 28), (3, 9)])
+@pytest.mark.parametrize("channels", [(4,), (6, 4), (6, 4, 4)])
+def test_convolutions_fit_images_of_any_size(shape, channels):
+    dim = shape[0] * shape[1]
+    encoder = pyrovae.ConvEncoder(shape, 6, channels[::-1])
+    pair = vae(pyrovae.ConvDecoder(shape, 3, 2, channels), 3, dim, pyrovae.PixelNormal(), encoder)
+    check_pair(*pair, torch.rand(8, dim))
+
+
+def test_a_pixels_numbers_are_where_its_likelihood_looks():
+    """A decoder that says one thing of every pixel: μ and ρ in `PixelNormal`'s order, logits in `Categorical`'s."""
+    for likelihood, numbers, beside in ((pyrovae.PixelNormal(), 2, False), (pyrovae.Categorical(5), 5, True)):
+        decoder = pyrovae.ConvDecoder((4, 6), 2, numbers, (3,), beside=beside)
+        last = decoder.layers[-1]
+        values = torch.linspace(-1, 1, numbers)
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(values)
+        eta = decoder(torch.randn(3, 2))
+        expected = values.repeat(24) if beside else values.repeat_interleave(24)
+        assert torch.equal(eta, expected.expand(3, -1))
+        assert eta.shape[-1] == likelihood.outputs(24)
+
+
+def test_convolutions_see_which_pixels_are_neighbours():
+    """A change of one pixel moves the first layer's outputs near that pixel alone."""
+    encoder = pyrovae.ConvEncoder((8, 8), 4, (2,))
+    x = torch.rand(1, 64)
+    moved = x.clone()
+    moved[0, 8 * 6 + 6] += 1  # row 6, column 6
+    change = [encoder.layers[0](p.reshape(1, 1, 8, 8)) for p in (x, moved)]
+    where = (change[0] - change[1]).abs().amax((0, 1)) > 0
+    assert where[3, 3]
+    assert not where[:2].any()
+    assert not where[:, :2].any()
+
+
+def test_residual_blocks_of_zero_are_the_linear_map():
+    net = pyrovae.Residual(5, 3, width=8)
+    x = torch.randn(7, 5)
+    for block in net.blocks:
+        for parameter in block[-1].parameters():
+            nn.init.zeros_(parameter)
+    torch.testing.assert_close(net(x), net.last(net.first(x)))
+    check_pair(
+        *vae(pyrovae.Residual(2, 12, 16), 2, 6, pyrovae.PixelNormal(), pyrovae.Residual(6, 4, 16)), torch.rand(8, 6)
+    )
+
+
+class Noisy(nn.Sequential):
+    """Dropout and batch statistics in one decoder."""
+
+    def __init__(self, latent, outputs):
+        layers = [nn.Linear(latent, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, outputs)]
+        super().__init__(*layers)
+
+
+def test_dropout_and_batch_norm_are_at_rest_in_evidence():
+    """A point's numbers do not depend on its company or on dropout; the running statistics stay, and so does the mode."""
+    torch.manual_seed(0)
+    x = torch.rand(60, 6)
+    model, guide = vae(Noisy(2, 6), 2, 6, pyrovae.FixedNormal(0.3))
+    fit(model, guide, x, epochs=5, batch_size=20, record=False)
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = evaluate(model, guide, x, samples=2000)
+    part = evaluate(model, guide, x[:3], samples=2000)
+    assert model.decoder[1].training
+    assert model.decoder[3].training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    error = (found.log_likelihood_se[:3] ** 2 + part.log_likelihood_se**2).sqrt()
+    assert ((found.log_likelihood[:3] - part.log_likelihood).abs() < 6 * error).all()
+    # the same weights written out, with the decoder as evaluation leaves it
+    model.eval()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        weights = log_weights(model, guide, x[:3], 4)
+        torch.manual_seed(1)
+        alone = log_weights(model, guide, x[:3], 4)
+    assert torch.equal(weights, alone)
+    check_pair(model.train(), guide, x[:12])
+
+
+def test_networks_are_written_as_options():
+    pair = load("vae")
+    options = pair.parse(
+        ["latent=3", "decoder=ConvDecoder((4, 4), 3, 2, (4,))", "encoder=ConvEncoder((4, 4), 6, (4,))"]
+    )
+    model, guide = pair(16, **options)
+    assert isinstance(model.decoder, pyrovae.ConvDecoder)
+    assert isinstance(guide.encoder, pyrovae.ConvEncoder)
+    check_pair(model, guide, torch.rand(8, 16))
