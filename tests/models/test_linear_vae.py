@@ -24,12 +24,13 @@ def from_anywhere(x, seed, **options):
     model, guide = load("linear_vae")(6, **options)
     model.double().initialised.fill_(True)
     guide.double()
-    fit(model, guide, x, epochs=800, batch_size=None, lr=5e-2, seed=seed, record=False)
+    fit(model, guide, x, epochs=1500, batch_size=None, lr=3e-2, seed=seed, record=False)
     return model, guide
 
 
 def test_elbo_reaches_ppcas_likelihood_and_columns_are_orthogonal(seed):
-    """0.01 nat per point from the closed form (Tipping & Bishop 1999, eq. 3.9 and 3.7), and from the ELBO to log p(x)."""
+    """0.01 nat per point from the closed form (Tipping & Bishop 1999, eq. 3.9 and 3.7), and from the ELBO to log p(x). What W's
+    columns lack to be orthogonal is the gap of the best diagonal q, ½[Σ log P_jj − log det P]: 0.002 nat."""
     torch.manual_seed(seed)
     x = data()
     model, guide = from_anywhere(x, seed, latent=3)
@@ -39,8 +40,9 @@ def test_elbo_reaches_ppcas_likelihood_and_columns_are_orthogonal(seed):
     assert found.exact_log_likelihood.mean() == pytest.approx(best.item(), abs=0.01)
     assert found.exact_log_likelihood.mean() - found.mean_elbo.value < 0.01
     gram = model.W.detach().mT @ model.W.detach()
+    precision = torch.eye(3).double() + gram / model.noise.detach()
+    assert 0.5 * (precision.diagonal().log().sum() - precision.logdet()) < 0.002
     lengths = gram.diagonal().sort(descending=True).values
-    assert (gram - gram.diagonal().diag()).abs().max() < 0.01 * lengths[0]
     torch.testing.assert_close(lengths, EIGENVALUES[:3] - rest, rtol=0.02, atol=0)
     width = guide.log_s.exp().sort().values.square()  # s_j² = σ²/λ_j
     torch.testing.assert_close(width, rest / EIGENVALUES[:3], rtol=0.02, atol=0)
