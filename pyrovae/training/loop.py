@@ -230,6 +230,6 @@ def _inspect_all(model: Program, guide: Program, source: Source) -> Structure:
         if site["value"] is first:
             refuse_value(site, x)
     if any(site["value"] is not first for site in observed):  # a function of x: only a run knows its value
-        for batch in x[size:].split(size):
+        for batch in x.split(size)[1:]:
             inspect(model, guide, batch)
     return structure
