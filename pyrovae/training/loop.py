@@ -246,6 +246,6 @@ def _inspect_all(model: Program, guide: Program, source: Source) -> Structure:
         if site["value"] is first:
             refuse_value(site, x)
     if any(site["value"] is not first for site in observed):  # a function of x: only a run knows its value
-        for batch in x[size:].split(size) if size < len(x) else ():
+        for batch in x.split(size)[1:]:
             inspect(model, guide, batch, scored=False)
     return structure
