@@ -348,7 +348,7 @@ def test_sample_as_numbers(run: Path, tmp_path: Path) -> None:
 def test_models_are_listed_with_their_equations() -> None:
     lines = said("models").splitlines()
     for name in available():
-        assert any(line.startswith(name) and ("z ~ " in line or "z = " in line) for line in lines)
+        assert any(line.split()[0] == name and (" ~ " in line or " = " in line) for line in lines if line.split())
 
 
 def test_models_shows_the_options_of_one(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def fit(
             )
         structure = _inspect_all(model, guide, source)
         if early_stopping is not None and early_stopping.x is not None:
-            inspect(model, guide, early_stopping.x[:ROWS])
+            inspect(model, guide, early_stopping.x[:ROWS], scored=False)
         if checkpoints is None or not checkpoints.resume:
             _start(model, source, init)
         chosen = objective or default_objective(structure)
