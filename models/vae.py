@@ -62,9 +62,10 @@ def pair(
     decoder: nn.Module | None = None,
 ) -> tuple[VAE, nn.Module]:
     """Networks of `hidden` tanh layers. `likelihood` is any object of `pyrovae.Likelihood`: PixelNormal() by default,
-    Bernoulli() for binary x, LogisticMixture(levels) for levels; `guide` is MeanField, FullCovariance or any other for R^k; `prior` is StandardNormal,
-    MixtureOfGaussians, VampPrior or FlowPrior, or such an object, `VampPrior(100)`. `encoder` (dim to the guide's outputs) and `decoder` (latent to the likelihood's)
-    are modules that take the place of those networks: `ConvDecoder((8, 8), 16, 2)`."""
+    Bernoulli() for binary x, LogisticMixture(levels) for levels; `guide` is MeanField, FullCovariance or any other for R^k;
+    `prior` is StandardNormal, MixtureOfGaussians, VampPrior or FlowPrior, or such an object, `VampPrior(100)`. `encoder` (dim to
+    the guide's outputs) and `decoder` (latent to the likelihood's) are modules that take the place of those networks:
+    `ConvDecoder((8, 8), 16, 2)`."""
     likelihood = likelihood or pyrovae.PixelNormal()
     decoder = decoder or pyrovae.MLP(latent, *reversed(hidden), likelihood.outputs(dim))
     q = guide(dim, latent, hidden, encoder=encoder) if encoder is not None else guide(dim, latent, hidden)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from .comparison import Comparison
 from .estimators.naive import Naive
-from .evidence import Evidence
+from .evidence import Estimate, Evidence
 
 WIDTH = 132  # of text that goes to a file or a pipe
 
@@ -47,8 +47,8 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
             "latent": row["latent"],
             "parameters": f"{row['parameters']:,}",
             "exact\nlog p(x)": _plain(row["exact_log_likelihood"], ".3f"),
-            "log p̂(x)\n± Monte Carlo ± data": f"{row['log_likelihood']:.3f} ± {_error(row['log_likelihood_mc_se'])} "
-            f"± {_error(row['log_likelihood_data_se'])}",
+            "log p̂(x)\n± Monte Carlo ± data": f"{row['log_likelihood']:.3f} ± {error_text(row['log_likelihood_mc_se'])} "
+            f"± {error_text(row['log_likelihood_data_se'])}",
             "ELBO": f"{row['elbo']:.3f}",
             "gap": f"{_zero(row['gap']):.3f}",
             "bits/dim": _plain(row["bits_per_dim"], ".4f"),
@@ -60,7 +60,8 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
     ]
 
 
-def _sheet(title: str = "nats per held-out point") -> Table:
+def titled(title: str = "nats per held-out point") -> Table:
+    """An empty table, as all of ours look."""
     return Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -70,8 +71,20 @@ def _sheet(title: str = "nats per held-out point") -> Table:
     )
 
 
+def bounds_table(title: str) -> Table:
+    """An empty table of estimates, a row each: what it is, `estimate_cells`, which bound it is."""
+    sheet = titled(title)
+    for heading in ("", "mean", "± Monte Carlo", "± data", "bound on log p(x)"):
+        sheet.add_column(heading, justify="left" if heading in ("", "bound on log p(x)") else "right", no_wrap=True)
+    return sheet
+
+
+def estimate_cells(mean: Estimate) -> tuple[str, str, str]:
+    return f"{mean.value:.3f}", error_text(mean.mc_se), error_text(mean.data_se)
+
+
 def _table(cells: list[dict[str, str]], best: str) -> Table:
-    sheet = _sheet()
+    sheet = titled()
     for heading in cells[0]:
         sheet.add_column(heading, justify="left" if heading in ("model", "latent") else "right", no_wrap=True)
     for row in cells:
@@ -80,7 +93,7 @@ def _table(cells: list[dict[str, str]], best: str) -> Table:
 
 
 def _transposed(cells: list[dict[str, str]], best: str) -> Table:
-    sheet = _sheet()
+    sheet = titled()
     sheet.add_column("model")
     for row in cells:
         sheet.add_column(
@@ -101,7 +114,7 @@ def _differences(comparison: Comparison) -> Text | None:
     for name in comparison.evidence:
         if name != best:
             value, mc_se, data_se = comparison.difference(name, best)
-            lines.append(f"\n  {name} − {best}: {value:.3f} ± {_error(mc_se)} ± {_error(data_se)} nats")
+            lines.append(f"\n  {name} − {best}: {value:.3f} ± {error_text(mc_se)} ± {error_text(data_se)} nats")
     return Text("paired differences to the best, ± Monte Carlo ± data:" + "".join(lines)) if lines else None
 
 
@@ -118,24 +131,24 @@ def _verdicts(comparison: Comparison) -> Text | None:
 
 def bound_curve_table(evidence: Evidence) -> Table:
     """L_K over K, averaged over points: it has arrived where it no longer rises."""
-    sheet = _sheet("the bound of K draws")
+    sheet = titled("the bound of K draws")
     sheet.add_column("K")
     curve = evidence.mean_bound_curve
     for K in curve:
         sheet.add_column(f"{K:,}", justify="right")
     sheet.add_row("L_K", *(f"{bound.value:.3f}" for bound in curve.values()))
-    sheet.add_row("± Monte Carlo", *(_error(bound.mc_se) for bound in curve.values()))
+    sheet.add_row("± Monte Carlo", *(error_text(bound.mc_se) for bound in curve.values()))
     return sheet
 
 
 def naive_table(evidence: Evidence, naive: Naive) -> Table:
     """The guide's draws beside the prior's, as many of each."""
-    sheet = _sheet("naive Monte Carlo beside it")
+    sheet = titled("naive Monte Carlo beside it")
     for heading in ("draws of", "log p̂(x)", "± Monte Carlo", "± data", "ESS", f"k̂ over {_limit(evidence)}"):
         sheet.add_column(heading, justify="left" if heading == "draws of" else "right")
     for name, found in (("guide q(z|x)", evidence), ("prior p(z)", naive)):
         value, mc_se, data_se = found.mean_log_likelihood
-        errors = (_error(mc_se), _error(data_se))
+        errors = (error_text(mc_se), error_text(data_se))
         sheet.add_row(name, f"{value:.3f}", *errors, f"{found.ess.mean():.0f}", f"{found.untrusted_share:.0%}")
     return sheet
 
@@ -158,7 +171,7 @@ def _plain(value: float | None, spec: str) -> str:
     return "–" if value is None else format(value, spec)
 
 
-def _error(value: float | None) -> str:
+def error_text(value: float | None) -> str:
     """Three decimals, and no false zero."""
     if value is None or value != value:
         return "?"

@@ -9,6 +9,7 @@ from rich.text import Text
 from .diagnosis import ACTIVE, Diagnosis
 from .estimators.holes import TAIL, Share
 from .evidence import Estimate
+from .report import error_text
 
 ROWS = 24  # of latents in the table; all of them are in the JSON file
 
@@ -125,11 +126,7 @@ def _number(value: float) -> str:
 
 
 def _estimate(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ± {_error(estimate.mc_se)} ± {_error(estimate.data_se)}"
-
-
-def _error(value: float) -> str:
-    return "<.001" if 0 < value < 5e-4 else f"{value:.3f}" if value else "0"
+    return f"{estimate.value:.3f} ± {error_text(estimate.mc_se)} ± {error_text(estimate.data_se)}"
 
 
 def _share(share: Share) -> str:

@@ -5,10 +5,8 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich import box
 from rich.console import Console, Group
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from .. import runs
@@ -18,9 +16,8 @@ from ..estimators.annealing import Annealed, ais
 from ..estimators.bracket import Bracket, bdmc
 from ..evidence import Estimate, Evidence, mean_over_points
 from ..joint import Joint
-from ..report import _error
-from ..running import fork_rng
-from .common import progress_bars
+from ..report import bounds_table, estimate_cells
+from .common import progress_bars, rows_at_random
 
 AisOption = Annotated[bool, typer.Option("--ais", help="Add annealed importance sampling.")]
 ChainsOption = Annotated[int, typer.Option(min=2, help="With --ais: chains for each point.")]
@@ -77,15 +74,7 @@ class Annealing:
 
     def show(self, page: Console) -> None:
         """Print the table, and what it says."""
-        sheet = Table(
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-            title=f"annealed importance sampling: {len(self.annealed)} of the points, nats per point",
-            title_justify="left",
-            title_style="dim",
-        )
-        for heading in ("", "mean", "± Monte Carlo", "± data", "bound on log p(x)"):
-            sheet.add_column(heading, justify="left" if heading in ("", "bound on log p(x)") else "right", no_wrap=True)
+        sheet = bounds_table(f"annealed importance sampling: {len(self.annealed)} of the points, nats per point")
         weights = mean_over_points(self.weighted, self.weighted_se)
         rows = [
             ("importance weights", weights, "lower"),
@@ -99,7 +88,7 @@ class Annealing:
                 ("width of the bracket", self.bracket.mean_width, "upper, of the error"),
             ]
         for label, mean, bound in rows:
-            sheet.add_row(label, f"{mean.value:.3f}", _error(mean.mc_se), _error(mean.data_se), bound)
+            sheet.add_row(label, *estimate_cells(mean), bound)
         card = self.annealed.card
         told = Text(
             f"{card['chains']} chains of {card['steps']} distributions from the {card['start']}, {card['schedule']} schedule, "
@@ -146,8 +135,7 @@ def annealed_section(
 ) -> Annealing:
     """AIS on `points` of the held-out points, drawn at random; `evidence` is that of all of them."""
     x, from_guide = data.test, start == "guide"
-    with fork_rng(x.device, seed):
-        index = torch.randperm(len(x))[:points].sort().values
+    index = rows_at_random(x, points, seed)
     with progress_bars() as progress:
         task = progress.add_task(f"anneal {run.name}", total=len(index) * (2 if bracket else 1), note=f"{steps} steps")
 

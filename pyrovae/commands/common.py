@@ -120,6 +120,12 @@ def open_scored(
     return run, loaded.to(device_of(device))
 
 
+def rows_at_random(x: torch.Tensor, points: int, seed: int) -> torch.Tensor:
+    """Which rows a command takes that looks at `points` of x, or at all if there are no more: in their order."""
+    with fork_rng(x.device, seed):
+        return torch.randperm(len(x))[:points].sort().values
+
+
 def draw_points(run: runs.Run, data: Data, num: int, seed: int, mean: bool = False) -> torch.Tensor:
     with fork_rng(data.test.device, seed):
         return draw(run.model, num, data.test, mean=mean).cpu()

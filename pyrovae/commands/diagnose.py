@@ -22,7 +22,7 @@ from ..report_diagnosis import show
 from ..running import evaluation_mode, fork_rng
 from ..structure import inspect
 from .common import console, open_scored, progress_bars, refuse_unwritable, write_json
-from .options import DeviceOption, JsonOption, RootOption, SeedOption, TransformOption
+from .options import DeviceOption, JsonOption, OtherDataOption, RootOption, SeedOption, TransformOption
 
 IMAGES = 12  # in a row of pictures
 STEPS = 9  # from one encoding to the other
@@ -36,9 +36,7 @@ def diagnose(
     samples: Annotated[int, typer.Option(min=2, help="Latent draws for each point.")] = 8,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    data: Annotated[
-        str | None, typer.Option(help="Other data than the run's held-out points: all points of a file, or its 'test'.")
-    ] = None,
+    data: OtherDataOption = None,
     transform: TransformOption = None,
     root: RootOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the figures [default: RUN/diagnosis].")] = None,

@@ -24,7 +24,16 @@ from .ais import (
     refuse_annealing,
 )
 from .common import console, open_scored, progress_bars, refuse_unwritable, score_run, write_json
-from .options import DeviceOption, JsonOption, RootOption, SamplesOption, SeedOption, TransformOption
+from .options import (
+    DeviceOption,
+    JsonOption,
+    NetcdfOption,
+    OtherDataOption,
+    RootOption,
+    SamplesOption,
+    SeedOption,
+    TransformOption,
+)
 
 
 def evaluate(
@@ -32,15 +41,11 @@ def evaluate(
     samples: SamplesOption = 5000,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    data: Annotated[
-        str | None, typer.Option(help="Other data than the run's held-out points: all points of a file, or its 'test'.")
-    ] = None,
+    data: OtherDataOption = None,
     transform: TransformOption = None,
     root: RootOption = None,
     json_file: JsonOption = None,
-    netcdf: Annotated[
-        Path | None, typer.Option(help="Write the per-point values there, as ArviZ's InferenceData.")
-    ] = None,
+    netcdf: NetcdfOption = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw the bound over the number of draws there, a .png file.")
     ] = None,

@@ -4,12 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from rich import box
 from rich.console import Console, Group
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from .. import runs
@@ -19,10 +16,9 @@ from ..estimators.gaps import ESTIMATORS, Gaps
 from ..estimators.gaps import gap as find_gaps
 from ..evidence import Estimate
 from ..figures_gap import gap_bars
-from ..report import _error
-from ..running import fork_rng
-from .common import console, open_scored, progress_bars, refuse_unwritable, write_json
-from .options import DeviceOption, JsonOption, RootOption, SeedOption, TransformOption
+from ..report import bounds_table, estimate_cells
+from .common import console, open_scored, progress_bars, refuse_unwritable, rows_at_random, write_json
+from .options import DeviceOption, JsonOption, NetcdfOption, OtherDataOption, RootOption, SeedOption, TransformOption
 
 FAMILIES: dict[str, Callable[[], Family]] = {"diagonal": DiagonalGaussian, "full": FullGaussian, "flow": Flow}
 
@@ -43,16 +39,12 @@ def gap(
     steps: Annotated[int, typer.Option(min=1, help="Distributions that each chain passes.")] = 500,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    data: Annotated[
-        str | None, typer.Option(help="Other data than the run's held-out points: all points of a file, or its 'test'.")
-    ] = None,
+    data: OtherDataOption = None,
     transform: TransformOption = None,
     root: RootOption = None,
     out: Annotated[Path | None, typer.Option(help="Write the figure there, a .png.")] = None,
     json_file: JsonOption = None,
-    netcdf: Annotated[
-        Path | None, typer.Option(help="Write the per-point values there, as ArviZ's InferenceData.")
-    ] = None,
+    netcdf: NetcdfOption = None,
 ) -> None:
     """Split the gap between log p(x) and the ELBO: what the guide's family cannot reach, what its network loses."""
     chosen = family_of(family)
@@ -62,8 +54,7 @@ def gap(
     x = loaded.test
     if len(x) < 2:
         raise Refusal(f"{loaded.name} has {len(x)} held-out point: a mean with an error needs at least 2.")
-    with fork_rng(x.device, seed):
-        x = x[torch.randperm(len(x))[:points].sort().values.to(x.device)]
+    x = x[rows_at_random(x, points, seed).to(x.device)]
     with progress_bars() as progress:
         task = progress.add_task(f"gap {restored.name}", total=(3 if ais else 2) * len(x), note=f"{len(x)} points")
         found = find_gaps(
@@ -103,15 +94,7 @@ def family_of(name: str | None) -> Family | None:
 
 def show(name: str, found: Gaps, card: dict[str, Any], page: Console) -> None:
     """The table: from log p(x) down to the ELBO, and between them the gaps."""
-    sheet = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title=f"{name}: {len(found)} held-out points, nats per point",
-        title_justify="left",
-        title_style="dim",
-    )
-    for heading in ("", "mean", "± Monte Carlo", "± data", "bound on log p(x)"):
-        sheet.add_column(heading, justify="left" if heading in ("", "bound on log p(x)") else "right", no_wrap=True)
+    sheet = bounds_table(f"{name}: {len(found)} held-out points, nats per point")
     rows: list[tuple[str, Estimate | None, str]] = [
         ("exact log p(x)", found.mean_exact, "exact"),
         ("log p̂(x), the largest of:", found.mean_log_likelihood, ""),
@@ -123,10 +106,10 @@ def show(name: str, found: Gaps, card: dict[str, Any], page: Console) -> None:
     ]
     for label, mean, bound in rows:
         if mean is not None:
-            sheet.add_row(Text(label), *_cells(mean), bound)  # markup would swallow [q*]
+            sheet.add_row(Text(label), *estimate_cells(mean), bound)  # markup would swallow [q*]
     sheet.add_section()
-    sheet.add_row(f"approximation gap ({found.family})", *_cells(found.mean_approximation), "")
-    sheet.add_row("amortisation gap (the network)", *_cells(found.mean_amortisation), "")
+    sheet.add_row(f"approximation gap ({found.family})", *estimate_cells(found.mean_approximation), "")
+    sheet.add_row("amortisation gap (the network)", *estimate_cells(found.mean_amortisation), "")
     below = Text(
         f"{card['data']}; x = {card['transform']}; {card['samples']} draws; seed {card['seed']}; {card['dtype']} on {card['device']}; "
         f"{found.seconds:.0f} s; pyrovae {card['pyrovae']}, torch {card['torch']}",
@@ -150,7 +133,3 @@ def advice(found: Gaps) -> str:
     if network.value >= family.value:
         return f"{larger:.0%} of the gap is the network's: a larger or longer-trained encoder, or refinement at evaluation, closes it."
     return f"{larger:.0%} of the gap is the family's: only a wider q closes it (a full covariance, a flow)."
-
-
-def _cells(mean: Estimate) -> tuple[str, str, str]:
-    return f"{mean.value:.3f}", _error(mean.mc_se), _error(mean.data_se)

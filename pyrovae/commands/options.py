@@ -7,7 +7,8 @@ import typer
 
 DataOption = Annotated[str, typer.Option(help="digits, mnist, or a .npy, .npz or .csv file with a point to a row.")]
 TransformOption = Annotated[
-    str | None, typer.Option(help="dequantise, logit, binarise, threshold or none; the data's own if not given.")
+    str | None,
+    typer.Option(help="dequantise, logit, binarise, threshold, levels or none; the data's own if not given."),
 ]
 SplitSeedOption = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split and of the noise that is drawn once.")
@@ -30,3 +31,7 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write everything there, in full precision.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is an earlier run.")]
+OtherDataOption = Annotated[
+    str | None, typer.Option(help="Other data than the run's held-out points: all points of a file, or its 'test'.")
+]
+NetcdfOption = Annotated[Path | None, typer.Option(help="Write the per-point values there, as ArviZ's InferenceData.")]
