@@ -36,7 +36,8 @@ class Redrawn:
         return len(self.pixels)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return self.transform(self.pixels[index])
+        rows = isinstance(index, Tensor) and index.dtype == torch.int64 and index.dim() == 1
+        return self.transform(self.pixels.index_select(0, index) if rows else self.pixels[index])
 
     def to(self, device: torch.device | str) -> "Redrawn":
         return Redrawn(self.pixels.to(device), self.transform)

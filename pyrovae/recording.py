@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from .drawing import with_values
+from .quick import recorded
 from .running import Program, sites
 from .weights import guide_density, model_density, run_model, within_support
 
@@ -66,7 +66,7 @@ class Recorded:
         inputs = _inputs(x, q, log_q)
         self.shape = _shape(inputs)
         self.run: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.compile(
-            make_fx(log_weights)(*inputs), dynamic=False
+            recorded(log_weights, inputs), dynamic=False
         )
 
     def fits(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> bool:

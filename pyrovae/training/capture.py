@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 import torch._inductor
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..quick import recorded
 from ..running import fork_rng
 from .recording import Function, Unrecordable, reason
 
@@ -24,7 +24,7 @@ def compiled(function: Function, inputs: Sequence[Tensor]) -> Function:
     copies = [value.clone() for value in inputs]  # recording runs the function
     try:
         with torch.no_grad(), fork_rng(inputs[0].device), _quiet():
-            graph = make_fx(function)(*copies)
+            graph = recorded(function, copies)
             return torch._inductor.compile(graph, [*copies], options={"fallback_random": True})
     except torch.OutOfMemoryError:
         raise

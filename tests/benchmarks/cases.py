@@ -110,7 +110,7 @@ def batches(case: Case) -> Iterator[Tensor]:
             yield case.data
         else:
             for index in torch.randperm(len(case.data), device=case.data.device).split(case.batch):
-                yield case.data[index]
+                yield case.data.index_select(0, index)  # several times as fast as data[index]
 
 
 SOFTPLUS_ONE = math.log(math.expm1(1.0))  # softplus of it is 1
