@@ -21,7 +21,7 @@ from .unfinished import Done
 from .weights import guide_density, model_density, refuse_no_number, run_model
 
 # Numbers of x in a block: enough to keep a matrix product busy, few enough for caches; and rows, where x has few numbers.
-NUMBERS = {"cpu": 2**21, "cuda": 2**27}
+NUMBERS = {"cpu": 2**23, "cuda": 2**27}
 ROWS = {"cpu": 2**15, "cuda": 2**20}
 # Where x|z is picked from a table that is computed once for all draws (`Indexed`), a draw is one number.
 TABLE_ROWS = 2**16
