@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import pyrovae
 from pyrovae import Components, Full
 
-NUMBERS = 2**22  # of N × K × D at once: enough to keep a matrix product busy
+NUMBERS, POINTS = 2**22, 512  # of N × K × D, and points, at once: enough for a matrix product, few enough for a cache
 RECIPE = {"steps": 150, "batch_size": 2048, "lr": 3e-2}
 
 
@@ -57,7 +57,7 @@ class Mixture(pyrovae.Module):
             family, count = self.components.family(), self.components.count
             centre, log_share = family.mean, self.logits.log_softmax(-1)
             log_p = total = first = second = x.new_zeros(())
-            for chunk in x.split(max(1, NUMBERS // (count * x.shape[1]))):
+            for chunk in x.split(max(1, min(POINTS, NUMBERS // (count * x.shape[1])))):
                 joint = log_share + family.log_prob(chunk.unsqueeze(-2))
                 log_p_x = joint.logsumexp(-1, keepdim=True)
                 q = (joint - log_p_x).exp()
