@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import pyrovae
-from pyrovae import evaluate, recording
+from pyrovae import evaluate
+from pyrovae.recordings import weights as recording
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler to compile with")
 

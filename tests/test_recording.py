@@ -12,12 +12,13 @@ from torch import nn
 
 import pyrovae
 from pyrovae import fit
+from pyrovae.recordings.compiling import Unrecordable
 from pyrovae.running import local_parameters, modules, parameters
 from pyrovae.structure import inspect
 from pyrovae.training import default_objective
 from pyrovae.training.flat import flattened
 from pyrovae.training.objectives import terms_of, warm_up
-from pyrovae.training.recording import Unrecordable, gradient_of, record
+from pyrovae.training.recording import gradient_of, record
 
 
 def trained(name, record, **options):

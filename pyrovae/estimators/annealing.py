@@ -16,11 +16,11 @@ from ..errors import Diverged
 from ..evaluation import device_name, versions
 from ..evidence import Estimate, mean_over_points
 from ..joint import Joint
+from ..recordings.slopes import record
 from ..running import Program, evaluation_mode, fork_rng
 from ..structure import refuse_bad_points
 from .chunks import checked, in_chunks, share
 from .hamiltonian import State, trajectory
-from .recording import record
 from .schedules import Schedule, Sigmoid
 
 TARGET, SMALLEST, LARGEST = 0.65, 1e-4, 0.5  # acceptance, and step sizes in units of the start's spread

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..errors import Refusal
 from ..joint import Joint
+from ..recordings.slopes import Slopes, record
 from .chunks import checked
 from .families import Family, Parameters, Posteriors
-from .recording import Slopes, record
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .recording import Slopes
+from ..recordings.slopes import Slopes
 
 
 @dataclass(frozen=True)

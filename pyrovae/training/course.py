@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import Diverged, Refusal
+from ..recordings.compiling import Unrecordable
 from ..running import Program, in_one_line, modules
 from ..state import load_pair_state, pair_state, store_names
 from ..structure import Structure
@@ -22,7 +23,7 @@ from .checkpoints import Checkpoints
 from .flat import Flat
 from .objectives import Terms, terms_of, warm_up
 from .ranks import Ranks, whole_batch_noise
-from .recording import Loss, Unrecordable
+from .recording import Loss
 from .schedules import Schedule, adam
 from .snapshot import put_back, take
 from .sources import Source

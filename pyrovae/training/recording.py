@@ -13,16 +13,12 @@ from torch.func import functionalize
 from torch.fx import Graph, GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ..running import fork_rng, in_one_line
+from ..recordings.compiling import Function, Unrecordable, reason
+from ..running import fork_rng
 from .flat import Flat
 from .objectives import Terms
 
 Loss = Callable[[Tensor, Tensor], Terms]  # of a batch and the KL's weight
-Function = Callable[..., Any]  # of tensors, to a tuple of tensors
-
-
-class Unrecordable(Exception):
-    """What stops a step from being recorded, as the end of a sentence."""
 
 
 def gradient_of(loss: Loss, flat: Flat) -> Callable[[Tensor, Tensor], tuple[Terms, Tensor]]:
@@ -163,11 +159,3 @@ def _share(nodes: Graph) -> None:
             seen[key] = node
     nodes.eliminate_dead_code()
     nodes.lint()
-
-
-def reason(error: Exception) -> str:
-    """Why something could not be recorded, as the end of a sentence."""
-    said = in_one_line(error)
-    if "_local_scalar_dense" in said or "data-dependent" in said.lower() or "get a value out of" in said.lower():
-        return "it reads a tensor's value on the host (.item(), an if on a tensor), which a recording cannot follow"
-    return f"{type(error).__name__}: {said[:160]}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .capture import compiled, replayed
+from ..recordings.compiling import compiled, replayed
 from .flat import Flat
 from .objectives import Terms
 from .ranks import Ranks

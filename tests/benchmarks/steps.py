@@ -49,11 +49,20 @@ def peers_of(case: Any) -> dict[str, Callable[[], Any]]:
         found["hand-written, MultivariateNormal"] = lambda: by_hand.ByHand(case, by_hand.mixture_solving)
         plain = by_hand.plain_start(case)  # not the same operations: other parameters, and no floor
         found["hand-written, plain factor"] = lambda: by_hand.ByHand(case, by_hand.mixture_plain, start=plain)
-    if importlib.util.find_spec("numpyro"):
-        from peers.in_numpyro import InNumPyro
-
-        found |= {"NumPyro, jit": lambda: InNumPyro(case, False), "NumPyro, lax.scan": lambda: InNumPyro(case, True)}
     return found
+
+
+def jax_peers_of(case: Any) -> dict[str, Callable[[], Any]]:
+    """NumPyro, and the base of the ratios beside it. Its threads go on spinning when it is done, at torch's cost: it comes after all
+    of torch's own rounds, and has rounds with pyrovae and the base."""
+    from peers import by_hand
+    from peers.in_numpyro import InNumPyro
+
+    return {
+        "hand-written": lambda: by_hand.ByHand(case, getattr(by_hand, case.kind)),
+        "NumPyro, jit": lambda: InNumPyro(case, False),
+        "NumPyro, lax.scan": lambda: InNumPyro(case, True),
+    }
 
 
 def disagreement(peers: dict[str, Any], x: Any, draws: int = 10) -> str | None:
@@ -68,16 +77,16 @@ def disagreement(peers: dict[str, Any], x: Any, draws: int = 10) -> str | None:
     return None
 
 
-def measure(name: str, case: Any, rounds: int) -> dict[str, Any]:
+def measure(name: str, case: Any, made: dict[str, Callable[[], Any]], rounds: int, eager_too: bool) -> dict[str, Any]:
     from peers.ours import rounds_of_fit
     from rounds import Rounds
 
     steps = len(case.data) // case.batch
-    peers = {label: make() for label, make in peers_of(case).items()}
+    ready: dict[str, Any] = {}
+    peers = {label: make() for label, make in made.items()}
     eager = {label: peer for label, peer in peers.items() if not getattr(peer, "compiled", False)}
     if wrong := disagreement(eager, case.data[: case.batch]):  # what is compiled is one of these
         raise SystemExit(f"{name}: {wrong}: a ratio would compare different things.")
-    ready: dict[str, Any] = {}
     for label, peer in peers.items():
         started = time.perf_counter()
         peer.run(steps)
@@ -87,12 +96,11 @@ def measure(name: str, case: Any, rounds: int) -> dict[str, Any]:
     timed = Rounds()
     ready["pyrovae"], road = rounds_of_fit(case, rounds, timed, "pyrovae", lambda: timed.once(runs, steps), record=True)
     summary = timed.summary("hand-written")
-    apart = Rounds()  # two fits cannot take turns: this one has rounds of its own with the base
-    base = {"hand-written": runs["hand-written"]}
-    rounds_of_fit(case, max(5, rounds // 3), apart, "pyrovae, record=False", lambda: apart.once(base, steps), False)
-    summary["pyrovae, record=False"] = apart.summary("hand-written")["pyrovae, record=False"]
-    if not importlib.util.find_spec("numpyro"):
-        ready["NumPyro"] = "not installed"
+    if eager_too:
+        apart = Rounds()  # two fits cannot take turns: this one has rounds of its own with the base
+        base = {"hand-written": runs["hand-written"]}
+        rounds_of_fit(case, max(5, rounds // 3), apart, "pyrovae, record=False", lambda: apart.once(base, steps), False)
+        summary["pyrovae, record=False"] = apart.summary("hand-written")["pyrovae, record=False"]
     found = {"road": road, "steps a round": steps, "rounds": rounds, "ready after seconds": ready, "peers": summary}
     if case.data.device.type == "cuda":
         found["share of kernels"] = {label: kernel_share(run) for label, run in runs.items()}
@@ -123,19 +131,25 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     results: dict[str, Any] = {"machine": machine(given.threads), "unit": "seconds a step", "cases": {}}
     out = given.out or Path(__file__).parent / "results" / f"steps-{given.threads}-threads.json"
-    for name, build in CASES.items():
-        if given.only not in name:
-            continue
-        torch.manual_seed(0)
-        torch.compiler.reset()
-        found = measure(name, _on(build(), given.device), given.rounds)
-        results["cases"][name] = found
-        show(table(f"{name}, threads: {given.threads}", found["peers"], "hand-written", "µs a step", 1e6))
-        ours, best = best_of(found["peers"])
-        print(
-            f"pyrovae {ours:.2f} (wanted ≤ {TARGETS[name]:.2f}), {found['road']}; the best peer: {best}\n", flush=True
-        )
-        write(out, results)
+    jax = importlib.util.find_spec("numpyro") is not None
+    for with_jax in (False, True) if jax else (False,):
+        for name, build in CASES.items():
+            if given.only not in name:
+                continue
+            torch.manual_seed(0)
+            torch.compiler.reset()
+            case = _on(build(), given.device)
+            peers = jax_peers_of(case) if with_jax else peers_of(case)
+            found = measure(name, case, peers, given.rounds, eager_too=not with_jax)
+            results["cases"].setdefault(name, {})["beside NumPyro" if with_jax else "torch"] = found
+            title = f"{name}, threads: {given.threads}{', beside NumPyro' if with_jax else ''}"
+            show(table(title, found["peers"], "hand-written", "µs a step", 1e6))
+            ours, best = best_of(found["peers"])
+            wanted = f"pyrovae {ours:.2f} (wanted ≤ {TARGETS[name]:.2f}), {found['road']}; the best peer: {best}\n"
+            print(wanted, flush=True)
+            write(out, results)
+    if not jax:
+        print("NumPyro is not installed: pip install numpyro, to have it beside these.")
 
 
 def _on(case: Any, device: str) -> Any:

@@ -10,8 +10,8 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoNormal
 
 from pyrovae import Refusal
-from pyrovae.estimators.recording import Recorded, record
 from pyrovae.joint import Joint, per_point
+from pyrovae.recordings.slopes import Recorded, record
 
 X = torch.linspace(-2, 2, 12).double().reshape(4, 3)
 ENUMERATE = {"enumerate": "parallel"}

@@ -6,14 +6,20 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch._inductor
 from torch import Tensor
 
-from ..quick import recorded
-from ..running import fork_rng
-from .recording import Function, Unrecordable, reason
+from ..running import fork_rng, in_one_line
+from .operations import recorded
+
+Function = Callable[..., Any]  # of tensors, to a tuple of tensors
+
+
+class Unrecordable(Exception):
+    """What stops a step from being recorded, as the end of a sentence."""
 
 
 def compiled(function: Function, inputs: Sequence[Tensor]) -> Function:
@@ -83,3 +89,11 @@ class CudaGraph:
         self.batch.copy_(x)
         self.graph.replay()
         return tuple(value.clone() for value in self.out)
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be recorded, as the end of a sentence."""
+    said = in_one_line(error)
+    if "_local_scalar_dense" in said or "data-dependent" in said.lower() or "get a value out of" in said.lower():
+        return "it reads a tensor's value on the host (.item(), an if on a tensor), which a recording cannot follow"
+    return f"{type(error).__name__}: {said[:160]}"

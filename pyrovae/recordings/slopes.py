@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..joint import per_point
+from .operations import recorded
 
 Densities = Callable[[Tensor], tuple[Tensor, ...]]
 Slopes = Callable[[Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
@@ -29,7 +29,7 @@ def record(function: Densities, u: Tensor) -> Slopes:
     u = u.contiguous()
     expected = run(u)  # parameters exist from here on, and errors are the model's own
     try:
-        graph = make_fx(run)(u)
+        graph = recorded(run, [u])
         if not _changes_or_draws(graph):
             graph = _fold(graph)
         elsewhere = u.flip(0) * 0.9 + 0.1  # other draws of the same points
@@ -54,10 +54,15 @@ class Recorded:
 
 def _close(found: Any, expected: Any) -> bool:
     return all(
-        torch.allclose(a, b, rtol=1e-3, atol=1e-3, equal_nan=True)
+        torch.allclose(a, b, rtol=0, atol=_rounding(b), equal_nan=True)
         for ours, theirs in zip(found, expected, strict=True)
         for a, b in zip(ours, theirs, strict=True)
     )
+
+
+def _rounding(value: Tensor) -> float:
+    """A thousand units of it in the largest of these numbers, and at least in 1."""
+    return 1024 * torch.finfo(value.dtype).eps * (1 + float(value.nan_to_num(0.0, 0.0, 0.0).abs().max()))
 
 
 def _changes_or_draws(graph: fx.GraphModule) -> bool:

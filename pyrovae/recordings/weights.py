@@ -11,10 +11,10 @@ from pyro import poutine
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from .drawing import with_values
-from .quick import recorded
-from .running import Program, sites
-from .weights import guide_density, model_density, run_model, within_support
+from ..drawing import with_values
+from ..running import Program, sites
+from ..weights import guide_density, model_density, run_model, within_support
+from .operations import recorded
 
 SOME = 32  # draws of a block, by which a recording is held against Pyro's run
 WORTH = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
