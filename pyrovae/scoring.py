@@ -22,6 +22,7 @@ from .weights import guide_density, model_density, refuse_no_number, run_model
 
 # Numbers of x in a block: enough to keep a matrix product busy, few enough for caches; and rows, where x has few numbers.
 NUMBERS = {"cpu": 2**23, "cuda": 2**27}
+EAGER = {"cpu": 2**21, "cuda": 2**27}  # in a chunk of Pyro's own run, which keeps every step of the arithmetic
 ROWS = {"cpu": 2**15, "cuda": 2**20}
 # Where x|z is picked from a table that is computed once for all draws (`Indexed`), a draw is one number.
 TABLE_ROWS = 2**16
@@ -31,7 +32,12 @@ DRAWS = 500  # to a block at most, unless there are too few points to fill one
 def rows_at_once(x: Tensor) -> int:
     """Draws times points that keep this device busy."""
     kind = x.device.type if x.device.type in NUMBERS else "cpu"
-    return max(1, min(NUMBERS[kind] // x[0].numel(), ROWS[kind]))
+    return max(1, min(_most(NUMBERS, x), ROWS[kind]))
+
+
+def _most(numbers: dict[str, int], x: Tensor) -> int:
+    """Rows of x that have so many numbers."""
+    return numbers.get(x.device.type, numbers["cpu"]) // x[0].numel()
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ def stream(seed: int, first: int) -> int:
 
 
 class Scorer:
-    """log w of blocks of draws, in chunks of at most `rows` draws times points (None: a block at once); fewer, once they have
+    """log w of blocks of draws, in chunks of at most `rows` draws times points (None: `EAGER`); fewer, once they have
     proved too many for the device. Whole blocks by a recording, where the work is worth one."""
 
     def __init__(self, model: Program, nesting: int, how: How, count: int):
@@ -183,7 +189,8 @@ class Scorer:
         parts: list[Tensor] = []
         start = 0
         while start < draws:
-            length = min(draws - start, max(1, (self.rows or draws * len(x)) // len(x)))
+            rows = self.rows or _most(EAGER, x)
+            length = min(draws - start, max(1, rows // len(x)))
             part = self._if_it_fits(x, q, log_q, start, length, first, dtype)
             if part is not None:
                 parts.append(part)
