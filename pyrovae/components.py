@@ -14,6 +14,7 @@ from .errors import Refusal
 from .likelihoods import Likelihood, checked_floor
 from .nets import Module
 from .normals import PrecisionNormal
+from .recordings.operations import product
 
 
 class Components(Module):
@@ -216,7 +217,7 @@ class Full(Components):
 
     def scatter(self, x: Tensor, responsibilities: Tensor, centre: Tensor) -> Tensor:
         every = ((x - c) * r.sqrt().unsqueeze(-1) for r, c in zip(responsibilities.mT, centre, strict=True))
-        return torch.stack([y.mT @ y for y in every])
+        return torch.stack([product(y.mT, y) for y in every])
 
     def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Σ is the points' covariance with the eigenvalues below the floor raised to it: the maximum under the floor."""

@@ -7,6 +7,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from .recordings.operations import product
+
 
 class PrecisionNormal(dist.TorchDistribution):
     """N(μ, Σ), Σ⁻¹ = P Pᵀ for any square P: log N = −½‖Pᵀ(x − μ)‖² + log|det P| − (D/2) log 2π.
@@ -77,4 +79,8 @@ class PrecisionNormal(dist.TorchDistribution):
 
 def _product(rows: Tensor, matrix: Tensor) -> Tensor:
     """rowᵀ M over broadcast batches; einsum multiplies what one of them lacks as more rows, where matmul would copy it."""
+    if (
+        rows.dim() == matrix.dim() == 3 and rows.shape[1] == 1 and not torch.is_grad_enabled()
+    ):  # N rows under K matrices
+        return product(rows.squeeze(1), matrix.movedim(0, 1).flatten(1)).unflatten(1, (len(matrix), -1))
     return torch.einsum("...d,...de->...e", rows, matrix)

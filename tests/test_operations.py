@@ -5,7 +5,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyrovae.recordings import operations
-from pyrovae.recordings.operations import recorded, tanh
+from pyrovae.recordings.operations import product, recorded, tanh
 
 EPS = torch.finfo(torch.float32).eps
 SHAPES = [(300, 200, 100), (100, 300, 200), (4096, 60, 40), (40, 4096, 60), (500, 64, 8), (64, 500, 8), (7, 5, 3)]
@@ -57,6 +57,21 @@ def test_large_products_are_onednns_and_narrow_ones_are_flipped(slow_mkl):
     small = recorded(torch.mm, [torch.randn(30, 20), torch.randn(20, 30)])
     double = recorded(torch.mm, [torch.randn(300, 200).double(), torch.randn(200, 100).double()])
     assert targets(small) == targets(double) == [aten.mm.default]
+
+
+@pytest.mark.parametrize("transposed", [(False, False), (True, True)])
+def test_a_product_outside_of_a_recording_is_torchs(slow_mkl, monkeypatch, transposed, seed):
+    """Bit for bit where a gradient is asked for; else to the rounding of 400 products."""
+    generator = torch.Generator().manual_seed(seed)
+    a, b = factor(300, 400, transposed[0], generator), factor(400, 100, transposed[1], generator)
+    called = []
+    onednn = operations.by_onednn
+    monkeypatch.setattr(operations, "by_onednn", lambda *factors: called.append(1) or onednn(*factors))
+    assert torch.equal(product(a, b), a @ b) and not called
+    with torch.no_grad():
+        exact = a.double() @ b.double()
+        assert ((product(a, b) - exact).abs() <= 400 * EPS * (a.abs().double() @ b.abs().double())).all()
+    assert called
 
 
 def targets(graph):

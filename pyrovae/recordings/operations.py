@@ -56,23 +56,39 @@ def tanh(x: Tensor) -> Tensor:
     return torch.where(square < 1 / 16, small, 1 - 2 / (1 + torch.exp(2 * y))).to(x.dtype)
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a b of two matrices, outside of a recording too by oneDNN where that is quicker and no gradient is asked for."""
+    quick = _is_plain(a) and _is_large(a, b) and mkl_is_slow()
+    return by_onednn(a, b) if quick and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")) else a @ b
+
+
+def _is_large(a: Tensor, b: Tensor) -> bool:
+    return a.numel() * b.shape[-1] >= (
+        LARGE if a.stride(-1) == 1 else 2 * LARGE
+    )  # what must be copied first costs more
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.device.type == "cpu" and value.dtype == torch.float32
+
+
 def _is_one_product(node: fx.Node) -> bool:
     if node.target not in (aten.mm.default, aten.addmm.default, aten.bmm.default) or node.kwargs:
         return False
     first = _value(node.args[-2])
-    return first.device.type == "cpu" and first.dtype == torch.float32 and (first.dim() == 2 or len(first) == 1)
+    return _is_plain(first) and (first.dim() == 2 or len(first) == 1)
 
 
 def _quick(node: fx.Node, first: Any, second: Any) -> fx.Node | None:
     """The product first · second in another way; None: as it is."""
     a, b = _value(first), _value(second)
-    multiplications = a.numel() * b.shape[-1]
-    if multiplications < LARGE and (b.shape[-1] >= NARROW or multiplications < SOME):
+    large = _is_large(a, b)
+    if not large and (b.shape[-1] >= NARROW or a.numel() * b.shape[-1] < SOME):
         return None
     call = node.graph.call_function
     if a.dim() == 3:
         first, second = (call(aten.squeeze.dim, (factor, 0)) for factor in (first, second))
-    if multiplications < LARGE:
+    if not large:
         product = _flipped(aten.mm.default, first, second)
     # oneDNN copies the first factor where its rows are not one after another; flipped, the second, and the product is copied
     elif a.stride(-1) != 1 and a.numel() > (b.numel() if b.stride(-2) != 1 else 0) + a.shape[-2] * b.shape[-1]:
