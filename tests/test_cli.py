@@ -258,6 +258,39 @@ def test_train_says_what_it_did(tmp_path: Path) -> None:
     assert "mine" in said("evaluate", tmp_path / "run", "--samples", 10)
 
 
+OWN_GUIDE = """import pyro.distributions as dist
+import pyrovae
+class Mine(pyrovae.MeanField):
+    def posterior(self, outputs):
+        loc, rho = outputs.chunk(2, dim=-1)
+        return dist.StudentT(5.0, loc, pyrovae.guides.positive(rho)).to_event(1)
+"""
+
+
+def test_a_run_keeps_the_file_that_its_guide_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained by a relative path; then the file is gone, the run is elsewhere, and it is scored, and trained on, all the same."""
+    data = points(tmp_path / "points.npy")
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN_GUIDE)
+    words = ("--data", data, "--set", "latent=2", "--set", "guide=own.py:Mine", "--epochs", 2)
+    said("train", "ppca", *words, "--out", "run")
+    assert (tmp_path / "run" / "option_guide.py").read_text() == OWN_GUIDE
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["options"] == ["latent=2", "guide=option_guide.py:Mine"]
+    said("evaluate", "run", "--samples", 50, "--json", "before.json")
+    Path("own.py").unlink()
+    shutil.move("run", tmp_path / "moved")
+    said("evaluate", "moved", "--samples", 50, "--json", "after.json")
+    before, after = (json.loads(Path(name).read_text()) for name in ("before.json", "after.json"))
+    assert before["points"] == after["points"]
+    row = after["models"][0]
+    assert row["gap"] > 1e-3  # the posterior is Gaussian, and the guide is not
+    assert type(pyrovae.load_run("moved").guide).__name__ == "Mine"
+    said("train", "--resume", "moved")
+    (tmp_path / "moved" / "option_guide.py").unlink()
+    assert "There is no file" in refused("evaluate", "moved")
+
+
 def test_evaluate_writes_json_and_netcdf(run: Path, tmp_path: Path) -> None:
     text = said("evaluate", run, "--samples", 30, "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
     content = json.loads((tmp_path / "a.json").read_text())
