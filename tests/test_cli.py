@@ -207,6 +207,47 @@ def test_compare_stands_in_for_the_gaussians_on_binary_data(tmp_path: Path) -> N
         assert row["bits_per_dim"] == pytest.approx(-row["log_likelihood"] / (6 * np.log(2)), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["densities", "probabilities"])
+def test_compare_of_all_leaves_out_who_has_no_place_in_the_table_and_says_why(kind: str, tmp_path: Path) -> None:
+    data = binary(tmp_path / "x.npy") if kind == "probabilities" else points(tmp_path / "x.npy", dim=6, count=60)
+    words = ("--epochs", 1, "--samples", 10, "--json", tmp_path / "all.json", "--out", tmp_path / "out")
+    text = said("compare", "--models", "all", "--data", data, *words)
+    content = json.loads((tmp_path / "all.json").read_text())
+    found, left_out = {row["name"] for row in content["models"]}, content["left_out"]
+    assert found | set(left_out) == set(available())
+    assert not found & set(left_out)
+    assert {"pca", "autoencoder", "conditional_vae"} <= set(left_out)
+    assert "has no log p(x)" in left_out["pca"]
+    assert left_out["conditional_vae"] == "It scores 5 of the 6 numbers of each point, given the rest."
+    gaussians = {"gaussian", "gmm", "ppca", "factor_analysis", "mixture_ppca", "flow"}
+    bernoullis = {"bernoulli_mixture", "bernoulli_pca"}
+    assert {"vae", "hierarchical_vae", "gmvae"} <= found
+    if kind == "densities":
+        assert gaussians <= found
+        assert bernoullis <= set(left_out)
+        assert "left out, bernoulli_mixture, bernoulli_pca: Point 0 has the value" in " ".join(text.split())
+    else:
+        assert bernoullis <= found
+        assert gaussians <= set(left_out)
+        assert all("a density on R^D" in left_out[name] for name in gaussians)
+    for name in found:
+        assert any(line.split()[:1] == [name] for line in text.splitlines())  # a row each
+    assert "left out, conditional_vae: It scores 5 of the 6" in (tmp_path / "out" / "table.txt").read_text()
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert set(config["models"]) == found
+
+
+def test_compare_of_all_and_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    data = points(tmp_path / "points.npy", dim=6, count=60)
+    words = ("--data", data, "--epochs", 1, "--samples", 10)
+    said("compare", "--models", f"{tmp_path / 'mine.py'}, all", *words, "--json", tmp_path / "all.json")
+    rows = json.loads((tmp_path / "all.json").read_text())["models"]
+    assert rows[0]["name"] == "mine"
+    assert "ppca" in {row["name"] for row in rows}
+    assert "names a model twice" in refused("compare", "--models", "all,ppca", *words)
+
+
 def test_compare_refuses_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("it was trained"))
     data = binary(tmp_path / "binary.npy")
