@@ -2,13 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from pyro.distributions import Normal
 from torch import nn
+from typer.testing import CliRunner
 
 import pyrovae
 from pyrovae import Refusal, check_pair, evaluate, from_networks, log_weights
 from pyrovae.adapters import LogVariance
+from pyrovae.cli import app
 
 SHAPE, DIM, LATENT = (1, 8, 8), 64, 3
 
@@ -151,7 +155,7 @@ def test_another_family_reads_the_encoder_its_way():
     class LogScale(LogVariance):
         def posterior(self, outputs):
             loc, log_scale = outputs.chunk(2, dim=-1)
-            return pyrovae.guides.gaussian.dist.Normal(loc, log_scale.exp()).to_event(1)
+            return Normal(loc, log_scale.exp()).to_event(1)
 
     encode, decode, x = Encoder().double().eval(), decoder().double(), images()
 
@@ -211,6 +215,31 @@ def test_probabilities_that_have_rounded_to_certainty():
         assert float(found[1]) == pytest.approx(math.log(torch.finfo(torch.float32).eps), rel=1e-3)
     with pytest.raises(ValueError, match="found invalid values"):
         pyrovae.BernoulliMean()(one + 1e-3)
+
+
+OWN = """import torch
+from torch import nn
+import pyrovae
+def pair(dim):
+    encoder, decoder = nn.Linear(dim, 4), nn.Linear(2, dim)
+    decoder.load_state_dict(torch.load(WEIGHTS))
+    return pyrovae.from_networks(encoder, decoder, 2, pyrovae.FixedNormal(1.0))
+"""
+
+
+def test_a_file_that_loads_their_weights_is_scored_at_the_command_line(tmp_path):
+    """`train --epochs 0` makes a run of them; nothing of them is moved, initialised or lost on the way."""
+    torch.manual_seed(5)
+    weights = nn.Linear(2, 6).state_dict()
+    torch.save(weights, tmp_path / "weights.pt")
+    (tmp_path / "mine.py").write_text(OWN.replace("WEIGHTS", repr(str(tmp_path / "weights.pt"))))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(50, 6)))
+    words = ["train", tmp_path / "mine.py", "--data", tmp_path / "x.npy", "--epochs", 0, "--out", tmp_path / "run"]
+    assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0
+    run = pyrovae.load_run(tmp_path / "run")
+    assert torch.equal(run.model.decoder.network.weight, weights["weight"])
+    done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--samples", "50"])
+    assert "mine" in done.stdout
 
 
 # pythae, where it is installed
