@@ -34,6 +34,12 @@ class ConditionalVAE(VAE):
         c = c.expand(*z.shape[:-1], self.given)
         return self.decode(torch.cat([z, c], dim=-1))
 
+    def draw(self, c: Tensor) -> Tensor:
+        """x ~ p(x|c), one for each row of c (N, given): (N, dim − given)."""
+        with torch.no_grad():
+            z = self.prior(c).sample(c.shape[:1])
+            return self.decode_given(z, c).sample()
+
     def initialise(self, x: Tensor) -> None:
         """Begin at the moments of what is scored."""
         super().initialise(x[:, : -self.given])

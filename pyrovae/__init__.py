@@ -6,6 +6,7 @@ comparison and the command line know nothing else of it.
 
 from importlib.metadata import version
 
+from .adapters import from_networks
 from .comparison import Comparison, compare
 from .components import Components, Diagonal, Full, Independent, Spherical, Tied
 from .datasets import Data, load_data
@@ -34,7 +35,7 @@ from .guides import (
     NeuralSpline,
     PerPoint,
 )
-from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
+from .likelihoods import Bernoulli, BernoulliMean, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
 from .loading import Pair, available, load
 from .nets import MLP, ConvDecoder, ConvEncoder, Module, Residual, over_batch
 from .normals import PrecisionNormal
@@ -58,6 +59,7 @@ __all__ = [
     "AmortisedCategorical",
     "Annealed",
     "Bernoulli",
+    "BernoulliMean",
     "Bracket",
     "Categorical",
     "Checkpoints",
@@ -122,6 +124,7 @@ __all__ = [
     "ess",
     "evaluate",
     "fit",
+    "from_networks",
     "gap",
     "load",
     "load_data",

@@ -158,7 +158,8 @@ def _exact(model: Program, x: Tensor) -> Tensor | None:
 
 
 def _log_jacobian(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
-    jacobian = transform.log_jacobian(x) if transform is not None else None
+    whole = structure.observed == x[0].numel()  # of a part the transform does not say how much it is stretched
+    jacobian = transform.log_jacobian(x) if transform is not None and whole else None
     if jacobian is None and structure.measure == "counting":
         jacobian = x.new_zeros(len(x))  # a probability of pixels is on the pixels' own scale
     return None if jacobian is None else jacobian.cpu()

@@ -59,6 +59,21 @@ class Bernoulli(Likelihood):
         return torch.logit(mean.clamp(1e-6, 1 - 1e-6))  # the maximum among finite η, to 1e-6 nats
 
 
+class BernoulliMean(Likelihood):
+    """x_d ~ Bernoulli(η_d), x in {0, 1}, of a decoder that ends in a sigmoid: η in [0, 1], and no number outside. Logits are the
+    better output: an η that has rounded to 0 or 1 is taken a machine epsilon inside, 16 nats from certain in single precision."""
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        inside = eta + torch.finfo(eta.dtype).eps * ((eta == 0).to(eta) - (eta == 1).to(eta))
+        return Pixels(dist.Bernoulli(logits=torch.logit(inside)), 1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        return mean.clamp(0.01, 0.99)
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        return mean
+
+
 class Pixels(dist.Independent):
     """Π_d Bernoulli(x_d; sigmoid(l_d)), whose log-density, where no gradient is asked for, is Σ x_d l_d − Σ log(1 + e^{l_d}).
 

@@ -1,10 +1,8 @@
 """load(): from a name, or a file, to its pair."""
 
 import importlib
-import importlib.util
 import inspect
 import pkgutil
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import pyro
 
 from .errors import Refusal, blamed, suggest
 from .options import parse, plain
+from .own_files import module_of
 from .running import Program
 
 BUILT_IN = "pyrovae.models"
@@ -111,15 +110,7 @@ def available() -> list[str]:
 def _from_file(path: Path) -> Pair:
     if not path.is_file():
         raise Refusal(f"There is no model file {path}.")
-    spec = importlib.util.spec_from_file_location(f"pyrovae_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise Refusal(f"{path} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickles look their module up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise Refusal(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    module = module_of(path)
     if not callable(getattr(module, "pair", None)):
         raise Refusal(f"{path} does not define pair: add a function pair(dim, **options) that returns (model, guide).")
     return Pair(path.stem, module, path.resolve())

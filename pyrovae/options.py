@@ -3,18 +3,21 @@
 import ast
 import inspect
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from . import components, guides, likelihoods, nets, pixel_likelihoods, priors
 from .errors import Refusal, suggest
+from .own_files import module_of, named_in
 
 
 def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
     """The values that `name=value` texts stand for.
 
     A value is a Python literal (`20`, `200,200`, `0.1`), the name of one of pyrovae's classes or of those in `names`
-    (`FullCovariance`), or a call of one with literals (`FixedNormal(0.1)`). `defaults` are the pair's own, whose kinds say
-    what is expected. Raises `Refusal` for what is none of these.
+    (`FullCovariance`), or a call of one with literals (`FixedNormal(0.1)`); a class of a file of one's own has the file before it,
+    `own_guide.py:HeavyTails`, and naming it runs the file. `defaults` are the pair's own, whose kinds say what is expected. Raises
+    `Refusal` for what is none of these.
     """
     options = {}
     for text in settings:
@@ -43,6 +46,8 @@ def plain(value: Any) -> str:
 
 
 def _value(text: str, names: Mapping[str, Any]) -> Any:
+    if (own := named_in(text)) is not None:
+        return _own_value(*own)
     try:
         tree = ast.parse(text, mode="eval").body
     except SyntaxError:
@@ -62,6 +67,14 @@ def _value(text: str, names: Mapping[str, Any]) -> Any:
         return ast.literal_eval(tree)
     except (ValueError, TypeError):
         return text
+
+
+def _own_value(path: Path, text: str) -> Any:
+    found, name = vars(module_of(path)), text.partition("(")[0]
+    if not isinstance(found.get(name), type):
+        known = [key for key, value in found.items() if _is_own(value)]
+        raise Refusal(f"{path} has no class '{name}'{suggest(name, known)}.")
+    return _value(text, found)
 
 
 def _known(names: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,6 +110,8 @@ def _refuse_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -
     """A word where a class or a number belongs is a slip of the pen: better said now than as an error deep in a model."""
     if isinstance(default, type) or default is None:
         called = word.partition("(")[0]
+        if called.endswith(".py"):
+            raise Refusal(f"{name}={word} names a file: write the class too, {name}={word}:Name.")
         offered = (nets, likelihoods, pixel_likelihoods, guides, components, priors)
         known = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
         known |= {key for key, value in names.items() if _is_own(value)}

@@ -46,10 +46,12 @@ def samples_beside_data(
 ) -> Figure:
     """Held-out images in the first rows, then as many draws of each model: (n, D) grey levels in [0, 1]."""
     rows = {"data": data, **samples}
-    figure = Figure(figsize=(columns * 0.55 + 1.6, len(rows) * 1.25), layout="constrained")
+    names = max(1.6, 0.6 + 0.1 * max(map(len, rows)))  # inches beside the images
+    figure = Figure(figsize=(columns * 0.55 + names, len(rows) * 1.25), layout="constrained")
     for axes, (name, images) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True):
         axes.imshow(grid(images[: 2 * columns], shape, columns).numpy(), cmap="gray_r", vmin=0, vmax=1)
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
+        axes.set_anchor("E")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     return figure

@@ -23,17 +23,17 @@ def show(
     """Print the table, what to say of it, what there is `further`, and where its numbers come from. A terminal too narrow for
     a row per model gets a column per model."""
     wide = _table(_cells(comparison), comparison.best)
-    fits = Console(width=1000).measure(wide).maximum <= console.width  # a console answers with its own width at most
+    fits = Console(width=1000).measure(wide).minimum <= console.width  # a console answers with its own width at most
     sheet = wide if fits else _transposed(_cells(comparison), comparison.best)
     said = [text for text in (_differences(comparison), _verdicts(comparison)) if text]
     below = [Padding(part, (0, 0, 1, 1)) for part in said] + [Padding(part, (0, 0, 0, 1)) for part in further]
     console.print(Group(sheet, *below, Padding(_card_line(card), (0, 0, 0, 1))))
 
 
-def as_text(comparison: Comparison, card: Mapping[str, Any]) -> str:
+def as_text(comparison: Comparison, card: Mapping[str, Any], further: Sequence[RenderableType] = ()) -> str:
     """What `show` prints, for a file."""
     page = io.StringIO()
-    show(comparison, card, Console(file=page, width=WIDTH))
+    show(comparison, card, Console(file=page, width=WIDTH), further)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
 
 
@@ -85,8 +85,9 @@ def estimate_cells(mean: Estimate) -> tuple[str, str, str]:
 
 def _table(cells: list[dict[str, str]], best: str) -> Table:
     sheet = titled()
-    for heading in cells[0]:
-        sheet.add_column(heading, justify="left" if heading in ("model", "latent") else "right", no_wrap=True)
+    for heading in cells[0]:  # several latents may stand below one another
+        justify: Any = "left" if heading in ("model", "latent") else "right"
+        sheet.add_column(heading, justify=justify, no_wrap=heading != "latent")
     for row in cells:
         sheet.add_row(*row.values(), style="bold" if len(cells) > 1 and row["model"] == best else None)
     return sheet

@@ -204,10 +204,15 @@ def sample(model: Program, num: int, like: Tensor, *, mean: bool = False) -> Ten
     `like` (N, ...) gives x its shape, type and device. Draws come from torch's global generator.
     Raises `Refusal` for a model that observes nothing of x's shape.
     """
-    for site in draw_observed(model, num, like):
+    drawn = draw_observed(model, num, like)
+    for site in drawn:
         if site["value"].shape == (num, *like.shape[1:]):
             return site["fn"].mean if mean else site["value"]
-    raise Refusal(f"The model draws nothing of x's shape {tuple(like.shape[1:])}: let it observe x itself, with obs=x.")
+    shapes = ", ".join(f"{tuple(site['value'].shape[1:])} at '{site['name']}'" for site in drawn)
+    raise Refusal(
+        f"The model draws nothing of x's shape {tuple(like.shape[1:])}, but {shapes or 'nothing at all'}: let it observe x itself, "
+        "with obs=x; where a part of x is given, draw the rest by the model's own method (model.draw(c), if it has one)."
+    )
 
 
 def draw_observed(model: Program, num: int, like: Tensor) -> list[dict[str, Any]]:

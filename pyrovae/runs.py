@@ -5,6 +5,7 @@ RUN/checkpoint.pt   the pair, and the state of its training: tensors and numbers
 RUN/checkpoint.previous.pt  the one before it
 RUN/metrics.csv     a row for each epoch
 RUN/model.py        a copy of the user's model file, where the model is one
+RUN/option_NAME.py  a copy of the user's file that option NAME takes a class from, where it does
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -25,6 +26,7 @@ from .errors import Refusal, suggest
 from .evaluation import refuse_measure, versions
 from .files import replacing
 from .loading import Pair, load
+from .own_files import kept, placed
 from .running import Program, fork_rng, modules, parameters
 from .state import load_pair_state, store_names
 from .structure import inspect
@@ -74,7 +76,7 @@ class Run:
     guide: Program
     fit: Fit
     store: tuple[str, ...] = ()  # names of parameters that live in Pyro's store: those of pairs written as functions
-    source: bytes | None = None  # of the user's model file
+    files: dict[str, bytes] = field(default_factory=dict)  # copies of the user's own, by their names in the folder
 
     @property
     def name(self) -> str:
@@ -107,7 +109,7 @@ def prepare(
     config = Config(
         model=pair.name,
         file=pair.file is not None,
-        options=_with_likelihood(options, pair, data),
+        options=_with_likelihood([placed(option, Path.cwd()) for option in options], pair, data),
         data=source,
         transform=transform,
         split_seed=data.seed,
@@ -129,8 +131,10 @@ def _ready(pair: Pair, config: Config, data: Data, scored: bool) -> Run:
     # no step yet: its checks, and the model's start
     checked = {key: value for key, value in fit_arguments(config.fit).items() if key != "init"}
     fit(model, guide, data.train, seed=config.seed, **{**checked, "epochs": 0})
-    content = None if pair.file is None else pair.file.read_bytes()
-    return Run(config, pair, model, guide, Fit(), store_names(structure), content)
+    files = {"model.py": pair.file} if pair.file is not None else {}
+    files |= {copy: file for _, copy, file in filter(None, map(kept, config.options))}
+    contents = {name: file.read_bytes() for name, file in files.items()}
+    return Run(config, pair, model, guide, Fit(), store_names(structure), contents)
 
 
 def taken_up(folder: Path, device: torch.device) -> tuple[Run, Data]:
@@ -219,11 +223,12 @@ def _with_likelihood(options: list[str], pair: Pair, data: Data) -> list[str]:
 
 def write_config(run: Run, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if run.source is not None:
-        with replacing(folder / "model.py") as file:
-            file.write_bytes(run.source)
+    for name, content in run.files.items():
+        with replacing(folder / name) as file:
+            file.write_bytes(content)
+    options = [own[0] if (own := kept(option)) else option for option in run.config.options]
     with replacing(folder / "config.json") as file:
-        file.write_text(json.dumps(asdict(run.config), indent=2) + "\n")
+        file.write_text(json.dumps({**asdict(run.config), "options": options}, indent=2) + "\n")
 
 
 def open_run(folder: Path) -> tuple[Config, Pair]:
@@ -242,13 +247,15 @@ def open_run(folder: Path) -> tuple[Config, Pair]:
         raise
     except (ValueError, TypeError, KeyError) as error:
         raise Refusal(f"{path} is damaged, or of another version of pyrovae: {error}.") from error
+    config = replace(config, options=[placed(option, folder) for option in config.options])
     return config, load(folder / "model.py" if config.file else config.model)
 
 
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     """The trained pair that `pyrovae train` or `compare` left in a folder: its `.model`, `.guide`, `.fit` and `.config`.
 
-    Raises `Refusal` where the folder is no run, or a damaged one. A run of a user's model file runs its copy of the file.
+    Raises `Refusal` where the folder is no run, or a damaged one. A run of a user's own files runs its copies
+    of them.
     """
     folder, device = Path(folder), torch.device(device)
     config, pair = open_run(folder)

@@ -207,6 +207,47 @@ def test_compare_stands_in_for_the_gaussians_on_binary_data(tmp_path: Path) -> N
         assert row["bits_per_dim"] == pytest.approx(-row["log_likelihood"] / (6 * np.log(2)), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["densities", "probabilities"])
+def test_compare_of_all_leaves_out_who_has_no_place_in_the_table_and_says_why(kind: str, tmp_path: Path) -> None:
+    data = binary(tmp_path / "x.npy") if kind == "probabilities" else points(tmp_path / "x.npy", dim=6, count=60)
+    words = ("--epochs", 1, "--samples", 10, "--json", tmp_path / "all.json", "--out", tmp_path / "out")
+    text = said("compare", "--models", "all", "--data", data, *words)
+    content = json.loads((tmp_path / "all.json").read_text())
+    found, left_out = {row["name"] for row in content["models"]}, content["left_out"]
+    assert found | set(left_out) == set(available())
+    assert not found & set(left_out)
+    assert {"pca", "autoencoder", "conditional_vae"} <= set(left_out)
+    assert "has no log p(x)" in left_out["pca"]
+    assert left_out["conditional_vae"] == "It scores 5 of the 6 numbers of each point, given the rest."
+    gaussians = {"gaussian", "gmm", "ppca", "factor_analysis", "mixture_ppca", "flow"}
+    bernoullis = {"bernoulli_mixture", "bernoulli_pca"}
+    assert {"vae", "hierarchical_vae", "gmvae"} <= found
+    if kind == "densities":
+        assert gaussians <= found
+        assert bernoullis <= set(left_out)
+        assert "left out, bernoulli_mixture, bernoulli_pca: Point 0 has the value" in " ".join(text.split())
+    else:
+        assert bernoullis <= found
+        assert gaussians <= set(left_out)
+        assert all("a density on R^D" in left_out[name] for name in gaussians)
+    for name in found:
+        assert any(line.split()[:1] == [name] for line in text.splitlines())  # a row each
+    assert "left out, conditional_vae: It scores 5 of the 6" in (tmp_path / "out" / "table.txt").read_text()
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert set(config["models"]) == found
+
+
+def test_compare_of_all_and_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    data = points(tmp_path / "points.npy", dim=6, count=60)
+    words = ("--data", data, "--epochs", 1, "--samples", 10)
+    said("compare", "--models", f"{tmp_path / 'mine.py'}, all", *words, "--json", tmp_path / "all.json")
+    rows = json.loads((tmp_path / "all.json").read_text())["models"]
+    assert rows[0]["name"] == "mine"
+    assert "ppca" in {row["name"] for row in rows}
+    assert "names a model twice" in refused("compare", "--models", "all,ppca", *words)
+
+
 def test_compare_refuses_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("it was trained"))
     data = binary(tmp_path / "binary.npy")
@@ -256,6 +297,39 @@ def test_train_says_what_it_did(tmp_path: Path) -> None:
     }
     (tmp_path / "mine.py").unlink()
     assert "mine" in said("evaluate", tmp_path / "run", "--samples", 10)
+
+
+OWN_GUIDE = """import pyro.distributions as dist
+import pyrovae
+class Mine(pyrovae.MeanField):
+    def posterior(self, outputs):
+        loc, rho = outputs.chunk(2, dim=-1)
+        return dist.StudentT(5.0, loc, pyrovae.guides.positive(rho)).to_event(1)
+"""
+
+
+def test_a_run_keeps_the_file_that_its_guide_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained by a relative path; then the file is gone, the run is elsewhere, and it is scored, and trained on, all the same."""
+    data = points(tmp_path / "points.npy")
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN_GUIDE)
+    words = ("--data", data, "--set", "latent=2", "--set", "guide=own.py:Mine", "--epochs", 2)
+    said("train", "ppca", *words, "--out", "run")
+    assert (tmp_path / "run" / "option_guide.py").read_text() == OWN_GUIDE
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["options"] == ["latent=2", "guide=option_guide.py:Mine"]
+    said("evaluate", "run", "--samples", 50, "--json", "before.json")
+    Path("own.py").unlink()
+    shutil.move("run", tmp_path / "moved")
+    said("evaluate", "moved", "--samples", 50, "--json", "after.json")
+    before, after = (json.loads(Path(name).read_text()) for name in ("before.json", "after.json"))
+    assert before["points"] == after["points"]
+    row = after["models"][0]
+    assert row["gap"] > 1e-3  # the posterior is Gaussian, and the guide is not
+    assert type(pyrovae.load_run("moved").guide).__name__ == "Mine"
+    said("train", "--resume", "moved")
+    (tmp_path / "moved" / "option_guide.py").unlink()
+    assert "There is no file" in refused("evaluate", "moved")
 
 
 def test_evaluate_writes_json_and_netcdf(run: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import pyrovae
-from pyrovae import Comparison, Refusal, compare, evaluate
+from pyrovae import Comparison, Refusal, compare, evaluate, plots
 from pyrovae.report import WIDTH, as_text, show
 
 
@@ -146,6 +146,38 @@ def test_narrow_terminals_get_a_column_per_model():
     elbo = next(line for line in lines if line.strip().startswith("ELBO"))
     assert f"{comparison.evidence['near'].mean_elbo.value:.3f}" in elbo
     assert f"{comparison.evidence['far'].mean_elbo.value:.3f}" in elbo
+
+
+def test_long_rows_fold_their_latents_before_they_become_columns():
+    """Several latents stand below one another where they would make the table too wide for a page."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            for name in ("a", "b", "c", "d", "e"):
+                z = pyro.sample(name, dist.Normal(torch.zeros(100), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z[..., :1], 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            for name in ("a", "b", "c", "d", "e"):
+                pyro.sample(name, dist.Normal(torch.zeros(100), 1.0).to_event(1))
+
+    text = as_text(compare({"a_model_of_a_long_name": (model, guide)}, torch.zeros(3, 1), samples=200), CARD)
+    lines = text.splitlines()
+    assert max(map(cell_len, lines)) <= WIDTH
+    first = next(place for place, line in enumerate(lines) if line.startswith(" a_model_of_a_long_name  R^100"))
+    assert lines[first + 1].strip().startswith("R^100")
+    assert text.count("R^100") == 5
+
+
+def test_names_stand_beside_their_samples_whole():
+    draws = {name: torch.rand(24, 64) for name in ("hierarchical_vae", "a_model_of_a_long_name")}
+    figure = plots.samples_beside_data(torch.rand(24, 64), draws, (8, 8))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        box = axes.yaxis.label.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= axes.get_window_extent().x0
 
 
 def test_a_number_that_is_not_to_be_trusted_is_said_to_be_none():

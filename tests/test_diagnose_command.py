@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import pyrovae
 from pyrovae import diagnose, load_data, load_run
 from pyrovae.cli import app
+from pyrovae.commands.common import rows_at_random
 from pyrovae.commands.diagnose import _apart, _some
 
 FIGURES = {"activity.png", "kl.png", "aggregate.png", "holes.png", "boundary.png"}
@@ -89,6 +90,7 @@ def test_points_are_a_random_part_under_the_seed() -> None:
     assert {tuple(row) for row in some.tolist()} < {tuple(row) for row in x.tolist()}
     assert len(some.unique(dim=0)) == 40
     assert _some(x, None, seed=1) is x
+    assert torch.equal(some, x[rows_at_random(x, 40, 1)])  # as `gap` and `evaluate --ais` draw them
 
 
 def test_classes_of_a_mixture(tmp_path: Path) -> None:

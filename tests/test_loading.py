@@ -227,6 +227,46 @@ def test_the_suffix_that_was_forgotten(tmp_path: Path, monkeypatch: pytest.Monke
     assert "did you mean 'mine.py'?" in refusal(load, "mine")
 
 
+OWN = """import pyrovae
+class Mine(pyrovae.MeanField): pass
+class Wide:
+    def __init__(self, width): self.width = width
+number = 3
+"""
+
+
+def test_classes_of_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = write(tmp_path / "own.py", OWN)
+    guide = parse(f"guide={path}:Mine")["guide"]
+    assert issubclass(guide, pyrovae.MeanField)
+    assert guide.__name__ == "Mine"
+    assert parse(f"likelihood={path}:Wide(2)")["likelihood"].width == 2
+    assert parse(f"likelihood={path}:Wide(width=0.5)")["likelihood"].width == 0.5
+    assert isinstance(load("vae")(4, guide=guide)[1], guide)
+
+
+@pytest.mark.parametrize(
+    ("setting", "fragment"),
+    [
+        ("guide=own.py:Mien", "own.py has no class 'Mien' (did you mean 'Mine'?)"),
+        ("guide=own.py:number", "own.py has no class 'number'"),
+        ("guide=own.py:MeanField", "own.py has no class 'MeanField'"),  # pyrovae's: no file before it
+        ("guide=own.py", "guide=own.py names a file: write the class too, guide=own.py:Name."),
+        ("guide=none.py:Mine", "There is no file none.py."),
+        ("guide=broken.py:Mine", "broken.py cannot be run: ZeroDivisionError: division by zero"),
+        ("likelihood=own.py:Wide", "'own.py:Wide' cannot be made: "),
+        ("likelihood=own.py:Wide(latent)", "must be called with plain values"),
+    ],
+)
+def test_files_that_do_not_have_the_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, fragment: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "own.py", OWN)
+    write(tmp_path / "broken.py", "1 / 0\n")
+    assert fragment in refusal(parse, setting)
+
+
 def test_nothing_is_executed(tmp_path: Path) -> None:
     with pytest.raises(Refusal):
         parse(f"likelihood=__import__('os').mkdir('{tmp_path / 'mark'}')")

@@ -3,9 +3,10 @@
 import contextlib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from .. import plots, runs
 from ..comparison import Comparison
@@ -13,8 +14,9 @@ from ..datasets import Data, load_data
 from ..errors import Refusal
 from ..evaluation import versions
 from ..evidence import Evidence
-from ..loading import load
+from ..loading import available, load
 from ..report import as_text, show
+from ..structure import inspect
 from .common import (
     console,
     device_of,
@@ -41,6 +43,7 @@ from .options import (
     TransformOption,
 )
 
+ALL = "all"
 TRIO = "gmm,ppca,vae"
 BINARY_TRIO = "bernoulli_mixture,bernoulli_pca,vae"  # who stands in where x has probabilities
 
@@ -49,7 +52,10 @@ def compare(
     data: DataOption = "digits",
     models: Annotated[
         str | None,
-        typer.Option(help=f"Names and .py files, comma-separated [default: {TRIO}; binary data: {BINARY_TRIO}]."),
+        typer.Option(
+            help="Names and .py files, comma-separated; all: every pair that can be scored on these data "
+            f"[default: {TRIO}; binary data: {BINARY_TRIO}]."
+        ),
     ] = None,
     epochs: EpochsOption = None,
     samples: SamplesOption = 1000,
@@ -66,19 +72,16 @@ def compare(
     """Train each pair, score all on the same held-out points, print one table."""
     loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(device_of(device))
     names = [name.strip() for name in (models or (BINARY_TRIO if loaded.transform.discrete else TRIO)).split(",")]
-    prepared = [
-        runs.prepare(
-            load(name),
-            loaded,
-            source=source_of(data),
-            transform=transform,
-            root=None if root is None else str(root.resolve()),
-            options=[],
-            seed=seed,
-            epochs=epochs,
-        )
-        for name in names
-    ]
+    told: dict[str, Any] = {
+        "source": source_of(data), "transform": transform, "root": None if root is None else str(root.resolve()),
+        "options": [], "seed": seed, "epochs": epochs,
+    }  # fmt: skip
+    left_out: dict[str, str] = {}
+    prepared = []
+    for name in names:
+        prepared += _every(loaded, told, left_out) if name == ALL else [runs.prepare(load(name), loaded, **told)]
+    if not prepared:
+        raise Refusal(f"No pair can be scored on {loaded.name}: {'; '.join(left_out.values())}")
     if len({run.name for run in prepared}) < len(prepared):
         raise Refusal(f"{models} names a model twice: give each once, files under names of their own.")
     shared = [name for name, count in Counter(name for run in prepared for name in run.store).items() if count > 1]
@@ -90,8 +93,14 @@ def compare(
         refuse_unwritable(json_file)
     with contextlib.nullcontext() if out is None else runs.new_folder(out, overwrite):
         if out is not None:
-            told = {"command": "compare", "models": names, "samples": samples, "seed": seed, "versions": versions()}
-            write_json(out / "config.json", told)
+            settings = {
+                "command": "compare",
+                "models": [run.name for run in prepared],
+                "samples": samples,
+                "seed": seed,
+                "versions": versions(),
+            }
+            write_json(out / "config.json", settings)
         found: dict[str, Evidence] = {}
         with progress_bars() as progress:
             for place, run in enumerate(prepared):
@@ -99,16 +108,42 @@ def compare(
                 found[run.name] = score_run(progress, run, loaded, samples, seed + place)  # as compare() does
         comparison = Comparison(found, {run.name: run.fit for run in prepared})
         card = {**loaded.card(), **next(iter(found.values())).card}
-        content = {"card": card, **comparison.to_dict()}
+        content = {"card": card, **comparison.to_dict(), "left_out": left_out}
+        below = [_told(left_out)] if left_out else []
         if out is not None:
-            write_text(out / "table.txt", as_text(comparison, card))
+            write_text(out / "table.txt", as_text(comparison, card, below))
             write_json(out / "comparison.json", content)
             _save_figures(out, comparison, prepared, loaded, seed)
         if json_file is not None:
             write_json(json_file, content)
-    show(comparison, card, console())
+    show(comparison, card, console(), below)
     if out is not None:
         print(f"table, runs and figures: {out}")
+
+
+def _every(data: Data, told: dict[str, Any], left_out: dict[str, str]) -> list[runs.Run]:
+    """Every built-in pair that gives all of x a density, or all of it a probability, as the data ask; and of the others, why not."""
+    prepared = []
+    for name in available():
+        try:
+            run = runs.prepare(load(name), data, **told)
+        except Refusal as refusal:
+            left_out[name] = str(refusal)
+            continue
+        observed = inspect(run.model, run.guide, data.train[:256]).observed
+        if observed < data.dim:
+            left_out[name] = f"It scores {observed} of the {data.dim} numbers of each point, given the rest."
+        else:
+            prepared.append(run)
+    return prepared
+
+
+def _told(left_out: dict[str, str]) -> Text:
+    """A line for each reason, and whom it keeps out."""
+    names: dict[str, list[str]] = {}
+    for name, why in left_out.items():
+        names.setdefault(why, []).append(name)
+    return Text("\n".join(f"left out, {', '.join(those)}: {why}" for why, those in names.items()) + "\n")
 
 
 def _save_figures(out: Path, comparison: Comparison, prepared: list[runs.Run], data: Data, seed: int) -> None:

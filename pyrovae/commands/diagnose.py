@@ -21,7 +21,7 @@ from ..evaluation import is_per_point
 from ..report_diagnosis import show
 from ..running import evaluation_mode, fork_rng
 from ..structure import inspect
-from .common import console, open_scored, progress_bars, refuse_unwritable, write_json
+from .common import console, open_scored, progress_bars, refuse_unwritable, rows_at_random, write_json
 from .options import DeviceOption, JsonOption, OtherDataOption, RootOption, SeedOption, TransformOption
 
 IMAGES = 12  # in a row of pictures
@@ -81,8 +81,7 @@ def _some(x: Tensor, points: int | None, seed: int) -> Tensor:
         return x
     if points > len(x):
         raise Refusal(f"--points {points} is more than the {len(x)} held-out points: give fewer, or leave it out.")
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    return x[order[:points].to(x.device)]
+    return x[rows_at_random(x, points, seed).to(x.device)]
 
 
 def figures(found: Diagnosis, run: runs.Run, data: Data, x: Tensor, seed: int) -> Iterator[tuple[str, Figure]]:

@@ -86,6 +86,8 @@ def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Func
     for node in graph.graph.nodes:
         if node.target is torch.ops.aten.alias.default:
             node.target = torch.ops.aten.detach.default  # which is what .detach() is recorded as
+        if node.target is torch.ops.aten.copy.default:
+            node.target = _copied
     _share(graph.graph)
     graph.recompile()
 
@@ -97,6 +99,11 @@ def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Func
         return value.detach(), reconstruction.detach(), torch.cat([part.reshape(-1) for part in parts])
 
     return gradient, held
+
+
+def _copied(like: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """What `like.copy_(source)` leaves in `like`, in operations that have a derivative (a low-rank normal's factor is made so)."""
+    return source.to(like).expand_as(like)
 
 
 def _as_run(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Function, list[Tensor]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pyrovae
-from pyrovae import check_pair, evaluate, fit, load
+from pyrovae import check_pair, evaluate, fit, load, load_data
 
 
 def labelled(count=150):
@@ -51,6 +51,40 @@ def test_knowing_the_label_helps():
         found.append(evaluate(model, guide, points, samples=200).log_likelihood)
     difference = found[1] - found[0]
     assert difference.mean() > 2 * difference.std() / 300**0.5
+
+
+def test_draws_have_the_moments_of_a_linear_decoder(seed):
+    """Without hidden layers x|c ~ N(W_z z + W_c c + b, σ²I): mean W_c c + b, covariance W_z W_zᵀ + σ²I, 6 standard errors."""
+    model, _ = load("conditional_vae")(7, given=3, latent=2, hidden=(), likelihood=pyrovae.FixedNormal(0.5))
+    model = model.double()
+    c = torch.tensor([0.2, 1.0, -0.5]).double()
+    draws = model.draw(c.expand(20_000, 3))
+    linear = model.decoder[0]
+    with torch.no_grad():
+        mean = linear.weight[:, 2:] @ c + linear.bias + model.offset
+        covariance = linear.weight[:, :2] @ linear.weight[:, :2].mT + 0.25 * torch.eye(4)
+    assert draws.shape == (20_000, 4)
+    assert ((draws.mean(0) - mean).abs() < 6 * (covariance.diagonal() / 20_000).sqrt()).all()
+    variance = covariance.square() + covariance.diagonal() * covariance.diagonal()[:, None]  # of a product's
+    assert ((torch.cov(draws.mT) - covariance).abs() < 6 * (variance / 20_000).sqrt()).all()
+
+
+def test_sample_says_what_it_cannot_draw():
+    model, _ = load("conditional_vae")(7, given=3, latent=2)
+    with pytest.raises(pyrovae.Refusal, match=r"x's shape \(7,\), but \(4,\) at 'x': .*model.draw\(c\)"):
+        pyrovae.sample(model, 5, torch.rand(9, 7))
+
+
+def test_bits_of_a_part_are_said_only_where_they_are_known():
+    """A transform's Jacobian is of all of x: of a part there are no bits per dimension, but of a probability, which has none."""
+    x = labelled()[:20]
+    model, guide = load("conditional_vae")(7, given=3, latent=1, hidden=(8,))
+    transform = load_data("digits").transform
+    assert evaluate(model, guide, x, samples=10, transform=transform).bits_per_dim is None
+    binary = (x > 0.5).float()
+    model, guide = load("conditional_vae")(7, given=3, latent=1, hidden=(8,), likelihood=pyrovae.Bernoulli())
+    found = evaluate(model, guide, binary, samples=10)
+    assert found.bits_per_dim == pytest.approx(-found.mean_log_likelihood.value / (4 * math.log(2)))
 
 
 def test_columns_that_cannot_be_given():
