@@ -38,6 +38,7 @@ from .likelihoods import Bernoulli, FixedNormal, ImageNormal, Likelihood, Normal
 from .loading import Pair, available, load
 from .nets import MLP, ConvDecoder, ConvEncoder, Module, Residual, over_batch
 from .normals import PrecisionNormal
+from .objectives import IWAE, STL, Beta, DReG, FreeBits, Objective, Renyi, Terms, WakeSleep
 from .pixel_likelihoods import Categorical, ContinuousBernoulli, DiscretisedLogistic, LogisticMixture, StudentT
 from .priors import FlowPrior, MixtureOfGaussians, Prior, StandardNormal, VampPrior
 from .running import sample
@@ -52,12 +53,15 @@ __version__ = version("pyrovae")
 __all__ = [
     "EM",
     "IAF",
+    "IWAE",
     "MLP",
+    "STL",
     "AffineCoupling",
     "Amortised",
     "AmortisedCategorical",
     "Annealed",
     "Bernoulli",
+    "Beta",
     "Bracket",
     "Categorical",
     "Checkpoints",
@@ -66,6 +70,7 @@ __all__ = [
     "ContinuousBernoulli",
     "ConvDecoder",
     "ConvEncoder",
+    "DReG",
     "Data",
     "Diagnosis",
     "Diagonal",
@@ -79,6 +84,7 @@ __all__ = [
     "FixedNormal",
     "Flow",
     "FlowPrior",
+    "FreeBits",
     "Full",
     "FullCovariance",
     "FullGaussian",
@@ -96,6 +102,7 @@ __all__ = [
     "Module",
     "NeuralSpline",
     "Normal",
+    "Objective",
     "Pair",
     "PerPoint",
     "PixelNormal",
@@ -103,14 +110,17 @@ __all__ = [
     "Prior",
     "Refined",
     "Refusal",
+    "Renyi",
     "Residual",
     "Run",
     "SemiAmortised",
     "Spherical",
     "StandardNormal",
     "StudentT",
+    "Terms",
     "Tied",
     "VampPrior",
+    "WakeSleep",
     "ais",
     "available",
     "bdmc",

@@ -1,41 +1,26 @@
-"""What SVI minimises, as a loss that a graph can hold: −ELBO of a batch, with no value read on the way.
+"""The ELBO, by Pyro's own objects: which of them suits a pair, and their losses as tensors, with no value read on the way.
 
-Pyro's own objects read their loss on the host and branch on it, so none of them can be recorded. For those that `fit` chooses,
-and for objects that offer `terms`, the loss is a tensor here, from the same traces: the same value and the same gradient.
+Pyro's objects read their loss on the host and branch on it, so none of them can be recorded. For those that `fit` chooses the
+loss is a tensor here, from the same traces: the same value and the same gradient.
 """
 
 import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, TraceTailAdaptive_ELBO
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..running import Program, fork_rng, sites
 from ..structure import PLATE, Structure
-
-
-class Terms(NamedTuple):
-    """A batch's loss in nats, and log p(x|z) in it, E_q[log p(x|z)] as one draw or sum has it: KL = loss + reconstruction."""
-
-    loss: Tensor
-    reconstruction: Tensor
-
-
-@runtime_checkable
-class HasTerms(Protocol):
-    """An objective of one's own that can be recorded: tensors in, tensors out, and no value read on the way."""
-
-    def terms(self, model: Program, guide: Program, x: Tensor) -> Terms: ...
+from .terms import HasTerms, LossOf, Objective, Terms
 
 
 def default_objective(structure: Structure) -> ELBO:
@@ -70,10 +55,10 @@ def _is_mean_field(fn: Any) -> bool:
     return isinstance(fn, dist.Normal)
 
 
-def terms_of(
-    objective: ELBO, model: Program, guide: Program, x: Tensor, structure: Structure
-) -> Callable[[Program, Program, Tensor], Terms] | str:
+def terms_of(objective: ELBO, model: Program, guide: Program, x: Tensor, structure: Structure) -> LossOf | str:
     """The objective's loss as tensors; where there is no such thing, what stands in the way."""
+    if isinstance(objective, Objective):
+        return objective.bind(model, guide, x, structure)
     if isinstance(objective, HasTerms):
         return objective.terms
     kind = type(objective)
@@ -88,6 +73,18 @@ def terms_of(
         parts = _trace if kind is Trace_ELBO else _mean_field
         return lambda model, guide, x: _over_particles(objective, model, guide, x, parts)
     return f"{kind.__name__} reads its loss on the host"
+
+
+def is_elbo(objective: ELBO) -> bool:
+    """Whether the objective's loss is −ELBO: so say Pyro's estimators of it, and an object with `terms` that tells no KL apart."""
+    if isinstance(objective, Objective | TraceTailAdaptive_ELBO):
+        return False
+    return isinstance(objective, HasTerms | Trace_ELBO | TraceEnum_ELBO | TraceGraph_ELBO | TraceMeanField_ELBO)
+
+
+def name_of(objective: ELBO) -> str:
+    """What an objective is called: `DReG(50)`, `Trace_ELBO`."""
+    return repr(objective) if isinstance(objective, Objective) else type(objective).__name__
 
 
 def _over_particles(
@@ -216,18 +213,3 @@ def _over_inner_plates(site: dict[str, Any], kind: str) -> Tensor:
         if frame.vectorized and frame.name != PLATE and value.dim() >= -frame.dim
     ]
     return value.sum(dim=inner, keepdim=True) if inner else value
-
-
-class warm_up(Messenger):
-    """Inside, latents count β times, in model and guide: log p(x|z) − β KL. β is a tensor that a recorded step reads anew.
-
-    It belongs to training alone: what is reported as ELBO or log-likelihood never passes here.
-    """
-
-    def __init__(self, beta: Tensor):
-        super().__init__()
-        self.beta = beta
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and not site_is_subsample(msg):
-            msg["scale"] = msg["scale"] * self.beta
