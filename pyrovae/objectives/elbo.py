@@ -97,7 +97,10 @@ def _over_particles(
     """The mean over the objective's particles, from its own traces of them."""
     every = [parts(p, q) for p, q in objective._get_traces(model, guide, (x,), {})]
     return Terms(
-        *(functools.reduce(torch.add, column) / objective.num_particles for column in zip(*every, strict=True))
+        *(
+            functools.reduce(torch.add, column) / objective.num_particles
+            for column in zip(*(terms.parts for terms in every), strict=True)
+        )
     )
 
 
@@ -170,16 +173,14 @@ def _enumerated(p: poutine.Trace, q: poutine.Trace) -> Terms:
     for site in sites(p):
         (inside if any(_lies_along(site["log_prob"], dim) for dim in own) else outside).append(site)
     log_p = [_over_inner_plates(site, "log_prob") for site in outside]
-    if inside:  # a subsample's scale multiplies the logarithm of a sum, not what is summed
-        scale = next((site["scale"] for site in inside if site["is_observed"]), 1.0)
-        joint = functools.reduce(torch.add, (_over_inner_plates(site, "unscaled_log_prob") for site in inside))
-        log_p.append(torch.logsumexp(joint, dim=own, keepdim=True) * scale)
+    if inside:  # a subsample's scale, and a warm-up's, multiply the logarithm of a sum, not what is summed
+        log_p += _summed(inside, own)
     log_q = [_over_inner_plates(site, "log_prob") for site in sites(q)]
     classes = [site["unscaled_log_prob"] for site in sites(q) if _class_dim(site) is not None]
     value = functools.reduce(torch.add, [*log_p, *(-term for term in log_q)])
     given_z = [_over_inner_plates(site, "log_prob") for site in _observed(p)]
     fit = functools.reduce(torch.add, given_z)
-    if own:  # E log p(x|k) would need the model's posterior of its own classes
+    if any(site["is_observed"] for site in inside):  # E log p(x|k) would need the model's posterior of its own classes
         fit = torch.full_like(fit.detach(), math.nan)
     if not classes:
         return Terms(-value.sum(), fit.sum())
@@ -187,6 +188,22 @@ def _enumerated(p: poutine.Trace, q: poutine.Trace) -> Terms:
     # a class of probability 0 has no share, whatever its density says
     value = torch.where(weight > 0, value, 0.0)
     return Terms(-(weight * value).sum(), (weight * fit).sum())
+
+
+def _summed(inside: list[dict[str, Any]], own: list[int]) -> list[Tensor]:
+    """log Σ_k p(z, k) and log Σ_k p(x, z, k) less it, each by the scale of its sites; one sum where they have one scale."""
+
+    def total(chosen: list[dict[str, Any]]) -> Tensor:
+        joint = functools.reduce(torch.add, (_over_inner_plates(site, "unscaled_log_prob") for site in chosen))
+        return torch.logsumexp(joint, dim=own, keepdim=True)
+
+    latents = [site for site in inside if not site["is_observed"]]
+    weight = latents[0]["scale"]
+    scale = next((site["scale"] for site in inside if site["is_observed"]), weight)
+    if weight is scale or (isinstance(weight, float | int) and weight == scale):
+        return [total(inside) * scale]
+    prior = total(latents)
+    return [prior * weight, (total(inside) - prior) * scale]
 
 
 def _read_off(site: dict[str, Any]) -> None:
