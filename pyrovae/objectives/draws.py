@@ -1,5 +1,6 @@
 """The log-weights that objectives are made of: `log_weights`, with gradients on and nothing read on the host."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 import torch
@@ -43,29 +44,6 @@ class Draws(NamedTuple):
         return Terms(*(self.scale * part for part in (loss, self.log_likelihood.mean(0).sum(), kl.mean(0).sum())))
 
 
-def draw(model: Program, guide: Program, x: Tensor, samples: int, nesting: int) -> Draws:
-    """K = `samples` draws of z for each point, and what model and guide say of them."""
-    q = run_guide(guide, x, samples, nesting)
-    p = run_model(model, x, q, samples, nesting)
-    return Draws(
-        model_density(p, len(x), samples, nesting, check=False),
-        latent_density(p, x, samples, nesting),
-        guide_density(q, x, samples, nesting, check=False),
-        *weights_of(p, q),
-    )
-
-
-def weights_of(p: poutine.Trace, q: poutine.Trace) -> tuple[Any, Any]:
-    """The scale of a pair's data plate, and what its latents count beside: `inspect` has passed a pair with no other scales."""
-    scale = next(site["scale"] for site in sites(p) if site["is_observed"])
-    latent = next((site["scale"] for site in sites(q)), scale)
-    return scale, 1.0 if latent is scale else latent / scale
-
-
-def _is_one(beta: Any) -> bool:
-    return not isinstance(beta, Tensor) and beta == 1.0
-
-
 class cut(Messenger):
     """Inside, a guide's draws are cut off from what they were drawn from: `drawn` has them as they were, `held` as they go on,
     equal values that parameters do not move; both by site, in the order of the guide."""
@@ -84,6 +62,30 @@ class cut(Messenger):
             held.requires_grad_()
         self.drawn[msg["name"]], self.held[msg["name"]] = value, held
         msg["value"] = held
+
+
+def draw(model: Program, guide: Program, x: Tensor, samples: int, nesting: int, held: cut | None = None) -> Draws:
+    """K = `samples` draws of z for each point, and what model and guide say of them; the draws may be `held` still."""
+    with held or contextlib.nullcontext():
+        q = run_guide(guide, x, samples, nesting)
+    p = run_model(model, x, q, samples, nesting)
+    return Draws(
+        model_density(p, len(x), samples, nesting, check=False),
+        latent_density(p, x, samples, nesting),
+        guide_density(q, x, samples, nesting, check=False),
+        *weights_of(p, q),
+    )
+
+
+def weights_of(p: poutine.Trace, q: poutine.Trace) -> tuple[Any, Any]:
+    """The scale of a pair's data plate, and what its latents count beside: `inspect` has passed a pair with no other scales."""
+    scale = next(site["scale"] for site in sites(p) if site["is_observed"])
+    latent = next((site["scale"] for site in sites(q)), scale)
+    return scale, 1.0 if latent is scale else latent / scale
+
+
+def _is_one(beta: Any) -> bool:
+    return not isinstance(beta, Tensor) and beta == 1.0
 
 
 def dream(model: Program, guide: Program, x: Tensor, nesting: int) -> Tensor:

@@ -24,14 +24,14 @@ class PathGradient(IWAE):
         raise NotImplementedError
 
     def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
-        with cut() as draws_cut:
-            draws = draw(model, guide, x, self.samples, structure.nesting)
+        held = cut()
+        draws = draw(model, guide, x, self.samples, structure.nesting, held)
         log_w = draws.log_w
         loss = -log_likelihood(log_w.detach()).sum()
         if not torch.is_grad_enabled():
             return draws.terms(loss)
         share = log_w.detach().softmax(dim=0)
-        gradient = (share * draws.log_p).sum() + _through(draws_cut, (self.along(share) * log_w).sum())
+        gradient = (share * draws.log_p).sum() + _through(held, (self.along(share) * log_w).sum())
         return draws.terms(loss - (gradient - gradient.detach()))
 
 

@@ -28,8 +28,7 @@ class WakeSleep(Objective):
         self.insomnia = float(insomnia)
 
     def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
-        with cut():
-            draws = draw(model, guide, x, self.samples, structure.nesting)
+        draws = draw(model, guide, x, self.samples, structure.nesting, cut())
         log_w = draws.log_p - draws.beta * draws.log_q.detach()
         loss = -log_likelihood(log_w).sum()
         if not torch.is_grad_enabled():
