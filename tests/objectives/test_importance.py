@@ -258,5 +258,9 @@ def test_what_has_no_such_bound_is_refused_in_a_sentence():
 
 
 def test_they_are_called_as_they_are_written():
-    assert [repr(o) for o in (IWAE(50), Renyi(-math.inf, 2), Renyi(0.5, 5))] == ["IWAE(50)", "Renyi(-inf, 2)", "Renyi(0.5, 5)"]
+    assert [repr(o) for o in (IWAE(50), Renyi(-math.inf, 2), Renyi(0.5, 5))] == [
+        "IWAE(50)",
+        "Renyi(-inf, 2)",
+        "Renyi(0.5, 5)",
+    ]
     assert isinstance(IWAE(2), Objective)

@@ -35,7 +35,9 @@ PAIRS = [
 
 
 def name_of(value):
-    return "-".join(getattr(v, "__name__", type(v).__name__) for v in value.values()) if isinstance(value, dict) else None
+    return (
+        "-".join(getattr(v, "__name__", type(v).__name__) for v in value.values()) if isinstance(value, dict) else None
+    )
 
 
 def build(name, options):
@@ -122,7 +124,9 @@ def test_the_recorded_loss_is_the_eager_one(objective, name, options):
 
 
 def test_a_guide_whose_density_is_slow_to_ask_for_trains_eagerly_and_says_why():
-    model, guide = build("vae", {"guide": pyrovae.IAF})  # Pyro's inverse of an autoregressive flow reads places on the host
+    model, guide = build(
+        "vae", {"guide": pyrovae.IAF}
+    )  # Pyro's inverse of an autoregressive flow reads places on the host
     result = pyrovae.fit(model, guide, torch.rand(6, DIM).double(), epochs=1, objective=DReG(K), record=True)
     assert result.road.startswith("eager steps: it reads a tensor's value on the host")
 

@@ -21,14 +21,14 @@ def pair():
 
 def pyros(model, guide, x, samples, insomnia):
     """Pyro's object calls the guide with what the model dreamt, by keyword, and gives back two losses."""
-    stock = ReweightedWakeSleep(samples, insomnia=insomnia, vectorize_particles=True, max_plate_nesting=1, num_sleep_particles=1)
+    stock = ReweightedWakeSleep(
+        samples, insomnia=insomnia, vectorize_particles=True, max_plate_nesting=1, num_sleep_particles=1
+    )
     stock.loss_and_grads(model, lambda x, observations=None: guide(observations["x"] if observations else x), x)
     return stock
 
 
-@pytest.mark.parametrize(
-    "insomnia", [0.0, 0.3, 1.0]
-)
+@pytest.mark.parametrize("insomnia", [0.0, 0.3, 1.0])
 def test_on_one_point_it_is_pyros(insomnia, seed):
     """The same gradient of every parameter for the same noise."""
     samples, (model, guide) = 4, pair()
@@ -87,17 +87,19 @@ class Given(dist.MultivariateNormal):
 
 
 def test_ppca_learns_by_it():
-    """Its log p(x) ends less than 0.05 nats from the maximum, which EM finds, and the guide less than 0.05 from the posterior."""
+    """Begun nats away, its log p(x) ends less than 0.01 nats from the maximum, which EM finds, and the guide as near the posterior."""
     truth, _ = pair()
     x = (torch.randn(500, 2).double() @ torch.randn(2, DIM).double()) + 0.5 * torch.randn(500, DIM).double()
     EM()(truth, x)
     best = truth.log_prob(x).mean().item()
     model, guide = pair()
-    result = fit(model, guide, x, epochs=60, batch_size=50, lr=2e-2, objective=WakeSleep(), record=False)
-    assert best - model.log_prob(x).mean().item() < 0.05
+    model.initialised.fill_(True)  # by itself it would begin at the maximum
+    assert best - model.log_prob(x).mean().item() > 1.0
+    result = fit(model, guide, x, epochs=300, batch_size=None, lr=5e-2, objective=WakeSleep(5), record=False)
+    assert best - model.log_prob(x).mean().item() < 0.01
     evidence = pyrovae.evaluate(model, guide, x[:200], samples=200)
-    assert (evidence.mean_exact_log_likelihood.value - evidence.mean_elbo.value) < 0.05
-    assert result.objective == "WakeSleep(1, 0)"
+    assert (evidence.mean_exact_log_likelihood.value - evidence.mean_elbo.value) < 0.01
+    assert result.objective == "WakeSleep(5, 0)"
 
 
 def test_classes_that_are_drawn_learn_by_it():
