@@ -10,20 +10,22 @@ import pyrovae
 N, S, C = 200_000, 0.5, 1.0  # as many estimates at once as there are points, each with a μ of its own
 x = torch.zeros(N, 1).double()
 
+
+def model(x):  # the prior is the guide, held still: log p(x, z) − log q(z|x) = −(z − c)²
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(mu.detach(), S))
+        pyro.sample("x", dist.Normal(0.0, (2 * torch.pi) ** -0.5).expand([1]).to_event(1), obs=x)  # density 1 at 0
+        pyro.factor("cost", -((z - C) ** 2))
+
+
+def guide(x, reparameterised=True):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(mu, S).has_rsample_(reparameterised))
+
+
 torch.manual_seed(0)
 for d in (0.0, 1.0, 3.0):
     mu = torch.full((N,), C + d).double().requires_grad_()
-
-    def model(x):  # the prior is the guide, held still: log p(x, z) − log q(z|x) = −(z − c)²
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(mu.detach(), S))
-            pyro.sample("x", dist.Normal(0.0, (2 * torch.pi) ** -0.5).expand([1]).to_event(1), obs=x)  # density 1 at 0
-            pyro.factor("cost", -((z - C) ** 2))
-
-    def guide(x, reparameterised=True):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(mu, S).has_rsample_(reparameterised))
-
     score = pyro.infer.Trace_ELBO().differentiable_loss(model, lambda x: guide(x, False), x)
     path = pyrovae.STL(1).differentiable_loss(model, guide, x)
     (by_score,), (by_path,) = torch.autograd.grad(score, mu), torch.autograd.grad(path, mu)
