@@ -39,6 +39,7 @@ from .likelihoods import Bernoulli, BernoulliMean, FixedNormal, ImageNormal, Lik
 from .loading import Pair, available, load
 from .nets import MLP, ConvDecoder, ConvEncoder, Module, Residual, over_batch
 from .normals import PrecisionNormal
+from .objectives import IWAE, STL, Beta, DReG, FreeBits, Objective, Renyi, Terms, WakeSleep
 from .pixel_likelihoods import Categorical, ContinuousBernoulli, DiscretisedLogistic, LogisticMixture, StudentT
 from .priors import FlowPrior, MixtureOfGaussians, Prior, StandardNormal, VampPrior
 from .running import sample
@@ -53,13 +54,16 @@ __version__ = version("pyrovae")
 __all__ = [
     "EM",
     "IAF",
+    "IWAE",
     "MLP",
+    "STL",
     "AffineCoupling",
     "Amortised",
     "AmortisedCategorical",
     "Annealed",
     "Bernoulli",
     "BernoulliMean",
+    "Beta",
     "Bracket",
     "Categorical",
     "Checkpoints",
@@ -68,6 +72,7 @@ __all__ = [
     "ContinuousBernoulli",
     "ConvDecoder",
     "ConvEncoder",
+    "DReG",
     "Data",
     "Diagnosis",
     "Diagonal",
@@ -81,6 +86,7 @@ __all__ = [
     "FixedNormal",
     "Flow",
     "FlowPrior",
+    "FreeBits",
     "Full",
     "FullCovariance",
     "FullGaussian",
@@ -98,6 +104,7 @@ __all__ = [
     "Module",
     "NeuralSpline",
     "Normal",
+    "Objective",
     "Pair",
     "PerPoint",
     "PixelNormal",
@@ -105,14 +112,17 @@ __all__ = [
     "Prior",
     "Refined",
     "Refusal",
+    "Renyi",
     "Residual",
     "Run",
     "SemiAmortised",
     "Spherical",
     "StandardNormal",
     "StudentT",
+    "Terms",
     "Tied",
     "VampPrior",
+    "WakeSleep",
     "ais",
     "available",
     "bdmc",

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import components, guides, likelihoods, nets, pixel_likelihoods, priors
+from pyro.infer import ELBO
+
+from . import components, guides, likelihoods, nets, objectives, pixel_likelihoods, priors
 from .errors import Refusal, suggest
 from .own_files import module_of, named_in
 
@@ -36,6 +38,22 @@ def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[s
     return options
 
 
+def parse_objective(text: str) -> ELBO:
+    """The objective that `DReG(50)` stands for: one of `pyrovae.objectives`, called with literals. Raises `Refusal` for others."""
+    known = {name: kind for name, kind in vars(objectives).items() if isinstance(kind, type) and issubclass(kind, ELBO)}
+    known.pop(objectives.Objective.__name__)
+    found = _value(text.strip(), {}, known)
+    if isinstance(found, type):
+        found = _called(text, found)
+    if not isinstance(found, ELBO):
+        called = text.partition("(")[0].strip()
+        raise Refusal(
+            f"There is no objective '{text}'{suggest(called, sorted(known))}: give one of {', '.join(sorted(known))}, such as "
+            "DReG(50)."
+        )
+    return found
+
+
 def plain(value: Any) -> str:
     """An option's value as it would be written after `--set name=`."""
     if value is inspect.Parameter.empty:
@@ -45,14 +63,14 @@ def plain(value: Any) -> str:
     return value.__name__ if isinstance(value, type) else str(value)
 
 
-def _value(text: str, names: Mapping[str, Any]) -> Any:
-    if (own := named_in(text)) is not None:
+def _value(text: str, names: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> Any:
+    if known is None and (own := named_in(text)) is not None:
         return _own_value(*own)
+    known = _known(names) if known is None else known
     try:
         tree = ast.parse(text, mode="eval").body
     except SyntaxError:
         return text
-    known = _known(names)
     match tree:
         case ast.Name(id=name) if isinstance(known.get(name), type):
             return known[name]

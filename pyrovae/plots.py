@@ -1,5 +1,6 @@
 """Figures of a comparison: how training went, what the models draw, where each model's numbers stand, and how they got there."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -13,28 +14,31 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # 
 
 
 def learning_curves(fits: Mapping[str, Fit]) -> Figure:
-    """Training ELBO in nats per point: of one fit against its epochs, of several against the share of their epochs done. Of
-    models without log p(x), minus the loss."""
+    """Training ELBO in nats per point: of one fit against its epochs, of several against the share of their epochs done. Minus the
+    loss, where the fit knows no ELBO."""
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    shown = []
+    shown: list[float] = []
+    losses = False
     for (name, fit), colour in zip(fits.items(), _cycle(len(fits)), strict=True):
-        curve = [-loss for loss in fit.losses]
+        curve = [row["elbo"] for row in fit.history]
+        if not any(map(math.isfinite, curve)):  # there is no density, or the objective does not tell
+            curve = [-loss for loss in fit.losses]
+            losses = True
         unit = 1.0 if len(fits) == 1 else 100 / max(1, len(curve))
         epochs = [unit * (epoch + 1) for epoch in range(len(curve))]
         label = f"{name} ({len(curve)} epoch{'s' if len(curve) != 1 else ''})"
         axes.plot(epochs, curve, color=colour, label=label, marker="o" if len(curve) < 3 else None)
         if curve:
-            shown += [curve[len(curve) // 20], max(curve)]  # the first steps fall far below what one wants to see
+            known = [value for value in curve if math.isfinite(value)]
+            shown += [known[len(known) // 20], max(known)]  # the first steps fall far below what one wants to see
     if shown:
         low, high = min(shown), max(shown)
         room = (high - low) or abs(high) or 1.0
         axes.set_ylim(low - 0.08 * room, high + 0.08 * room)
     axes.set(
         xlabel="epoch" if len(fits) == 1 else "training done (% of epochs)",
-        ylabel="− training loss (per point)"
-        if any(fit.no_density for fit in fits.values())
-        else "training ELBO (nats per point)",
+        ylabel="− training loss (per point)" if losses else "training ELBO (nats per point)",
     )
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -26,6 +26,7 @@ from .errors import Refusal, suggest
 from .evaluation import refuse_measure, versions
 from .files import replacing
 from .loading import Pair, load
+from .options import parse_objective
 from .own_files import kept, placed
 from .running import Program, fork_rng, modules, parameters
 from .state import load_pair_state, store_names
@@ -185,12 +186,15 @@ def train(
 
 
 def fit_arguments(told: dict[str, Any]) -> dict[str, Any]:
-    """`fit`'s arguments from the plain values of a config: names of schedules and initialisers become what they name."""
+    """`fit`'s arguments from the plain values of a config: names of schedules, initialisers and objectives become what
+    they name."""
     arguments = dict(told)
     if "schedule" in arguments:
         arguments["schedule"] = _named(SCHEDULES, "schedule", arguments["schedule"])
     if "init" in arguments:
         arguments["init"] = _named(INITIALISERS, "init", arguments["init"])()
+    if "objective" in arguments:
+        arguments["objective"] = parse_objective(arguments["objective"])
     held_out, patience = arguments.pop("validation", None), arguments.pop("patience", None)
     if held_out is not None or patience is not None:
         settings = {"points": held_out, "patience": patience}

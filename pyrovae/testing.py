@@ -6,6 +6,7 @@ from torch import Tensor
 
 from .errors import Refusal
 from .evaluation import evaluate, is_per_point
+from .objectives import default_objective
 from .running import (
     Program,
     draw_observed,
@@ -18,7 +19,6 @@ from .running import (
     unconstrained,
 )
 from .structure import Structure, inspect
-from .training import default_objective
 from .weights import draw_weights, log_weights, site_densities
 
 SIGMAS = 6.0  # a Monte-Carlo check of a correct pair fails once in 5e8 times

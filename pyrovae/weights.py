@@ -73,6 +73,18 @@ def model_density(p: poutine.Trace, points: int, samples: int, nesting: int, che
     return _add([_per_point(site, -1 - nesting, check) for site in sites(p)]).reshape(samples, points)
 
 
+def latent_density(p: poutine.Trace, x: Tensor, samples: int, nesting: int) -> Tensor:
+    """log p(z) of a run of the model, enumerated latents summed out: (samples, N). Values are not held to their support."""
+    latents = [site for site in sites(p) if not site["is_observed"]]
+    if not latents:
+        return x.new_zeros(samples, len(x))
+    prior = p.copy()
+    for site in sites(p):
+        if site["is_observed"]:
+            prior.remove_node(site["name"])
+    return model_density(prior, len(x), samples, nesting, check=False)
+
+
 def guide_density(q: poutine.Trace, x: Tensor, samples: int, nesting: int, check: bool = True) -> Tensor:
     """log q(z|x) of a run of the guide: (samples, N)."""
     drawn = [_per_point(site, -1 - nesting, check) for site in sites(q)]

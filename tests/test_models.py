@@ -12,11 +12,10 @@ from torch import nn
 
 import pyrovae
 from pyrovae import check_pair, fit, load, log_weights
+from pyrovae.objectives import default_objective, terms_of
 from pyrovae.running import local_parameters, modules, parameters
 from pyrovae.structure import inspect as look
-from pyrovae.training import default_objective
 from pyrovae.training.flat import flattened
-from pyrovae.training.objectives import terms_of
 from pyrovae.training.recording import gradient_of, record
 
 DIM = 6

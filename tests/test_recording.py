@@ -12,12 +12,11 @@ from torch import nn
 
 import pyrovae
 from pyrovae import fit
+from pyrovae.objectives import default_objective, terms_of, warm_up
 from pyrovae.recordings.compiling import Unrecordable
 from pyrovae.running import local_parameters, modules, parameters
 from pyrovae.structure import inspect
-from pyrovae.training import default_objective
 from pyrovae.training.flat import flattened
-from pyrovae.training.objectives import terms_of, warm_up
 from pyrovae.training.recording import gradient_of, record
 
 

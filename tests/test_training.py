@@ -15,8 +15,8 @@ from torch import nn
 
 import pyrovae
 from pyrovae import Diverged, Refusal, fit
+from pyrovae.objectives import default_objective
 from pyrovae.structure import inspect
-from pyrovae.training import default_objective
 
 
 class Location(pyrovae.Module):

@@ -68,7 +68,8 @@ def train_run(
         row = fit.history[-1]
         parts = "" if math.isnan(row["kl"]) else f" = {row['reconstruction']:.2f} − KL {row['kl']:.2f}"
         rate = fit.steps / fit.seconds if fit.seconds else 0.0
-        score = f"loss {fit.losses[-1]:.4g} a point" if fit.no_density else f"ELBO {row['elbo']:.2f}{parts} nats/point"
+        told = not (fit.no_density or math.isnan(row["elbo"]))
+        score = f"ELBO {row['elbo']:.2f}{parts} nats/point" if told else f"loss {fit.losses[-1]:.4g} a point"
         note = f"{score}, {rate:.0f} steps/s"
         progress.update(task, completed=len(fit.losses), note=note)
         if watch is not None:

@@ -1,6 +1,7 @@
 """pyrovae train: one pair, kept in a folder; or a run that was stopped, taken up again."""
 
 import contextlib
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from .. import plots, runs
 from ..datasets import Data, load_data
 from ..errors import Refusal
 from ..loading import load
+from ..training import Fit
 from ..training.ranks import joined
 from .common import device_of, progress_bars, source_of, train_run
 from .options import (
@@ -44,6 +46,10 @@ def train(
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     lr: RateOption = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="What is maximised: IWAE(50), DReG(50), Beta(4), FreeBits(0.1), …; the ELBO if not given."),
+    ] = None,
     schedule: Annotated[
         str | None, typer.Option(help="Of the learning rate: cosine (the default), staged, warmed or constant.")
     ] = None,
@@ -95,8 +101,8 @@ def train(
             raise Refusal("Name a model and --out FOLDER (`pyrovae models` lists models), or --resume RUN.")
         loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(where)
         told: dict[str, Any] = {
-            "epochs": epochs, "batch_size": batch_size, "lr": lr, "schedule": schedule, "init": init, "clip": clip,
-            "kl_warmup": kl_warmup, "ema": ema, "validation": validation, "patience": patience,
+            "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
+            "init": init, "clip": clip, "kl_warmup": kl_warmup, "ema": ema, "validation": validation, "patience": patience,
             "precision": precision, "record": record, "retry": retry,
         }  # fmt: skip
         run = runs.prepare(
@@ -126,13 +132,25 @@ def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bo
         print(f"{run.name}: {run.fit.no_density}")
     if run.fit.losses and run.fit.losses[-1] > run.fit.losses[0] + 0.1:  # a start at the optimum may lose a little
         print(f"pyrovae: {run.name} ended its training below where it began: lower --lr.", file=sys.stderr)
-    last = f"training ELBO {-run.fit.losses[-1]:.3f} nats per point, " if run.fit.losses else ""
-    if last and run.fit.no_density:
-        last = f"training loss {run.fit.losses[-1]:.4g} per point, "
-    print(f"{run.name}: {last}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {folder}")
+    print(
+        f"{run.name}: {_last(run.fit)}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {folder}"
+    )
     for said in (run.fit.road, run.fit.stopped and f"stopped early: {run.fit.stopped}"):
         if said:
             print(f"{run.name}: {said}")
+
+
+def _last(fit: Fit) -> str:
+    """Where training ended: the ELBO, and the loss where that is another number."""
+    if not fit.history:
+        return ""
+    elbo, loss = fit.history[-1]["elbo"], fit.losses[-1]
+    if fit.no_density:
+        return f"training loss {loss:.4g} per point, "
+    parts = [] if math.isnan(elbo) else [f"training ELBO {elbo:.3f}"]
+    if math.isnan(elbo) or abs(elbo + loss) > 1e-9 * abs(loss):
+        parts.append(f"training loss {loss:.3f}")
+    return f"{', '.join(parts)} nats per point, "
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import Diverged, Refusal
+from ..objectives import Terms, is_elbo, name_of, terms_of, warm_up
 from ..recordings.compiling import Unrecordable
 from ..running import Program, in_one_line, modules
 from ..state import load_pair_state, pair_state, store_names
@@ -21,13 +22,12 @@ from ..structure import Structure
 from .blame import blame
 from .checkpoints import Checkpoints
 from .flat import Flat
-from .objectives import Terms, terms_of, warm_up
 from .ranks import Ranks, whole_batch_noise
 from .recording import Loss
 from .schedules import Schedule, adam
 from .snapshot import put_back, take
 from .sources import Source
-from .step import RECORD_FROM, Learner, Step, eager_step, recorded_step
+from .step import RECORD_FROM, SCALARS, Learner, Step, eager_step, recorded_step
 from .stopping import EarlyStopping
 
 log = logging.getLogger("pyrovae")
@@ -38,12 +38,13 @@ SUMS = 6  # over an epoch's points: loss, reconstruction, KL, points whose KL is
 
 @dataclass
 class Fit:
-    """How a fit went. `losses` are nats per data point, one an epoch: −ELBO averaged over its batches' points; while
-    `kl_warmup` lasts, with its weight on the KL.
+    """How a fit went. `losses` are what was minimised, nats per data point, one an epoch, averaged over its batches' points:
+    −ELBO by default, minus the bound of other objectives; while `kl_warmup` lasts, with its weight on the KL.
 
-    `history` has a row for each epoch: `elbo` and its parts `reconstruction` E[log p(x|z)] and `kl`, nats per point and NaN
-    where the objective does not tell them apart; `gradient`, the mean norm of a step's gradient per point; `lr`, as the epoch
-    left it; `beta`, the KL's weight at its last step; `validation`, nats per point held out; `seconds`.
+    `history` has a row for each epoch: `loss`; `elbo`, the ELBO itself whatever the objective, and its parts
+    `reconstruction` E[log p(x|z)] and `kl`, nats per point and NaN where the objective does not tell them; `gradient`, the mean
+    norm of a step's gradient per point; `lr`, as the epoch left it; `beta`, the weight of `kl_warmup` at its last step;
+    `validation`, nats per point held out; `seconds`.
     """
 
     losses: list[float] = field(default_factory=list, repr=False)
@@ -96,7 +97,8 @@ class Course:
         self.steps: dict[int, Step] = {}  # by the number of points
         self.roads: dict[int, tuple[bool, str]] = {}  # whether it was recorded, and why
         self.told = False  # which road was taken
-        self.fit = Fit(objective=type(objective).__name__)
+        self.loss_is_elbo = is_elbo(objective)
+        self.fit = Fit(objective=name_of(objective))
         if structure.no_density:
             self.fit.objective, self.fit.no_density = "reconstruction", structure.no_density
         self.epoch, self.place = 0, 0
@@ -107,6 +109,7 @@ class Course:
         self.task: dict[str, Any] = {
             "parameters": [list(leaf.shape) for leaf in flat.leaves],
             "batches": source.size,
+            "objective": self.fit.objective,
             "random numbers (seed)": seed,
         }
         self.new_schedule(0)
@@ -155,7 +158,9 @@ class Course:
             raise
         except (RuntimeError, ValueError) as error:  # a matrix that is no longer positive definite, a scale of NaN
             vector = self.learner.flat.vector
-            self.ranks.sum(vector.new_full((vector.numel() + 2,), math.nan))  # the others wait for this one's part
+            self.ranks.sum(
+                vector.new_full((vector.numel() + SCALARS,), math.nan)
+            )  # the others wait for this one's part
             raise Diverged(
                 f"{self._where()}: {in_one_line(error).rstrip('.')}. Lower the learning rate or floor the variances."
             ) from error
@@ -169,7 +174,7 @@ class Course:
         if not waiting:
             return
         first = self.fit.steps - len(waiting)
-        for number, ((loss, reconstruction, norm), (_, x, rows)) in enumerate(
+        for number, ((loss, *parts, norm), (_, x, rows)) in enumerate(
             zip(torch.stack([out for out, _, _ in waiting]).tolist(), waiting, strict=True), first
         ):
             if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -181,8 +186,10 @@ class Course:
                 )
             # a data plate that stands for a subsample scales the loss up to the size of the whole
             share = len(x) / self.structure.full_size if self.structure.full_size else 1.0
+            reconstruction, *told = parts
+            kl = told[0] if told else loss + reconstruction if self.loss_is_elbo else math.nan
             loss, reconstruction, weight = loss * share, reconstruction * share, self._weight(number)
-            kl, counted = ((loss + reconstruction) / weight, len(x)) if weight else (0.0, 0)
+            kl, counted = (kl * share / weight, len(x)) if weight else (0.0, 0)
             for place, value in enumerate((loss, reconstruction, kl, counted, norm * len(x), len(x))):
                 self.sums[place] += value
         waiting.clear()
@@ -197,7 +204,8 @@ class Course:
             raise Refusal(f"x gave no batches in epoch {self.epoch + 1}: give what can be iterated over again.")
         reconstruction, kl = reconstruction / points, kl / counted if counted else math.nan
         beta = self._weight(self.fit.steps - 1)
-        whole = beta == 1.0 and self._weight(self.fit.steps - self.place) == 1.0  # all of the KL was in the loss
+        whole = self.loss_is_elbo and beta == 1.0  # all of the KL was in the loss
+        whole = whole and self._weight(self.fit.steps - self.place) == 1.0
         self.fit.losses.append(loss / points)
         self.fit.seconds = self.before + time.perf_counter() - self.started
         if self.fit.no_density:
@@ -205,6 +213,7 @@ class Course:
         row = {
             "epoch": self.epoch + 1,
             "steps": self.fit.steps,
+            "loss": self.fit.losses[-1],
             "elbo": -loss / points if whole else reconstruction - kl,
             "reconstruction": reconstruction,
             "kl": kl,
@@ -279,7 +288,7 @@ class Course:
                     kind = self.device.type
                     inside.enter_context(torch.autocast(kind, torch.bfloat16, cache_enabled=False))
                 terms = self.terms(self.model, self.guide, x)
-            return terms if weight == 1.0 else Terms(weight * terms.loss, weight * terms.reconstruction)
+            return terms if weight == 1.0 else Terms(*(weight * part for part in terms.parts))
 
         return loss
 

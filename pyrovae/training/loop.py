@@ -17,12 +17,12 @@ from torch.optim import Optimizer
 
 from ..em import EM
 from ..errors import Diverged, Refusal, blamed
+from ..objectives import default_objective
 from ..running import Program, fork_rng, local_parameters, modules, parameters, refuse_hidden
 from ..structure import Structure, inspect, observed_sites, refuse_value
 from .checkpoints import Checkpoints
 from .course import Course, Fit
 from .flat import flattened
-from .objectives import default_objective
 from .schedules import Schedule, adam, cosine
 from .sources import Resident, Source, fingerprint, source_of
 from .stopping import ROWS, EarlyStopping

@@ -13,10 +13,10 @@ from torch.func import functionalize
 from torch.fx import Graph, GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..objectives import Terms
 from ..recordings.compiling import Function, Unrecordable, reason
 from ..running import fork_rng
 from .flat import Flat
-from .objectives import Terms
 
 Loss = Callable[[Tensor, Tensor], Terms]  # of a batch and the KL's weight
 
@@ -27,7 +27,7 @@ def gradient_of(loss: Loss, flat: Flat) -> Callable[[Tensor, Tensor], tuple[Term
     def gradient(x: Tensor, beta: Tensor) -> tuple[Terms, Tensor]:
         terms = loss(x, beta)
         parts = torch.autograd.grad(terms.loss, flat.leaves, allow_unused=True, materialize_grads=True)
-        return Terms(*(term.detach() for term in terms)), torch.cat([part.reshape(-1) for part in parts])
+        return Terms(*(part.detach() for part in terms.parts)), torch.cat([part.reshape(-1) for part in parts])
 
     return gradient
 
@@ -35,7 +35,7 @@ def gradient_of(loss: Loss, flat: Flat) -> Callable[[Tensor, Tensor], tuple[Term
 def record(
     loss: Loss, flat: Flat, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
 ) -> tuple[Function, list[Tensor]]:
-    """`graph(vector, x, beta, *held)` → loss, reconstruction and gradient of a batch; and what it holds: buffers, constants.
+    """`graph(vector, x, beta, *held)` → a batch's `Terms.parts` and gradient; and what it holds: buffers, constants.
 
     Parameters, buffers and the KL's weight are read at each call, and noise is drawn then, in the eager step's order. Raises
     `Unrecordable` where Python or the host decides something on the way, or another batch goes another way.
@@ -51,7 +51,7 @@ def record(
             graph, held = recorded(loss, flat, x, beta)
             with fork_rng(x.device, 0), torch.no_grad():
                 _restore(buffers, before)
-                value, _, found = graph(flat.vector.data, other, beta, *held)
+                value, *_, found = graph(flat.vector.data, other, beta, *held)
             if _close(value, terms.loss) and _close(found, expected):
                 return graph, held
     except torch.OutOfMemoryError:
@@ -78,7 +78,7 @@ def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Func
     """Record the loss, make equal operations one, differentiate. Wrong where code hides operations from autograd (no_grad, a
     Function of its own), which the caller finds by comparison."""
     with fork_rng(x.device):
-        graph = make_fx(lambda x, beta: tuple(loss(x, beta)))(x, beta)
+        graph = make_fx(lambda x, beta: loss(x, beta).parts)(x, beta)
     held = _lift(graph, flat.leaves)
     values = [leaf.detach() for leaf in flat.leaves]
     with torch.no_grad(), fork_rng(x.device):
@@ -91,12 +91,12 @@ def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Func
     _share(graph.graph)
     graph.recompile()
 
-    def gradient(vector: Tensor, x: Tensor, beta: Tensor, *held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def gradient(vector: Tensor, x: Tensor, beta: Tensor, *held: Tensor) -> tuple[Tensor, ...]:
         with torch.enable_grad():
             leaves = [view.detach().requires_grad_() for view in flat.views(vector)]
-            value, reconstruction = graph(*leaves, x, beta, *held)
-            parts = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-        return value.detach(), reconstruction.detach(), torch.cat([part.reshape(-1) for part in parts])
+            terms = graph(*leaves, x, beta, *held)
+            parts = torch.autograd.grad(terms[0], leaves, allow_unused=True, materialize_grads=True)
+        return *(term.detach() for term in terms), torch.cat([part.reshape(-1) for part in parts])
 
     return gradient, held
 
@@ -110,9 +110,9 @@ def _as_run(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Function, 
     """Record loss and gradient together, as autograd runs them."""
     gradient = gradient_of(loss, flat)
 
-    def operations(x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def operations(x: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
         terms, vector = gradient(x, beta)
-        return terms.loss, terms.reconstruction, vector
+        return *terms.parts, vector
 
     with fork_rng(x.device):
         graph = make_fx(operations)(x, beta)

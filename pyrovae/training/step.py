@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..objectives import Terms
 from ..recordings.compiling import compiled, replayed
 from .flat import Flat
-from .objectives import Terms
 from .ranks import Ranks
 from .recording import Loss, gradient_of, record
 
 # Steps after which a recording, which costs seconds, has paid for itself; on a GPU it costs less and saves more.
 RECORD_FROM = {"cpu": 4000, "cuda": 500}
+
+SCALARS = 3  # that processes sum beside the gradient, if there are so many: the terms of the loss
 
 
 @dataclass
@@ -54,9 +56,7 @@ def _decay(decay: float, taken: int) -> float:
     return min(decay, (1 + taken) / (10 + taken))
 
 
-Step = Callable[
-    [Tensor, Tensor], Tensor
-]  # of a batch and the KL's weight, to (loss, reconstruction, norm of the gradient)
+Step = Callable[[Tensor, Tensor], Tensor]  # of a batch and the KL's weight, to (*Terms.parts, norm of the gradient)
 
 
 def eager_step(learner: Learner, loss: Loss, ranks: Ranks, points: int) -> Step:
@@ -71,10 +71,11 @@ def eager_step(learner: Learner, loss: Loss, ranks: Ranks, points: int) -> Step:
 
 
 def _apply(learner: Learner, ranks: Ranks, points: int, terms: Terms, gradient: Tensor) -> Tensor:
-    scalars = torch.stack([terms.loss, terms.reconstruction.to(terms.loss)])
+    scalars = torch.stack([part.to(terms.loss) for part in terms.parts])
     if ranks.count > 1:
-        both = ranks.sum(torch.cat([gradient, scalars.to(gradient)]))
-        gradient, scalars = both[:-2], both[-2:]
+        none = gradient.new_zeros(SCALARS - len(scalars))
+        both = ranks.sum(torch.cat([gradient, scalars.to(gradient), none]))
+        gradient, scalars, _ = both.split([len(gradient), len(scalars), len(none)])
     if not bool(torch.isfinite(scalars[0])):
         return torch.cat([scalars, scalars[:1]])
     return torch.cat([scalars, learner.update(gradient, points).reshape(1)])
@@ -97,8 +98,8 @@ def recorded_step(
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
         with torch.no_grad():
-            value, reconstruction, gradient = replay(x)
-        return _apply(learner, ranks, points, Terms(value, reconstruction), gradient)
+            *parts, gradient = replay(x)
+        return _apply(learner, ranks, points, Terms(*parts), gradient)
 
     return step
 
@@ -126,7 +127,7 @@ def _with_adam(
         decay: Tensor,
         *rest: Tensor,
     ) -> tuple[Tensor]:
-        value, reconstruction, g = graph(vector, x, *rest)
+        value, *others, g = graph(vector, x, *rest)
         norm = g.norm() / points
         fine = torch.isfinite(value) & torch.isfinite(norm)
         if learner.clip is not None:
@@ -139,7 +140,7 @@ def _with_adam(
         m.copy_(torch.where(fine, m1, m))
         v.copy_(torch.where(fine, v1, v))
         vector.copy_(torch.where(fine, moved, vector))
-        return (torch.stack([value, reconstruction.to(value), norm]),)
+        return (torch.stack([value, *(other.to(value) for other in others), norm]),)
 
     inputs = [x, vector, state["exp_avg"], state["exp_avg_sq"], average, rate, root, decay, beta, *buffers]
     replay = replayed(compiled(whole, inputs), inputs, 0)

@@ -1,41 +1,26 @@
-"""What SVI minimises, as a loss that a graph can hold: −ELBO of a batch, with no value read on the way.
+"""The ELBO, by Pyro's own objects: which of them suits a pair, and their losses as tensors, with no value read on the way.
 
-Pyro's own objects read their loss on the host and branch on it, so none of them can be recorded. For those that `fit` chooses,
-and for objects that offer `terms`, the loss is a tensor here, from the same traces: the same value and the same gradient.
+Pyro's objects read their loss on the host and branch on it, so none of them can be recorded. For those that `fit` chooses the
+loss is a tensor here, from the same traces: the same value and the same gradient.
 """
 
 import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, TraceTailAdaptive_ELBO
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..running import Program, fork_rng, sites
 from ..structure import PLATE, Structure
-
-
-class Terms(NamedTuple):
-    """A batch's loss in nats, and log p(x|z) in it, E_q[log p(x|z)] as one draw or sum has it: KL = loss + reconstruction."""
-
-    loss: Tensor
-    reconstruction: Tensor
-
-
-@runtime_checkable
-class HasTerms(Protocol):
-    """An objective of one's own that can be recorded: tensors in, tensors out, and no value read on the way."""
-
-    def terms(self, model: Program, guide: Program, x: Tensor) -> Terms: ...
+from .terms import HasTerms, LossOf, Objective, Terms
 
 
 def default_objective(structure: Structure) -> ELBO:
@@ -70,10 +55,10 @@ def _is_mean_field(fn: Any) -> bool:
     return isinstance(fn, dist.Normal)
 
 
-def terms_of(
-    objective: ELBO, model: Program, guide: Program, x: Tensor, structure: Structure
-) -> Callable[[Program, Program, Tensor], Terms] | str:
+def terms_of(objective: ELBO, model: Program, guide: Program, x: Tensor, structure: Structure) -> LossOf | str:
     """The objective's loss as tensors; where there is no such thing, what stands in the way."""
+    if isinstance(objective, Objective):
+        return objective.bind(model, guide, x, structure)
     if isinstance(objective, HasTerms):
         return objective.terms
     kind = type(objective)
@@ -90,6 +75,18 @@ def terms_of(
     return f"{kind.__name__} reads its loss on the host"
 
 
+def is_elbo(objective: ELBO) -> bool:
+    """Whether the objective's loss is −ELBO: so say Pyro's estimators of it, and an object with `terms` that tells no KL apart."""
+    if isinstance(objective, Objective | TraceTailAdaptive_ELBO):
+        return False
+    return isinstance(objective, HasTerms | Trace_ELBO | TraceEnum_ELBO | TraceGraph_ELBO | TraceMeanField_ELBO)
+
+
+def name_of(objective: ELBO) -> str:
+    """What an objective is called: `DReG(50)`, `Trace_ELBO`."""
+    return repr(objective) if isinstance(objective, Objective) else type(objective).__name__
+
+
 def _over_particles(
     objective: ELBO,
     model: Program,
@@ -100,7 +97,10 @@ def _over_particles(
     """The mean over the objective's particles, from its own traces of them."""
     every = [parts(p, q) for p, q in objective._get_traces(model, guide, (x,), {})]
     return Terms(
-        *(functools.reduce(torch.add, column) / objective.num_particles for column in zip(*every, strict=True))
+        *(
+            functools.reduce(torch.add, column) / objective.num_particles
+            for column in zip(*(terms.parts for terms in every), strict=True)
+        )
     )
 
 
@@ -173,16 +173,14 @@ def _enumerated(p: poutine.Trace, q: poutine.Trace) -> Terms:
     for site in sites(p):
         (inside if any(_lies_along(site["log_prob"], dim) for dim in own) else outside).append(site)
     log_p = [_over_inner_plates(site, "log_prob") for site in outside]
-    if inside:  # a subsample's scale multiplies the logarithm of a sum, not what is summed
-        scale = next((site["scale"] for site in inside if site["is_observed"]), 1.0)
-        joint = functools.reduce(torch.add, (_over_inner_plates(site, "unscaled_log_prob") for site in inside))
-        log_p.append(torch.logsumexp(joint, dim=own, keepdim=True) * scale)
+    if inside:  # a subsample's scale, and a warm-up's, multiply the logarithm of a sum, not what is summed
+        log_p += _summed(inside, own)
     log_q = [_over_inner_plates(site, "log_prob") for site in sites(q)]
     classes = [site["unscaled_log_prob"] for site in sites(q) if _class_dim(site) is not None]
     value = functools.reduce(torch.add, [*log_p, *(-term for term in log_q)])
     given_z = [_over_inner_plates(site, "log_prob") for site in _observed(p)]
     fit = functools.reduce(torch.add, given_z)
-    if own:  # E log p(x|k) would need the model's posterior of its own classes
+    if any(site["is_observed"] for site in inside):  # E log p(x|k) would need the model's posterior of its own classes
         fit = torch.full_like(fit.detach(), math.nan)
     if not classes:
         return Terms(-value.sum(), fit.sum())
@@ -190,6 +188,22 @@ def _enumerated(p: poutine.Trace, q: poutine.Trace) -> Terms:
     # a class of probability 0 has no share, whatever its density says
     value = torch.where(weight > 0, value, 0.0)
     return Terms(-(weight * value).sum(), (weight * fit).sum())
+
+
+def _summed(inside: list[dict[str, Any]], own: list[int]) -> list[Tensor]:
+    """log Σ_k p(z, k) and log Σ_k p(x, z, k) less it, each by the scale of its sites; one sum where they have one scale."""
+
+    def total(chosen: list[dict[str, Any]]) -> Tensor:
+        joint = functools.reduce(torch.add, (_over_inner_plates(site, "unscaled_log_prob") for site in chosen))
+        return torch.logsumexp(joint, dim=own, keepdim=True)
+
+    latents = [site for site in inside if not site["is_observed"]]
+    weight = latents[0]["scale"]
+    scale = next((site["scale"] for site in inside if site["is_observed"]), weight)
+    if weight is scale or (isinstance(weight, float | int) and weight == scale):
+        return [total(inside) * scale]
+    prior = total(latents)
+    return [prior * weight, (total(inside) - prior) * scale]
 
 
 def _read_off(site: dict[str, Any]) -> None:
@@ -216,18 +230,3 @@ def _over_inner_plates(site: dict[str, Any], kind: str) -> Tensor:
         if frame.vectorized and frame.name != PLATE and value.dim() >= -frame.dim
     ]
     return value.sum(dim=inner, keepdim=True) if inner else value
-
-
-class warm_up(Messenger):
-    """Inside, latents count β times, in model and guide: log p(x|z) − β KL. β is a tensor that a recorded step reads anew.
-
-    It belongs to training alone: what is reported as ELBO or log-likelihood never passes here.
-    """
-
-    def __init__(self, beta: Tensor):
-        super().__init__()
-        self.beta = beta
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and not site_is_subsample(msg):
-            msg["scale"] = msg["scale"] * self.beta

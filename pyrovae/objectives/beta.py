@@ -1,0 +1,75 @@
+"""A weight on the KL: fixed (`Beta`), or rising while training begins (`warm_up`, fit's `kl_warmup`)."""
+
+from typing import Any
+
+import pyro
+from pyro.infer import ELBO
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from ..running import Program
+from ..structure import Structure, inspect
+from .elbo import default_objective, terms_of
+from .terms import LossOf, Objective, Terms, refuse_number
+
+
+class warm_up(Messenger):
+    """Inside, latents count β times, in model and guide: log p(x|z) − β KL. β is a tensor that a recorded step reads anew.
+
+    It belongs to training alone: what is reported as ELBO or log-likelihood never passes here.
+    """
+
+    def __init__(self, beta: Tensor | float):
+        super().__init__()
+        self.beta = beta
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and not site_is_subsample(msg):
+            msg["scale"] = msg["scale"] * self.beta
+
+
+class Beta(Objective):
+    """E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z)), by the pair's default estimator of the ELBO, which it is at β = 1 (Higgins et al. 2017,
+    eq. 4). No bound on log p(x) for β < 1, a looser one for β > 1."""
+
+    def __init__(self, beta: float):
+        super().__init__()
+        self.beta = refuse_number("beta", beta)
+
+    def bind(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> LossOf | str:
+        self.refuse(structure)
+        of = terms_of(default_objective(structure), model, guide, x, structure)
+        return of if isinstance(of, str) else lambda model, guide, x: self._weighted(of, model, guide, x)
+
+    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
+        of = self.bind(model, guide, x, structure)
+        if isinstance(of, str):
+            raise NotImplementedError(of)
+        return of(model, guide, x)
+
+    def _weighted(self, of: LossOf, model: Program, guide: Program, x: Tensor) -> Terms:
+        with warm_up(self.beta):
+            terms = of(model, guide, x)
+        kl = (terms.loss + terms.reconstruction) / self.beta if self.beta else terms.loss * float("nan")
+        return Terms(terms.loss, terms.reconstruction, kl)
+
+    def loss(self, model: Program, guide: Program, x: Tensor) -> float:
+        chosen = self._chosen(model, guide, x)
+        with warm_up(self.beta):
+            return chosen.loss(model, guide, x)
+
+    def loss_and_grads(self, model: Program, guide: Program, x: Tensor) -> float:
+        """By Pyro's own object, which has score functions too."""
+        chosen = self._chosen(model, guide, x)
+        with warm_up(self.beta):
+            return chosen.loss_and_grads(model, guide, x)
+
+    def _chosen(self, model: Program, guide: Program, x: Tensor) -> ELBO:
+        with pyro.poutine.block():
+            structure = inspect(model, guide, x)
+        self.refuse(structure)
+        return default_objective(structure)
+
+    def told(self) -> tuple[float, ...]:
+        return (self.beta,)

@@ -1,0 +1,83 @@
+"""Free bits: a KL that costs nothing below a floor, so that latents are not given up early in training."""
+
+from typing import Any
+
+import torch
+import torch.distributed as group
+from pyro import poutine
+from pyro.infer import TraceMeanField_ELBO
+from torch import Tensor
+from torch.distributions import Independent, kl_divergence
+
+from ..errors import Refusal
+from ..running import Program, sites, trace
+from ..structure import Structure, point_dim
+from .draws import draw, weights_of
+from .elbo import default_objective
+from .terms import Objective, Terms, refuse_number
+
+
+class FreeBits(Objective):
+    """E_q[log p(x|z)] − Σ_j max(λ, KL_j), KL_j the mean over the batch's points of group j's KL (Kingma et al. 2016, eq. 15); the
+    ELBO at λ = 0. `nats` is λ, of each group.
+
+    A group is one number of a latent where the KL is known in closed form, number by number: factorised Gaussian prior and
+    guide, drawn in one order. Otherwise it is all of z, its KL estimated from one draw a point. Raises `Refusal` in several
+    processes, each of which would know the KL of its own points only.
+    """
+
+    def __init__(self, nats: float):
+        super().__init__()
+        self.nats = refuse_number("nats", nats)
+
+    def refuse(self, structure: Structure) -> None:
+        super().refuse(structure)
+        for site in sites(structure.guide_trace):
+            if not site["fn"].has_rsample:
+                raise Refusal(
+                    f"{self!r} takes the gradient of a KL, and latent '{site['name']}' is drawn without reparameterisation: sum it "
+                    "out, or train with kl_warmup."
+                )
+        if group.is_available() and group.is_initialized() and group.get_world_size() > 1:
+            raise Refusal(f"{self!r} needs the KL of the whole batch: train in one process, or with kl_warmup.")
+
+    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
+        if _by_number(structure):
+            reconstruction, scale, beta, kl = _closed_form(model, guide, x)
+        else:
+            draws = draw(model, guide, x, 1, structure.nesting)
+            reconstruction, scale, beta = draws.log_likelihood.sum(), draws.scale, draws.beta
+            kl = (draws.log_q - draws.log_prior).reshape(-1, 1)
+        groups = kl.mean(0)  # (groups,)
+        counted = groups.clamp(min=self.nats) if self.nats else groups  # an estimate may be below 0, a KL is not
+        loss = len(x) * beta * counted.sum() - reconstruction
+        return Terms(*(scale * part for part in (loss, reconstruction, len(x) * beta * groups.sum())))
+
+    def told(self) -> tuple[float, ...]:
+        return (self.nats,)
+
+
+def _by_number(structure: Structure) -> bool:
+    masked = any(site["mask"] is not None for site in sites(structure.model_trace))
+    return isinstance(default_objective(structure), TraceMeanField_ELBO) and not masked
+
+
+def _closed_form(model: Program, guide: Program, x: Tensor) -> tuple[Tensor, Any, Any, Tensor]:
+    """log p(x|z) of the batch at one draw, its scale, the KL's weight, and KL (B, groups) in closed form."""
+    q = trace("guide", guide, x)
+    p = trace("model", poutine.replay(model, trace=q), x)
+    scale, beta = weights_of(p, q)
+    seen = [site["fn"].log_prob(site["value"]).sum() for site in sites(p) if site["is_observed"]]
+    parts = []
+    for site in sites(p):
+        if not site["is_observed"]:
+            kl = kl_divergence(_base(q.nodes[site["name"]]["fn"]), _base(site["fn"]))
+            axis = kl.dim() - site["fn"].event_dim + point_dim(site)
+            parts.append(kl.movedim(axis, 0).reshape(len(x), -1))
+    return torch.stack(seen).sum(), scale, beta, torch.cat(parts, dim=1)
+
+
+def _base(fn: Any) -> Any:
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    return fn

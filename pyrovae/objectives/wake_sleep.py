@@ -1,0 +1,44 @@
+"""Wake–sleep: the guide learns from the model's dreams, and needs no gradient through draws."""
+
+import torch
+from torch import Tensor
+
+from ..errors import Refusal
+from ..evidence import log_likelihood
+from ..running import Program
+from ..structure import Structure
+from .draws import cut, draw, dream
+from .terms import Objective, Terms, refuse_samples
+
+
+class WakeSleep(Objective):
+    """The model climbs L_K at the guide's draws; the guide climbs (1 − ι) E_p(x,z)[log q(z|x)], the model's dreams, + ι Σ_s w̃_s log
+    q(z_s|x), the draws by their weights (Hinton, Dayan, Frey & Neal 1995, ι = 0, K = 1; Bornschein & Bengio 2015; Le et al. 2020).
+
+    It is Pyro's `ReweightedWakeSleep`, ι its `insomnia`, for pairs of `guide(x)`, with weights of each point's own: Pyro's are
+    products over the batch. Latents need no reparameterisation. The value is the bound, −L_K. Two things are climbed, so no one
+    function goes up; with parameters that model and guide share it is not the gradient of either.
+    """
+
+    def __init__(self, samples: int = 1, insomnia: float = 0.0):
+        super().__init__()
+        self.samples = refuse_samples(samples)
+        if not 0 <= insomnia <= 1:
+            raise Refusal(f"insomnia is {insomnia}: give the wake phase's share in the guide's gradient, 0 to 1.")
+        self.insomnia = float(insomnia)
+
+    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
+        draws = draw(model, guide, x, self.samples, structure.nesting, cut())
+        log_w = draws.log_p - draws.beta * draws.log_q.detach()
+        loss = -log_likelihood(log_w).sum()
+        if not torch.is_grad_enabled():
+            return draws.terms(loss)
+        climbed = loss.new_zeros(())
+        if self.insomnia > 0:
+            climbed = climbed + self.insomnia * (log_w.detach().softmax(dim=0) * draws.log_q).sum()
+        if self.insomnia < 1:
+            climbed = climbed + (1 - self.insomnia) * dream(model, guide, x, structure.nesting).sum()
+        return draws.terms(loss - (climbed - climbed.detach()))
+
+    def told(self) -> tuple[float, ...]:
+        return self.samples, self.insomnia
