@@ -110,7 +110,7 @@ def test_where_the_kl_is_estimated_the_floor_is_on_all_of_it():
         (Beta(0.0), lambda row: -row["reconstruction"]),
         (FreeBits(5.0), lambda row: 10.0 - row["reconstruction"]),
     ],
-    ids=str,
+    ids=["Beta(4)", "Beta(0)", "FreeBits(5)"],  # names that are the same in every process of the tests
 )
 def test_the_history_has_the_elbo_and_the_loss_under_their_own_names(objective, loss):
     pair = Told()
