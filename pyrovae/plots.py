@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -11,24 +13,25 @@ from .comparison import Comparison
 from .training import Fit
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe & Ito: told apart by everyone
+FEW = 4  # curves among which a legend finds room
+LINES = ["-", "--", ":", "-."]  # where there are more curves than colours
 
 
 def learning_curves(fits: Mapping[str, Fit]) -> Figure:
     """Training ELBO in nats per point: of one fit against its epochs, of several against the share of their epochs done. Minus the
     loss, where the fit knows no ELBO."""
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _curves(len(fits))
     shown: list[float] = []
     losses = False
-    for (name, fit), colour in zip(fits.items(), _cycle(len(fits)), strict=True):
+    for place, (name, fit) in enumerate(fits.items()):
         curve = [row["elbo"] for row in fit.history]
-        if not any(map(math.isfinite, curve)):  # there is no density, or the objective does not tell
+        if curve and not any(map(math.isfinite, curve)):  # there is no density, or the objective does not tell
             curve = [-loss for loss in fit.losses]
             losses = True
         unit = 1.0 if len(fits) == 1 else 100 / max(1, len(curve))
         epochs = [unit * (epoch + 1) for epoch in range(len(curve))]
         label = f"{name} ({len(curve)} epoch{'s' if len(curve) != 1 else ''})"
-        axes.plot(epochs, curve, color=colour, label=label, marker="o" if len(curve) < 3 else None)
+        axes.plot(epochs, curve, **_line(place), label=label, marker="o" if len(curve) < 3 else None)
         if curve:
             known = [value for value in curve if math.isfinite(value)]
             shown += [known[len(known) // 20], max(known)]  # the first steps fall far below what one wants to see
@@ -40,8 +43,7 @@ def learning_curves(fits: Mapping[str, Fit]) -> Figure:
         xlabel="epoch" if len(fits) == 1 else "training done (% of epochs)",
         ylabel="− training loss (per point)" if losses else "training ELBO (nats per point)",
     )
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    _legend(axes, len(fits))
     return figure
 
 
@@ -119,22 +121,41 @@ def evidence_plot(comparison: Comparison) -> Figure:
 def bound_curves(comparison: Comparison) -> Figure:
     """L_K of each model over the number of draws K, averaged over points, two Monte-Carlo standard errors about it, and the
     exact log p(x) where there is one: a curve that still rises at its end has not arrived."""
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
-    for (name, evidence), colour in zip(comparison.evidence.items(), _cycle(len(comparison.evidence)), strict=True):
+    figure, axes = _curves(len(comparison.evidence))
+    for place, (name, evidence) in enumerate(comparison.evidence.items()):
         curve = evidence.mean_bound_curve
         draws, bounds = list(curve), list(curve.values())
         errors = [0.0 if bound.mc_se != bound.mc_se else 2 * bound.mc_se for bound in bounds]
         axes.errorbar(
-            draws, [bound.value for bound in bounds], yerr=errors, fmt="o-", color=colour, capsize=3, label=name
+            draws, [bound.value for bound in bounds], yerr=errors, marker="o", **_line(place), capsize=3, label=name
         )
         exact = evidence.mean_exact_log_likelihood
         if exact is not None:
-            axes.axhline(exact.value, color=colour, linestyle=":", label=f"{name}, exact")
+            axes.axhline(exact.value, color=_line(place)["color"], linestyle=":", label=f"{name}, exact")
     axes.set(xscale="log", xlabel="draws $K$", ylabel="$L_K$ (nats per point ± 2 Monte-Carlo errors)")
-    axes.legend(frameon=False, loc="lower right")
-    axes.spines[["top", "right"]].set_visible(False)
+    _legend(axes, len(comparison.evidence))
     return figure
+
+
+def _curves(count: int) -> tuple[Figure, Axes]:
+    """A figure for so many curves, with room beside them where a legend among them would hide some."""
+    figure = Figure(figsize=(6.4, 4) if count <= FEW else (9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _line(place: int) -> dict[str, Any]:
+    """The colour of the curve that is drawn at this place, and its kind of line."""
+    turn, colour = divmod(place, len(COLOURS))
+    return {"color": COLOURS[colour], "linestyle": LINES[turn % len(LINES)]}
+
+
+def _legend(axes: Axes, count: int) -> None:
+    if count <= FEW:
+        axes.legend(frameon=False)
+    else:
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _cycle(count: int) -> list[str]:
