@@ -2,9 +2,11 @@
 
 import functools
 import hashlib
+import itertools
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from .errors import Refusal, blamed
 from .evidence import Evidence
 from .running import Program, evaluation_mode, fork_rng, modules, parameters
 from .scoring import How, score
-from .structure import Structure, inspect, refuse_bad_points
+from .structure import Latent, Structure, inspect, refuse_bad_points
 from .training.ranks import Ranks
 from .transforms import Transform
 from .unfinished import Done
@@ -104,7 +106,7 @@ def evaluate(
         log_jacobian=jacobian,
         samples=samples,
         dim=structure.observed,
-        latent=", ".join(map(str, structure.latents)) or "none",
+        latent=_in_words(structure.latents),
         parameters=sum(p.numel() for p in used),
         measure=structure.measure,
         points=fingerprint(x),
@@ -214,3 +216,9 @@ def _commit(folder: Path) -> str | None:
         return git("describe", "--always", "--dirty=+changes", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _in_words(latents: Iterable[Latent]) -> str:
+    """R^16, R^8; of many alike, 10 × R^64."""
+    runs = [(name, len(list(run))) for name, run in itertools.groupby(map(str, latents))]
+    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in runs) or "none"

@@ -71,8 +71,13 @@ def points(name, options=None, count=24, dtype=torch.float32):
     return x.round() if binary else x
 
 
+SMALLER = {
+    "diffusion": {"steps": 3, "width": 16}
+}  # the least that has all there is to it, where the default takes long
+
+
 def build(name, options, dtype=torch.float32):
-    pair = load(name)(DIM, **options)
+    pair = load(name)(DIM, **SMALLER.get(name, {}), **options)
     for half in pair:
         if isinstance(half, nn.Module):
             half.to(dtype)
@@ -155,7 +160,9 @@ def stock_objective(model, guide, x):
 
 
 def step_size(name, options=None):
-    networks = "hidden" in load(name).options or (options or {}).get("guide") is pyrovae.AmortisedCategorical
+    networks = {"hidden", "width"} & set(load(name).options) or (options or {}).get(
+        "guide"
+    ) is pyrovae.AmortisedCategorical
     return 0.002 if networks else 0.02  # networks of 200 units want smaller steps
 
 

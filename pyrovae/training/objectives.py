@@ -38,6 +38,18 @@ class HasTerms(Protocol):
     def terms(self, model: Program, guide: Program, x: Tensor) -> Terms: ...
 
 
+@runtime_checkable
+class HasObjective(Protocol):
+    """A model that is trained by an objective of its own where the caller names none."""
+
+    def objective(self) -> ELBO | HasTerms: ...
+
+
+def objective_of(model: Program, structure: Structure) -> Any:
+    """The objective that the model names, `model.objective()`, or the default of the pair's sites."""
+    return model.objective() if isinstance(model, HasObjective) else default_objective(structure)
+
+
 def default_objective(structure: Structure) -> ELBO:
     """The ELBO estimator with the least variance that the pair's sites allow.
 
