@@ -114,9 +114,6 @@ class Diffusion(pyrovae.Module):
             self.offset.copy_(self.likelihood.start(mean, variance))
             self.initialised.fill_(True)
 
-    def objective(self) -> "OneStep":
-        return OneStep()
-
 
 class Noise(pyrovae.Module):
     """q(z_T|x) Π_t q(z_{t−1}|z_t, x): fixed, without parameters, and drawn in the model's order."""
@@ -132,6 +129,9 @@ class Noise(pyrovae.Module):
             z = pyro.sample(f"z{model.steps}", model.noised(c, model.steps))
             for t in range(model.steps, 1, -1):
                 z = pyro.sample(f"z{t - 1}", model.step(z, t, c))
+
+    def objective(self) -> "OneStep":
+        return OneStep()
 
 
 class OneStep:

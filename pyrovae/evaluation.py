@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import itertools
+import math
 import platform
 import subprocess
 import time
@@ -98,6 +99,8 @@ def evaluate(
         exact = _exact(model, x)
         jacobian = _log_jacobian(x, transform, structure)
         done.remove()
+    if structure.certain:
+        scored |= {name: torch.full_like(scored[name], math.nan) for name in ("gap_se", "ess", "pareto_k")}
     bounds = BoundCurve(curve_sizes(samples), scored.pop("bound"), scored.pop("bound_se"))
     return Evidence(
         **scored,
@@ -111,6 +114,7 @@ def evaluate(
         measure=structure.measure,
         points=fingerprint(x),
         seconds=time.perf_counter() - started,
+        certain=structure.certain,
         card={
             "samples": samples,
             "seed": seed,

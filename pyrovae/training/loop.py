@@ -68,7 +68,7 @@ def fit(
     `batch_size` points are drawn without replacement for each step (None: all of them), and the last batch of an epoch may be
     smaller. Under torchrun it is the batch of all processes together.
 
-    - `objective`: a Pyro ELBO object; by default the model's own, `model.objective()`, or the one that
+    - `objective`: a Pyro ELBO object; by default the guide's own, `guide.objective()`, or the one that
       `default_objective` finds for the pair.
     - `optimizer(params, lr)` and `schedule(optimizer, steps)` make torch's own objects; None keeps the learning rate.
     - `init(model, x)` is called before the first step, where a model's own start is not enough: `EM()`, or "em" for it.
@@ -106,7 +106,7 @@ def fit(
             inspect(model, guide, early_stopping.x[:ROWS], scored=False)
         if checkpoints is None or not checkpoints.resume:
             _start(model, source, init)
-        chosen = objective or objective_of(model, structure)
+        chosen = objective or objective_of(guide, structure)
         leaves = parameters(source.example[: source.size], guide, model)
         refuse_hidden(leaves, model, guide)
         if not leaves:
@@ -115,9 +115,9 @@ def fit(
             raise Refusal(
                 "x does not say how many batches it has, which a schedule needs: give it __len__, or schedule=None."
             )
-        if kl_warmup and objective is None and isinstance(model, HasObjective):
+        if kl_warmup and objective is None and isinstance(guide, HasObjective):
             raise Refusal(
-                f"kl_warmup weights the KL of Pyro's objectives, and the model is trained by its own {type(chosen).__name__}: leave "
+                f"kl_warmup weights the KL of Pyro's objectives, and the guide is trained by its own {type(chosen).__name__}: leave "
                 "kl_warmup out, or give fit an objective, such as objective=Trace_ELBO()."
             )
         if source.steps is None and kl_warmup:

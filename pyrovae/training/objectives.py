@@ -40,14 +40,14 @@ class HasTerms(Protocol):
 
 @runtime_checkable
 class HasObjective(Protocol):
-    """A model that is trained by an objective of its own where the caller names none."""
+    """A guide that is trained by an objective of its own, where the caller names none."""
 
     def objective(self) -> ELBO | HasTerms: ...
 
 
-def objective_of(model: Program, structure: Structure) -> Any:
-    """The objective that the model names, `model.objective()`, or the default of the pair's sites."""
-    return model.objective() if isinstance(model, HasObjective) else default_objective(structure)
+def objective_of(guide: Program, structure: Structure) -> Any:
+    """The objective that the guide names, `guide.objective()`, or the default of the pair's sites."""
+    return guide.objective() if isinstance(guide, HasObjective) else default_objective(structure)
 
 
 def default_objective(structure: Structure) -> ELBO:

@@ -215,7 +215,7 @@ def test_a_guide_without_parameters_is_fitted_by_one_t_and_scored():
     assert evidence.mean_elbo.value > float(gaussian.log_prob(x[:50]).mean()) + 0.4  # nats, above the best Gaussian's
 
 
-def test_the_caller_and_the_warm_up_come_before_a_models_own_objective():
+def test_the_caller_and_the_warm_up_come_before_a_guides_own_objective():
     model, guide = build(3, torch.float32)
     x = torch.rand(20, 3)
     assert fit(model, guide, x, epochs=1, objective=Trace_ELBO()).objective == "Trace_ELBO"
