@@ -2,9 +2,12 @@
 
 import functools
 import hashlib
+import itertools
+import math
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from .errors import Refusal, blamed
 from .evidence import Evidence
 from .running import Program, evaluation_mode, fork_rng, modules, parameters
 from .scoring import How, score
-from .structure import Structure, inspect, refuse_bad_points
+from .structure import Latent, Structure, inspect, refuse_bad_points
 from .training.ranks import Ranks
 from .transforms import Transform
 from .unfinished import Done
@@ -96,6 +99,8 @@ def evaluate(
         exact = _exact(model, x)
         jacobian = _log_jacobian(x, transform, structure)
         done.remove()
+    if structure.certain:
+        scored |= {name: torch.full_like(scored[name], math.nan) for name in ("gap_se", "ess", "pareto_k")}
     bounds = BoundCurve(curve_sizes(samples), scored.pop("bound"), scored.pop("bound_se"))
     return Evidence(
         **scored,
@@ -104,11 +109,12 @@ def evaluate(
         log_jacobian=jacobian,
         samples=samples,
         dim=structure.observed,
-        latent=", ".join(map(str, structure.latents)) or "none",
+        latent=_in_words(structure.latents),
         parameters=sum(p.numel() for p in used),
         measure=structure.measure,
         points=fingerprint(x),
         seconds=time.perf_counter() - started,
+        certain=structure.certain,
         card={
             "samples": samples,
             "seed": seed,
@@ -215,3 +221,9 @@ def _commit(folder: Path) -> str | None:
         return git("describe", "--always", "--dirty=+changes", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _in_words(latents: Iterable[Latent]) -> str:
+    """R^16, R^8; of many alike, 10 × R^64."""
+    runs = [(name, len(list(run))) for name, run in itertools.groupby(map(str, latents))]
+    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in runs) or "none"

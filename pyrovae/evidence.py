@@ -157,6 +157,7 @@ class Evidence:
     measure: str  # "counting": probabilities; "Lebesgue": densities; "mixed"
     points: str  # fingerprint of x: what may be compared with what
     seconds: float
+    certain: bool = False  # the guide knows one z for each x: weights do not vary, and gap, ESS and k̂ are NaN
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -172,7 +173,10 @@ class Evidence:
 
     @property
     def gap(self) -> Tensor:
-        """log p̂ − L: an estimate of KL(q(z|x) ‖ p(z|x)), low by as much as log p̂ is low. (N,), nats."""
+        """log p̂ − L: an estimate of KL(q(z|x) ‖ p(z|x)), low by as much as log p̂ is low; NaN where the guide is `certain`, which
+        is at a distance −log p(z|x) that no draw shows. (N,), nats."""
+        if self.certain:
+            return torch.full_like(self.elbo, math.nan)
         return self.log_likelihood - self.elbo
 
     @property

@@ -91,14 +91,10 @@ def evidence_plot(comparison: Comparison) -> Figure:
         )
         if exact is not None:
             left.plot(exact.value, place - 0.15, "|", color="black", markersize=18, markeredgewidth=1.5)
-        right.barh(place, max(gap.value, 0.0), xerr=gap.data_se, color=colour, height=0.5, capsize=3)
-        right.annotate(
-            f"{max(gap.value, 0.0):.2f}",
-            (max(gap.value, 0.0) + gap.data_se, place),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-        )
+        length, error = (0.0, 0.0) if evidence.certain else (max(gap.value, 0.0), gap.data_se)
+        right.barh(place, length, xerr=error, color=colour, height=0.5, capsize=3)
+        text = "unknown" if evidence.certain else f"{length:.2f}"
+        right.annotate(text, (length + error, place), (4, 0), textcoords="offset points", va="center")
         if first:
             left.plot([], [], "o", color="grey", label="log p̂(x)")
             left.plot([], [], "<", color="grey", alpha=0.5, label="ELBO")

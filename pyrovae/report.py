@@ -50,10 +50,10 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
             "log p̂(x)\n± Monte Carlo ± data": f"{row['log_likelihood']:.3f} ± {error_text(row['log_likelihood_mc_se'])} "
             f"± {error_text(row['log_likelihood_data_se'])}",
             "ELBO": f"{row['elbo']:.3f}",
-            "gap": f"{_zero(row['gap']):.3f}",
+            "gap": "–" if row["gap"] is None else f"{_zero(row['gap']):.3f}",
             "bits/dim": _plain(row["bits_per_dim"], ".4f"),
-            f"ESS\nof {samples}": f"{row['ess']:.0f}",
-            f"k̂ over\n{limit}": f"{row['untrusted_share']:.0%}",
+            f"ESS\nof {samples}": _plain(row["ess"], ".0f"),
+            f"k̂ over\n{limit}": "–" if row["ess"] is None else f"{row['untrusted_share']:.0%}",
             "seconds": f"{row['seconds']:.1f}",
         }
         for row in rows
@@ -150,7 +150,9 @@ def naive_table(evidence: Evidence, naive: Naive) -> Table:
     for name, found in (("guide q(z|x)", evidence), ("prior p(z)", naive)):
         value, mc_se, data_se = found.mean_log_likelihood
         errors = (error_text(mc_se), error_text(data_se))
-        sheet.add_row(name, f"{value:.3f}", *errors, f"{found.ess.mean():.0f}", f"{found.untrusted_share:.0%}")
+        certain = isinstance(found, Evidence) and found.certain
+        tail = ("–", "–") if certain else (f"{found.ess.mean():.0f}", f"{found.untrusted_share:.0%}")
+        sheet.add_row(name, f"{value:.3f}", *errors, *tail)
     return sheet
 
 

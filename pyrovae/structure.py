@@ -44,6 +44,12 @@ class Structure:
     model_trace: poutine.Trace
     guide_trace: poutine.Trace
 
+    @property
+    def certain(self) -> bool:
+        """Whether the guide's latents, all discrete, can have no other value: q(z|x) = 1 at one z, and 0 at any other."""
+        drawn = sites(self.guide_trace)
+        return bool(drawn) and all(_is_certain(site["fn"]) for site in drawn)
+
 
 def inspect(model: Program, guide: Program, x: Tensor, *, scored: bool = True) -> Structure:
     """Run the pair once, without side effects on random state and modules, and refuse what has no weights per point.
@@ -157,6 +163,14 @@ def _is_discrete(fn: Any) -> bool:
         return bool(fn.support.is_discrete)
     except (NotImplementedError, AttributeError):
         return False
+
+
+def _is_certain(fn: Any) -> bool:
+    """Probabilities of 0 but for one; those that only round to it have finite logarithms."""
+    base = _base(fn)
+    if not isinstance(base, dist.Categorical | dist.OneHotCategorical):
+        return False
+    return bool((torch.isfinite(base.logits).sum(-1) == 1).all()) and base.logits.shape[-1] > 1
 
 
 def _latent(site: dict[str, Any], guide_trace: poutine.Trace) -> Latent:

@@ -1,12 +1,14 @@
 """check_pair(): the contract between model and guide, as a test that ships: for our pairs and for users' own."""
 
+from typing import Any
+
 import torch
 from pyro import poutine
 from torch import Tensor
 
 from .errors import Refusal
 from .evaluation import evaluate, is_per_point
-from .objectives import default_objective
+from .objectives import HasTerms, objective_of
 from .running import (
     Program,
     draw_observed,
@@ -33,7 +35,7 @@ def check_pair(model: Program, guide: Program, x: Tensor, *, seed: int = 0) -> N
     1. sites: the same latents in both, inside plate("data"), no scales, x observed and inside the support;
     2. weights: `log_weights` is (samples, N) and finite, under any number of samples;
     3. points are independent: neither p nor q of a point depends on which others stand beside it;
-    4. constants: −loss of the default objective is the mean log-weight, within Monte-Carlo error;
+    4. constants: −loss of the objective that `fit` chooses is the mean log-weight, within Monte-Carlo error;
     5. gradients reach every parameter, and stock Pyro sees each under a name of its own;
     6. `log_prob(x)`, where there is one, is not below the importance-weighted bound;
     7. the model can be sampled, and its x is one that it could have observed.
@@ -77,10 +79,10 @@ def _check_independence(model: Program, guide: Program, x: Tensor) -> None:
 
 
 def _check_constants(model: Program, guide: Program, x: Tensor, structure: Structure) -> None:
-    objective = default_objective(structure)
+    objective = objective_of(guide, structure)
     with local_parameters(model, guide), torch.no_grad():
         scale = structure.full_size or len(x)  # by which a subsampled plate scales the loss
-        losses = torch.tensor([float(objective.loss(model, guide, x)) for _ in range(32)]) / scale
+        losses = torch.tensor([_loss(objective, model, guide, x) for _ in range(32)]) / scale
         log_w = draw_weights(model, guide, x, 256, structure.nesting).double().mean(dim=1)
     difference = float(log_w.mean() + losses.double().mean())
     error = float((log_w.var() / len(log_w) + losses.double().var() / len(losses)).sqrt())
@@ -89,6 +91,12 @@ def _check_constants(model: Program, guide: Program, x: Tensor, structure: Struc
             f"The mean log-weight is {float(log_w.mean()):.4f} and −{type(objective).__name__} {-float(losses.mean()):.4f} nats a "
             "point: training and evidence do not see the same densities; look for scales, and for terms that only the loss has."
         )
+
+
+def _loss(objective: Any, model: Program, guide: Program, x: Tensor) -> float:
+    if isinstance(objective, HasTerms):
+        return float(objective.terms(model, guide, x).loss)
+    return float(objective.loss(model, guide, x))
 
 
 def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Structure) -> None:
@@ -113,7 +121,11 @@ def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Stru
         leaf.grad = None
     try:
         with local_parameters(model, guide):
-            default_objective(structure).loss_and_grads(model, guide, x)
+            objective = objective_of(guide, structure)
+            if isinstance(objective, HasTerms):
+                objective.terms(model, guide, x).loss.backward()
+            else:
+                objective.loss_and_grads(model, guide, x)
         for leaf in leaves:
             if leaf.grad is None:
                 name = names.get(id(leaf), f"of shape {tuple(leaf.shape)}")

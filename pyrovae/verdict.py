@@ -17,6 +17,12 @@ BETTER = "a better guide (wider than the posterior, or with its correlations) or
 def verdict(evidence: "Evidence") -> str:
     """Whether the mean of log p̂ is to be trusted, by the share of points with k̂ above its threshold: none, up to 5 %, more."""
     K, k, bad, count = evidence.samples, evidence.pareto_k, evidence.untrusted, len(evidence)
+    if evidence.certain:
+        return (
+            "A bound, no estimate: the guide knows one z for each x, so all draws are one, and log p̂(x) is the ELBO, log p(x, z) at "
+            "that z. log p(x) is above it by −log p(z|x), of which neither the missing Monte-Carlo error nor more samples say "
+            "anything: it takes a guide that draws."
+        )
     if bool((k == -math.inf).all()):
         return "Trust log p̂(x): at no point do its largest weights differ, as with an exact guide."
     if tail_length(K) < FEWEST:

@@ -22,7 +22,7 @@ these (of K weights: with `bound`, as in importance.py).
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 
 from .beta import Beta, warm_up
-from .elbo import default_objective, is_elbo, name_of, terms_of
+from .elbo import HasObjective, default_objective, is_elbo, name_of, objective_of, terms_of
 from .free_bits import FreeBits
 from .importance import IWAE, Renyi
 from .path import STL, DReG
@@ -35,6 +35,7 @@ __all__ = [
     "Beta",
     "DReG",
     "FreeBits",
+    "HasObjective",
     "HasTerms",
     "Objective",
     "Renyi",
@@ -47,6 +48,7 @@ __all__ = [
     "default_objective",
     "is_elbo",
     "name_of",
+    "objective_of",
     "terms_of",
     "warm_up",
 ]

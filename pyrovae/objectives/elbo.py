@@ -23,6 +23,18 @@ from ..structure import PLATE, Structure
 from .terms import HasTerms, LossOf, Objective, Terms
 
 
+@runtime_checkable
+class HasObjective(Protocol):
+    """A guide that is trained by an objective of its own, where the caller names none."""
+
+    def objective(self) -> ELBO | HasTerms: ...
+
+
+def objective_of(guide: Program, structure: Structure) -> Any:
+    """The objective that the guide names, `guide.objective()`, or the default of the pair's sites."""
+    return guide.objective() if isinstance(guide, HasObjective) else default_objective(structure)
+
+
 def default_objective(structure: Structure) -> ELBO:
     """The ELBO estimator with the least variance that the pair's sites allow.
 

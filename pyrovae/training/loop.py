@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from ..em import EM
 from ..errors import Diverged, Refusal, blamed
-from ..objectives import default_objective
+from ..objectives import HasObjective, objective_of
 from ..running import Program, fork_rng, local_parameters, modules, parameters, refuse_hidden
 from ..structure import Structure, inspect, observed_sites, refuse_value
 from .checkpoints import Checkpoints
@@ -68,7 +68,8 @@ def fit(
     `batch_size` points are drawn without replacement for each step (None: all of them), and the last batch of an epoch may be
     smaller. Under torchrun it is the batch of all processes together.
 
-    - `objective`: a Pyro ELBO object; by default the one that `default_objective` finds for the pair.
+    - `objective`: a Pyro ELBO object; by default the guide's own, `guide.objective()`, or the one that
+      `default_objective` finds for the pair.
     - `optimizer(params, lr)` and `schedule(optimizer, steps)` make torch's own objects; None keeps the learning rate.
     - `init(model, x)` is called before the first step, where a model's own start is not enough: `EM()`, or "em" for it.
     - `clip`: the largest norm of the gradient of a batch's mean loss, in nats.
@@ -105,7 +106,7 @@ def fit(
             inspect(model, guide, early_stopping.x[:ROWS], scored=False)
         if checkpoints is None or not checkpoints.resume:
             _start(model, source, init)
-        chosen = objective or default_objective(structure)
+        chosen = objective or objective_of(guide, structure)
         leaves = parameters(source.example[: source.size], guide, model)
         refuse_hidden(leaves, model, guide)
         if not leaves:
@@ -113,6 +114,11 @@ def fit(
         if source.steps is None and schedule is not None:
             raise Refusal(
                 "x does not say how many batches it has, which a schedule needs: give it __len__, or schedule=None."
+            )
+        if kl_warmup and objective is None and isinstance(guide, HasObjective):
+            raise Refusal(
+                f"kl_warmup weights the KL of Pyro's objectives, and the guide is trained by its own {type(chosen).__name__}: leave "
+                "kl_warmup out, or give fit an objective, such as objective=Trace_ELBO()."
             )
         if source.steps is None and kl_warmup:
             raise Refusal(
