@@ -22,11 +22,11 @@ these (of K weights: with `bound`, as in importance.py).
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 
 from .beta import Beta, warm_up
-from .elbo import HasObjective, default_objective, is_elbo, name_of, objective_of, terms_of
+from .elbo import default_objective, is_elbo, name_of, objective_of, terms_of
 from .free_bits import FreeBits
 from .importance import IWAE, Renyi
 from .path import STL, DReG
-from .terms import HasTerms, Objective, Terms
+from .terms import HasObjective, HasTerms, Objective, Terms
 from .wake_sleep import WakeSleep
 
 __all__ = [

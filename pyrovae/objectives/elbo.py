@@ -20,14 +20,7 @@ from torch.distributions import kl_divergence
 
 from ..running import Program, fork_rng, sites
 from ..structure import PLATE, Structure
-from .terms import HasTerms, LossOf, Objective, Terms
-
-
-@runtime_checkable
-class HasObjective(Protocol):
-    """A guide that is trained by an objective of its own, where the caller names none."""
-
-    def objective(self) -> ELBO | HasTerms: ...
+from .terms import HasObjective, HasTerms, LossOf, Objective, Terms
 
 
 def objective_of(guide: Program, structure: Structure) -> Any:

@@ -39,6 +39,13 @@ class HasTerms(Protocol):
     def terms(self, model: Program, guide: Program, x: Tensor) -> Terms: ...
 
 
+@runtime_checkable
+class HasObjective(Protocol):
+    """A guide that is trained by an objective of its own, where the caller names none."""
+
+    def objective(self) -> ELBO | HasTerms: ...
+
+
 LossOf = Callable[[Program, Program, Tensor], Terms]
 
 
