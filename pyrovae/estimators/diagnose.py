@@ -184,10 +184,12 @@ class _Seen:
     def _numbers(self, name: str, values: Tensor, chunk: Chunk) -> Tensor:
         return self.layout.per_point(name, values, len(chunk.log_q), chunk.q.nodes[name]["fn"].event_dim)
 
-    def _probabilities(self, name: str, run: poutine.Trace) -> Tensor | None:
-        """p(z = k) of each class, (S, points, D, K)."""
+    def _probabilities(self, name: str, run: poutine.Trace, classes: int | None = None) -> Tensor | None:
+        """p(z = k) of each class, (S, points, D, K). Of a distribution without a list of them, its draws, if told of `classes`."""
         fn, value = run.nodes[name]["fn"], run.nodes[name]["value"]
         table = units.class_probabilities(fn)
+        if table is None and classes is not None:
+            table = torch.nn.functional.one_hot(value.long(), classes).double()
         if table is None:
             return None
         samples = value.shape[0]
@@ -207,7 +209,8 @@ class _Seen:
     def classes(self, prior: list[poutine.Trace]) -> dict[str, units.Classes]:
         found = {}
         for name, used in self.used.items():
-            expected = torch.cat([self._probabilities(name, run).flatten(0, 1) for run in prior])  # type: ignore[union-attr]
+            K = used[0].shape[-1]
+            expected = torch.cat([self._probabilities(name, run, K).flatten(0, 1) for run in prior])  # type: ignore[union-attr]
             found[name] = units.Classes(torch.cat(used).mean(0).cpu(), expected.mean(0).cpu())
         return found
 

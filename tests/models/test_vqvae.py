@@ -169,6 +169,20 @@ def test_what_it_draws_has_the_mixtures_moments(seed):
     assert ((x.mean(0) - expected).abs() < 6 * x.std(0) / math.sqrt(len(x))).all()
 
 
+def test_what_diagnose_says_of_the_codes(seed):
+    """The shares of codes under q are counted, those under p are of as many draws of the prior as were asked for: within 6 standard
+    errors of the marginals of a sum over all z."""
+    torch.manual_seed(seed)
+    model, q = build()
+    x = torch.rand(30, 5).double()
+    found = pyrovae.diagnose(model, q, x, seed=seed, prior_samples=5000).classes["z"]
+    one_hot = torch.nn.functional.one_hot
+    with torch.no_grad():
+        p = torch.einsum("z,zmk->mk", model.prior().log_prob(EVERY).exp(), one_hot(EVERY, 4).double())
+        torch.testing.assert_close(found.used.double(), one_hot(q.codes(q.encode(x)), 4).double().mean(0))
+    assert ((found.prior - p).abs() < 6 * (p * (1 - p) / 5000).sqrt()).all()
+
+
 @pytest.mark.parametrize("guide", module.GUIDES)
 @pytest.mark.parametrize("likelihood", [pyrovae.Normal, pyrovae.Bernoulli])
 def test_contract(guide, likelihood):
