@@ -26,25 +26,25 @@ class Strong(pyrovae.Module):
             pyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=x)
 
 
+torch.set_num_threads(1)  # the tensors are small
 torch.manual_seed(0)
-steps = 1 - 2 * (torch.rand(9000, PIXELS) > STAY).float()
-steps[:, 0] = 2 * torch.rand(9000).round() - 1
+# many points, each seen thrice: what few points seem to have in common is something for z to say
+steps = 1 - 2 * (torch.rand(60300, PIXELS) > STAY).float()
+steps[:, 0] = 2 * torch.rand(60300).round() - 1
 x = (steps.cumprod(dim=1) + 1) / 2  # a pixel is the one before it, nine times in ten: all there is to know of it
 
 found, score = {}, {}
 for objective in (None, pyrovae.FreeBits(0.5)):
     model, guide = Strong(), pyrovae.MeanField(PIXELS, LATENT, (32,))
-    name = pyrovae.fit(model, guide, x[:8000], epochs=25, batch_size=400, lr=1e-2, objective=objective).objective
-    found[name] = pyrovae.diagnose(model, guide, x[8000:8300])
-    score[name] = pyrovae.evaluate(model, guide, x[8000:8300], samples=200).mean_log_likelihood.value
+    name = pyrovae.fit(model, guide, x[:60000], epochs=3, batch_size=400, lr=1e-2, objective=objective).objective
+    found[name] = pyrovae.diagnose(model, guide, x[60000:])
+    score[name] = pyrovae.evaluate(model, guide, x[60000:], samples=200).mean_log_likelihood.value
     units = ", ".join(f"{variance:.3f}" for variance in found[name].activity)
     print(f"{name}: Var E[z|x] {units}; KL {float(found[name].kl.mean()):.3f} nats; log p̂(x) {score[name]:.3f}")
 
-collapsed, mended = found["TraceMeanField_ELBO"], found["FreeBits(0.5)"]
+collapsed, mended = found.values()
 assert collapsed.activity.max() < 0.1
 assert collapsed.kl.mean() < 0.1
 assert mended.activity.min() > 0.4
 assert mended.kl.mean() > 0.9  # λ for each unit
-assert (
-    abs(score["FreeBits(0.5)"] - score["TraceMeanField_ELBO"]) < 0.1
-)  # as good a density, by a latent that says something
+assert abs(score["FreeBits(0.5)"] - score["TraceMeanField_ELBO"]) < 0.1  # as good a density

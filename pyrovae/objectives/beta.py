@@ -2,12 +2,13 @@
 
 from typing import Any
 
-import pyro
+from pyro import poutine
 from pyro.infer import ELBO
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ..errors import Refusal
 from ..running import Program
 from ..structure import Structure, inspect
 from .elbo import default_objective, terms_of
@@ -45,7 +46,7 @@ class Beta(Objective):
     def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
         of = self.bind(model, guide, x, structure)
         if isinstance(of, str):
-            raise NotImplementedError(of)
+            raise Refusal(f"{self!r} has no loss that can be differentiated here, because {of}: train by fit or SVI.")
         return of(model, guide, x)
 
     def _weighted(self, of: LossOf, model: Program, guide: Program, x: Tensor) -> Terms:
@@ -66,7 +67,7 @@ class Beta(Objective):
             return chosen.loss_and_grads(model, guide, x)
 
     def _chosen(self, model: Program, guide: Program, x: Tensor) -> ELBO:
-        with pyro.poutine.block():
+        with poutine.block():
             structure = inspect(model, guide, x)
         self.refuse(structure)
         return default_objective(structure)

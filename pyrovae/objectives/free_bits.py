@@ -18,7 +18,7 @@ from .terms import Objective, Terms, refuse_number
 
 
 class FreeBits(Objective):
-    """E_q[log p(x|z)] − Σ_j max(λ, KL_j), KL_j the mean over the batch's points of group j's KL (Kingma et al. 2016, eq. 15); the
+    """E_q[log p(x|z)] − Σ_j max(λ, KL_j), KL_j the mean over the batch's points of group j's KL (Kingma et al. 2016); the
     ELBO at λ = 0. `nats` is λ, of each group.
 
     A group is one number of a latent where the KL is known in closed form, number by number: factorised Gaussian prior and

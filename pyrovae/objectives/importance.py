@@ -52,7 +52,7 @@ class IWAE(ManySamples):
 
 
 class Renyi(ManySamples):
-    """L_α = 1/(1−α) · E log (1/K) Σ_s w_s^(1−α), the variational Rényi bound (Li & Turner 2016, eq. 14): the ELBO at α = 1, `IWAE` at
+    """L_α = 1/(1−α) · E log (1/K) Σ_s w_s^(1−α), the variational Rényi bound (Li & Turner 2016): the ELBO at α = 1, `IWAE` at
     α = 0, and falling in α. α = −∞ is the largest weight's (VR-max). For α < 0 it is no lower bound on log p(x).
     """
 

@@ -51,8 +51,8 @@ def _through(draws: cut, value: Tensor) -> Tensor:
 
 
 class STL(PathGradient):
-    """Sticking the landing: c = w̃ (Roeder, Wu & Duvenaud 2017, eq. 7 at K = 1). With K > 1 the guide's gradient is not that of
-    L_K: it is biased (Tucker et al. 2019, §3); the model's is."""
+    """Sticking the landing: c = w̃ (Roeder, Wu & Duvenaud 2017, at K = 1). With K > 1 the guide's gradient is not that of
+    L_K: it is biased (Tucker et al. 2019); the model's is."""
 
     def along(self, share: Tensor) -> Tensor:
         return share

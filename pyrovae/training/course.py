@@ -204,17 +204,18 @@ class Course:
             raise Refusal(f"x gave no batches in epoch {self.epoch + 1}: give what can be iterated over again.")
         reconstruction, kl = reconstruction / points, kl / counted if counted else math.nan
         beta = self._weight(self.fit.steps - 1)
-        whole = self.loss_is_elbo and beta == 1.0  # all of the KL was in the loss
-        whole = whole and self._weight(self.fit.steps - self.place) == 1.0
+        elbo = reconstruction - kl
+        if math.isnan(elbo) and self.loss_is_elbo and self._weight(self.fit.steps - self.place) == 1.0:
+            elbo = -loss / points  # its parts are not told apart, and all of the KL was in the loss
         self.fit.losses.append(loss / points)
         self.fit.seconds = self.before + time.perf_counter() - self.started
         if self.fit.no_density:
-            loss, kl = math.nan, math.nan
+            elbo, kl = math.nan, math.nan
         row = {
             "epoch": self.epoch + 1,
             "steps": self.fit.steps,
             "loss": self.fit.losses[-1],
-            "elbo": -loss / points if whole else reconstruction - kl,
+            "elbo": elbo,
             "reconstruction": reconstruction,
             "kl": kl,
             "gradient": gradient / points,

@@ -68,8 +68,8 @@ def fit(
     `batch_size` points are drawn without replacement for each step (None: all of them), and the last batch of an epoch may be
     smaller. Under torchrun it is the batch of all processes together.
 
-    - `objective`: a Pyro ELBO object; by default the guide's own, `guide.objective()`, or the one that
-      `default_objective` finds for the pair.
+    - `objective`: one of `pyrovae.objectives` (`DReG(50)`), or any Pyro ELBO object; by default the guide's own,
+      `guide.objective()`, or the estimator of the ELBO that `default_objective` finds for the pair.
     - `optimizer(params, lr)` and `schedule(optimizer, steps)` make torch's own objects; None keeps the learning rate.
     - `init(model, x)` is called before the first step, where a model's own start is not enough: `EM()`, or "em" for it.
     - `clip`: the largest norm of the gradient of a batch's mean loss, in nats.

@@ -6,7 +6,7 @@ from pyrovae import IWAE, evaluate, fit
 
 def test_the_iwae_learns_more_than_the_elbo_at_equal_size(seed):
     """Binary digits, the same networks, start, steps and data order: log p̂(x) of the test images, paired image by image, is
-    higher by more than 2 standard errors, those of the images and of the draws together. (Seeds 0 to 9: 0.3 to 0.6 nats.)"""
+    higher by more than 2 standard errors, those of the images and of the draws together. (Seeds 0 to 7: 0.34 to 0.57 nats, 8 errors and more.)"""
     data = pyrovae.load_data("digits", "threshold")
     scores = []
     for objective in (None, IWAE(10)):
