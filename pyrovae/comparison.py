@@ -139,7 +139,7 @@ class Comparison:
             "pareto_k_median": float(evidence.pareto_k.median()),
             "pareto_k_max": float(evidence.pareto_k.max()),
             "pareto_k_threshold": evidence.pareto_k_threshold,
-            "untrusted_share": evidence.untrusted_share,
+            "untrusted_share": None if evidence.certain else evidence.untrusted_share,
             "verdict": evidence.verdict,
             "bound_curve": [
                 {"samples": K, **{key: number(value) for key, value in bound._asdict().items()}}

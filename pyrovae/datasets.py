@@ -22,6 +22,12 @@ TRANSFORMS: dict[str, Callable[[int], Transform]] = {
 }
 
 
+def taken(x: Tensor, index: Any) -> Tensor:
+    """x[index], several times as fast where the index is a tensor of rows: they are copied whole."""
+    rows = isinstance(index, Tensor) and index.dtype == torch.int64 and index.dim() == 1
+    return x.index_select(0, index) if rows else x[index]
+
+
 class Redrawn:
     """Training images whose transform is drawn afresh at every use: `redrawn[index]` is x for those images."""
 
@@ -36,8 +42,7 @@ class Redrawn:
         return len(self.pixels)
 
     def __getitem__(self, index: Any) -> Tensor:
-        rows = isinstance(index, Tensor) and index.dtype == torch.int64 and index.dim() == 1
-        return self.transform(self.pixels.index_select(0, index) if rows else self.pixels[index])
+        return self.transform(taken(self.pixels, index))
 
     def to(self, device: torch.device | str) -> "Redrawn":
         return Redrawn(self.pixels.to(device), self.transform)

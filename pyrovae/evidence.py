@@ -165,6 +165,8 @@ class Evidence:
 
     def __repr__(self) -> str:
         value, mc_se, data_se = self.mean_log_likelihood
+        if self.certain:
+            return f"Evidence({len(self)} points, a guide that draws nothing: ELBO {value:.3f} ± {data_se:.3f})"
         return (
             f"Evidence({len(self)} points, {self.samples} samples: log p̂(x) {value:.3f} ± {mc_se:.3f} ± {data_se:.3f}, "
             f"ELBO {self.mean_elbo.value:.3f}, gap {self.mean_gap.value:.3f}, ESS {self.ess.mean():.0f}, "

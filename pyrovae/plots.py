@@ -22,15 +22,16 @@ def learning_curves(fits: Mapping[str, Fit]) -> Figure:
     loss, where the fit knows no ELBO."""
     figure, axes = _curves(len(fits))
     shown: list[float] = []
-    losses = False
+    elbos = any(math.isfinite(row["elbo"]) for fit in fits.values() for row in fit.history)
     for place, (name, fit) in enumerate(fits.items()):
         curve = [row["elbo"] for row in fit.history]
-        if curve and not any(map(math.isfinite, curve)):  # there is no density, or the objective does not tell
-            curve = [-loss for loss in fit.losses]
-            losses = True
+        loss = bool(curve) and not any(map(math.isfinite, curve))  # there is no density, or the objective does not tell
+        if loss:
+            curve = [-value for value in fit.losses]
         unit = 1.0 if len(fits) == 1 else 100 / max(1, len(curve))
         epochs = [unit * (epoch + 1) for epoch in range(len(curve))]
-        label = f"{name} ({len(curve)} epoch{'s' if len(curve) != 1 else ''})"
+        said = "; − loss, not ELBO" if loss and elbos else ""
+        label = f"{name} ({len(curve)} epoch{'s' if len(curve) != 1 else ''}{said})"
         axes.plot(epochs, curve, **_line(place), label=label, marker="o" if len(curve) < 3 else None)
         if curve:
             known = [value for value in curve if math.isfinite(value)]
@@ -41,7 +42,7 @@ def learning_curves(fits: Mapping[str, Fit]) -> Figure:
         axes.set_ylim(low - 0.08 * room, high + 0.08 * room)
     axes.set(
         xlabel="epoch" if len(fits) == 1 else "training done (% of epochs)",
-        ylabel="− training loss (per point)" if losses else "training ELBO (nats per point)",
+        ylabel="training ELBO (nats per point)" if elbos else "− training loss (per point)",
     )
     _legend(axes, len(fits))
     return figure

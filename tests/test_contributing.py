@@ -101,6 +101,18 @@ def test_the_skeleton_of_an_estimator_is_the_effective_sample_size(names, seed):
     torch.testing.assert_close(found.double(), w.sum(0) ** 2 / (w**2).sum(0), rtol=1e-4, atol=0)
 
 
+def test_the_skeleton_of_an_objective_is_the_median_and_trains(names, seed):
+    exec(skeleton("from pyrovae.objectives.importance"), names)
+    median = names["Median"](5)
+    torch.manual_seed(seed)
+    found = median.loss(names["model"], names["guide"], names["x"])
+    torch.manual_seed(seed)
+    log_w = pyrovae.log_weights(names["model"], names["guide"], names["x"], 5)
+    assert found == pytest.approx(-log_w.median(0).values.sum().item(), rel=1e-5)
+    losses = pyrovae.fit(names["model"], names["guide"], names["x"], objective=median, epochs=100, lr=1e-2).losses
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
 def test_the_skeleton_of_a_file_is_a_file(tmp_path):
     """As the command line takes it: found by its path, trained, scored."""
     file = tmp_path / "mine.py"

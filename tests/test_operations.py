@@ -96,6 +96,8 @@ def test_a_recording_takes_the_quicker_tanh_and_leaves_double_precision_alone():
     x = torch.randn(50)
     assert torch.ops.aten.tanh.default not in targets(recorded(torch.tanh, [x]))
     assert targets(recorded(torch.tanh, [x.double()])) == [torch.ops.aten.tanh.default]
+    whole = torch.arange(3)
+    assert torch.equal(recorded(torch.tanh, [whole])(whole), whole.tanh())
 
 
 def test_the_gradient_of_a_recorded_tanh_is_torchs():

@@ -420,6 +420,11 @@ def changed(folder: Path, change: Any) -> None:
     torch.save(state, path)
 
 
+def test_a_checkpoint_from_before_objectives_were_told_is_taken_up(interrupted: Path) -> None:
+    changed(interrupted, lambda state: state["training"]["task"].pop("objective"))
+    outcome(vae, interrupted, resume=True)
+
+
 def test_a_checkpoint_that_carries_code_is_refused_and_does_not_run_it(interrupted: Path, tmp_path: Path) -> None:
     changed(interrupted, lambda state: state.update(more=Trap(tmp_path / "mark")))
     with pytest.raises(Refusal, match="carries code, or what is no tensor and no number, so it is not read"):

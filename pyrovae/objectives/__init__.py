@@ -11,11 +11,11 @@ r"""What training maximises. An objective is an object that `fit(objective=…)`
 | `STL(K)` | L_K | through the draws alone; biased for K > 1 | Roeder et al. 2017 |
 | `DReG(K)` | L_K | through the draws alone | Tucker et al. 2019 |
 | `Renyi(α, K)` | 1/(1−α) E log 1/K Σ w^(1−α) | through the draws | Li & Turner 2016 |
-| `Beta(β)` | E_q[log p(x|z)] − β KL | the default's | Higgins et al. 2017 |
+| `Beta(β)` | E_q[log p(x|z)] − β KL | as by `default_objective` | Higgins et al. 2017 |
 | `FreeBits(λ)` | E_q[log p(x|z)] − Σ_j max(λ, KL_j) | through the draws | Kingma et al. 2016 |
 | `WakeSleep(K)` | L_K of the model; of the guide KL(p ‖ q) | of log q at draws that are given | Hinton et al. 1995 |
 
-What `fit` calls ELBO is the ELBO whatever is maximised; `loss` is minus what is. To add one, write a class with `batch` beside
+What `fit` calls ELBO is the ELBO whatever is maximised, NaN where its parts are not told; `loss` is minus what is. To add one, write a class with `batch` beside
 these (of K weights: with `bound`, as in importance.py).
 """
 

@@ -31,7 +31,7 @@ class warm_up(Messenger):
 
 
 class Beta(Objective):
-    """E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z)), by the pair's default estimator of the ELBO, which it is at β = 1 (Higgins et al. 2017,
+    """E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z)), by `default_objective`'s estimator of the ELBO, which it is at β = 1 (Higgins et al. 2017,
     eq. 4). No bound on log p(x) for β < 1, a looser one for β > 1."""
 
     def __init__(self, beta: float):

@@ -9,6 +9,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ..errors import Refusal
 from ..running import Program, sites
 from ..weights import guide_density, latent_density, model_density, run_guide, run_model
 from .terms import Terms
@@ -92,7 +93,11 @@ def dream(model: Program, guide: Program, x: Tensor, nesting: int) -> Tensor:
     """log q(z̃|x̃) (1, B) of the model's own draws z̃, x̃ ~ p(x, z), as many as x has points; nothing flows back into the model."""
     with torch.no_grad():
         p = poutine.trace(poutine.uncondition(model)).get_trace(x)
-    seen = next(
-        site["value"] for site in sites(p) if site["infer"].get("was_observed") and site["value"].shape == x.shape
-    )
+    dreamt = (site["value"] for site in sites(p) if site["infer"].get("was_observed"))
+    seen = next((value for value in dreamt if value.shape == x.shape), None)
+    if seen is None:
+        raise Refusal(
+            f"The model dreams nothing of x's shape {tuple(x.shape)}, which the guide would learn from: let it observe x itself, or give "
+            "WakeSleep insomnia=1, which asks for no dreams."
+        )
     return guide_density(poutine.trace(poutine.replay(guide, trace=p)).get_trace(seen), x, 1, nesting, check=False)

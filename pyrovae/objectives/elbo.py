@@ -18,6 +18,7 @@ from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceM
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from ..errors import Refusal
 from ..running import Program, fork_rng, sites
 from ..structure import PLATE, Structure
 from .terms import HasObjective, HasTerms, LossOf, Objective, Terms
@@ -25,7 +26,11 @@ from .terms import HasObjective, HasTerms, LossOf, Objective, Terms
 
 def objective_of(guide: Program, structure: Structure) -> Any:
     """The objective that the guide names, `guide.objective()`, or the default of the pair's sites."""
-    return guide.objective() if isinstance(guide, HasObjective) else default_objective(structure)
+    if isinstance(guide, HasObjective) and not isinstance(
+        guide.objective, ELBO
+    ):  # it may keep one that it had elsewhere
+        return guide.objective()
+    return default_objective(structure)
 
 
 def default_objective(structure: Structure) -> ELBO:
@@ -65,7 +70,7 @@ def terms_of(objective: ELBO, model: Program, guide: Program, x: Tensor, structu
     if isinstance(objective, Objective):
         return objective.bind(model, guide, x, structure)
     if isinstance(objective, HasTerms):
-        return objective.terms
+        return lambda model, guide, x: _checked(objective, objective.terms(model, guide, x))
     kind = type(objective)
     if kind is TraceEnum_ELBO:
         with torch.no_grad(), fork_rng(x.device):
@@ -78,6 +83,14 @@ def terms_of(objective: ELBO, model: Program, guide: Program, x: Tensor, structu
         parts = _trace if kind is Trace_ELBO else _mean_field
         return lambda model, guide, x: _over_particles(objective, model, guide, x, parts)
     return f"{kind.__name__} reads its loss on the host"
+
+
+def _checked(objective: HasTerms, terms: Any) -> Terms:
+    if not isinstance(terms, Terms):
+        raise Refusal(
+            f"{type(objective).__name__}.terms gives {type(terms).__name__}: return pyrovae.Terms(loss, reconstruction)."
+        )
+    return terms
 
 
 def is_elbo(objective: ELBO) -> bool:

@@ -32,6 +32,8 @@ class FreeBits(Objective):
 
     def refuse(self, structure: Structure) -> None:
         super().refuse(structure)
+        if not structure.latents:
+            raise Refusal(f"{self!r} is about the KL of latents, and the pair has none: train it without an objective.")
         for site in sites(structure.guide_trace):
             if not site["fn"].has_rsample:
                 raise Refusal(

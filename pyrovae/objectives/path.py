@@ -5,6 +5,8 @@ vanishes, draw by draw, where the guide is the exact posterior. With w̃_s = w_s
 model's parameters have the bound's own gradient, Σ_s w̃_s ∂ log p(x, z_s)/∂θ. Both objects' value is the bound.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,8 +21,8 @@ from .terms import Terms
 class PathGradient(IWAE):
     """Gradients through draws: a new one writes `along`."""
 
-    def along(self, share: Tensor) -> Tensor:
-        """c, the weights of the draws' paths, from their shares w̃: (K, B) → (K, B)."""
+    def along(self, share: Tensor, beta: Any) -> Tensor:
+        """c, the weights of the draws' paths, from their shares w̃, (K, B) → (K, B), where the KL counts β times."""
         raise NotImplementedError
 
     def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
@@ -31,7 +33,7 @@ class PathGradient(IWAE):
         if not torch.is_grad_enabled():
             return draws.terms(loss)
         share = log_w.detach().softmax(dim=0)
-        gradient = (share * draws.log_p).sum() + _through(held, (self.along(share) * log_w).sum())
+        gradient = (share * draws.log_p).sum() + _through(held, (self.along(share, draws.beta) * log_w).sum())
         return draws.terms(loss - (gradient - gradient.detach()))
 
 
@@ -54,13 +56,13 @@ class STL(PathGradient):
     """Sticking the landing: c = w̃ (Roeder, Wu & Duvenaud 2017, at K = 1). With K > 1 the guide's gradient is not that of
     L_K: it is biased (Tucker et al. 2019); the model's is."""
 
-    def along(self, share: Tensor) -> Tensor:
+    def along(self, share: Tensor, beta: Any) -> Tensor:
         return share
 
 
 class DReG(PathGradient):
     """Doubly reparameterised: c = w̃², the gradient of L_K without bias, whose signal-to-noise ratio grows as √K (Tucker, Lawson, Gu
-    & Maddison 2019, eq. 8)."""
+    & Maddison 2019, eq. 8). In a KL warm-up the score counts β times, and so does what stands for it: c = (1 − β) w̃ + β w̃²."""
 
-    def along(self, share: Tensor) -> Tensor:
-        return share.square()
+    def along(self, share: Tensor, beta: Any) -> Tensor:
+        return share * (1 - beta + beta * share)

@@ -93,16 +93,20 @@ class Objective(ELBO):
 
     def __repr__(self) -> str:
         """As it would be written after `--objective`."""
-        return f"{type(self).__name__}({', '.join(f'{value:g}' for value in self.told())})"
+        return f"{type(self).__name__}({', '.join(map(_written, self.told()))})"
 
     def told(self) -> tuple[float, ...]:
         """What it was made with."""
         return ()
 
 
+def _written(value: float) -> str:
+    return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
+
+
 def refuse_samples(samples: int) -> int:
     """The number of draws, if it is one."""
-    if not isinstance(samples, int) or samples < 1:
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         raise Refusal(f"samples is {samples}: give the number of draws for each point, at least 1.")
     return samples
 

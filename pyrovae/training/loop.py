@@ -17,12 +17,13 @@ from torch.optim import Optimizer
 
 from ..em import EM
 from ..errors import Diverged, Refusal, blamed
-from ..objectives import HasObjective, objective_of
+from ..objectives import HasObjective, HasTerms, name_of, objective_of
 from ..running import Program, fork_rng, local_parameters, modules, parameters, refuse_hidden
 from ..structure import Structure, inspect, observed_sites, refuse_value
 from .checkpoints import Checkpoints
 from .course import Course, Fit
 from .flat import flattened
+from .ranks import Ranks
 from .schedules import Schedule, adam, cosine
 from .sources import Resident, Source, fingerprint, source_of
 from .stopping import ROWS, EarlyStopping
@@ -106,7 +107,8 @@ def fit(
             inspect(model, guide, early_stopping.x[:ROWS], scored=False)
         if checkpoints is None or not checkpoints.resume:
             _start(model, source, init)
-        chosen = objective or objective_of(guide, structure)
+        chosen = objective if objective is not None else objective_of(guide, structure)
+        _refuse_objective(chosen, objective, guide, structure, kl_warmup)
         leaves = parameters(source.example[: source.size], guide, model)
         refuse_hidden(leaves, model, guide)
         if not leaves:
@@ -114,11 +116,6 @@ def fit(
         if source.steps is None and schedule is not None:
             raise Refusal(
                 "x does not say how many batches it has, which a schedule needs: give it __len__, or schedule=None."
-            )
-        if kl_warmup and objective is None and isinstance(guide, HasObjective):
-            raise Refusal(
-                f"kl_warmup weights the KL of Pyro's objectives, and the guide is trained by its own {type(chosen).__name__}: leave "
-                "kl_warmup out, or give fit an objective, such as objective=Trace_ELBO()."
             )
         if source.steps is None and kl_warmup:
             raise Refusal(
@@ -207,6 +204,36 @@ def _refuse_arguments(
         raise Refusal(f"There is no precision '{precision}': give fp32, tf32 or bf16.")
     if retry is not None and not 0 < retry < 1:
         raise Refusal(f"retry is {retry}: give a factor for the learning rate, between 0 and 1.")
+
+
+def _refuse_objective(chosen: Any, asked: Any, guide: Program, structure: Structure, kl_warmup: float) -> None:
+    """`chosen` is what would be minimised, `asked` what the caller gave."""
+    if isinstance(chosen, str | type):
+        name = chosen if isinstance(chosen, str) else f"{chosen.__name__}(…)"
+        raise Refusal(f"objective={chosen!r} is no objective but the name of one: give the object, such as {name}.")
+    if not isinstance(chosen, ELBO | HasTerms):
+        raise Refusal(
+            f"objective={chosen!r:.60} is no Pyro ELBO, and has no terms(model, guide, x): give one of either."
+        )
+    if asked is not None and structure.certain and isinstance(guide, HasObjective):
+        own = type(guide.objective()).__name__
+        if type(asked).__name__ != own:
+            raise Refusal(
+                f"The guide knows one z for each x, which {name_of(asked)} has no gradient of: leave objective out, and the guide's own, "
+                f"{own}, trains it."
+            )
+    if isinstance(chosen, ELBO):
+        return
+    if kl_warmup:
+        raise Refusal(
+            f"kl_warmup weights the KL of Pyro's objectives, and {name_of(chosen)} knows nothing of it: leave kl_warmup out, or give "
+            "fit an objective, such as objective=Trace_ELBO()."
+        )
+    if Ranks().count > 1:
+        raise Refusal(
+            f"{name_of(chosen)} may draw noise of its own, the same in every process: train in one process, or give fit an objective, "
+            "such as objective=Trace_ELBO()."
+        )
 
 
 def _refuse_objects(early_stopping: Any, checkpoints: Any) -> None:

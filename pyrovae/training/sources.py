@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from ..datasets import taken
 from ..errors import Refusal
 from ..running import fork_rng
 from ..structure import refuse_bad_points
@@ -58,11 +59,6 @@ def source_of(x: Any, batch_size: int | None, seed: int, device: torch.device) -
     )
 
 
-def _taken(x: Points, rows: Tensor) -> Tensor:
-    """x[rows], several times as fast where x is a tensor: whole rows are copied."""
-    return x.index_select(0, rows) if isinstance(x, Tensor) else x[rows]
-
-
 class Resident:
     """Data on the device: batches are drawn there, without replacement; the last of an epoch may be smaller."""
 
@@ -86,7 +82,7 @@ class Resident:
         generator = torch.Generator(self.device).manual_seed(seed_of("order", self.seed, epoch))
         order = self.rows[torch.randperm(len(self.rows), generator=generator, device=self.device)]
         for rows in order.split(self.size)[start:]:
-            yield _taken(self.x, rows), rows
+            yield taken(self.x, rows) if isinstance(self.x, Tensor) else self.x[rows], rows
 
     def hold_out(self, share: float) -> Tensor:
         """Take that share of the points out of the batches, at random, and return them."""

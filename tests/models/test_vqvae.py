@@ -124,6 +124,7 @@ def test_a_guide_that_knows_one_code_is_a_bound_and_called_no_estimate():
     x = torch.rand(12, 5).double()
     found = evaluate(model, q, x, samples=200)
     assert found.certain
+    assert "nan" not in repr(found)
     for value in (found.gap, found.ess, found.pareto_k):
         assert value.isnan().all()
     assert found.untrusted.all()
