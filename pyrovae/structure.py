@@ -151,7 +151,11 @@ def refuse_value(site: dict[str, Any], value: Tensor) -> None:
     bad = value[index].flatten()
     culprit = bad[~fn.support.base_constraint.check(bad)] if hasattr(fn.support, "base_constraint") else bad
     number = (culprit if len(culprit) else bad)[0].item()
-    hint = "binarise them first (transforms.Binarise or Threshold)" if _is_discrete(fn) else "transform them first"
+    hint = (
+        "binarise them first (--transform binarise, in Python transforms.Binarise or Threshold)"
+        if _is_discrete(fn)
+        else "transform them first"
+    )
     raise Refusal(
         f"Point {index[-1]} has the value {number:.4g} at site '{name}', outside the support of {family}: such data are no "
         f"draw from this likelihood; {hint}, or choose another likelihood."

@@ -348,6 +348,11 @@ def test_evaluate_writes_json_and_netcdf(run: Path, tmp_path: Path) -> None:
         assert stats.attrs["split"] == "40 train / 10 test, at random"
 
 
+def test_what_only_annealing_hears_is_not_dropped_in_silence(run: Path) -> None:
+    message = refused("evaluate", run, "--samples", 20, "--bdmc", "--chains", 4)
+    assert "--chains, --bdmc say how chains are annealed: add --ais." in message
+
+
 def test_evaluate_says_whether_to_trust_the_number(run: Path, tmp_path: Path) -> None:
     words = ("--samples", 200, "--naive", "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
     text = said("evaluate", run, *words, "--figure", tmp_path / "a.png")

@@ -170,6 +170,16 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def options_said(context: typer.Context, counts: Callable[[str], bool]) -> list[str]:
+    """Of the options whose names count, those that stand on the command line, as they are written there."""
+    return [
+        "/".join([*parameter.opts, *parameter.secondary_opts])
+        for parameter in context.command.params
+        if counts(parameter.name or "")
+        and getattr(context.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
+    ]
+
+
 def console() -> Console:
     found = Console()
     return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=WIDTH)

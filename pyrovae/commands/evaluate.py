@@ -10,6 +10,7 @@ import typer
 from .. import plots, runs
 from ..comparison import Comparison, number
 from ..estimators.naive import Naive, naive_log_likelihood
+from ..errors import Refusal
 from ..evidence import STATISTICS, Evidence
 from ..report import bound_curve_table, naive_table, show
 from ..training.ranks import joined
@@ -23,7 +24,7 @@ from .ais import (
     annealed_section,
     refuse_annealing,
 )
-from .common import console, open_scored, progress_bars, refuse_unwritable, score_run, write_json
+from .common import console, open_scored, options_said, progress_bars, refuse_unwritable, score_run, write_json
 from .options import (
     DeviceOption,
     JsonOption,
@@ -35,8 +36,11 @@ from .options import (
     TransformOption,
 )
 
+ANNEALING = ("chains", "steps", "start", "ais_points", "bdmc")  # options that mean nothing without --ais
+
 
 def evaluate(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")],
     samples: SamplesOption = 5000,
     seed: SeedOption = 0,
@@ -65,6 +69,8 @@ def evaluate(
         restored, loaded = open_scored(run, device, data, transform, root)
         if ais:
             refuse_annealing(restored, loaded, start)
+        elif said := options_said(context, lambda name: name in ANNEALING):
+            raise Refusal(f"{', '.join(said)} say how chains are annealed: add --ais.")
         for path in (json_file, netcdf, figure):
             refuse_unwritable(path)
         resume = run / "evaluate.unfinished.pt" if os.access(run, os.W_OK) else None

@@ -14,7 +14,7 @@ from ..errors import Refusal
 from ..loading import load
 from ..training import Fit
 from ..training.ranks import joined
-from .common import device_of, progress_bars, source_of, train_run
+from .common import device_of, options_said, progress_bars, source_of, train_run
 from .options import (
     BatchOption,
     DataOption,
@@ -155,12 +155,7 @@ def _last(fit: Fit) -> str:
 
 def _refuse_beside_resume(context: typer.Context) -> None:
     """Whatever else was said, and would not be heard."""
-    said = [
-        "/".join([*parameter.opts, *parameter.secondary_opts])
-        for parameter in context.command.params
-        if parameter.name not in ("resume", "device", "tensorboard")
-        and getattr(context.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
-    ]
+    said = options_said(context, lambda name: name not in ("resume", "device", "tensorboard"))
     if said:
         raise Refusal(f"--resume RUN goes on with a run as it was begun: leave out {', '.join(said)}.")
 
