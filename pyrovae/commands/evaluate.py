@@ -9,8 +9,8 @@ import typer
 
 from .. import plots, runs
 from ..comparison import Comparison, number
-from ..estimators.naive import Naive, naive_log_likelihood
 from ..errors import Refusal
+from ..estimators.naive import Naive, naive_log_likelihood
 from ..evidence import STATISTICS, Evidence
 from ..report import bound_curve_table, naive_table, show
 from ..training.ranks import joined
