@@ -332,6 +332,38 @@ def test_a_run_keeps_the_file_that_its_guide_is_in(tmp_path: Path, monkeypatch: 
     assert "There is no file" in refused("evaluate", "moved")
 
 
+@pytest.mark.parametrize("name", ["lr=0.01", "a,b (c)", "it's", '"quoted"', "old.py:Mine"])
+def test_a_file_of_ones_own_in_folders_of_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder one is in and the run's: an option names the file that is there with either before it."""
+    data = points(tmp_path / "points.npy")
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    Path("own.py").write_text(OWN_GUIDE)
+    words = ("--data", data, "--set", "latent=2", "--set", "guide=own.py:Mine", "--epochs", 1)
+    said("train", "ppca", *words, "--out", name)
+    assert (Path(name) / "option_guide.py").read_text() == OWN_GUIDE
+    assert json.loads((Path(name) / "config.json").read_text())["options"] == ["latent=2", "guide=option_guide.py:Mine"]
+    Path("own.py").unlink()
+    said("evaluate", name, "--samples", 20)
+    assert type(pyrovae.load_run(name).guide).__name__ == "Mine"
+
+
+def test_of_an_option_given_twice_the_last_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does for plain values: the run keeps that file, and can be opened."""
+    data = points(tmp_path / "points.npy")
+    monkeypatch.chdir(tmp_path)
+    Path("first.py").write_text(OWN_GUIDE)
+    Path("second.py").write_text(OWN_GUIDE.replace("Mine", "Other"))
+    given = ("guide=first.py:Mine", "latent=3", " guide =second.py:Other", "latent=2")
+    settings = [word for option in given for word in ("--set", option)]
+    said("train", "ppca", *settings, "--data", data, "--epochs", 1, "--out", "run")
+    run = pyrovae.load_run("run")
+    assert type(run.guide).__name__ == "Other"
+    assert run.guide.latent == 2
+    assert len(run.config.options) == 2
+    said("evaluate", "run", "--samples", 20)
+
+
 def test_evaluate_writes_json_and_netcdf(run: Path, tmp_path: Path) -> None:
     text = said("evaluate", run, "--samples", 30, "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
     content = json.loads((tmp_path / "a.json").read_text())
