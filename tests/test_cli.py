@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 import pyrovae
 from pyrovae import available, runs, scoring
 from pyrovae.cli import app
+from pyrovae.commands import compare
 
 KEYS = [
     *("name", "parameters", "latent", "exact_log_likelihood", "log_likelihood", "log_likelihood_mc_se"),
@@ -258,6 +259,14 @@ def test_compare_refuses_before_it_trains(tmp_path: Path, monkeypatch: pytest.Mo
     assert "binarise them first" in message
     assert "names a model twice" in refused("compare", "--models", "ppca,ppca", "--out", out)
     assert not out.exists()
+
+
+def test_compare_of_all_says_once_why_nobody_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "available", lambda: ["bernoulli_mixture", "bernoulli_pca", "pca"])
+    message = refused("compare", "--models", "all", "--data", points(tmp_path / "points.npy"))
+    assert "No pair can be scored on" in message
+    assert message.count("outside the support of Bernoulli") == 1
+    assert message.count("has no log p(x)") == 1
 
 
 def test_compare_takes_a_users_file(tmp_path: Path) -> None:
