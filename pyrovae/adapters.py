@@ -73,21 +73,16 @@ def from_networks(
     """
     model = NetworkVAE(_Decoder(decoder), latent, likelihood)
     if isinstance(likelihood, BernoulliMean):
-        _refuse_logits(model)
+        _refuse_logits(model, likelihood)
     return model, family(1, latent, (), encoder=_Encoder(encoder, shape))
 
 
-def _refuse_logits(model: NetworkVAE) -> None:
+def _refuse_logits(model: NetworkVAE, likelihood: BernoulliMean) -> None:
     """Better here, at 64 draws of the prior, than as a density that is no number."""
     like = next(model.parameters(), torch.zeros(()))
     z = torch.randn(64, model.latent, generator=torch.Generator().manual_seed(0)).to(like)
     with evaluation_mode(model), torch.no_grad():
-        found = model.decoder(z)
-    if bool(((found < 0) | (found > 1)).any()):
-        raise Refusal(
-            f"The decoder returns {float(found.min()):.3g} to {float(found.max()):.3g}, and BernoulliMean reads probabilities: give "
-            "Bernoulli(), which reads logits, or end the decoder in a sigmoid."
-        )
+        likelihood.refuse_logits(model.decoder(z))
 
 
 class _Encoder(nn.Module):

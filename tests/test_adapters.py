@@ -205,16 +205,60 @@ def test_outputs_that_are_none_of_these():
 
 
 def test_probabilities_that_have_rounded_to_certainty():
-    """A saturated sigmoid says exactly 1: finite all the same, and −log ε nats where it is wrong."""
+    """A saturated sigmoid says exactly 1: finite all the same, and −log ε/2 nats where it is wrong. One that says 0 is nearer to it."""
     one = torch.ones(2, 4)
     x = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0]])
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
             found = pyrovae.BernoulliMean()(one).log_prob(x)
         assert float(found[0]) == pytest.approx(0, abs=1e-6)
-        assert float(found[1]) == pytest.approx(math.log(torch.finfo(torch.float32).eps), rel=1e-3)
-    with pytest.raises(ValueError, match="found invalid values"):
-        pyrovae.BernoulliMean()(one + 1e-3)
+        assert float(found[1]) == pytest.approx(math.log(torch.finfo(torch.float32).eps / 2), rel=1e-6)
+        with torch.set_grad_enabled(grad):
+            found = pyrovae.BernoulliMean()(1 - one).log_prob(1 - x)
+        assert float(found[0]) == pytest.approx(0, abs=1e-6)
+        assert float(found[1]) == pytest.approx(math.log(torch.finfo(torch.float32).tiny), rel=1e-6)
+    likelihood = pyrovae.BernoulliMean()
+    with pytest.raises(Refusal, match=r"The decoder returns 1 to 1.5, and BernoulliMean reads probabilities"):
+        likelihood(torch.tensor([[1.0, 1.5]]))
+    likelihood(one)
+    with pytest.raises(ValueError, match="found invalid values"):  # later, only where torch looks
+        likelihood(torch.tensor([[1.0, 1.5]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_a_larger_probability_is_never_less_likely(dtype):
+    """log p(1) rises and log p(0) falls from η = 0 to 1, by log η and log(1 − η) where neither rounds; nothing is infinite."""
+    info = torch.finfo(dtype)
+    inner = [info.tiny, info.eps / 2, info.eps, 2 * info.eps, 0.3, 0.5, 1 - info.eps, 1 - info.eps / 2]
+    eta = torch.tensor([0.0, info.smallest_normal / 4, *inner, 1.0], dtype=dtype, requires_grad=True)
+    fn = pyrovae.BernoulliMean()(eta.unsqueeze(-1))
+    lit, dark = (fn.log_prob(torch.full((len(eta), 1), value, dtype=dtype)).double() for value in (1.0, 0.0))
+    for rising in (lit, -dark):
+        assert bool(torch.isfinite(rising).all())
+        assert bool((rising.diff() >= 0).all())
+    assert float(fn.base_dist.logits.detach().squeeze(-1)[2:-1].diff().min()) > 0  # numbers inside stay apart
+    if dtype == torch.float64:
+        torch.testing.assert_close(lit[2:-1], eta[2:-1].log(), rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(dark[2:-1], torch.log1p(-eta[2:-1]), rtol=1e-12, atol=1e-15)
+    (gradient,) = torch.autograd.grad(lit.sum() + dark.sum(), eta)
+    assert bool(torch.isfinite(gradient).all())
+
+
+@pytest.mark.parametrize("name", ["vae", "hierarchical_vae", "gmvae", "conditional_vae", "diffusion", "vqvae"])
+def test_pairs_whose_outputs_are_no_probabilities(name):
+    """Refused before the first step, where they would be nan, by what they return or by where they begin."""
+    x = images(binary=True, count=20).float()
+    with pytest.raises(Refusal, match=r"give Bernoulli\(\), which reads logits"):
+        pyrovae.fit(*pyrovae.load(name)(DIM, likelihood=pyrovae.BernoulliMean()), x, epochs=1)
+
+
+def test_a_sigmoid_under_an_offset_is_no_probability():
+    """The VAE adds the data's mean to what a decoder says: in [0, 1] at first, and 0.5 + 0.5 and more once training begins."""
+    pair = pyrovae.load("vae")(
+        DIM, latent=LATENT, likelihood=pyrovae.BernoulliMean(), decoder=decoder(nn.Flatten(), nn.Sigmoid())
+    )
+    with pytest.raises(Refusal, match=r"free to leave \[0, 1\]: give Bernoulli\(\)"):
+        pyrovae.fit(*pair, images(binary=True).float(), epochs=1)
 
 
 OWN = """import torch
