@@ -120,7 +120,7 @@ def test_the_networks_are_the_ones_that_were_given_and_train_on(seed):
 
 
 def test_what_the_encoder_may_return(seed):
-    """Two tensors, one of both, or an object of two: the same weights; and images as they are instead of rows."""
+    """Two tensors, one of both, or an object of two: the same weights."""
     encode, decode, x = Encoder().double().eval(), decoder().double(), images()
 
     class AsOne(nn.Module):
@@ -142,9 +142,8 @@ def test_what_the_encoder_may_return(seed):
     found = []
     for network in (encode, AsOne(), AsObject()):
         pair = from_networks(network, decode, LATENT, pyrovae.FixedNormal(0.5), shape=SHAPE)
-        for points in (x, x.reshape(-1, *SHAPE)):
-            torch.manual_seed(seed)
-            found.append(log_weights(*pair, points, 5))
+        torch.manual_seed(seed)
+        found.append(log_weights(*pair, x, 5))
     for other in found[1:]:
         torch.testing.assert_close(found[0], other, rtol=1e-12, atol=1e-12)
 
@@ -202,6 +201,53 @@ def test_outputs_that_are_none_of_these():
     assert "Site 'x' is of shape (5,)" in refusal(encode, nn.Linear(LATENT, 5))
     with pytest.raises(Refusal, match=r"returns -\d.* and BernoulliMean reads probabilities: give Bernoulli\(\)"):
         from_networks(encode, decoder(), LATENT, pyrovae.BernoulliMean())
+
+
+def test_two_outputs_of_other_shapes():
+    """Three and three of six numbers are not two and four: they would be split where the encoder did not."""
+    for first, second in ((2, 4), (4, 2), (6, 0), (0, 6), (4, 4)):
+        parts = Returns(lambda x, first=first, second=second: (x[:, :first], x[:, :second]))
+        told = f"The encoder returns (9, {first}) and (9, {second}): μ and log σ² are of (9, 3) each."
+        assert told in refusal(parts, decoder())
+    one_for_all = Returns(lambda x: (x[:, :LATENT], x.new_zeros(1, LATENT)))
+    assert "The encoder returns (9, 3) and (1, 3): μ and log σ² are of (9, 3) each." in refusal(one_for_all, decoder())
+    assert "(9, 3) and (): μ and" in refusal(Returns(lambda x: (x[:, :LATENT], x.new_zeros(()))), decoder())
+    assert "(9, 7) where LogVariance(latent=3) needs (9, 6)" in refusal(
+        Returns(lambda x: (x[:, :3], x[:, :4])), decoder()
+    )
+
+
+def test_two_outputs_that_another_family_reads():
+    """μ and what L is made of, k and k(k+1)/2 numbers: as one tensor of both."""
+    x, net = images().float(), nn.Linear(DIM, 9)
+    found = []
+    for network in (net, Returns(lambda x: net(x).split((3, 6), dim=-1))):
+        torch.manual_seed(0)
+        pair = from_networks(network, decoder(), LATENT, pyrovae.FixedNormal(0.5), family=pyrovae.FullCovariance)
+        pair[0].decoder.load_state_dict({k: torch.full_like(v, 0.01) for k, v in pair[0].decoder.state_dict().items()})
+        torch.manual_seed(1)
+        found.append(log_weights(*pair, x, 5))
+    assert torch.equal(*found)
+
+
+def test_images_that_are_no_rows():
+    """Refused by all that takes x: the model's draws are rows, and would not be like the data."""
+    x = images().float()
+    model, guide = from_networks(Encoder(), decoder(), LATENT, pyrovae.FixedNormal(0.5), shape=SHAPE)
+    stacked = x.reshape(-1, *SHAPE)
+    told = r"x of shape \(\d, 1, 8, 8\) is not a row for each point: give x.flatten\(1\), and.* shape=\(1, 8, 8\)\)\."
+    for call in (
+        lambda: evaluate(model, guide, stacked, samples=2),
+        lambda: check_pair(model, guide, stacked),
+        lambda: pyrovae.fit(model, guide, stacked, epochs=1),
+        lambda: pyrovae.fit(model, guide, stacked, epochs=1, objective=pyrovae.objectives.WakeSleep()),
+        lambda: pyrovae.sample(model, 3, stacked),
+    ):
+        with pytest.raises(Refusal, match=told):
+            call()
+    assert pyrovae.sample(model, 3, x).shape == (3, DIM)
+    losses = pyrovae.fit(model, guide, x, epochs=1, objective=pyrovae.objectives.WakeSleep()).losses
+    assert all(map(math.isfinite, losses))
 
 
 def test_probabilities_that_have_rounded_to_certainty():
