@@ -35,9 +35,10 @@ class NetworkVAE(Module):
         self.decoder, self.latent, self.likelihood = decoder, latent, likelihood
 
     def forward(self, x: Tensor) -> None:
+        _refuse_images(x)
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent), x.new_ones(self.latent)).to_event(1))
-            pyro.sample("x", self.decode(z), obs=x.flatten(1))
+            pyro.sample("x", self.decode(z), obs=x)
 
     def decode(self, z: Tensor) -> dist.TorchDistribution:
         """p(x|z): (*batch, k) → a distribution with batch_shape `batch`."""
@@ -55,8 +56,8 @@ def from_networks(
 ) -> tuple[NetworkVAE, Amortised]:
     """The pair z ~ N(0, I), x|z ~ likelihood(decoder(z)), z|x ~ q of the encoder, of networks that know nothing of pyrovae.
 
-    `encoder` takes x (N, D), or (N, *shape) where a shape such as (1, 28, 28) is given, and returns μ and log σ² of z: two tensors,
-    one of (N, 2·latent), or an object with `.embedding` and `.log_covariance`. `decoder` takes z (B, latent) and returns what the
+    The pair is of rows x (N, D), for images `images.flatten(1)`. `encoder` takes them as they are, or as (N, *shape) where a shape
+    such as (1, 28, 28) is given, and returns μ and log σ² of z: two tensors of (N, latent), one of (N, 2·latent), or an object with `.embedding` and `.log_covariance`. `decoder` takes z (B, latent) and returns what the
     likelihood reads, in any shape, or an object with `.reconstruction`: logits for `Bernoulli()`, probabilities (it ends in a
     sigmoid) for `BernoulliMean()`, the mean for `FixedNormal(σ)`. What a squared error was minimised with is the likelihood
     FixedNormal(1.0) where the loss was ½‖x − x̂‖², and FixedNormal(0.5 ** 0.5) where it was ‖x − x̂‖².
@@ -66,38 +67,34 @@ def from_networks(
     The modules themselves are in the pair, not copies: training the pair goes on training them. For evidence they are put in
     evaluation mode, so dropout is off and batch statistics stand still. A pair as any other: `evaluate`, `gap`, `diagnose`, `fit`.
     Raises `Refusal` for a decoder whose outputs are no probabilities where `BernoulliMean` reads them, and, when the pair is run,
-    for outputs that are none of these.
+    for outputs that are none of these and for x that are not rows.
 
     A pythae `VAE` with reconstruction_loss "mse" is
     `from_networks(vae.encoder, vae.decoder, vae.latent_dim, FixedNormal(1.0), shape=vae.input_dim)`; with "bce", `BernoulliMean()`.
     """
     model = NetworkVAE(_Decoder(decoder), latent, likelihood)
     if isinstance(likelihood, BernoulliMean):
-        _refuse_logits(model)
-    return model, family(1, latent, (), encoder=_Encoder(encoder, shape))
+        _refuse_logits(model, likelihood)
+    return model, family(1, latent, (), encoder=_Encoder(encoder, latent, shape))
 
 
-def _refuse_logits(model: NetworkVAE) -> None:
+def _refuse_logits(model: NetworkVAE, likelihood: BernoulliMean) -> None:
     """Better here, at 64 draws of the prior, than as a density that is no number."""
     like = next(model.parameters(), torch.zeros(()))
     z = torch.randn(64, model.latent, generator=torch.Generator().manual_seed(0)).to(like)
     with evaluation_mode(model), torch.no_grad():
-        found = model.decoder(z)
-    if bool(((found < 0) | (found > 1)).any()):
-        raise Refusal(
-            f"The decoder returns {float(found.min()):.3g} to {float(found.max()):.3g}, and BernoulliMean reads probabilities: give "
-            "Bernoulli(), which reads logits, or end the decoder in a sigmoid."
-        )
+        likelihood.refuse_logits(model.decoder(z))
 
 
 class _Encoder(nn.Module):
     """Whatever the network returns, as (N, outputs)."""
 
-    def __init__(self, network: nn.Module, shape: Sequence[int] | None):
+    def __init__(self, network: nn.Module, latent: int, shape: Sequence[int] | None):
         super().__init__()
-        self.network, self.shape = network, None if shape is None else tuple(shape)
+        self.network, self.latent, self.shape = network, latent, None if shape is None else tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
+        _refuse_images(x)
         found = self.network(x if self.shape is None else x.reshape(-1, *self.shape))
         if hasattr(found, "embedding") and hasattr(found, "log_covariance"):
             found = found.embedding, found.log_covariance
@@ -107,7 +104,10 @@ class _Encoder(nn.Module):
                 f"The encoder returns {_described(found)}: let it return μ and log σ², two tensors or one of both, for example in a "
                 "module that calls it."
             )
-        return torch.cat([part.flatten(1) for part in parts], dim=-1)
+        if len(parts) == 2 and not (_rows(parts[0], len(x)) == self.latent and _rows(parts[1], len(x))):
+            shapes = " and ".join(str(tuple(part.shape)) for part in parts)
+            raise Refusal(f"The encoder returns {shapes}: μ and log σ² are of {(len(x), self.latent)} each.")
+        return torch.cat([part.reshape(len(part), -1) for part in parts], dim=-1)
 
 
 class _Decoder(nn.Module):
@@ -125,6 +125,20 @@ class _Decoder(nn.Module):
                 f"The decoder returns {_described(found)}: let it return one tensor, what the likelihood reads."
             )
         return found.flatten(1)
+
+
+def _rows(part: Tensor, points: int) -> int:
+    """How many numbers there are for each point; 0 where the points are others."""
+    return part.numel() // points if part.dim() > 0 and len(part) == points else 0
+
+
+def _refuse_images(x: Tensor) -> None:
+    """The model draws rows, so rows are what it is given: for its draws, and a guide that learns of them, to be like the data."""
+    if x.dim() != 2:
+        raise Refusal(
+            f"x of shape {tuple(x.shape)} is not a row for each point: give x.flatten(1), and, where the encoder takes images, "
+            f"from_networks(…, shape={tuple(x.shape[1:])})."
+        )
 
 
 def _described(value: Any) -> str:

@@ -8,7 +8,8 @@ from types import ModuleType
 
 from .errors import Refusal
 
-_NAMED = re.compile(r"(?P<file>[^'\"(),=]+\.py):(?P<called>[A-Za-z_]\w*(\(.*\))?)")
+# folders have any characters in their names, so the file ends at the last `.py:` that a class's name follows
+_NAMED = re.compile(r"(?P<file>.+\.py):(?P<called>[A-Za-z_]\w*(\(.*\))?)", re.DOTALL)
 
 
 def module_of(path: Path) -> ModuleType:

@@ -99,7 +99,7 @@ def prepare(
     """Build the pair for the data and look it over, before anything is trained or written.
 
     `told` are training arguments, as `fit_arguments` reads them; those that are None are the pair's own (its RECIPE), then `fit`'s; a recipe's `steps` are as many epochs as
-    they need on these data. A pair with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
+    they need on these data. Of options of one name the last stands. A pair with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
     Raises `Refusal` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """
     arguments = {**pair.recipe, **{key: value for key, value in told.items() if value is not None}}
@@ -110,7 +110,7 @@ def prepare(
     config = Config(
         model=pair.name,
         file=pair.file is not None,
-        options=_with_likelihood([placed(option, Path.cwd()) for option in options], pair, data),
+        options=_with_likelihood([placed(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
         data=source,
         transform=transform,
         split_seed=data.seed,
@@ -214,6 +214,11 @@ def _build(pair: Pair, config: Config, device: torch.device) -> tuple[Program, P
     for module in modules(model, guide):
         module.to(device)
     return model, guide
+
+
+def _last_of_each(options: list[str]) -> list[str]:
+    """The option that stands, as `parse` has it, where a name is given twice: only one file of a name can be kept."""
+    return list({option.partition("=")[0].strip(): option for option in options}.values())
 
 
 def _with_likelihood(options: list[str], pair: Pair, data: Data) -> list[str]:

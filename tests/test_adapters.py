@@ -120,7 +120,7 @@ def test_the_networks_are_the_ones_that_were_given_and_train_on(seed):
 
 
 def test_what_the_encoder_may_return(seed):
-    """Two tensors, one of both, or an object of two: the same weights; and images as they are instead of rows."""
+    """Two tensors, one of both, or an object of two: the same weights."""
     encode, decode, x = Encoder().double().eval(), decoder().double(), images()
 
     class AsOne(nn.Module):
@@ -142,9 +142,8 @@ def test_what_the_encoder_may_return(seed):
     found = []
     for network in (encode, AsOne(), AsObject()):
         pair = from_networks(network, decode, LATENT, pyrovae.FixedNormal(0.5), shape=SHAPE)
-        for points in (x, x.reshape(-1, *SHAPE)):
-            torch.manual_seed(seed)
-            found.append(log_weights(*pair, points, 5))
+        torch.manual_seed(seed)
+        found.append(log_weights(*pair, x, 5))
     for other in found[1:]:
         torch.testing.assert_close(found[0], other, rtol=1e-12, atol=1e-12)
 
@@ -204,17 +203,108 @@ def test_outputs_that_are_none_of_these():
         from_networks(encode, decoder(), LATENT, pyrovae.BernoulliMean())
 
 
+def test_two_outputs_of_other_shapes():
+    """Three and three of six numbers are not two and four: they would be split where the encoder did not."""
+    for first, second in ((2, 4), (4, 2), (6, 0), (0, 6), (4, 4)):
+        parts = Returns(lambda x, first=first, second=second: (x[:, :first], x[:, :second]))
+        told = f"The encoder returns (9, {first}) and (9, {second}): μ and log σ² are of (9, 3) each."
+        assert told in refusal(parts, decoder())
+    one_for_all = Returns(lambda x: (x[:, :LATENT], x.new_zeros(1, LATENT)))
+    assert "The encoder returns (9, 3) and (1, 3): μ and log σ² are of (9, 3) each." in refusal(one_for_all, decoder())
+    assert "(9, 3) and (): μ and" in refusal(Returns(lambda x: (x[:, :LATENT], x.new_zeros(()))), decoder())
+    assert "(9, 7) where LogVariance(latent=3) needs (9, 6)" in refusal(
+        Returns(lambda x: (x[:, :3], x[:, :4])), decoder()
+    )
+
+
+def test_two_outputs_that_another_family_reads():
+    """μ and what L is made of, k and k(k+1)/2 numbers: as one tensor of both."""
+    x, net = images().float(), nn.Linear(DIM, 9)
+    found = []
+    for network in (net, Returns(lambda x: net(x).split((3, 6), dim=-1))):
+        torch.manual_seed(0)
+        pair = from_networks(network, decoder(), LATENT, pyrovae.FixedNormal(0.5), family=pyrovae.FullCovariance)
+        pair[0].decoder.load_state_dict({k: torch.full_like(v, 0.01) for k, v in pair[0].decoder.state_dict().items()})
+        torch.manual_seed(1)
+        found.append(log_weights(*pair, x, 5))
+    assert torch.equal(*found)
+
+
+def test_images_that_are_no_rows():
+    """Refused by all that takes x: the model's draws are rows, and would not be like the data."""
+    x = images().float()
+    model, guide = from_networks(Encoder(), decoder(), LATENT, pyrovae.FixedNormal(0.5), shape=SHAPE)
+    stacked = x.reshape(-1, *SHAPE)
+    told = r"x of shape \(\d, 1, 8, 8\) is not a row for each point: give x.flatten\(1\), and.* shape=\(1, 8, 8\)\)\."
+    for call in (
+        lambda: evaluate(model, guide, stacked, samples=2),
+        lambda: check_pair(model, guide, stacked),
+        lambda: pyrovae.fit(model, guide, stacked, epochs=1),
+        lambda: pyrovae.fit(model, guide, stacked, epochs=1, objective=pyrovae.objectives.WakeSleep()),
+        lambda: pyrovae.sample(model, 3, stacked),
+    ):
+        with pytest.raises(Refusal, match=told):
+            call()
+    assert pyrovae.sample(model, 3, x).shape == (3, DIM)
+    losses = pyrovae.fit(model, guide, x, epochs=1, objective=pyrovae.objectives.WakeSleep()).losses
+    assert all(map(math.isfinite, losses))
+
+
 def test_probabilities_that_have_rounded_to_certainty():
-    """A saturated sigmoid says exactly 1: finite all the same, and −log ε nats where it is wrong."""
+    """A saturated sigmoid says exactly 1: finite all the same, and −log ε/2 nats where it is wrong. One that says 0 is nearer to it."""
     one = torch.ones(2, 4)
     x = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0]])
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
             found = pyrovae.BernoulliMean()(one).log_prob(x)
         assert float(found[0]) == pytest.approx(0, abs=1e-6)
-        assert float(found[1]) == pytest.approx(math.log(torch.finfo(torch.float32).eps), rel=1e-3)
-    with pytest.raises(ValueError, match="found invalid values"):
-        pyrovae.BernoulliMean()(one + 1e-3)
+        assert float(found[1]) == pytest.approx(math.log(torch.finfo(torch.float32).eps / 2), rel=1e-6)
+        with torch.set_grad_enabled(grad):
+            found = pyrovae.BernoulliMean()(1 - one).log_prob(1 - x)
+        assert float(found[0]) == pytest.approx(0, abs=1e-6)
+        assert float(found[1]) == pytest.approx(math.log(torch.finfo(torch.float32).tiny), rel=1e-6)
+    likelihood = pyrovae.BernoulliMean()
+    with pytest.raises(Refusal, match=r"The decoder returns 1 to 1.5, and BernoulliMean reads probabilities"):
+        likelihood(torch.tensor([[1.0, 1.5]]))
+    likelihood(one)
+    with pytest.raises(ValueError, match="found invalid values"):  # later, only where torch looks
+        likelihood(torch.tensor([[1.0, 1.5]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_a_larger_probability_is_never_less_likely(dtype):
+    """log p(1) rises and log p(0) falls from η = 0 to 1, by log η and log(1 − η) where neither rounds; nothing is infinite."""
+    info = torch.finfo(dtype)
+    inner = [info.tiny, info.eps / 2, info.eps, 2 * info.eps, 0.3, 0.5, 1 - info.eps, 1 - info.eps / 2]
+    eta = torch.tensor([0.0, info.smallest_normal / 4, *inner, 1.0], dtype=dtype, requires_grad=True)
+    fn = pyrovae.BernoulliMean()(eta.unsqueeze(-1))
+    lit, dark = (fn.log_prob(torch.full((len(eta), 1), value, dtype=dtype)).double() for value in (1.0, 0.0))
+    for rising in (lit, -dark):
+        assert bool(torch.isfinite(rising).all())
+        assert bool((rising.diff() >= 0).all())
+    assert float(fn.base_dist.logits.detach().squeeze(-1)[2:-1].diff().min()) > 0  # numbers inside stay apart
+    if dtype == torch.float64:
+        torch.testing.assert_close(lit[2:-1], eta[2:-1].log(), rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(dark[2:-1], torch.log1p(-eta[2:-1]), rtol=1e-12, atol=1e-15)
+    (gradient,) = torch.autograd.grad(lit.sum() + dark.sum(), eta)
+    assert bool(torch.isfinite(gradient).all())
+
+
+@pytest.mark.parametrize("name", ["vae", "hierarchical_vae", "gmvae", "conditional_vae", "diffusion", "vqvae"])
+def test_pairs_whose_outputs_are_no_probabilities(name):
+    """Refused before the first step, where they would be nan, by what they return or by where they begin."""
+    x = images(binary=True, count=20).float()
+    with pytest.raises(Refusal, match=r"give Bernoulli\(\), which reads logits"):
+        pyrovae.fit(*pyrovae.load(name)(DIM, likelihood=pyrovae.BernoulliMean()), x, epochs=1)
+
+
+def test_a_sigmoid_under_an_offset_is_no_probability():
+    """The VAE adds the data's mean to what a decoder says: in [0, 1] at first, and 0.5 + 0.5 and more once training begins."""
+    pair = pyrovae.load("vae")(
+        DIM, latent=LATENT, likelihood=pyrovae.BernoulliMean(), decoder=decoder(nn.Flatten(), nn.Sigmoid())
+    )
+    with pytest.raises(Refusal, match=r"free to leave \[0, 1\]: give Bernoulli\(\)"):
+        pyrovae.fit(*pair, images(binary=True).float(), epochs=1)
 
 
 OWN = """import torch

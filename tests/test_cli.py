@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 import pyrovae
 from pyrovae import available, runs, scoring
 from pyrovae.cli import app
+from pyrovae.commands import compare
 
 KEYS = [
     *("name", "parameters", "latent", "exact_log_likelihood", "log_likelihood", "log_likelihood_mc_se"),
@@ -260,6 +261,14 @@ def test_compare_refuses_before_it_trains(tmp_path: Path, monkeypatch: pytest.Mo
     assert not out.exists()
 
 
+def test_compare_of_all_says_once_why_nobody_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "available", lambda: ["bernoulli_mixture", "bernoulli_pca", "pca"])
+    message = refused("compare", "--models", "all", "--data", points(tmp_path / "points.npy"))
+    assert "No pair can be scored on" in message
+    assert message.count("outside the support of Bernoulli") == 1
+    assert message.count("has no log p(x)") == 1
+
+
 def test_compare_takes_a_users_file(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     data = points(tmp_path / "points.npy")
@@ -330,6 +339,38 @@ def test_a_run_keeps_the_file_that_its_guide_is_in(tmp_path: Path, monkeypatch: 
     said("train", "--resume", "moved")
     (tmp_path / "moved" / "option_guide.py").unlink()
     assert "There is no file" in refused("evaluate", "moved")
+
+
+@pytest.mark.parametrize("name", ["lr=0.01", "a,b (c)", "it's", '"quoted"', "old.py:Mine"])
+def test_a_file_of_ones_own_in_folders_of_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder one is in and the run's: an option names the file that is there with either before it."""
+    data = points(tmp_path / "points.npy")
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    Path("own.py").write_text(OWN_GUIDE)
+    words = ("--data", data, "--set", "latent=2", "--set", "guide=own.py:Mine", "--epochs", 1)
+    said("train", "ppca", *words, "--out", name)
+    assert (Path(name) / "option_guide.py").read_text() == OWN_GUIDE
+    assert json.loads((Path(name) / "config.json").read_text())["options"] == ["latent=2", "guide=option_guide.py:Mine"]
+    Path("own.py").unlink()
+    said("evaluate", name, "--samples", 20)
+    assert type(pyrovae.load_run(name).guide).__name__ == "Mine"
+
+
+def test_of_an_option_given_twice_the_last_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does for plain values: the run keeps that file, and can be opened."""
+    data = points(tmp_path / "points.npy")
+    monkeypatch.chdir(tmp_path)
+    Path("first.py").write_text(OWN_GUIDE)
+    Path("second.py").write_text(OWN_GUIDE.replace("Mine", "Other"))
+    given = ("guide=first.py:Mine", "latent=3", " guide =second.py:Other", "latent=2")
+    settings = [word for option in given for word in ("--set", option)]
+    said("train", "ppca", *settings, "--data", data, "--epochs", 1, "--out", "run")
+    run = pyrovae.load_run("run")
+    assert type(run.guide).__name__ == "Other"
+    assert run.guide.latent == 2
+    assert len(run.config.options) == 2
+    said("evaluate", "run", "--samples", 20)
 
 
 def test_evaluate_writes_json_and_netcdf(run: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def compare(
     for name in names:
         prepared += _every(loaded, told, left_out) if name == ALL else [runs.prepare(load(name), loaded, **told)]
     if not prepared:
-        raise Refusal(f"No pair can be scored on {loaded.name}: {'; '.join(left_out.values())}")
+        raise Refusal(f"No pair can be scored on {loaded.name}: {'; '.join(dict.fromkeys(left_out.values()))}")
     if len({run.name for run in prepared}) < len(prepared):
         raise Refusal(f"{models} names a model twice: give each once, files under names of their own.")
     shared = [name for name, count in Counter(name for run in prepared for name in run.store).items() if count > 1]
