@@ -56,10 +56,11 @@ def from_networks(
 ) -> tuple[NetworkVAE, Amortised]:
     """The pair z ~ N(0, I), x|z ~ likelihood(decoder(z)), z|x ~ q of the encoder, of networks that know nothing of pyrovae.
 
-    The pair is of rows x (N, D), for images `images.flatten(1)`. `encoder` takes them as they are, or as (N, *shape) where a shape
-    such as (1, 28, 28) is given, and returns μ and log σ² of z: two tensors of (N, latent), one of (N, 2·latent), or an object with `.embedding` and `.log_covariance`. `decoder` takes z (B, latent) and returns what the
-    likelihood reads, in any shape, or an object with `.reconstruction`: logits for `Bernoulli()`, probabilities (it ends in a
-    sigmoid) for `BernoulliMean()`, the mean for `FixedNormal(σ)`. What a squared error was minimised with is the likelihood
+    The pair is of rows x (N, D), for images `images.flatten(1)`. `encoder` takes them as they are, or as (N, *shape) where a
+    shape such as (1, 28, 28) is given, and returns μ and log σ² of z: two tensors of (N, latent), one of (N, 2·latent), or an
+    object with `.embedding` and `.log_covariance`. `decoder` takes z (B, latent) and returns what the likelihood reads, in any
+    shape, or an object with `.reconstruction`: logits for `Bernoulli()`, probabilities (it ends in a sigmoid) for
+    `BernoulliMean()`, the mean for `FixedNormal(σ)`. What a squared error was minimised with is the likelihood
     FixedNormal(1.0) where the loss was ½‖x − x̂‖², and FixedNormal(0.5 ** 0.5) where it was ‖x − x̂‖².
 
     An encoder that says something else of q is read by another `family`: `MeanField`, `FullCovariance`, or a file of one's own.

@@ -79,8 +79,7 @@ class PrecisionNormal(dist.TorchDistribution):
 
 def _product(rows: Tensor, matrix: Tensor) -> Tensor:
     """rowᵀ M over broadcast batches; einsum multiplies what one of them lacks as more rows, where matmul would copy it."""
-    if (
-        rows.dim() == matrix.dim() == 3 and rows.shape[1] == 1 and not torch.is_grad_enabled()
-    ):  # N rows under K matrices
+    rows_under_all = rows.dim() == matrix.dim() == 3 and rows.shape[1] == 1  # N rows, K matrices
+    if rows_under_all and not torch.is_grad_enabled():
         return product(rows.squeeze(1), matrix.movedim(0, 1).flatten(1)).unflatten(1, (len(matrix), -1))
     return torch.einsum("...d,...de->...e", rows, matrix)

@@ -80,7 +80,8 @@ def evidence_plot(comparison: Comparison) -> Figure:
     names = list(comparison.evidence)
     figure = Figure(figsize=(8.5, 1.4 + 0.6 * len(names)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
-    for place, (name, colour) in enumerate(zip(names, _cycle(len(names)), strict=True)):
+    for place, name in enumerate(names):
+        colour = _line(place)["color"]
         evidence = comparison.evidence[name]
         estimate, bound, gap = evidence.mean_log_likelihood, evidence.mean_elbo, evidence.mean_gap
         exact = evidence.mean_exact_log_likelihood
@@ -153,7 +154,3 @@ def _legend(axes: Axes, count: int) -> None:
         axes.legend(frameon=False)
     else:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[number % len(COLOURS)] for number in range(count)]

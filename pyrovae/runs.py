@@ -98,8 +98,9 @@ def prepare(
 ) -> Run:
     """Build the pair for the data and look it over, before anything is trained or written.
 
-    `told` are training arguments, as `fit_arguments` reads them; those that are None are the pair's own (its RECIPE), then `fit`'s; a recipe's `steps` are as many epochs as
-    they need on these data. Of options of one name the last stands. A pair with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
+    `told` are training arguments, as `fit_arguments` reads them; those that are None are the pair's own (its RECIPE), then
+    `fit`'s; a recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
+    with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
     Raises `Refusal` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """
     arguments = {**pair.recipe, **{key: value for key, value in told.items() if value is not None}}

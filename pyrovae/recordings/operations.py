@@ -63,9 +63,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _is_large(a: Tensor, b: Tensor) -> bool:
-    return a.numel() * b.shape[-1] >= (
-        LARGE if a.stride(-1) == 1 else 2 * LARGE
-    )  # what must be copied first costs more
+    least = LARGE if a.stride(-1) == 1 else 2 * LARGE  # what must be copied first costs more
+    return a.numel() * b.shape[-1] >= least
 
 
 def _is_plain(value: Tensor) -> bool:
@@ -89,23 +88,23 @@ def _quick(node: fx.Node, first: Any, second: Any) -> fx.Node | None:
     if a.dim() == 3:
         first, second = (call(aten.squeeze.dim, (factor, 0)) for factor in (first, second))
     if not large:
-        product = _flipped(aten.mm.default, first, second)
+        found = _flipped(aten.mm.default, first, second)
     # oneDNN copies the first factor where its rows are not one after another; flipped, the second, and the product is copied
     elif a.stride(-1) != 1 and a.numel() > (b.numel() if b.stride(-2) != 1 else 0) + a.shape[-2] * b.shape[-1]:
-        product = _flipped(by_onednn, first, second)
+        found = _flipped(by_onednn, first, second)
     else:
-        product = call(by_onednn, (first, second))
+        found = call(by_onednn, (first, second))
     if a.dim() == 3:
-        product = call(aten.unsqueeze.default, (product, 0))
+        found = call(aten.unsqueeze.default, (found, 0))
     # the sum of an addmm is left to the compiler, which joins it to what comes next
-    return call(aten.add.Tensor, (product, node.args[0])) if node.target is aten.addmm.default else product
+    return call(aten.add.Tensor, (found, node.args[0])) if node.target is aten.addmm.default else found
 
 
 def _flipped(mm: Any, first: fx.Node, second: fx.Node) -> fx.Node:
     """(secondᵀ firstᵀ)ᵀ, in the memory's order that the product itself would have."""
     call = first.graph.call_function
-    product = call(mm, (call(aten.t.default, (second,)), call(aten.t.default, (first,))))
-    return call(aten.clone.default, (call(aten.t.default, (product,)),), {"memory_format": torch.contiguous_format})
+    found = call(mm, (call(aten.t.default, (second,)), call(aten.t.default, (first,))))
+    return call(aten.clone.default, (call(aten.t.default, (found,)),), {"memory_format": torch.contiguous_format})
 
 
 def _value(node: Any) -> Tensor:

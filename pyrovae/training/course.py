@@ -158,9 +158,8 @@ class Course:
             raise
         except (RuntimeError, ValueError) as error:  # a matrix that is no longer positive definite, a scale of NaN
             vector = self.learner.flat.vector
-            self.ranks.sum(
-                vector.new_full((vector.numel() + SCALARS,), math.nan)
-            )  # the others wait for this one's part
+            # the others wait for this one's part
+            self.ranks.sum(vector.new_full((vector.numel() + SCALARS,), math.nan))
             raise Diverged(
                 f"{self._where()}: {in_one_line(error).rstrip('.')}. Lower the learning rate or floor the variances."
             ) from error
