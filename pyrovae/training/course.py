@@ -173,9 +173,9 @@ class Course:
         if not waiting:
             return
         first = self.fit.steps - len(waiting)
-        for number, ((loss, *parts, norm), (_, x, rows)) in enumerate(
-            zip(torch.stack([out for out, _, _ in waiting]).tolist(), waiting, strict=True), first
-        ):
+        # one copy from a GPU for all of them; a stack of one would be for nothing
+        read = torch.stack([out for out, _, _ in waiting]).tolist() if len(waiting) > 1 else [waiting[0][0].tolist()]
+        for number, ((loss, *parts, norm), (_, x, rows)) in enumerate(zip(read, waiting, strict=True), first):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self.fit.steps = number
                 what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not a finite number"
@@ -183,14 +183,15 @@ class Course:
                 raise Diverged(
                     f"{self._where()}: {places or what}; lower the learning rate, clip the gradient or floor the variances."
                 )
+            points = len(x)
             # a data plate that stands for a subsample scales the loss up to the size of the whole
-            share = len(x) / self.structure.full_size if self.structure.full_size else 1.0
+            share = points / self.structure.full_size if self.structure.full_size else 1.0
             reconstruction, *told = parts
             kl = told[0] if told else loss + reconstruction if self.loss_is_elbo else math.nan
             loss, reconstruction, weight = loss * share, reconstruction * share, self._weight(number)
-            kl, counted = (kl * share / weight, len(x)) if weight else (0.0, 0)
-            for place, value in enumerate((loss, reconstruction, kl, counted, norm * len(x), len(x))):
-                self.sums[place] += value
+            kl, counted = (kl * share / weight, points) if weight else (0.0, 0)
+            added = (loss, reconstruction, kl, counted, norm * points, points)
+            self.sums = [old + new for old, new in zip(self.sums, added, strict=True)]
         waiting.clear()
 
     def _weight(self, steps: int) -> float:
@@ -317,6 +318,8 @@ class Course:
 
     def _own(self, x: Tensor) -> Tensor:
         """This process's points of a batch; where there are none, one that counts nothing."""
+        if self.ranks.count == 1:
+            return x
         mine = x[self.ranks.share(len(x))]
         return mine if len(mine) else x[:1]
 

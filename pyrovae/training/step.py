@@ -113,8 +113,9 @@ def _with_adam(
     vector = learner.flat.vector.data
     state = adam_state(learner)
     average = learner.average if learner.average is not None else vector.new_empty(0)
-    # lr / (1 − β₁ᵗ), √(1 − β₂ᵗ) and the average's decay: the compiler would compute powers anew for every parameter
-    rate, root, decay = (vector.new_ones(()) for _ in range(3))
+    # Adam in the order of Kingma & Ba 2015, end of section 2, with one division for each parameter: lr √(1 − β₂ᵗ) / (1 − β₁ᵗ) and
+    # ε √(1 − β₂ᵗ); and the average's decay. The compiler would compute these powers anew for every parameter.
+    rate, small, decay = (vector.new_ones(()) for _ in range(3))
 
     def whole(
         x: Tensor,
@@ -123,18 +124,19 @@ def _with_adam(
         v: Tensor,
         average: Tensor,
         rate: Tensor,
-        root: Tensor,
+        small: Tensor,
         decay: Tensor,
         *rest: Tensor,
     ) -> tuple[Tensor]:
         value, *others, g = graph(vector, x, *rest)
         norm = g.norm() / points
-        fine = torch.isfinite(value) & torch.isfinite(norm)
+        # over two numbers, all() and amin() are reductions, made once; the compiler makes other scalars anew for every parameter
+        fine = torch.isfinite(torch.stack([value, norm])).all()
         if learner.clip is not None:
-            g = g * (learner.clip / norm).clamp(max=1.0)
+            g = g * torch.stack([learner.clip / norm, torch.ones_like(norm)]).amin()
         m1 = m * beta1 + g * (1 - beta1)
         v1 = v * beta2 + g * g * (1 - beta2)
-        moved = vector - rate * m1 / (v1.sqrt() / root + eps)
+        moved = vector - rate * m1 / (v1.sqrt() + small)
         if learner.decay is not None:
             average.copy_(torch.where(fine, average.lerp(moved, 1 - decay), average))
         m.copy_(torch.where(fine, m1, m))
@@ -142,13 +144,14 @@ def _with_adam(
         vector.copy_(torch.where(fine, moved, vector))
         return (torch.stack([value, *(other.to(value) for other in others), norm]),)
 
-    inputs = [x, vector, state["exp_avg"], state["exp_avg_sq"], average, rate, root, decay, beta, *buffers]
+    inputs = [x, vector, state["exp_avg"], state["exp_avg_sq"], average, rate, small, decay, beta, *buffers]
     replay = replayed(compiled(whole, inputs), inputs, 0)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
         taken = learner.taken + 1
-        rate.fill_(settings["lr"] / (1 - beta1**taken))
-        root.fill_((1 - beta2**taken) ** 0.5)
+        root = (1 - beta2**taken) ** 0.5
+        rate.fill_(settings["lr"] * root / (1 - beta1**taken))
+        small.fill_(eps * root)
         if learner.decay is not None:
             decay.fill_(_decay(learner.decay, taken))
         with torch.no_grad():

@@ -34,7 +34,9 @@ class Stopwatch:
 class Rounds:
     """Seconds per unit of work, for each peer a list with one entry a round: on the wall, and of the processor."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float = 0.0) -> None:
+        """`pause` are seconds of rest after each peer, in which threads that wait for more work by spinning give up."""
+        self.pause = pause
         self.seconds: dict[str, list[float]] = {}
         self.processor: dict[str, list[float]] = {}
 
@@ -51,6 +53,7 @@ class Rounds:
             watch = Stopwatch()
             peers[name]()
             self.add(name, watch, units)
+            time.sleep(self.pause)
 
     def skip(self, rounds: int) -> None:
         """Forget the first rounds, in which caches fill and code is compiled."""

@@ -54,7 +54,7 @@ def peers_of(case: Any) -> dict[str, Callable[[], Any]]:
 
 def jax_peers_of(case: Any) -> dict[str, Callable[[], Any]]:
     """NumPyro, and the base of the ratios beside it. Its threads go on spinning when it is done, at torch's cost: it comes after all
-    of torch's own rounds, and has rounds with pyrovae and the base."""
+    of torch's own rounds, and has rounds with pyrovae and the base, in which everyone rests a while after work."""
     from peers import by_hand
     from peers.in_numpyro import InNumPyro
 
@@ -77,7 +77,7 @@ def disagreement(peers: dict[str, Any], x: Any, draws: int = 10) -> str | None:
     return None
 
 
-def measure(name: str, case: Any, made: dict[str, Callable[[], Any]], rounds: int, eager_too: bool) -> dict[str, Any]:
+def measure(name: str, case: Any, made: dict[str, Callable[[], Any]], rounds: int, with_jax: bool) -> dict[str, Any]:
     from peers.ours import rounds_of_fit
     from rounds import Rounds
 
@@ -93,10 +93,10 @@ def measure(name: str, case: Any, made: dict[str, Callable[[], Any]], rounds: in
         ready[label] = time.perf_counter() - started
         print(f"  {label}: ready after {ready[label]:.1f} s", flush=True)
     runs = {label: (lambda peer=peer: peer.run(steps)) for label, peer in peers.items()}
-    timed = Rounds()
+    timed = Rounds(pause=0.1 if with_jax else 0.0)
     ready["pyrovae"], road = rounds_of_fit(case, rounds, timed, "pyrovae", lambda: timed.once(runs, steps), record=True)
     summary = timed.summary("hand-written")
-    if eager_too:
+    if not with_jax:
         apart = Rounds()  # two fits cannot take turns: this one has rounds of its own with the base
         base = {"hand-written": runs["hand-written"]}
         rounds_of_fit(case, max(5, rounds // 3), apart, "pyrovae, record=False", lambda: apart.once(base, steps), False)
@@ -140,7 +140,7 @@ def main() -> None:
             torch.compiler.reset()
             case = _on(build(), given.device)
             peers = jax_peers_of(case) if with_jax else peers_of(case)
-            found = measure(name, case, peers, given.rounds, eager_too=not with_jax)
+            found = measure(name, case, peers, given.rounds, with_jax)
             results["cases"].setdefault(name, {})["beside NumPyro" if with_jax else "torch"] = found
             title = f"{name}, threads: {given.threads}{', beside NumPyro' if with_jax else ''}"
             show(table(title, found["peers"], "hand-written", "µs a step", 1e6))
