@@ -114,14 +114,14 @@ class Pixels(dist.Independent):
         logits = logits.to(torch.promote_types(logits.dtype, value.dtype))  # under autocast it comes in half precision
         shape = torch.broadcast_shapes(logits.shape, value.shape)
         if shape.numel() > max(logits.numel(), value.numel()):
-            linear = torch.einsum("...d,...d->...", value, logits)
+            linear = torch.einsum("...d,...d->...", value, logits) - logits.clamp(min=0).sum(-1)
         else:
-            linear = (value * logits).sum(-1)
+            linear = (value * logits - logits.clamp(min=0)).sum(-1)
         factors = 1 + torch.exp(-logits.abs())
-        groups = 16 * -(-factors.shape[-1] // 1024)  # of 64 at most, and 16 beside one another for vector units
-        if factors.shape[-1] % groups == 0:
+        groups = 16 * -(-shape[-1] // 1024)  # of 64 at most, and 16 beside one another for vector units
+        if shape[-1] % groups == 0:
             factors = factors.unflatten(-1, (-1, groups)).prod(dim=-2)
-        log_prob = linear - (logits.clamp(min=0).sum(-1) + factors.log().sum(-1))
+        log_prob = linear - factors.log().sum(-1)
         return log_prob.expand(torch.broadcast_shapes(self.batch_shape, shape[:-1]))
 
 

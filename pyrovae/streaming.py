@@ -39,7 +39,7 @@ class Running:
         self.eps = torch.finfo(log_w.dtype).eps
         self.waiting.append(log_w.double())
         self.seen += len(log_w)
-        enough = sum(map(len, self.waiting)) >= 4 * self.kept
+        enough = sum(map(len, self.waiting)) >= 8 * self.kept
         return self._rank() if enough or self.seen == self.samples else None
 
     def _rank(self) -> Tensor:
@@ -47,18 +47,19 @@ class Running:
         if not len(self.largest):
             self.centre = log_w.max(dim=0).values.nan_to_num(neginf=0.0)
         self.ladder.add(log_w)
-        ranked, order = torch.cat([self.largest, log_w]).sort(dim=0, descending=True)
-        self.largest = ranked[: self.kept].clone()
-        if len(ranked) > self.kept:
-            self._sink(ranked[self.kept :])
-        return order[: self.kept]
+        every = torch.cat([self.largest, log_w])
+        self.largest, order = every.topk(min(self.kept, len(every)), dim=0)
+        if len(every) > self.kept:
+            self._sink(every.scatter(0, order, -math.inf))
+        return order
 
     def _sink(self, body: Tensor) -> None:
-        top = torch.maximum(self.top, body[0])
+        """(s, N) more log-weights for the body; those of weight 0 count for nothing."""
+        top = torch.maximum(self.top, body.max(dim=0).values)
         w, before = _relative(body, top), _relative(self.top, top)
-        self.powers = torch.stack(
-            [sums * before**j + (w**j).sum(dim=0) for j, sums in zip(POWERS, self.powers, strict=True)]
-        )
+        square = w.square()
+        sums = torch.stack([power.sum(dim=0) for power in (w, square, square * w, square.square())])
+        self.powers = self.powers * torch.stack([before**j for j in POWERS]) + sums
         self.cross = self.cross * before + _weighted(w, body - self.centre).sum(dim=0)
         self.top = top
 

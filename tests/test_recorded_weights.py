@@ -73,6 +73,20 @@ def test_a_bfloat16_screen_moves_no_point_by_5_thousandths_of_a_nat(name):
     assert screened.card["dtype"] == "float32, bfloat16 screen"
 
 
+@needs_compiler
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypatch):
+    """Recorded it is scored in pieces, and its exponentials are rough."""
+    model, guide, x = PAIRS["vae of bits"]()
+    monkeypatch.setattr(
+        recording, "NUMBERS", 40 * x.numel() if pieces == 3 else 2**21
+    )  # of draws to a block there are 50
+    full = evaluate(model, guide, x, samples=5000, compiled=False)
+    screened = evaluate(model, guide, x, samples=5000, compiled=True, screen=torch.bfloat16)
+    assert len(runs_of_the_graph) >= 50
+    assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
+
+
 class Scaled(nn.Module):
     """x ~ N(z, scale²), the scale a number of Python's, which a recording knows only as it was."""
 

@@ -11,12 +11,13 @@ from pyro import poutine
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..drawing import with_values
+from ..drawing import narrowed, with_values
 from ..running import Program, sites
 from ..weights import guide_density, model_density, run_model, within_support
 from .operations import recorded
 
-SOME = 32  # draws of a block, by which a recording is held against Pyro's run
+SOME = 8  # draws of a block, by which a recording is held against Pyro's run
+NUMBERS = 2**21  # of x at once in half precision on a CPU, whose products outrun memory: what a cache holds
 WORTH = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
 
 
@@ -49,6 +50,7 @@ class Recorded:
         dtype: torch.dtype | None,
     ):
         names = [site["name"] for site in sites(q)]
+        piece = max(1, NUMBERS // x.numel()) if dtype is not None and x.device.type == "cpu" else draws
 
         def log_weights(x: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             run = with_values(q, dict(zip(names, inputs, strict=False)))
@@ -57,16 +59,21 @@ class Recorded:
                     density = guide_density(run, x, draws, nesting, check=False)
             else:
                 density = inputs[-1]
-            with precision(x.device, dtype):
-                p = run_model(model, x, run, draws, nesting)
-                log_p = model_density(p, len(x), draws, nesting, check=False)
-            log_w = (log_p - density).to(x.dtype)
-            return log_w, density, within_support(p) & torch.isfinite(density).all() & (log_w < torch.inf).all()
+            parts, sound = [], torch.isfinite(density).all()
+            for start in range(0, draws, piece):
+                some = min(piece, draws - start)
+                part = narrowed(run, start, some, nesting) if some < draws else run
+                with precision(x.device, dtype):
+                    p = run_model(model, x, part, some, nesting)
+                    parts.append(model_density(p, len(x), some, nesting, check=False))
+                sound = sound & within_support(p)
+            log_w = (torch.cat(parts) - density).to(x.dtype)
+            return log_w, density, sound & (log_w < torch.inf).all()
 
         inputs = _inputs(x, q, log_q)
         self.shape = _shape(inputs)
         self.run: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.compile(
-            recorded(log_weights, inputs), dynamic=False
+            recorded(log_weights, inputs, rough=dtype is not None), dynamic=False
         )
 
     def fits(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> bool:
