@@ -30,7 +30,7 @@ def test_scatter_is_the_weighted_sum_of_squares(kind, seed, monkeypatch):
     before = x.clone()
     for numbers in (components.NUMBERS, 7 * 4):
         monkeypatch.setattr(components, "NUMBERS", numbers)
-        torch.testing.assert_close(family.scatter(x, r, centre), expected, rtol=1e-12, atol=0)
+        torch.testing.assert_close(family.scatter(x, r, centre), expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(x, before)
 
 
