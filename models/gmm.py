@@ -70,7 +70,8 @@ class Mixture(pyrovae.Module):
                 q = q / p
                 log_p = log_p + (top + p.log()).sum()
                 total = total + q.sum(dim=0)
-                first = first + q.mT @ block
+                for r, chunk in zip(q.split(points), block.split(points), strict=True):
+                    first = first + r.mT @ chunk  # of all at once a library may copy the points
                 second = second + self.components.scatter(block, q, centre)
             step = first - total.unsqueeze(-1) * centre
             total = total.clamp(min=torch.finfo(x.dtype).tiny)  # a mean that no point is near stays where it is
