@@ -3,6 +3,7 @@
 log p(x) = log Σ_k π_k N(x | μ_k, Σ_k) and p(z|x) = Cat(π_k N(x | μ_k, Σ_k) / p(x)) are exact.
 """
 
+import math
 from collections.abc import Callable
 
 import pyro
@@ -51,24 +52,32 @@ class Mixture(pyrovae.Module):
         which becomes p(z|x), then in the parameters, which become the family's best for those q. Returns the mean log p(x)
         before the step, (), nats per point; the next step's is never lower, but for rounding.
 
-        Points are taken in chunks, so that memory does not grow with N.
+        Points are taken in blocks, and densities in chunks of these, so that memory does not grow with N.
         """
         with torch.no_grad():
-            family, count = self.components.family(), self.components.count
+            family, count = self.components.settled(), self.components.count
             centre, log_share = family.mean, self.logits.log_softmax(-1)
+            points = max(1, min(POINTS, NUMBERS // (count * x.shape[1])))
+            smallest = math.log(torch.finfo(x.dtype).tiny)
             log_p = total = first = second = x.new_zeros(())
-            for chunk in x.split(max(1, min(POINTS, NUMBERS // (count * x.shape[1])))):
-                joint = log_share + family.log_prob(chunk.unsqueeze(-2))
-                log_p_x = joint.logsumexp(-1, keepdim=True)
-                q = (joint - log_p_x).exp()
-                log_p = log_p + log_p_x.sum()
+            for block in x.split(max(1, NUMBERS // (4 * count))):
+                each = torch.cat([family.log_prob(chunk.unsqueeze(-2)) for chunk in block.split(points)])
+                joint = log_share + each
+                top = joint.amax(dim=-1, keepdim=True)
+                below = joint - top
+                q = below.where(below > smallest, -math.inf).exp()  # what underflows would take ten times as long
+                p = q.sum(dim=-1, keepdim=True)
+                q = q / p
+                log_p = log_p + (top + p.log()).sum()
                 total = total + q.sum(dim=0)
-                first = first + q.mT @ chunk
-                second = second + self.components.scatter(chunk, q, centre)
+                for r, chunk in zip(q.split(points), block.split(points), strict=True):
+                    first = first + r.mT @ chunk  # of all at once a library may copy the points
+                second = second + self.components.scatter(block, q, centre)
             step = first - total.unsqueeze(-1) * centre
             total = total.clamp(min=torch.finfo(x.dtype).tiny)  # a mean that no point is near stays where it is
-            mean = centre + step / total.unsqueeze(-1)
-            self.components.maximise(mean, total, second - self.components.scatter(mean, total.diag(), centre))
+            moved = step / total.unsqueeze(-1)
+            about = self.components.square((moved * total.sqrt().unsqueeze(-1)).unsqueeze(1))
+            self.components.maximise(centre + moved, total, second - about)
             self.logits.copy_((total / len(x)).log())
             return log_p / len(x)
 

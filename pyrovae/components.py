@@ -4,6 +4,7 @@ A family is one distribution with batch_shape (K,). It answers for all K at once
 afterwards costs nothing, where K distributions indexed by z would copy a covariance for every draw.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyro.distributions as dist
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from .errors import Refusal
 from .likelihoods import Likelihood, checked_floor
 from .nets import Module
-from .normals import PrecisionNormal
+from .normals import DiagonalNormal, PrecisionNormal
 from .recordings.operations import product
+
+NUMBERS = 2**18  # of points' differences from a mean at once: few enough for a cache
 
 
 class Components(Module):
@@ -30,9 +33,22 @@ class Components(Module):
         """All of them: batch_shape (K,), event_shape (dim,)."""
         raise NotImplementedError
 
+    def settled(self) -> dist.TorchDistribution:
+        """`family()` for numbers without gradients, which may be cheaper where `maximise` set it; may read on the host."""
+        return self.family()
+
+    def square(self, y: Tensor) -> Tensor:
+        """Σ_n y_n y_nᵀ, or what the family needs to know of it: y (*batch, N, dim) → (*batch, …)."""
+        return y.square().sum(dim=-2)
+
     def scatter(self, x: Tensor, responsibilities: Tensor, centre: Tensor) -> Tensor:
-        """Σ_n r_nk (x_n − c_k)² of what the family needs to know of it, a row for each k: x (N, dim), r (N, K), c (K, dim)."""
-        return torch.stack([r @ (x - c).square() for r, c in zip(responsibilities.mT, centre, strict=True)])
+        """Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ, or what the family needs to know of it, a row for each k: x (N, dim), r (N, K),
+        c (K, dim). Points of next to no weight are left out, by which a diagonal element is too low by less than
+        eps² Σ_n r_nk times the largest (x_nd − c_kd)²: see `weighed`."""
+        found = self.square(x.new_zeros(self.count, 0, self.dim))
+        for k, y in weighed(x, responsibilities, centre):
+            found[k] += self.square(y)
+        return found
 
     def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Set p_k to the family's maximum of the likelihood for points with these means (K, dim), which weigh `total` (K,) and
@@ -52,6 +68,24 @@ class Components(Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p_k(x_n) for all k: (*batch, dim) → (*batch, K), nats."""
         return self.family().log_prob(x.unsqueeze(-2))
+
+
+def weighed(x: Tensor, responsibilities: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """k and some rows √r_nk (x_n − c_k), until every k has had all of its rows: x (N, dim), r (N, K), c (K, dim).
+
+    Left out are the points of r_nk ≤ (eps²/N) Σ_m r_mk, which together weigh at most eps² of k's weight, eps being the
+    rounding of r: where components hardly overlap that is all points but each component's own, a K-th of the work. Two
+    numbers are read on the host, however many components there are.
+    """
+    least = torch.finfo(responsibilities.dtype).eps ** 2 / len(x) * responsibilities.sum(dim=0)
+    heavy = (responsibilities > least).mT
+    counts = heavy.sum(dim=1).tolist()
+    components, points = heavy.nonzero(as_tuple=True)  # k after k
+    roots = responsibilities[points, components].sqrt()
+    rows = max(1, NUMBERS // x.shape[1])
+    for k, (every, root) in enumerate(zip(points.split(counts), roots.split(counts), strict=True)):
+        for some, r in zip(every.split(rows), root.split(rows), strict=True):
+            yield k, x.index_select(0, some).sub_(centre[k]).mul_(r.unsqueeze(-1))
 
 
 class Indexed(dist.TorchDistribution):
@@ -148,7 +182,7 @@ class Diagonal(Components):
 
     def family(self) -> dist.TorchDistribution:
         variance = (self.variances * (2 * self.log_scale).exp()).clamp(min=self.floor)
-        return dist.Normal(self.centre + self.variances.sqrt() * self.shift, variance.sqrt()).to_event(1)
+        return DiagonalNormal(dist.Normal(self.centre + self.variances.sqrt() * self.shift, variance.sqrt()), 1)
 
     def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """σ² is the points' variance, or the floor where that is higher: the maximum under the floor."""
@@ -215,10 +249,16 @@ class Full(Components):
             self.centre + step.squeeze(-1), self.axes @ (factor * cap.unsqueeze(-2)), log_det=log_det
         )
 
-    def scatter(self, x: Tensor, responsibilities: Tensor, centre: Tensor) -> Tensor:
-        columns = x.mT.contiguous()  # a product of rows with rows is the quickest
-        every = ((columns - c.unsqueeze(-1)) * r.sqrt() for r, c in zip(responsibilities.mT, centre, strict=True))
-        return torch.stack([product(y, y.mT) for y in every])
+    def settled(self) -> dist.TorchDistribution:
+        if bool(self.packed.any()) or bool(self.shift.any()):
+            return self.family()
+        variances = self.variances.clamp(min=self.floor)  # what C does to R = I
+        return PrecisionNormal(
+            self.centre, self.axes * variances.rsqrt().unsqueeze(-2), log_det=-0.5 * variances.log().sum(-1)
+        )
+
+    def square(self, y: Tensor) -> Tensor:
+        return product(y.mT, y) if y.dim() == 2 else y.mT @ y
 
     def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Σ is the points' covariance with the eigenvalues below the floor raised to it: the maximum under the floor."""

@@ -1,5 +1,6 @@
-"""The normal distribution by a factor of its precision: what a density costs is then a matrix product."""
+"""Normal distributions whose densities cost a matrix product: by a factor of the precision, and diagonal ones."""
 
+import functools
 import math
 from typing import Any
 
@@ -64,22 +65,69 @@ class PrecisionNormal(dist.TorchDistribution):
         return self.loc + _product(noise, self.inverse)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self.loc.dim() > 1 and value.dim() > 1 and value.shape[-2] == 1 < self.loc.shape[-2]:
-            # x under K densities: P_kᵀx for all k is one product, about a centre so that the difference loses no digits
+        if not _is_under_all(value, self.loc):
+            distance = _product(value - self.loc, self.factor).square().sum(-1)
+        elif _is_table(value, self.loc) and self.factor.dim() == 3:
+            centre, factors, offset = self._side_by_side
+            white = product(value.squeeze(1) - centre, factors).unflatten(1, (len(self.factor), -1))
+            white = white.add_(offset) if len(self.factor) == len(offset) else white + offset
+            distance = white.square_().sum(-1)  # in place: memory that is new costs more than the sums
+        else:
             centre = self.loc.detach().mean(dim=-2, keepdim=True)
             white = _product(value - centre, self.factor) + _product(centre - self.loc, self.factor)
-        else:
-            white = _product(value - self.loc, self.factor)
-        return self.log_det - 0.5 * (white.square().sum(-1) + white.shape[-1] * math.log(2 * math.pi))
+            distance = white.square().sum(-1)
+        return self.log_det - 0.5 * (distance + self.event_shape[0] * math.log(2 * math.pi))
+
+    @functools.cached_property
+    def _side_by_side(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What P_kᵀ(x − μ_k) of all k needs to be one product, and is the same for all x: a centre c, about which the difference
+        loses no digits, [P_1 … P_K] (D, K D), and P_kᵀ(c − μ_k). Not for gradients: these keep no graph apart for each use."""
+        centre = self.loc.mean(dim=-2, keepdim=True)
+        return centre, self.factor.movedim(0, 1).flatten(1), _product(centre - self.loc, self.factor)
 
     def entropy(self) -> Tensor:
         nats = 0.5 * self.event_shape[0] * (1 + math.log(2 * math.pi)) - self.log_det
         return nats.expand(self.batch_shape)
 
 
+class DiagonalNormal(dist.Independent):
+    """`DiagonalNormal(Normal(μ, σ), 1)`: N(μ, diag σ²). For points under K of them, and where no gradient is asked for,
+
+        Σ_d (x_d − μ_kd)² / σ_kd² = Σ_d y_d² / σ_kd² − 2 Σ_d y_d m_kd / σ_kd² + Σ_d m_kd² / σ_kd²,  y = x − c,  m = μ − c,
+
+    with one c for all k, is two matrix products. These terms cancel, so the products are in double precision: what is lost is at
+    most 2⁻⁵² (D + 4) Σ_d (|y_d| + |m_kd|)² / σ_kd² nats, less than 10⁻⁶ for 784 pixels in [0, 1] and σ² = 10⁻³.
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        loc = self.base_dist.loc
+        if not _is_table(value, loc):
+            return super().log_prob(value)
+        centre, precision, linear, constant = self._quadratic
+        y = value.squeeze(1).to(torch.float64, copy=True).sub_(centre).mT  # in place: as above
+        terms = torch.addmm(constant, linear, y).addmm_(precision, y.square_())
+        return (-0.5 * terms).mT.to(torch.result_type(value, loc))
+
+    @functools.cached_property
+    def _quadratic(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """c (D,), and what y² (D, N), y and 1 are multiplied by, (K, D), (K, D) and (K, 1), in −2 log N of all K."""
+        loc, precision = self.base_dist.loc.double(), self.base_dist.scale.double().square().reciprocal()
+        centre = loc.mean(dim=-2)
+        m = loc - centre
+        constant = (m.square() * precision + (2 * math.pi / precision).log()).sum(-1, keepdim=True)
+        return centre, precision, -2 * m * precision, constant
+
+
+def _is_under_all(value: Tensor, loc: Tensor) -> bool:
+    """Whether value (*batch, 1, D) are points under all of K means (*batch, K, D)."""
+    return loc.dim() > 1 and value.dim() > 1 and value.shape[-2] == 1 < loc.shape[-2]
+
+
+def _is_table(value: Tensor, loc: Tensor) -> bool:
+    """Whether value is (N, 1, D), under all of K means (K, D), and no gradient is asked for."""
+    return value.dim() == 3 and loc.dim() == 2 and _is_under_all(value, loc) and not torch.is_grad_enabled()
+
+
 def _product(rows: Tensor, matrix: Tensor) -> Tensor:
     """rowᵀ M over broadcast batches; einsum multiplies what one of them lacks as more rows, where matmul would copy it."""
-    rows_under_all = rows.dim() == matrix.dim() == 3 and rows.shape[1] == 1  # N rows, K matrices
-    if rows_under_all and not torch.is_grad_enabled():
-        return product(rows.squeeze(1), matrix.movedim(0, 1).flatten(1)).unflatten(1, (len(matrix), -1))
     return torch.einsum("...d,...de->...e", rows, matrix)

@@ -1,5 +1,6 @@
 """The normal by its precision's factor: against torch's MultivariateNormal, under every shape, and recorded without a host read."""
 
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import Trace_ELBO
@@ -7,6 +8,7 @@ from torch.distributions import MultivariateNormal
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyrovae import PrecisionNormal, load
+from pyrovae.normals import DiagonalNormal
 from pyrovae.running import evaluation_mode, local_parameters, parameters, scoring
 
 SHAPES = {  # of loc, of P, of x
@@ -124,3 +126,48 @@ def test_an_exact_posterior_under_svi_has_the_gradient_of_log_p(seed):
         Trace_ELBO().loss_and_grads(model, guide, x)
     for leaf, gradient in zip(leaves, exact, strict=True):
         torch.testing.assert_close(leaf.grad, gradient, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("apart", [1.0, 1e4])
+def test_the_diagonal_normals_products_lose_no_more_than_they_say(dtype, apart, seed):
+    """Far from the origin, of unlike units and means `apart` widths apart: within the docstring's bound of exact sums (in
+    single precision of the same numbers in double; in double by the differences), and x is left as it was."""
+    torch.manual_seed(seed)
+    units = 10 ** torch.linspace(-2, 2, 20).double()
+    loc = ((100 + apart * torch.randn(4, 20).double()) * units).to(dtype)
+    scale = (units * (0.5 + torch.rand(4, 20).double())).to(dtype)
+    x = (loc[torch.arange(60) % 4] + scale[torch.arange(60) % 4] * torch.randn(60, 20).to(dtype)).unsqueeze(1)
+    before = x.clone()
+    with torch.no_grad():
+        found = DiagonalNormal(dist.Normal(loc, scale), 1).log_prob(x)
+    assert found.dtype == dtype
+    assert torch.equal(x, before)
+    wide, exact = loc.double(), dist.Normal(loc.double(), scale.double()).log_prob(x.double()).sum(-1)
+    centre = wide.mean(dim=0)
+    spread = (((x - centre).abs() + (wide - centre).abs()) / scale.double()).square().sum(-1)
+    bound = 2**-52 * (20 + 4) * spread + torch.finfo(dtype).eps * exact.abs()
+    assert ((found.double() - exact).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("case", [case for case in SHAPES if SHAPES[case][1][:-2] != (1,)])
+def test_the_diagonal_normal_is_torchs_with_and_without_gradients(case, seed):
+    torch.manual_seed(seed)
+    loc, _, x = SHAPES[case]
+    loc, scale, value = torch.randn(loc).double(), 0.5 + torch.rand(loc).double(), torch.randn(x).double()
+    ours, theirs = (kind(dist.Normal(loc, scale), 1) for kind in (DiagonalNormal, torch.distributions.Independent))
+    expected = theirs.log_prob(value)
+    torch.testing.assert_close(ours.log_prob(value), expected, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.log_prob(value), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_of_a_family_that_is_expanded_each_point_has_its_own(seed):
+    """K densities for each of two points: no table of points under all of them."""
+    torch.manual_seed(seed)
+    loc, value = torch.randn(4, 3).double(), torch.randn(2, 1, 3).double()
+    for family in (DiagonalNormal(dist.Normal(loc, 0.7), 1), both((4, 3), (4, 3, 3))[0]):
+        expected = family.log_prob(value)
+        with torch.no_grad():
+            torch.testing.assert_close(family.expand(torch.Size((2, 4))).log_prob(value), expected)
+            torch.testing.assert_close(family.log_prob(value), expected)
