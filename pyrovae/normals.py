@@ -70,8 +70,9 @@ class PrecisionNormal(dist.TorchDistribution):
         elif _is_table(value, self.loc) and self.factor.dim() == 3:
             centre, factors, offset = self._side_by_side
             white = product(value.squeeze(1) - centre, factors).unflatten(1, (len(self.factor), -1))
-            white = white.add_(offset) if len(self.factor) == len(offset) else white + offset
-            distance = white.square_().sum(-1)  # in place: memory that is new costs more than the sums
+            # in place, for memory that is new costs more than the sums; but not in the half precision of a screen's products
+            fits = len(self.factor) == len(offset) and white.dtype == offset.dtype
+            distance = (white.add_(offset) if fits else white + offset).square_().sum(-1)
         else:
             centre = self.loc.detach().mean(dim=-2, keepdim=True)
             white = _product(value - centre, self.factor) + _product(centre - self.loc, self.factor)

@@ -112,9 +112,8 @@ def refuse_bad_points(x: Tensor) -> None:
         raise Refusal(f"x must be a tensor with a row for each data point, (N, D) with N ≥ 1; got {shape}.")
     if not x.is_floating_point():
         raise Refusal(f"x is {x.dtype}: convert it with x.float() or x.double(), the type of the model's parameters.")
-    if bool(
-        x.detach().sum().isfinite()
-    ):  # so is every number, for a tenth of the time; a sum too large is none of their fault
+    # where the sum is finite every number is, which takes a tenth of the time to find; a sum may be too large by itself
+    if bool(x.detach().sum().isfinite()):
         return
     bad = ~torch.isfinite(x)
     if bool(bad.any()):
