@@ -25,7 +25,7 @@ def show(
     wide = _table(_cells(comparison), comparison.best)
     fits = Console(width=1000).measure(wide).minimum <= console.width  # a console answers with its own width at most
     sheet = wide if fits else _transposed(_cells(comparison), comparison.best)
-    said = [text for text in (_differences(comparison), _verdicts(comparison)) if text]
+    said = [text for text in (_differences(comparison), _verdicts(comparison), _failures(comparison)) if text]
     below = [Padding(part, (0, 0, 1, 1)) for part in said] + [Padding(part, (0, 0, 0, 1)) for part in further]
     console.print(Group(sheet, *below, Padding(_card_line(card), (0, 0, 0, 1))))
 
@@ -38,10 +38,11 @@ def as_text(comparison: Comparison, card: Mapping[str, Any], further: Sequence[R
 
 
 def _cells(comparison: Comparison) -> list[dict[str, str]]:
-    """One dictionary for each model, from heading to text; numbers in nats per point where nothing else is said."""
+    """One dictionary for each model, from heading to text; numbers in nats per point where nothing else is said. Those that
+    failed come last, and have none."""
     rows = comparison.to_dict()["models"]
     samples, limit = rows[0]["samples"], _limit(next(iter(comparison.evidence.values())))
-    return [
+    found = [
         {
             "model": row["name"],
             "latent": row["latent"],
@@ -58,6 +59,7 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
         }
         for row in rows
     ]
+    return found + [{**dict.fromkeys(found[0], "–"), "model": name} for name in comparison.failed]
 
 
 def titled(title: str = "nats per held-out point") -> Table:
@@ -104,7 +106,7 @@ def _transposed(cells: list[dict[str, str]], best: str) -> Table:
         titles, texts = heading.replace("\n", " ").split(" ± "), [row[heading].split(" ± ") for row in cells]
         for place, title in enumerate(titles):  # an error gets a row of its own, where a cell has little room
             mark = "± " if place else ""
-            sheet.add_row(mark + title, *(mark + text[place] for text in texts))
+            sheet.add_row(mark + title, *(mark + text[place] if place < len(text) else "–" for text in texts))
     return sheet
 
 
@@ -128,6 +130,12 @@ def _verdicts(comparison: Comparison) -> Text | None:
         if evidence.untrusted_share or len(found) == 1
     ]
     return Text.assemble(*lines, end="") if lines else None
+
+
+def _failures(comparison: Comparison) -> Text | None:
+    """Why a row has no numbers."""
+    lines = [f"{name} failed: {why}\n" for name, why in comparison.failed.items()]
+    return Text("".join(lines), style="red", end="") if lines else None
 
 
 def bound_curve_table(evidence: Evidence) -> Table:

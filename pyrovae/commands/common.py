@@ -25,6 +25,15 @@ from ..running import fork_rng
 from ..running import sample as draw
 from ..training import Fit
 
+FAILURES = (Refusal, Diverged, torch.OutOfMemoryError)  # of one pair: another may do well
+
+
+def sentence_of(error: BaseException) -> str:
+    """What a failure says, in one line."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "The device is out of memory: use --device cpu, or a smaller model."
+    return " ".join(str(error).split())
+
 
 def sentences(command: Callable[..., None]) -> Callable[..., None]:
     """What goes wrong is said in one sentence: exit code 2 for what was asked, 1 for what happened, 130 for Ctrl-C."""
@@ -35,12 +44,8 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
             return
-        except Refusal as error:
-            code, message, notes = 2, str(error), error
-        except Diverged as error:
-            code, message, notes = 1, str(error), error
-        except torch.OutOfMemoryError as error:
-            code, message, notes = 1, "The device is out of memory: use --device cpu, or a smaller model.", error
+        except FAILURES as error:
+            code, message, notes = 2 if isinstance(error, Refusal) else 1, sentence_of(error), error
         except OSError as error:
             file = f": {error.filename}" if error.filename else ""
             code, message, notes = 1, f"{error.strerror or error}{file}.", error

@@ -11,19 +11,21 @@ from rich.text import Text
 from .. import plots, runs
 from ..comparison import Comparison
 from ..datasets import Data, load_data
-from ..errors import Refusal
+from ..errors import Diverged, Refusal
 from ..evaluation import versions
 from ..evidence import Evidence
 from ..loading import available, load
 from ..report import as_text, show
 from ..structure import inspect
 from .common import (
+    FAILURES,
     console,
     device_of,
     draw_points,
     progress_bars,
     refuse_unwritable,
     score_run,
+    sentence_of,
     source_of,
     train_run,
     write_json,
@@ -69,7 +71,8 @@ def compare(
     download: DownloadOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train each pair, score all on the same held-out points, print one table."""
+    """Train each pair, score all on the same held-out points, print one table. A pair that fails on the way leaves the others'
+    rows as they are, and the exit code is 1."""
     loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(device_of(device))
     names = [name.strip() for name in (models or (BINARY_TRIO if loaded.transform.discrete else TRIO)).split(",")]
     told: dict[str, Any] = {
@@ -102,23 +105,36 @@ def compare(
             }
             write_json(out / "config.json", settings)
         found: dict[str, Evidence] = {}
+        failed: dict[str, str] = {}
         with progress_bars() as progress:
             for place, run in enumerate(prepared):
-                train_run(progress, run, loaded, None if out is None else out / run.name)
-                found[run.name] = score_run(progress, run, loaded, samples, seed + place)  # as compare() does
-        comparison = Comparison(found, {run.name: run.fit for run in prepared})
+                try:
+                    train_run(progress, run, loaded, None if out is None else out / run.name)
+                    found[run.name] = score_run(progress, run, loaded, samples, seed + place)  # as compare() does
+                except FAILURES as error:
+                    if len(prepared) == 1:
+                        raise
+                    failed[run.name] = sentence_of(error)
+        if not found:
+            raise Diverged(f"Every pair failed, {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
+        scored = [run for run in prepared if run.name in found]
+        comparison = Comparison(found, {run.name: run.fit for run in scored}, failed)
         card = {**loaded.card(), **next(iter(found.values())).card}
         content = {"card": card, **comparison.to_dict(), "left_out": left_out}
         below = [_told(left_out)] if left_out else []
         if out is not None:
             write_text(out / "table.txt", as_text(comparison, card, below))
             write_json(out / "comparison.json", content)
-            _save_figures(out, comparison, prepared, loaded, seed)
+            _save_figures(out, comparison, scored, loaded, seed)
         if json_file is not None:
             write_json(json_file, content)
     show(comparison, card, console(), below)
     if out is not None:
         print(f"table, runs and figures: {out}")
+    if failed:
+        raise Diverged(
+            f"{len(failed)} of {len(prepared)} pairs failed, {', '.join(failed)}: the lines below the table say why."
+        )
 
 
 def _every(data: Data, told: dict[str, Any], left_out: dict[str, str]) -> list[runs.Run]:
