@@ -78,6 +78,7 @@ class Run:
     fit: Fit
     store: tuple[str, ...] = ()  # names of parameters that live in Pyro's store: those of pairs written as functions
     files: dict[str, bytes] = field(default_factory=dict)  # copies of the user's own, by their names in the folder
+    observed: int = 0  # how many numbers of each point are scored; known of a run that was looked over
 
     @property
     def name(self) -> str:
@@ -136,7 +137,7 @@ def _ready(pair: Pair, config: Config, data: Data, scored: bool) -> Run:
     files = {"model.py": pair.file} if pair.file is not None else {}
     files |= {copy: file for _, copy, file in filter(None, map(kept, config.options))}
     contents = {name: file.read_bytes() for name, file in files.items()}
-    return Run(config, pair, model, guide, Fit(), store_names(structure), contents)
+    return Run(config, pair, model, guide, Fit(), store_names(structure), contents, structure.observed)
 
 
 def taken_up(folder: Path, device: torch.device) -> tuple[Run, Data]:

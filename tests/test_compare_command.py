@@ -8,6 +8,7 @@ import pyro
 import pytest
 from typer.testing import CliRunner, Result
 
+from pyrovae import runs
 from pyrovae.cli import app
 
 WILD = """from pyrovae.models.vae import pair
@@ -79,6 +80,16 @@ def test_a_pair_that_fails_leaves_the_others_rows(data: Path, tmp_path: Path) ->
     alone = json.loads((tmp_path / "b.json").read_text())
     assert alone["failed"] == {}
     assert alone["models"][0]["log_likelihood"] == content["models"][0]["log_likelihood"]
+
+
+def test_who_scores_a_part_of_x_is_refused_before_anything_is_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("it was trained"))
+    words = ("--models", "ppca,conditional_vae", "--data", data, "--out", tmp_path / "out")
+    _, sentence = failed("compare", *words, code=2)
+    assert "ppca scores 4 numbers of each point and conditional_vae 3" in sentence
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_narrow_terminal_shows_failures_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

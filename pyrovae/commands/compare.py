@@ -16,7 +16,6 @@ from ..evaluation import versions
 from ..evidence import Evidence
 from ..loading import available, load
 from ..report import as_text, show
-from ..structure import inspect
 from .common import (
     FAILURES,
     console,
@@ -85,6 +84,12 @@ def compare(
         prepared += _every(loaded, told, left_out) if name == ALL else [runs.prepare(load(name), loaded, **told)]
     if not prepared:
         raise Refusal(f"No pair can be scored on {loaded.name}: {'; '.join(dict.fromkeys(left_out.values()))}")
+    for run in prepared:
+        if run.observed != prepared[0].observed:
+            raise Refusal(
+                f"{prepared[0].name} scores {prepared[0].observed} numbers of each point and {run.name} {run.observed}: likelihoods of "
+                "different things cannot be compared; let both observe all of x."
+            )
     if len({run.name for run in prepared}) < len(prepared):
         raise Refusal(f"{models} names a model twice: give each once, files under names of their own.")
     shared = [name for name, count in Counter(name for run in prepared for name in run.store).items() if count > 1]
@@ -146,9 +151,8 @@ def _every(data: Data, told: dict[str, Any], left_out: dict[str, str]) -> list[r
         except Refusal as refusal:
             left_out[name] = str(refusal)
             continue
-        observed = inspect(run.model, run.guide, data.train[:256]).observed
-        if observed < data.dim:
-            left_out[name] = f"It scores {observed} of the {data.dim} numbers of each point, given the rest."
+        if run.observed < data.dim:
+            left_out[name] = f"It scores {run.observed} of the {data.dim} numbers of each point, given the rest."
         else:
             prepared.append(run)
     return prepared
