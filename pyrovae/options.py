@@ -38,6 +38,53 @@ def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[s
     return options
 
 
+def listed(text: str) -> list[str]:
+    """The parts of a text between commas that stand in no brackets: `gmm,vae(hidden=200,200)` has two.
+
+    Raises `Refusal` where a bracket has no partner.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            break
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth:
+        raise Refusal(
+            f"'{text}' has a bracket without its partner: write name(option=value, …), such as vae(guide=IAF)."
+        )
+    return [part.strip() for part in parts]
+
+
+def with_settings(text: str) -> tuple[str, list[str]]:
+    """The name, and the settings as `--set` takes them, of `vae(guide=IAF, hidden=200,200)`; `gmm` has none.
+
+    What has no `=` goes on with the value before it, as the second 200 does.
+    """
+    place, depth = len(text), 0
+    for place in reversed(
+        range(len(text))
+    ):  # a folder may have brackets in its name: those count that the text ends with
+        depth += (text[place] == ")") - (text[place] == "(")
+        if depth == 0:
+            break
+    if not text.endswith(")"):
+        return text, []
+    settings: list[str] = []
+    for part in listed(text[place + 1 : -1]):
+        name, equals, value = part.partition("=")
+        if equals and "(" not in name:
+            settings.append(f"{name.strip()}={value.strip()}")
+        elif settings:
+            settings[-1] += f",{part}"
+        elif part:
+            settings.append(part)
+    return text[:place].strip(), settings
+
+
 def parse_objective(text: str) -> ELBO:
     """The objective that `DReG(50)` stands for: one of `pyrovae.objectives`, called with literals. Raises `Refusal` for others."""
     known = {name: kind for name, kind in vars(objectives).items() if isinstance(kind, type) and issubclass(kind, ELBO)}

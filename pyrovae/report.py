@@ -2,9 +2,11 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -15,16 +17,19 @@ from .estimators.naive import Naive
 from .evidence import Estimate, Evidence
 
 WIDTH = 132  # of text that goes to a file or a pipe
+LABEL = 24  # of a model's name with its settings: a longer one goes on in a line below
 
 
 def show(
     comparison: Comparison, card: Mapping[str, Any], console: Console, further: Sequence[RenderableType] = ()
 ) -> None:
     """Print the table, what to say of it, what there is `further`, and where its numbers come from. A terminal too narrow for
-    a row per model gets a column per model."""
+    a row per model gets a column per model; paper is as wide as it has to be."""
     wide = _table(_cells(comparison), comparison.best)
-    fits = Console(width=1000).measure(wide).minimum <= console.width  # a console answers with its own width at most
-    sheet = wide if fits else _transposed(_cells(comparison), comparison.best)
+    needed = Console(width=1000).measure(wide).minimum  # a console answers with its own width at most
+    if console.width == WIDTH and not console.is_terminal:
+        console.width = max(WIDTH, needed)
+    sheet = wide if needed <= console.width else _transposed(_cells(comparison), comparison.best)
     said = [text for text in (_differences(comparison), _verdicts(comparison), _failures(comparison)) if text]
     below = [Padding(part, (0, 0, 1, 1)) for part in said] + [Padding(part, (0, 0, 0, 1)) for part in further]
     console.print(Group(sheet, *below, Padding(_card_line(card), (0, 0, 0, 1))))
@@ -87,12 +92,25 @@ def estimate_cells(mean: Estimate) -> tuple[str, str, str]:
 
 def _table(cells: list[dict[str, str]], best: str) -> Table:
     sheet = titled()
-    for heading in cells[0]:  # several latents may stand below one another
+    labels = [Text("\n".join(_lines(row["model"]))) for row in cells]
+    for heading in cells[0]:
         justify: Any = "left" if heading in ("model", "latent") else "right"
-        sheet.add_column(heading, justify=justify, no_wrap=heading != "latent")
-    for row in cells:
-        sheet.add_row(*row.values(), style="bold" if len(cells) > 1 and row["model"] == best else None)
+        texts = [
+            heading,
+            *(label.plain if heading == "model" else row[heading] for label, row in zip(labels, cells, strict=True)),
+        ]
+        # several latents may stand below one another, and nothing else
+        parts = [part for text in texts for part in (text.split() if heading == "latent" else text.splitlines())]
+        sheet.add_column(heading, justify=justify, no_wrap=heading != "latent", min_width=max(map(cell_len, parts)))
+    for label, row in zip(labels, cells, strict=True):
+        best_of_several = len(cells) > 1 and row["model"] == best
+        sheet.add_row(label, *list(row.values())[1:], style="bold" if best_of_several else None)
     return sheet
+
+
+def _lines(label: str) -> list[str]:
+    """A long name with its settings, broken between these."""
+    return wrap(label, LABEL, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _transposed(cells: list[dict[str, str]], best: str) -> Table:
@@ -100,7 +118,7 @@ def _transposed(cells: list[dict[str, str]], best: str) -> Table:
     sheet.add_column("model")
     for row in cells:
         sheet.add_column(
-            row["model"], justify="right", style="bold" if len(cells) > 1 and row["model"] == best else None
+            Text(row["model"]), justify="right", style="bold" if len(cells) > 1 and row["model"] == best else None
         )
     for heading in list(cells[0])[1:]:
         titles, texts = heading.replace("\n", " ").split(" ± "), [row[heading].split(" ± ") for row in cells]

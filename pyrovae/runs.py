@@ -79,10 +79,10 @@ class Run:
     store: tuple[str, ...] = ()  # names of parameters that live in Pyro's store: those of pairs written as functions
     files: dict[str, bytes] = field(default_factory=dict)  # copies of the user's own, by their names in the folder
     observed: int = 0  # how many numbers of each point are scored; known of a run that was looked over
+    name: str = ""  # what it is called in tables: the model's name, if nothing else is said
 
-    @property
-    def name(self) -> str:
-        return self.config.model
+    def __post_init__(self) -> None:
+        self.name = self.name or self.config.model
 
 
 def prepare(
@@ -250,7 +250,7 @@ def open_run(folder: Path) -> tuple[Config, Pair]:
     try:
         content = json.loads(path.read_text())
         if isinstance(content, dict) and content.get("command") == "compare":
-            runs = ", ".join(str(folder / Path(name).stem) for name in content["models"])
+            runs = ", ".join(str(folder / Path(name).name.removesuffix(".py")) for name in content["models"])
             raise Refusal(f"{folder} is a comparison: name one of its runs, {runs}.")
         config = Config(**content)
         config.check()

@@ -1,4 +1,4 @@
-"""pyrovae compare: pairs that fail on the way."""
+"""pyrovae compare: pairs that fail on the way, and pairs with settings of their own."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyro
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
-from pyrovae import runs
+import pyrovae
+from pyrovae import Refusal, load, runs
 from pyrovae.cli import app
+from pyrovae.options import listed, with_settings
 
 WILD = """from pyrovae.models.vae import pair
 RECIPE = {"epochs": 5, "lr": 1e30}
@@ -112,3 +115,110 @@ def test_where_none_is_left_there_is_no_table(data: Path, tmp_path: Path) -> Non
     assert text == ""
     assert "Every pair failed, wild: Training stopped at" in sentence
     assert "; unscored: model.log_prob(x) failed" in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("gmm, ppca", ["gmm", "ppca"]),
+        ("gmm,vae(hidden=200,200, guide=IAF),all", ["gmm", "vae(hidden=200,200, guide=IAF)", "all"]),
+        ("vae(likelihood=FixedNormal(0.1), hidden=(3, 4)),a", ["vae(likelihood=FixedNormal(0.1), hidden=(3, 4))", "a"]),
+    ],
+)
+def test_commas_in_brackets_separate_no_pairs(text: str, parts: list[str]) -> None:
+    assert listed(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "settings"),
+    [
+        ("gmm", "gmm", []),
+        ("gmm()", "gmm", []),
+        ("vae(hidden=200,200,guide = IAF)", "vae", ["hidden=200,200", "guide=IAF"]),
+        ("vae (likelihood=FixedNormal(scale=0.1))", "vae", ["likelihood=FixedNormal(scale=0.1)"]),
+        (
+            "my(1)/a.py(guide=x/own.py:Wide(3), hidden=(3, 4))",
+            "my(1)/a.py",
+            ["guide=x/own.py:Wide(3)", "hidden=(3, 4)"],
+        ),
+        ("my(1)/a.py", "my(1)/a.py", []),
+        ("vae(4)", "vae", ["4"]),
+    ],
+)
+def test_settings_stand_in_brackets_after_the_name(text: str, name: str, settings: list[str]) -> None:
+    assert with_settings(text) == (name, settings)
+
+
+@pytest.mark.parametrize("text", ["vae(latent=4", "vae)latent=4("])
+def test_a_bracket_without_its_partner(text: str) -> None:
+    with pytest.raises(Refusal, match="has a bracket without its partner: write name"):
+        listed(text)
+
+
+def test_settings_are_refused_as_those_of_train_are(data: Path) -> None:
+    def sentence(models: str) -> str:
+        return failed("compare", "--models", models, "--data", data, code=2)[1]
+
+    assert "vae has no option 'latnet' (did you mean 'latent'?)" in sentence("ppca,vae(latnet=3)")
+    assert "'4' is not an option: write name=value" in sentence("vae(4)")
+    assert "There is no model 'vea'" in sentence("vea(latent=3)")
+    assert "names a model twice: give each once, or with other settings" in sentence(
+        "ppca(latent=2),ppca( latent = 2 )"
+    )
+    assert "all takes no settings" in sentence("all(latent=2)")
+
+
+def test_a_model_stands_under_several_settings_with_the_numbers_of_pairs_made_by_hand(
+    data: Path, tmp_path: Path
+) -> None:
+    settings = ["vae(latent=2, hidden=8,8)", "vae(latent=2, hidden=8,8, guide=FullCovariance)", "gmm(components=2)"]
+    out = tmp_path / "out"
+    words = ("--data", data, "--epochs", 2, "--samples", 20, "--seed", 3)
+    text = said("compare", "--models", ",".join(settings), *words, "--json", tmp_path / "a.json", "--out", out)
+    rows = json.loads((tmp_path / "a.json").read_text())["models"]
+    assert [row["name"] for row in rows] == settings
+    points = pyrovae.load_data(data)
+    options = [
+        {"latent": 2, "hidden": (8, 8)},
+        {"latent": 2, "hidden": (8, 8), "guide": pyrovae.FullCovariance},
+        {"components": 2},
+    ]
+    for place, (row, told) in enumerate(zip(rows, options, strict=True)):
+        pair = load(row["name"].partition("(")[0])
+        torch.manual_seed(3)
+        model, guide = pair(points.dim, **told)
+        recipe = {key: value for key, value in pair.recipe.items() if key in ("lr", "batch_size")}
+        fit = pyrovae.fit(model, guide, points.train, epochs=2, seed=3, **recipe)
+        evidence = pyrovae.evaluate(model, guide, points.test, 20, seed=3 + place)
+        assert row["losses"] == fit.losses
+        assert row["log_likelihood"] == evidence.mean_log_likelihood.value
+        assert row["elbo"] == evidence.mean_elbo.value
+    assert rows[0]["elbo"] != rows[1]["elbo"]
+    folders = ["vae-latent=2-hidden=8-8", "vae-latent=2-hidden=8-8-guide=FullCovariance", "gmm-components=2"]
+    assert {path.name for path in out.iterdir() if path.is_dir()} == set(folders)
+    assert json.loads((out / "config.json").read_text())["models"] == folders
+    assert type(pyrovae.load_run(out / folders[1]).guide).__name__ == "FullCovariance"
+    _, sentence = failed("evaluate", out, code=2)
+    assert str(out / folders[0]) in sentence
+    lines = [line.rstrip() for line in text.splitlines()]
+    place = next(place for place, line in enumerate(lines) if line.startswith(" vae(latent=2,"))
+    assert lines[place + 1 : place + 2] == ["   hidden=8,8)"]  # a long name goes on below
+
+
+def test_the_file_that_a_setting_names_is_a_name_without_folders(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("import pyrovae\nclass Mine(pyrovae.MeanField): pass\n")
+    words = ("--data", data, "--epochs", 1, "--samples", 10, "--json", tmp_path / "a.json", "--out", tmp_path / "out")
+    said("compare", "--models", f"ppca(guide={tmp_path / 'own.py'}:Mine)", *words)
+    assert json.loads((tmp_path / "a.json").read_text())["models"][0]["name"] == "ppca(guide=own.py:Mine)"
+    assert type(pyrovae.load_run(tmp_path / "out" / "ppca-guide=own.py-Mine").guide).__name__ == "Mine"
+
+
+def test_paper_is_as_wide_as_a_table_of_long_names() -> None:
+    """No number is cut off, and none stands beside another's heading."""
+    models = "gmvae(likelihood=DiscretisedLogistic(levels=17)),vae(likelihood=DiscretisedLogistic(levels=17),latent=3)"
+    text = said("compare", "--epochs", 1, "--samples", 10, "--transform", "levels", "--models", models)
+    lines = [line.rstrip() for line in text.splitlines()]
+    heading = next(line for line in lines if line.startswith(" model"))
+    assert heading.endswith("seconds")
+    rows = [line for line in lines if line.startswith((" gmvae(likelihood", " vae(likelihood"))][:2]
+    assert all("…" not in row and len(row) == len(heading) for row in rows)
