@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import logging
 import math
 import os
 import sys
@@ -62,6 +63,22 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+@contextlib.contextmanager
+def warnings_said(name: str) -> Iterator[None]:
+    """What is logged as a warning inside is said on standard error, in one line, with whom it is about."""
+
+    class Said(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(f"pyrovae: {name}: {' '.join(record.getMessage().split())}", file=sys.stderr)  # as it is at that time
+
+    handler, log = Said(logging.WARNING), logging.getLogger("pyrovae")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
 def train_run(
     progress: Progress, run: runs.Run, data: Data, folder: Path | None, watch: Any = None, *, resume: bool = False
 ) -> None:
@@ -82,7 +99,8 @@ def train_run(
                 if name not in ("epoch", "steps") and not math.isnan(value):
                     watch.add_scalar(name, value, int(row["steps"]))
 
-    runs.train(run, data, folder, on_epoch, resume=resume)
+    with warnings_said(run.name):
+        runs.train(run, data, folder, on_epoch, resume=resume)
     if watch is not None:
         watch.close()
 

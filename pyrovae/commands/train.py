@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,8 +129,6 @@ def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bo
         plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
     if run.fit.no_density:
         print(f"{run.name}: {run.fit.no_density}")
-    if run.fit.losses and run.fit.losses[-1] > run.fit.losses[0] + 0.1:  # a start at the optimum may lose a little
-        print(f"pyrovae: {run.name} ended its training below where it began: lower --lr.", file=sys.stderr)
     print(
         f"{run.name}: {_last(run.fit)}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {folder}"
     )
