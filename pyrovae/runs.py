@@ -25,6 +25,7 @@ from .em import EM
 from .errors import Refusal, suggest
 from .evaluation import refuse_measure, versions
 from .files import replacing
+from .kinds import refuse_guide
 from .loading import Pair, load
 from .options import parse_objective
 from .own_files import kept, placed
@@ -127,8 +128,13 @@ def prepare(
 
 def _ready(pair: Pair, config: Config, data: Data, scored: bool) -> Run:
     """The pair as it stands before its first step, after every check that needs none."""
-    model, guide = _build(pair, config, data.test.device)
-    structure = inspect(model, guide, data.train[:256], scored=scored)
+    x = data.train[:256]
+    try:
+        model, guide = _build(pair, config, x.device)
+        structure = inspect(model, guide, x, scored=scored)
+    except Refusal:
+        _refuse_guide(pair, config, x)
+        raise
     if not structure.no_density:
         refuse_measure(structure, data.transform)
     # no step yet: its checks, and the model's start
@@ -216,6 +222,20 @@ def _build(pair: Pair, config: Config, device: torch.device) -> tuple[Program, P
     for module in modules(model, guide):
         module.to(device)
     return model, guide
+
+
+def _refuse_guide(pair: Pair, config: Config, x: torch.Tensor) -> None:
+    """Where it is the guide that the pair cannot be run under: which it takes."""
+    told, default = pair.parse(config.options), pair.options.get("guide")
+
+    def build(guide: type) -> tuple[Program, Program]:
+        with fork_rng(x.device):
+            model, q = pair(config.dim, **{**told, "guide": guide})
+        for module in modules(model, q):
+            module.to(x.device)
+        return model, q
+
+    refuse_guide(pair.name, told.get("guide"), default, getattr(pair.module, "GUIDES", ()), build, x)
 
 
 def _last_of_each(options: list[str]) -> list[str]:
