@@ -158,6 +158,14 @@ def taken_up(folder: Path, device: torch.device) -> tuple[Run, Data]:
     return _ready(pair, config, loaded, scored=False), loaded
 
 
+def finished(folder: Path, config: Config) -> int:
+    """After how many epochs the training came to its end; 0 where it has not."""
+    if not Checkpoints(folder).exist():
+        return 0
+    done = load_checkpoint(folder)["training"]["fit"]
+    return len(done["losses"]) if done["stopped"] or len(done["losses"]) >= config.fit["epochs"] else 0
+
+
 def train(
     run: Run,
     data: Data,
