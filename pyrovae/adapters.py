@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from .errors import Refusal
 from .guides import Amortised
+from .kinds import classes_of
 from .likelihoods import BernoulliMean, Likelihood
 from .nets import Module, over_batch
+from .options import signature_of
 from .running import evaluation_mode
 
 
@@ -73,10 +75,24 @@ def from_networks(
     A pythae `VAE` with reconstruction_loss "mse" is
     `from_networks(vae.encoder, vae.decoder, vae.latent_dim, FixedNormal(1.0), shape=vae.input_dim)`; with "bce", `BernoulliMean()`.
     """
+    _refuse_names(likelihood)
     model = NetworkVAE(_Decoder(decoder), latent, likelihood)
     if isinstance(likelihood, BernoulliMean):
         _refuse_logits(model, likelihood)
     return model, family(1, latent, (), encoder=_Encoder(encoder, latent, shape))
+
+
+def _refuse_names(likelihood: Any) -> None:
+    """A text or a class, where the object belongs."""
+    if not isinstance(likelihood, str | type) and callable(likelihood):
+        return
+    called = getattr(likelihood, "__name__", str(likelihood))
+    known = {name.lower(): name for name in classes_of("likelihood")}
+    name = known.get(called.lower(), "Bernoulli")
+    raise Refusal(
+        f"likelihood={likelihood!r:.60} is no likelihood: pass an object, {'' if called.lower() in known else 'such as '}pyrovae.{name}"
+        f"{signature_of(classes_of('likelihood')[name])}."
+    )
 
 
 def _refuse_logits(model: NetworkVAE, likelihood: BernoulliMean) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -64,10 +64,12 @@ def _refuse_shared(pairs: Mapping[str, tuple[Program, Program]], x: Tensor) -> N
 
 @dataclass(frozen=True)
 class Comparison:
-    """Evidence of several models on the same points and base measure. `fits` are their trainings, where known."""
+    """Evidence of several models on the same points and base measure. `fits` are their trainings, where known; `failed` those
+    that were to stand here and have no evidence, with a sentence each that says why."""
 
     evidence: Mapping[str, Evidence]
     fits: Mapping[str, Fit] | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (first, reference), *others = self.evidence.items()
@@ -100,7 +102,7 @@ class Comparison:
         return mean_over_points(a.log_likelihood - b.log_likelihood, se)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in full precision, ready for JSON: `models`, an object each, and their `differences` to the best.
+        """Everything in full precision, ready for JSON: `models`, an object each, their `differences` to the best, and who `failed`.
 
         Numbers are in nats per point; a number that does not exist is None.
         """
@@ -112,6 +114,7 @@ class Comparison:
                 for name in self.evidence
                 if name != self.best
             },
+            "failed": dict(self.failed),
         }
 
     def _row(self, name: str) -> dict[str, Any]:

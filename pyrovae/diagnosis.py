@@ -17,6 +17,7 @@ from .evidence import Estimate, mean_over_points
 ACTIVE = 0.01  # Var_x(E_q[z_j|x]) of an active unit: Burda, Grosse & Salakhutdinov 2016
 SILENT = 0.1  # nats of I(n; z) below which latents say nothing of x
 MISMATCH = 10 * TAIL  # share of prior draws in holes from which samples are visibly not of the data's kind
+ABOVE = 2 * TAIL  # share that, by three of its errors, is more than draws and points by chance put there
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,7 +118,7 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """One sentence: collapsed, mismatched or fine, and what to do."""
+        """One sentence: collapsed, mismatched, with holes, or fine, and what to do."""
         if self.mutual_information.value < SILENT and not self.active_units():
             return (
                 f"Collapsed: z says {max(self.mutual_information.value, 0.0):.3f} nats of x, and the model makes x without it; "
@@ -133,6 +134,11 @@ class Diagnosis:
             return (
                 f"Mismatched prior: {value:.0%} of its draws lie where hardly any encoding does ({TAIL:.0%} if the two agreed), "
                 f"and the decoder was never trained there; learn the prior (a mixture, a flow), or weigh the KL more."
+            )
+        if value - 3 * se > ABOVE:
+            return (
+                f"Holes in the prior: {used}{spare}, but {value:.0%} ± {se:.0%} of the prior's draws lie where hardly any encoding "
+                f"does, and {TAIL:.0%} would if the two agreed: do not trust samples drawn there; learn the prior (a mixture, a flow)."
             )
         return f"Fine: {used}, and {1 - value:.0%} of the prior's draws lie where encodings do{spare}."
 

@@ -29,12 +29,7 @@ class Pair:
 
     def __call__(self, dim: int, **options: Any) -> tuple[Program, Program]:
         """A new model and guide for x of `dim` numbers. Raises `Refusal` for an option that the pair does not have."""
-        for option in () if self._open else options:
-            if option not in self.options:
-                known = ", ".join(f"{key}={plain(value)}" for key, value in self.options.items()) or "none"
-                raise Refusal(
-                    f"{self.name} has no option '{option}'{suggest(option, self.options)}; its options are: {known}."
-                )
+        self._refuse_unknown(options)
         with pyro.settings.context(module_local_params=True):  # modules of one name share nothing
             told = ", ".join(f"{key}={plain(value)}" for key, value in options.items()) or "its own options"
             with blamed(f"Building {self.name} for x of {dim} numbers with {told}"):
@@ -44,6 +39,14 @@ class Pair:
                 f"pair(dim, **options) of {self.name} must return (model, guide), two callables; got {built!r:.80}."
             )
         return built
+
+    def _refuse_unknown(self, options: Iterable[str]) -> None:
+        for option in () if self._open else options:
+            if option not in self.options:
+                known = ", ".join(f"{key}={plain(value)}" for key, value in self.options.items()) or "none"
+                raise Refusal(
+                    f"{self.name} has no option '{option}'{suggest(option, self.options)}; its options are: {known}."
+                )
 
     @property
     def _build(self) -> Callable[..., Any]:
@@ -81,6 +84,8 @@ class Pair:
 
     def parse(self, settings: Iterable[str]) -> dict[str, Any]:
         """Options from `name=value` texts, as `options.parse` reads them: the file's own classes may be named too."""
+        settings = list(settings)
+        self._refuse_unknown(text.partition("=")[0].strip() for text in settings if "=" in text)
         return parse(settings, self.options, vars(self.module))
 
 

@@ -10,6 +10,7 @@ from pyro.infer import ELBO
 
 from . import components, guides, likelihoods, nets, objectives, pixel_likelihoods, priors
 from .errors import Refusal, suggest
+from .kinds import classes_of, refuse_other_kind
 from .own_files import module_of, named_in
 
 
@@ -30,12 +31,60 @@ def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[s
         default, parsed = defaults.get(name), _value(value, names)
         if isinstance(parsed, str):
             _refuse_word(name, parsed, default, names)
+        refuse_other_kind(name, value, parsed, default)
         if isinstance(default, tuple) and not isinstance(parsed, tuple):
             parsed = (parsed,)
         if isinstance(parsed, type) and not isinstance(default, type):  # an object is wanted: likelihood=Bernoulli
             parsed = _called(value, parsed)
         options[name] = parsed
     return options
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a text between commas that stand in no brackets: `gmm,vae(hidden=200,200)` has two.
+
+    Raises `Refusal` where a bracket has no partner.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            break
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth:
+        raise Refusal(
+            f"'{text}' has a bracket without its partner: write name(option=value, …), such as vae(guide=IAF)."
+        )
+    return [part.strip() for part in parts]
+
+
+def with_settings(text: str) -> tuple[str, list[str]]:
+    """The name, and the settings as `--set` takes them, of `vae(guide=IAF, hidden=200,200)`; `gmm` has none.
+
+    What has no `=` goes on with the value before it, as the second 200 does.
+    """
+    place, depth = len(text), 0
+    for place in reversed(
+        range(len(text))
+    ):  # a folder may have brackets in its name: those count that the text ends with
+        depth += (text[place] == ")") - (text[place] == "(")
+        if depth == 0:
+            break
+    if not text.endswith(")"):
+        return text, []
+    settings: list[str] = []
+    for part in listed(text[place + 1 : -1]):
+        name, equals, value = part.partition("=")
+        if equals and "(" not in name:
+            settings.append(f"{name.strip()}={value.strip()}")
+        elif settings:
+            settings[-1] += f",{part}"
+        elif part:
+            settings.append(part)
+    return text[:place].strip(), settings
 
 
 def parse_objective(text: str) -> ELBO:
@@ -112,11 +161,12 @@ def _called(text: str, kind: type, *args: Any, **named: Any) -> Any:
         return kind(*args, **named)
     except Exception as error:
         raise Refusal(
-            f"'{text}' cannot be made: {error}; it is called as {kind.__name__}{_signature(kind)}."
+            f"'{text}' cannot be made: {error}; it is called as {kind.__name__}{signature_of(kind)}."
         ) from error
 
 
-def _signature(kind: type) -> str:
+def signature_of(kind: type) -> str:
+    """What a class is called with, as `(floor=0.0001)`."""
     try:
         parameters = inspect.signature(kind).parameters.values()
     except ValueError:
@@ -130,11 +180,13 @@ def _refuse_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -
         called = word.partition("(")[0]
         if called.endswith(".py"):
             raise Refusal(f"{name}={word} names a file: write the class too, {name}={word}:Name.")
-        offered = (nets, likelihoods, pixel_likelihoods, guides, components, priors)
-        known = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
-        known |= {key for key, value in names.items() if _is_own(value)}
+        own = {key for key, value in names.items() if _is_own(value) and value.__module__ == names.get("__name__")}
+        kind, offered = classes_of(name), (nets, likelihoods, pixel_likelihoods, guides, components, priors)
+        every = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
+        near = suggest(called, sorted(own | (set(kind) or every)))
         raise Refusal(
-            f"{name}={word}: '{word}' is no number, and there is no class of that name{suggest(called, sorted(known))}."
+            f"{name}={word}: '{word}' is no number, and there is no class of that name{near}"
+            f"{'; give one of ' + ', '.join(kind) if kind and not near else ''}."
         )
     if isinstance(default, int | float | tuple):
         raise Refusal(f"{name}={word}: '{word}' is not a number; write {name}={plain(default)}, for example.")

@@ -41,6 +41,13 @@ def placed(option: str, folder: Path) -> str:
     return option if own is None else f"{name.strip()}={(folder / own[0]).resolve()}:{own[1]}"
 
 
+def shortened(option: str) -> str:
+    """The option as a label has it: of a file its name alone, without the folders."""
+    name, _, value = option.partition("=")
+    own = named_in(value)
+    return option if own is None else f"{name}={own[0].name}:{own[1]}"
+
+
 def kept(option: str) -> tuple[str, str, Path] | None:
     """What a run's folder keeps of an option that names a file, `guide=…/mine.py:Name`: the option in terms of the copy,
     `guide=option_guide.py:Name`, the copy's name, and the file to be copied. None where it names none."""

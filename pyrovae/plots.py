@@ -78,7 +78,8 @@ def grid(images: Tensor, shape: tuple[int, int], columns: int) -> Tensor:
 def evidence_plot(comparison: Comparison) -> Figure:
     """log p̂(x), exact log p(x) and ELBO of each model on one scale, with data errors; beside it the gap."""
     names = list(comparison.evidence)
-    figure = Figure(figsize=(8.5, 1.4 + 0.6 * len(names)), layout="constrained")
+    width = 8.5 + 0.08 * max(0, max(map(len, names)) - 16)  # inches; longer names take no room from the numbers
+    figure = Figure(figsize=(width, 1.4 + 0.6 * len(names)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
     for place, name in enumerate(names):
         colour = _line(place)["color"]

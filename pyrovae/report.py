@@ -2,9 +2,11 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -15,17 +17,20 @@ from .estimators.naive import Naive
 from .evidence import Estimate, Evidence
 
 WIDTH = 132  # of text that goes to a file or a pipe
+LABEL = 24  # of a model's name with its settings: a longer one goes on in a line below
 
 
 def show(
     comparison: Comparison, card: Mapping[str, Any], console: Console, further: Sequence[RenderableType] = ()
 ) -> None:
     """Print the table, what to say of it, what there is `further`, and where its numbers come from. A terminal too narrow for
-    a row per model gets a column per model."""
+    a row per model gets a column per model; paper is as wide as it has to be."""
     wide = _table(_cells(comparison), comparison.best)
-    fits = Console(width=1000).measure(wide).minimum <= console.width  # a console answers with its own width at most
-    sheet = wide if fits else _transposed(_cells(comparison), comparison.best)
-    said = [text for text in (_differences(comparison), _verdicts(comparison)) if text]
+    needed = Console(width=1000).measure(wide).minimum  # a console answers with its own width at most
+    if console.width == WIDTH and not console.is_terminal:
+        console.width = max(WIDTH, needed)
+    sheet = wide if needed <= console.width else _transposed(_cells(comparison), comparison.best)
+    said = [text for text in (_differences(comparison), _verdicts(comparison), _failures(comparison)) if text]
     below = [Padding(part, (0, 0, 1, 1)) for part in said] + [Padding(part, (0, 0, 0, 1)) for part in further]
     console.print(Group(sheet, *below, Padding(_card_line(card), (0, 0, 0, 1))))
 
@@ -38,10 +43,11 @@ def as_text(comparison: Comparison, card: Mapping[str, Any], further: Sequence[R
 
 
 def _cells(comparison: Comparison) -> list[dict[str, str]]:
-    """One dictionary for each model, from heading to text; numbers in nats per point where nothing else is said."""
+    """One dictionary for each model, from heading to text; numbers in nats per point where nothing else is said. Those that
+    failed come last, and have none."""
     rows = comparison.to_dict()["models"]
     samples, limit = rows[0]["samples"], _limit(next(iter(comparison.evidence.values())))
-    return [
+    found = [
         {
             "model": row["name"],
             "latent": row["latent"],
@@ -58,6 +64,7 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
         }
         for row in rows
     ]
+    return found + [{**dict.fromkeys(found[0], "–"), "model": name} for name in comparison.failed]
 
 
 def titled(title: str = "nats per held-out point") -> Table:
@@ -85,12 +92,25 @@ def estimate_cells(mean: Estimate) -> tuple[str, str, str]:
 
 def _table(cells: list[dict[str, str]], best: str) -> Table:
     sheet = titled()
-    for heading in cells[0]:  # several latents may stand below one another
+    labels = [Text("\n".join(_lines(row["model"]))) for row in cells]
+    for heading in cells[0]:
         justify: Any = "left" if heading in ("model", "latent") else "right"
-        sheet.add_column(heading, justify=justify, no_wrap=heading != "latent")
-    for row in cells:
-        sheet.add_row(*row.values(), style="bold" if len(cells) > 1 and row["model"] == best else None)
+        texts = [
+            heading,
+            *(label.plain if heading == "model" else row[heading] for label, row in zip(labels, cells, strict=True)),
+        ]
+        # several latents may stand below one another, and nothing else
+        parts = [part for text in texts for part in (text.split() if heading == "latent" else text.splitlines())]
+        sheet.add_column(heading, justify=justify, no_wrap=heading != "latent", min_width=max(map(cell_len, parts)))
+    for label, row in zip(labels, cells, strict=True):
+        best_of_several = len(cells) > 1 and row["model"] == best
+        sheet.add_row(label, *list(row.values())[1:], style="bold" if best_of_several else None)
     return sheet
+
+
+def _lines(label: str) -> list[str]:
+    """A long name with its settings, broken between these."""
+    return wrap(label, LABEL, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _transposed(cells: list[dict[str, str]], best: str) -> Table:
@@ -98,13 +118,13 @@ def _transposed(cells: list[dict[str, str]], best: str) -> Table:
     sheet.add_column("model")
     for row in cells:
         sheet.add_column(
-            row["model"], justify="right", style="bold" if len(cells) > 1 and row["model"] == best else None
+            Text(row["model"]), justify="right", style="bold" if len(cells) > 1 and row["model"] == best else None
         )
     for heading in list(cells[0])[1:]:
         titles, texts = heading.replace("\n", " ").split(" ± "), [row[heading].split(" ± ") for row in cells]
         for place, title in enumerate(titles):  # an error gets a row of its own, where a cell has little room
             mark = "± " if place else ""
-            sheet.add_row(mark + title, *(mark + text[place] for text in texts))
+            sheet.add_row(mark + title, *(mark + text[place] if place < len(text) else "–" for text in texts))
     return sheet
 
 
@@ -128,6 +148,12 @@ def _verdicts(comparison: Comparison) -> Text | None:
         if evidence.untrusted_share or len(found) == 1
     ]
     return Text.assemble(*lines, end="") if lines else None
+
+
+def _failures(comparison: Comparison) -> Text | None:
+    """Why a row has no numbers."""
+    lines = [f"{name} failed: {why}\n" for name, why in comparison.failed.items()]
+    return Text("".join(lines), style="red", end="") if lines else None
 
 
 def bound_curve_table(evidence: Evidence) -> Table:

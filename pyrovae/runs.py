@@ -25,6 +25,7 @@ from .em import EM
 from .errors import Refusal, suggest
 from .evaluation import refuse_measure, versions
 from .files import replacing
+from .kinds import refuse_guide
 from .loading import Pair, load
 from .options import parse_objective
 from .own_files import kept, placed
@@ -78,10 +79,11 @@ class Run:
     fit: Fit
     store: tuple[str, ...] = ()  # names of parameters that live in Pyro's store: those of pairs written as functions
     files: dict[str, bytes] = field(default_factory=dict)  # copies of the user's own, by their names in the folder
+    observed: int = 0  # how many numbers of each point are scored; known of a run that was looked over
+    name: str = ""  # what it is called in tables: the model's name, if nothing else is said
 
-    @property
-    def name(self) -> str:
-        return self.config.model
+    def __post_init__(self) -> None:
+        self.name = self.name or self.config.model
 
 
 def prepare(
@@ -126,8 +128,13 @@ def prepare(
 
 def _ready(pair: Pair, config: Config, data: Data, scored: bool) -> Run:
     """The pair as it stands before its first step, after every check that needs none."""
-    model, guide = _build(pair, config, data.test.device)
-    structure = inspect(model, guide, data.train[:256], scored=scored)
+    x = data.train[:256]
+    try:
+        model, guide = _build(pair, config, x.device)
+        structure = inspect(model, guide, x, scored=scored)
+    except Refusal:
+        _refuse_guide(pair, config, x)
+        raise
     if not structure.no_density:
         refuse_measure(structure, data.transform)
     # no step yet: its checks, and the model's start
@@ -136,7 +143,7 @@ def _ready(pair: Pair, config: Config, data: Data, scored: bool) -> Run:
     files = {"model.py": pair.file} if pair.file is not None else {}
     files |= {copy: file for _, copy, file in filter(None, map(kept, config.options))}
     contents = {name: file.read_bytes() for name, file in files.items()}
-    return Run(config, pair, model, guide, Fit(), store_names(structure), contents)
+    return Run(config, pair, model, guide, Fit(), store_names(structure), contents, structure.observed)
 
 
 def taken_up(folder: Path, device: torch.device) -> tuple[Run, Data]:
@@ -149,6 +156,14 @@ def taken_up(folder: Path, device: torch.device) -> tuple[Run, Data]:
     if loaded.dim != config.dim:
         raise Refusal(f"{folder} was begun on points of {config.dim} numbers, and {loaded.name} now has {loaded.dim}.")
     return _ready(pair, config, loaded, scored=False), loaded
+
+
+def finished(folder: Path, config: Config) -> int:
+    """After how many epochs the training came to its end; 0 where it has not."""
+    if not Checkpoints(folder).exist():
+        return 0
+    done = load_checkpoint(folder)["training"]["fit"]
+    return len(done["losses"]) if done["stopped"] or len(done["losses"]) >= config.fit["epochs"] else 0
 
 
 def train(
@@ -217,6 +232,20 @@ def _build(pair: Pair, config: Config, device: torch.device) -> tuple[Program, P
     return model, guide
 
 
+def _refuse_guide(pair: Pair, config: Config, x: torch.Tensor) -> None:
+    """Where it is the guide that the pair cannot be run under: which it takes."""
+    told, default = pair.parse(config.options), pair.options.get("guide")
+
+    def build(guide: type) -> tuple[Program, Program]:
+        with fork_rng(x.device):
+            model, q = pair(config.dim, **{**told, "guide": guide})
+        for module in modules(model, q):
+            module.to(x.device)
+        return model, q
+
+    refuse_guide(pair.name, told.get("guide"), default, getattr(pair.module, "GUIDES", ()), build, x)
+
+
 def _last_of_each(options: list[str]) -> list[str]:
     """The option that stands, as `parse` has it, where a name is given twice: only one file of a name can be kept."""
     return list({option.partition("=")[0].strip(): option for option in options}.values())
@@ -249,7 +278,7 @@ def open_run(folder: Path) -> tuple[Config, Pair]:
     try:
         content = json.loads(path.read_text())
         if isinstance(content, dict) and content.get("command") == "compare":
-            runs = ", ".join(str(folder / Path(name).stem) for name in content["models"])
+            runs = ", ".join(str(folder / Path(name).name.removesuffix(".py")) for name in content["models"])
             raise Refusal(f"{folder} is a comparison: name one of its runs, {runs}.")
         config = Config(**content)
         config.check()

@@ -149,9 +149,9 @@ class Brittle(pyrovae.Module):
 
     def forward(self, x: Tensor) -> None:
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        self.calls += 1
+        self.calls += self.training  # a step; what looks the pair over does so in evaluation mode
         mu = self.mu
-        if rank == 1 and self.calls == 8 and self.training:
+        if rank == 1 and self.calls == 6 and self.training:
             if self.how == "error":
                 raise RuntimeError("linalg.cholesky: the input is not positive-definite")
             mu = mu * float("nan")

@@ -387,3 +387,17 @@ def test_pythae_own_numbers(from_pythae, seed):
     missing = DIM / 2 * math.log(2 * math.pi) if vae.model_config.reconstruction_loss == "mse" else 0.0
     elbo = -losses.mean() - missing
     assert abs(elbo - found.mean_elbo.value) < 6 * (losses.var() / 300 + found.mean_elbo.mc_se**2) ** 0.5 + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "remedy"),
+    [
+        ("bernoulli", r"likelihood='bernoulli' is no likelihood: pass an object, pyrovae\.Bernoulli\(\)\."),
+        ("mse", r"likelihood='mse' is no likelihood: pass an object, such as pyrovae\.Bernoulli\(\)\."),
+        (pyrovae.FixedNormal, r"is no likelihood: pass an object, pyrovae\.FixedNormal\(sigma\)\."),
+        (None, r"likelihood=None is no likelihood: pass an object, such as"),
+    ],
+)
+def test_a_likelihood_is_an_object(likelihood, remedy):
+    with pytest.raises(Refusal, match=remedy):
+        pyrovae.from_networks(torch.nn.Linear(4, 4), torch.nn.Linear(2, 4), 2, likelihood)

@@ -89,8 +89,10 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, st
     """compare on the digits: its folder, its JSON, what it printed."""
     folder = tmp_path_factory.mktemp("compare")
     out = folder / "out"
-    text = said("compare", "--epochs", 2, "--samples", 20, "--out", out, "--json", folder / "all.json")
-    return out, json.loads((folder / "all.json").read_text()), text
+    result = invoke("compare", "--epochs", 2, "--samples", 20, "--out", out, "--json", folder / "all.json")
+    assert result.exit_code == 0, result.output
+    assert one_sentence(result.stderr).startswith("pyrovae: gmm: Training ended at an ELBO of")  # Adam's first step
+    return out, json.loads((folder / "all.json").read_text()), result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -687,7 +689,7 @@ def test_training_that_ends_below_where_it_began_is_said(tmp_path: Path) -> None
     words = ("train", "ppca", "--data", data, "--epochs", 3, "--lr", 5, "--out", tmp_path / "run")
     result = invoke(*words)
     assert result.exit_code == 0
-    assert "ended its training below where it began: lower --lr" in one_sentence(result.stderr)
+    assert "ppca: Training ended at an ELBO of -" in one_sentence(result.stderr)
 
 
 def test_a_likelihood_without_zero_in_its_support_is_read_back(tmp_path: Path) -> None:
@@ -713,3 +715,33 @@ def test_a_stopped_overwrite_leaves_the_earlier_run(tmp_path: Path) -> None:
     assert "Training stopped at step" in words
     assert "The earlier run is back in" in words
     assert (out / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_finished_run_says_what_can_be_done_and_that_can_be_done(tmp_path: Path) -> None:
+    data, out = points(tmp_path / "points.npy"), tmp_path / "run"
+    said("train", "vae", "--data", data, "--set", "hidden=8", "--epochs", 40, "--out", out)
+    before = (out / "metrics.csv").read_text()
+    text = said("train", "--resume", out)
+    told = f"run = pyrovae.load_run('{out}'); pyrovae.fit(run.model, run.guide, x, epochs=…)"
+    assert text.startswith(
+        f"vae: finished after 40 epochs, nothing is left to resume; a new course from where it stands is, in Python, {told}.\n"
+    )
+    assert (out / "metrics.csv").read_text() == before
+    message = refused("train", "--resume", out, "--epochs", 80)
+    assert "leave out --epochs; a new course from where it stands" in message
+    assert "a new course" not in refused("train", "--resume", out, "--lr", 1)
+    run, x = pyrovae.load_run(out), pyrovae.load_data(data).train
+    with torch.no_grad():
+        elbo = pyrovae.evaluate(run.model, run.guide, x, samples=200).mean_elbo
+    fit = pyrovae.fit(run.model, run.guide, x, epochs=1)
+    assert abs(fit.start - elbo.value) < 6 * fit.start_se  # it begins where the run stood
+    assert fit.start > float(before.splitlines()[1].split(",")[3])  # which is above where the run began
+
+
+def test_a_run_that_was_stopped_is_not_called_finished(tmp_path: Path) -> None:
+    data, out = points(tmp_path / "points.npy"), tmp_path / "run"
+    said("train", "ppca", "--data", data, "--set", "latent=2", "--epochs", 2, "--out", out)
+    config = json.loads((out / "config.json").read_text())
+    config["fit"]["epochs"] = 3
+    (out / "config.json").write_text(json.dumps(config))
+    assert "finished" not in said("train", "--resume", out)

@@ -228,11 +228,28 @@ def test_objects_are_not_unpickled(tmp_path: Path, suffix: str) -> None:
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n3,x\n", "1,2,3\n4,5\n", "1,x\n2,3\n4,5\n", "", "a,b\n", "1,2\n,\n"])
-def test_csv_that_is_no_table_of_numbers(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "a,b\n1,2\n3,x\n",
+            "has 'x', which is no number, at row 1, column 1 (line 3 of the file): fill it in, or remove",
+        ),
+        ("1,2,3\n4,5\n", "has 2 values in row 1 (line 2 of the file), and 3 before"),
+        ("1,x\n2,3\n4,5\n", "has 'x', which is no number, at row 0, column 1 (line 1 of the file)"),
+        (
+            "a,b\n\n1,2\n3, \n5,\n",
+            "misses a value at row 1, column 1 (line 4 of the file): fill it in, or remove the row.",
+        ),
+        ("1,2\n,\n", "misses a value at row 1, column 0 (line 2 of the file)"),
+        ("", "cannot be read as .csv"),
+        ("a,b\n", "cannot be read as .csv"),
+    ],
+)
+def test_csv_that_is_no_table_of_numbers(tmp_path: Path, text: str, said: str) -> None:
     """Nor is a first point with an unreadable cell taken for a header and dropped."""
     (tmp_path / "x.csv").write_text(text)
-    refuse("cannot be read as .csv", tmp_path / "x.csv")
+    refuse(said, tmp_path / "x.csv")
 
 
 def test_arrays_that_are_no_points(tmp_path: Path) -> None:

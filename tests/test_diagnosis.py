@@ -511,6 +511,24 @@ def test_a_known_hole_is_found_with_its_mass(seed):
     assert found.verdict.startswith("Mismatched prior")
 
 
+@pytest.mark.parametrize(("low", "high", "verdict"), [(0.8, 1.3, "Holes in the prior"), (1.0, 1.02, "Fine")])
+def test_the_verdict_says_holes_that_are_more_than_chance(seed, low, high, verdict):
+    """As above with less of the encodings taken out: 9 % of the prior in holes is told, and what chance leaves is not."""
+    torch.manual_seed(seed)
+    quantiles = dist.Normal(0.0, 1.0).icdf((torch.arange(1000) + 0.5) / 1000)
+    x = quantiles[(quantiles < low) | (quantiles > high)][:, None]
+    found = diagnose(normal_model, normal_guide(0.05), x, samples=8, prior_samples=4000, seed=seed)
+    q = dist.Normal(x, 0.05).log_prob(GRID[::20]).exp().mean(0)
+    order = q.argsort()
+    inside = q[order].cumsum(0) * (16 / 2000) < holes.TAIL
+    mass = (dist.Normal(0.0, 1.0).log_prob(GRID[::20]).exp() * (16 / 2000))[order][inside].sum().item()
+    assert 0.08 < mass < 0.09 if verdict != "Fine" else mass < 0.02
+    assert abs(found.holes.share.value - mass) < SIGMAS * found.holes.share.se
+    assert found.verdict.startswith(verdict)
+    if verdict != "Fine":
+        assert f"but {found.holes.share.value:.0%} ± " in found.verdict
+
+
 def test_a_prior_that_agrees_has_one_percent_in_holes(gaussian_data, seed):
     """PPCA on data of its own: the aggregate posterior of all x is the prior, in 5 dimensions with 400 points too."""
     torch.manual_seed(seed)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pyrovae
-from pyrovae import Refusal, available, load
+from pyrovae import Refusal, available, load, runs
 from pyrovae.loading import plain
 
 MINE = '''"""A plain Gaussian: x ~ N(loc, 1).
@@ -188,7 +188,16 @@ def test_not_an_option() -> None:
             "guide=FullCovariance,MeanField",
             "'FullCovariance,MeanField' is no number, and there is no class of that name",
         ),
-        ("likelihood=MeanField", "'MeanField' cannot be made"),
+        ("likelihood=Gaussian", "there is no class of that name; give one of Bernoulli, BernoulliMean, Categorical, "),
+        ("likelihood=MeanField", "likelihood=MeanField: MeanField is no likelihood; give one of Bernoulli, "),
+        ("likelihood=0.1", "likelihood=0.1: 0.1 is no likelihood; give one of Bernoulli, "),
+        ("guide=Normal", "guide=Normal: Normal is no guide; give one of AffineCoupling, "),
+        ("guide=MLP", "guide=MLP: MLP is no guide; give one of AffineCoupling, "),
+        ("guide=3", "guide=3: 3 is no guide; give one of AffineCoupling, "),
+        (
+            "prior=IAF",
+            "prior=IAF: IAF is no prior; give one of FlowPrior, MixtureOfGaussians, StandardNormal, VampPrior.",
+        ),
         ("hidden=200,wide", "hidden=200,wide: '200,wide' is not a number"),
     ],
 )
@@ -204,9 +213,7 @@ def test_settings_that_mean_nothing(setting: str, fragment: str) -> None:
         ("latent=2.5", "layers of 2.5, 200, 200, 8 units cannot be built"),
         ("latent=MeanField", "'MeanField' cannot be made"),
         ("hidden=0.5", "layers of 16, 0.5, 8 units cannot be built: widths are whole numbers above 0"),
-        ("guide=Normal", "Building vae for x of 4 numbers with guide=Normal failed"),
-        ("guide=3", "Building vae for x of 4 numbers with guide=3 failed"),
-        ("likelihood=0.1", "Building vae for x of 4 numbers with likelihood=0.1 failed"),
+        ("prior=FixedNormal(3)", "prior=FixedNormal(3): FixedNormal(3) is no prior"),
         ("likelihood=FixedNormal(-1)", "sigma=-1 is no standard deviation"),
         ("likelihood=Normal(0)", "floor=0 is no floor of variances"),
     ],
@@ -265,6 +272,50 @@ def test_files_that_do_not_have_the_class(
     write(tmp_path / "own.py", OWN)
     write(tmp_path / "broken.py", "1 / 0\n")
     assert fragment in refusal(parse, setting)
+
+
+def test_an_option_that_the_pair_does_not_have_is_said_before_its_value_is_read() -> None:
+    message = refusal(lambda: parse("likelihood=Gaussian", model="ppca"))
+    assert "ppca has no option 'likelihood'; its options are: latent=" in message
+    assert "mixture_ppca has no option 'guide'" in refusal(lambda: parse("guide=MeanField", model="mixture_ppca"))
+
+
+REAL = "AffineCoupling, FullCovariance, IAF, LowRank, MeanField, Mixture, NeuralSpline"
+
+
+@pytest.mark.parametrize(
+    ("name", "guide", "taken"),
+    [
+        ("gmm", "MeanField", "AmortisedCategorical, ExactPosterior"),
+        ("vae", "AmortisedCategorical", REAL),
+        ("vae", "ExactPosterior", REAL),
+        ("vae", "PerPoint", REAL),
+        ("hierarchical_vae", "MeanField", "BottomUp, Ladder"),
+        (
+            "ppca",
+            "AmortisedCategorical",
+            REAL.replace("FullCovariance", "ExactPosterior, FullCovariance").replace(
+                "LowRank", "LinearGaussian, LowRank"
+            ),
+        ),
+    ],
+)
+def test_a_guide_that_the_pair_does_not_take_and_those_that_it_does(name: str, guide: str, taken: str) -> None:
+    message = refusal(lambda: prepared(name, f"guide={guide}"))
+    assert message == f"{name} takes no guide={guide}: it takes {taken}."
+    for other in taken.split(", "):
+        prepared(name, f"guide={other}")  # each of them is taken indeed
+
+
+def test_what_else_is_wrong_is_not_laid_on_the_guide(tmp_path: Path) -> None:
+    path = write(tmp_path / "own.py", OWN.replace(": pass", ":\n    def posterior(self, outputs): return 1 / 0"))
+    assert "division by zero" in refusal(lambda: prepared("vae", f"guide={path}:Mine"))
+    assert "layers of -1, 200, 200" in refusal(lambda: prepared("vae", "guide=LowRank", "latent=-1"))
+
+
+def prepared(name: str, *options: str) -> runs.Run:
+    told = {"source": "digits", "transform": None, "root": None, "seed": 0, "epochs": 1}
+    return runs.prepare(load(name), pyrovae.load_data("digits"), options=list(options), **told)
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:

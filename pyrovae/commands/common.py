@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import logging
 import math
 import os
 import sys
@@ -25,6 +26,15 @@ from ..running import fork_rng
 from ..running import sample as draw
 from ..training import Fit
 
+FAILURES = (Refusal, Diverged, torch.OutOfMemoryError)  # of one pair: another may do well
+
+
+def sentence_of(error: BaseException) -> str:
+    """What a failure says, in one line."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "The device is out of memory: use --device cpu, or a smaller model."
+    return " ".join(str(error).split())
+
 
 def sentences(command: Callable[..., None]) -> Callable[..., None]:
     """What goes wrong is said in one sentence: exit code 2 for what was asked, 1 for what happened, 130 for Ctrl-C."""
@@ -35,12 +45,8 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
             return
-        except Refusal as error:
-            code, message, notes = 2, str(error), error
-        except Diverged as error:
-            code, message, notes = 1, str(error), error
-        except torch.OutOfMemoryError as error:
-            code, message, notes = 1, "The device is out of memory: use --device cpu, or a smaller model.", error
+        except FAILURES as error:
+            code, message, notes = 2 if isinstance(error, Refusal) else 1, sentence_of(error), error
         except OSError as error:
             file = f": {error.filename}" if error.filename else ""
             code, message, notes = 1, f"{error.strerror or error}{file}.", error
@@ -55,6 +61,22 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
         raise typer.Exit(code)
 
     return run
+
+
+@contextlib.contextmanager
+def warnings_said(name: str) -> Iterator[None]:
+    """What is logged as a warning inside is said on standard error, in one line, with whom it is about."""
+
+    class Said(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(f"pyrovae: {name}: {' '.join(record.getMessage().split())}", file=sys.stderr)  # as it is at that time
+
+    handler, log = Said(logging.WARNING), logging.getLogger("pyrovae")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def train_run(
@@ -77,7 +99,8 @@ def train_run(
                 if name not in ("epoch", "steps") and not math.isnan(value):
                     watch.add_scalar(name, value, int(row["steps"]))
 
-    runs.train(run, data, folder, on_epoch, resume=resume)
+    with warnings_said(run.name):
+        runs.train(run, data, folder, on_epoch, resume=resume)
     if watch is not None:
         watch.close()
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,6 +94,9 @@ def train(
         if resume is not None:
             _refuse_beside_resume(context)
             run, loaded = runs.taken_up(resume, where)
+            epochs_done = runs.finished(resume, run.config)
+            if epochs_done and ranks.first:
+                print(f"{run.name}: finished after {epochs_done} epochs, nothing is left to resume; {_longer(resume)}.")
             _train(run, loaded, resume, ranks.first, tensorboard, resume=True)
             return
         if model is None or out is None:
@@ -130,14 +132,20 @@ def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bo
         plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
     if run.fit.no_density:
         print(f"{run.name}: {run.fit.no_density}")
-    if run.fit.losses and run.fit.losses[-1] > run.fit.losses[0] + 0.1:  # a start at the optimum may lose a little
-        print(f"pyrovae: {run.name} ended its training below where it began: lower --lr.", file=sys.stderr)
     print(
         f"{run.name}: {_last(run.fit)}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {folder}"
     )
     for said in (run.fit.road, run.fit.stopped and f"stopped early: {run.fit.stopped}"):
         if said:
             print(f"{run.name}: {said}")
+
+
+def _longer(folder: Path) -> str:
+    """A course cannot be made longer: its learning rate was made for its length, and has fallen to 0 at the end."""
+    return (
+        "a new course from where it stands is, in Python, "
+        f"run = pyrovae.load_run('{folder}'); pyrovae.fit(run.model, run.guide, x, epochs=…)"
+    )
 
 
 def _last(fit: Fit) -> str:
@@ -157,7 +165,8 @@ def _refuse_beside_resume(context: typer.Context) -> None:
     """Whatever else was said, and would not be heard."""
     said = options_said(context, lambda name: name not in ("resume", "device", "tensorboard"))
     if said:
-        raise Refusal(f"--resume RUN goes on with a run as it was begun: leave out {', '.join(said)}.")
+        longer = f"; {_longer(context.params['resume'])}" if "--epochs" in said else ""
+        raise Refusal(f"--resume RUN goes on with a run as it was begun: leave out {', '.join(said)}{longer}.")
 
 
 def _summary_writer() -> Any:

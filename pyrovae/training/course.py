@@ -19,6 +19,7 @@ from ..recordings.compiling import Unrecordable
 from ..running import Program, in_one_line, modules
 from ..state import load_pair_state, pair_state, store_names
 from ..structure import Structure
+from .beginning import decline
 from .blame import blame
 from .checkpoints import Checkpoints
 from .flat import Flat
@@ -55,6 +56,13 @@ class Fit:
     history: list[dict[str, float]] = field(default_factory=list, repr=False)
     stopped: str = ""  # why training ended before its last epoch, if it did
     no_density: str = ""  # why `losses` are no −ELBO, and there is none in `history`: the model's own sentence
+    start: float = math.nan  # the ELBO before the first step, of some points, nats per point
+    start_se: float = math.nan
+
+    @property
+    def warning(self) -> str:
+        """What to know before the pair is used: that the ELBO ended below where it began, beyond its noise; else nothing."""
+        return decline(self.history, self.start, self.start_se)
 
 
 class Course:

@@ -20,6 +20,7 @@ from ..errors import Diverged, Refusal, blamed
 from ..objectives import HasObjective, HasTerms, name_of, objective_of
 from ..running import Program, fork_rng, local_parameters, modules, parameters, refuse_hidden
 from ..structure import Structure, inspect, observed_sites, refuse_value
+from .beginning import first_elbo
 from .checkpoints import Checkpoints
 from .course import Course, Fit
 from .flat import flattened
@@ -132,6 +133,8 @@ def fit(
                 early_stopping=early_stopping, precision=precision, record=record,
             )  # fmt: skip
             training.started = started
+            if epochs and (checkpoints is None or not checkpoints.resume):
+                training.fit.start, training.fit.start_se = first_elbo(model, guide, source, structure, seed)
             if checkpoints is not None:
                 training.task["data"] = fingerprint(source)
             if checkpoints is not None and checkpoints.resume:
@@ -148,7 +151,10 @@ def fit(
                     slower = training.good["lr"] * retry
                     log.warning("%s Going back to epoch %d with lr %g.", error, training.good["epoch"] + 1, slower)
                     training.slow_down(retry)
-            return training.finish(checkpoints)
+            done = training.finish(checkpoints)
+            if done.warning and training.ranks.first:
+                log.warning(done.warning)
+            return done
 
 
 def _start(model: Program, source: Source, init: Any) -> None:
