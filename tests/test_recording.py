@@ -16,7 +16,7 @@ from pyrovae.objectives import default_objective, terms_of, warm_up
 from pyrovae.recordings.compiling import Unrecordable
 from pyrovae.running import local_parameters, modules, parameters
 from pyrovae.structure import inspect
-from pyrovae.training.flat import flattened
+from pyrovae.training.flat import flattened, joined
 from pyrovae.training.recording import gradient_of, record
 
 
@@ -120,7 +120,7 @@ def same_step(model, guide, x, objective=None, beta=None):
         other = x.roll(1, 1)
         torch.manual_seed(3)
         with torch.no_grad():
-            value, _, gradient = graph(flat.vector.data, other, beta * 0.5, *held)
+            (value, _), gradient = graph(flat.views(flat.vector.data), other, beta * 0.5, *held)
         after = [buffer.clone() for buffer in buffers]
         with torch.no_grad():
             for buffer, old in zip(buffers, before, strict=True):

@@ -9,6 +9,11 @@ from torch import Tensor
 from ..errors import Refusal
 
 
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """One vector of all their numbers."""
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
 class Flat:
     """Leaves, and the vector that they are views of while `flattened` lasts."""
 
@@ -17,7 +22,7 @@ class Flat:
         sizes = [leaf.numel() for leaf in leaves]
         ends = torch.tensor(sizes).cumsum(0).tolist()
         self.places = [(end - size, end) for size, end in zip(sizes, ends, strict=True)]
-        self.vector = torch.nn.Parameter(torch.cat([leaf.detach().reshape(-1) for leaf in leaves]))
+        self.vector = torch.nn.Parameter(joined([leaf.detach() for leaf in leaves]))
 
     def views(self, vector: Tensor) -> list[Tensor]:
         """A vector's parts, in the leaves' shapes, sharing its memory."""

@@ -14,28 +14,32 @@ from torch.fx import Graph, GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..objectives import Terms
-from ..recordings.compiling import Function, Unrecordable, reason
+from ..recordings.compiling import Unrecordable, reason
 from ..running import fork_rng
-from .flat import Flat
+from .flat import Flat, joined
 
 Loss = Callable[[Tensor, Tensor], Terms]  # of a batch and the KL's weight
 
 
-def gradient_of(loss: Loss, flat: Flat) -> Callable[[Tensor, Tensor], tuple[Terms, Tensor]]:
-    """A batch's loss and its gradient, one vector, as Pyro runs it."""
+# Of the leaves, a batch, the KL's weight and what else it holds, to `Terms.parts` and the gradient of each leaf.
+Recording = Callable[..., tuple[tuple[Tensor, ...], Sequence[Tensor]]]
 
-    def gradient(x: Tensor, beta: Tensor) -> tuple[Terms, Tensor]:
+
+def gradient_of(loss: Loss, flat: Flat) -> Callable[[Tensor, Tensor], tuple[Terms, Sequence[Tensor]]]:
+    """A batch's loss and its gradient, a part for each leaf, as Pyro runs it."""
+
+    def gradient(x: Tensor, beta: Tensor) -> tuple[Terms, Sequence[Tensor]]:
         terms = loss(x, beta)
         parts = torch.autograd.grad(terms.loss, flat.leaves, allow_unused=True, materialize_grads=True)
-        return Terms(*(part.detach() for part in terms.parts)), torch.cat([part.reshape(-1) for part in parts])
+        return Terms(*(part.detach() for part in terms.parts)), parts
 
     return gradient
 
 
 def record(
     loss: Loss, flat: Flat, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
-) -> tuple[Function, list[Tensor]]:
-    """`graph(vector, x, beta, *held)` → a batch's `Terms.parts` and gradient; and what it holds: buffers, constants.
+) -> tuple[Recording, list[Tensor]]:
+    """`graph(leaves, x, beta, *held)` → a batch's `Terms.parts` and gradients; and what it holds: buffers, constants.
 
     Parameters, buffers and the KL's weight are read at each call, and noise is drawn then, in the eager step's order. Raises
     `Unrecordable` where Python or the host decides something on the way, or another batch goes another way.
@@ -51,8 +55,8 @@ def record(
             graph, held = recorded(loss, flat, x, beta)
             with fork_rng(x.device, 0), torch.no_grad():
                 _restore(buffers, before)
-                value, *_, found = graph(flat.vector.data, other, beta, *held)
-            if _close(value, terms.loss) and _close(found, expected):
+                (value, *_), found = graph(flat.views(flat.vector.data), other, beta, *held)
+            if _close(value, terms.loss) and _close(joined(found), joined(expected)):
                 return graph, held
     except torch.OutOfMemoryError:
         raise
@@ -74,7 +78,7 @@ def _restore(buffers: list[Tensor], before: list[Tensor]) -> None:
             buffer.copy_(value)
 
 
-def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Function, list[Tensor]]:
+def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
     """Record the loss, make equal operations one, differentiate. Wrong where code hides operations from autograd (no_grad, a
     Function of its own), which the caller finds by comparison."""
     with fork_rng(x.device):
@@ -91,12 +95,14 @@ def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Func
     _share(graph.graph)
     graph.recompile()
 
-    def gradient(vector: Tensor, x: Tensor, beta: Tensor, *held: Tensor) -> tuple[Tensor, ...]:
+    def gradient(
+        leaves: Sequence[Tensor], x: Tensor, beta: Tensor, *held: Tensor
+    ) -> tuple[tuple[Tensor, ...], Sequence[Tensor]]:
         with torch.enable_grad():
-            leaves = [view.detach().requires_grad_() for view in flat.views(vector)]
-            terms = graph(*leaves, x, beta, *held)
-            parts = torch.autograd.grad(terms[0], leaves, allow_unused=True, materialize_grads=True)
-        return *(term.detach() for term in terms), torch.cat([part.reshape(-1) for part in parts])
+            own = [leaf.detach().requires_grad_() for leaf in leaves]
+            terms = graph(*own, x, beta, *held)
+            parts = torch.autograd.grad(terms[0], own, allow_unused=True, materialize_grads=True)
+        return tuple(term.detach() for term in terms), parts
 
     return gradient, held
 
@@ -106,18 +112,18 @@ def _copied(like: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     return source.to(like).expand_as(like)
 
 
-def _as_run(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Function, list[Tensor]]:
+def _as_run(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
     """Record loss and gradient together, as autograd runs them."""
     gradient = gradient_of(loss, flat)
 
-    def operations(x: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
-        terms, vector = gradient(x, beta)
-        return *terms.parts, vector
+    def operations(x: Tensor, beta: Tensor) -> tuple[tuple[Tensor, ...], Sequence[Tensor]]:
+        terms, parts = gradient(x, beta)
+        return tuple(terms.parts), parts
 
     with fork_rng(x.device):
         graph = make_fx(operations)(x, beta)
     held = _lift(graph, flat.leaves)
-    return lambda vector, x, beta, *held: graph(*flat.views(vector), x, beta, *held), held
+    return lambda leaves, x, beta, *held: graph(*leaves, x, beta, *held), held
 
 
 def _lift(graph: GraphModule, leaves: list[Tensor]) -> list[Tensor]:

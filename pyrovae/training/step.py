@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +9,13 @@ from torch.optim import Optimizer
 
 from ..objectives import Terms
 from ..recordings.compiling import compiled, replayed
-from .flat import Flat
+from .flat import Flat, joined
 from .ranks import Ranks
-from .recording import Loss, gradient_of, record
+from .recording import Loss, Recording, gradient_of, record
 
 # Steps after which a recording, which costs seconds, has paid for itself; on a GPU it costs less and saves more.
 RECORD_FROM = {"cpu": 4000, "cuda": 500}
+
 
 SCALARS = 3  # that processes sum beside the gradient, if there are so many: the terms of the loss
 
@@ -64,8 +64,8 @@ def eager_step(learner: Learner, loss: Loss, ranks: Ranks, points: int) -> Step:
     gradient = gradient_of(loss, learner.flat)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
-        terms, vector = gradient(x, beta)
-        return _apply(learner, ranks, points, terms, vector)
+        terms, parts = gradient(x, beta)
+        return _apply(learner, ranks, points, terms, joined(parts))
 
     return step
 
@@ -88,13 +88,16 @@ def recorded_step(
 
     Raises `Unrecordable`.
     """
-    graph, buffers = record(loss, learner.flat, x, beta, modules)
-    vector = learner.flat.vector.data
+    graph, held = record(loss, learner.flat, x, beta, modules)
     if ranks.count == 1 and learner.on_vector and type(learner.optimizer) is torch.optim.Adam:
-        return _with_adam(learner, graph, points, x, beta, buffers)
-    inputs = [vector, x, beta, *buffers]
-    code = compiled(graph, inputs)
-    replay = replayed(code, inputs, 1)
+        return _with_adam(learner, graph, points, x, beta, held)
+
+    def flat_graph(vector: Tensor, x: Tensor, beta: Tensor, *held: Tensor) -> tuple[Tensor, ...]:
+        terms, parts = graph(learner.flat.views(vector), x, beta, *held)
+        return *terms, joined(parts)
+
+    inputs = [learner.flat.vector.data, x, beta, *held]
+    replay = replayed(compiled(flat_graph, inputs), inputs, 1)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
         with torch.no_grad():
@@ -104,47 +107,42 @@ def recorded_step(
     return step
 
 
-def _with_adam(
-    learner: Learner, graph: Callable[..., Any], points: int, x: Tensor, beta: Tensor, buffers: list[Tensor]
-) -> Step:
+def _with_adam(learner: Learner, graph: Recording, points: int, x: Tensor, beta: Tensor, held: list[Tensor]) -> Step:
     """Gradient, clipping, Adam and the moving average as one function of tensors, which changes its inputs in place."""
-    settings = learner.optimizer.param_groups[0]
+    settings, flat = learner.optimizer.param_groups[0], learner.flat
     (beta1, beta2), eps = settings["betas"], settings["eps"]
-    vector = learner.flat.vector.data
-    state = adam_state(learner)
-    average = learner.average if learner.average is not None else vector.new_empty(0)
+    vector, state = flat.vector.data, adam_state(learner)
+    moving = [vector, state["exp_avg"], state["exp_avg_sq"], *([] if learner.average is None else [learner.average])]
+    # On a GPU one kernel moves the one vector; on a CPU each leaf is moved by its gradient where that lies, and none is copied.
+    apart = vector.device.type == "cpu"
+    pieces = [flat.views(value) if apart else [value] for value in moving]
     # Adam in the order of Kingma & Ba 2015, end of section 2, with one division for each parameter: lr √(1 − β₂ᵗ) / (1 − β₁ᵗ) and
     # ε √(1 − β₂ᵗ); and the average's decay. The compiler would compute these powers anew for every parameter.
     rate, small, decay = (vector.new_ones(()) for _ in range(3))
 
-    def whole(
-        x: Tensor,
-        vector: Tensor,
-        m: Tensor,
-        v: Tensor,
-        average: Tensor,
-        rate: Tensor,
-        small: Tensor,
-        decay: Tensor,
-        *rest: Tensor,
-    ) -> tuple[Tensor]:
-        value, *others, g = graph(vector, x, *rest)
-        norm = g.norm() / points
+    def whole(x: Tensor, rate: Tensor, small: Tensor, decay: Tensor, beta: Tensor, *tensors: Tensor) -> tuple[Tensor]:
+        count = len(pieces[0])
+        places = [tensors[start : start + count] for start in range(0, len(pieces) * count, count)]
+        leaves = places[0] if apart else flat.views(places[0][0])
+        (value, *others), parts = graph(leaves, x, beta, *tensors[len(pieces) * count :])
+        gradients = parts if apart else [joined(parts)]
+        norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt() / points
         # over two numbers, all() and amin() are reductions, made once; the compiler makes other scalars anew for every parameter
         fine = torch.isfinite(torch.stack([value, norm])).all()
-        if learner.clip is not None:
-            g = g * torch.stack([learner.clip / norm, torch.ones_like(norm)]).amin()
-        m1 = m * beta1 + g * (1 - beta1)
-        v1 = v * beta2 + g * g * (1 - beta2)
-        moved = vector - rate * m1 / (v1.sqrt() + small)
-        if learner.decay is not None:
-            average.copy_(torch.where(fine, average.lerp(moved, 1 - decay), average))
-        m.copy_(torch.where(fine, m1, m))
-        v.copy_(torch.where(fine, v1, v))
-        vector.copy_(torch.where(fine, moved, vector))
+        shrink = None if learner.clip is None else torch.stack([learner.clip / norm, torch.ones_like(norm)]).amin()
+        for g, p, m, v, *average in zip(gradients, *places, strict=True):
+            g = g if shrink is None else g * shrink
+            m1 = m * beta1 + g * (1 - beta1)
+            v1 = v * beta2 + g * g * (1 - beta2)
+            moved = p - rate * m1 / (v1.sqrt() + small)
+            for old in average:
+                old.copy_(torch.where(fine, old.lerp(moved, 1 - decay), old))
+            m.copy_(torch.where(fine, m1, m))
+            v.copy_(torch.where(fine, v1, v))
+            p.copy_(torch.where(fine, moved, p))
         return (torch.stack([value, *(other.to(value) for other in others), norm]),)
 
-    inputs = [x, vector, state["exp_avg"], state["exp_avg_sq"], average, rate, small, decay, beta, *buffers]
+    inputs = [x, rate, small, decay, beta, *(piece for each in pieces for piece in each), *held]
     replay = replayed(compiled(whole, inputs), inputs, 0)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
