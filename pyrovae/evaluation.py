@@ -53,7 +53,7 @@ def evaluate(
     of at most `rows` draws times points, all of it at once if None. Where that is too much for the device it is halved until
     it fits. The noise of a point follows from the seed, the point and the draw: chunks change no number but by rounding.
 
-    With `screen`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 256 or
+    With `screen`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 224 or
     more of each point again in full; the rest is corrected by what the same does to 128 other draws. Where these say that
     log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. Without, all is computed
     in the type of x.

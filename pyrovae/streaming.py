@@ -8,7 +8,7 @@ from torch import Tensor
 from .bounds import Ladder
 from .tails import pareto_k_of_largest, tail_length
 
-KEPT = 256  # of a point's weights at least: the others are then each below 1/256 of the sum
+KEPT = 224  # of a point's weights at least: the others are then each below 1/224 of the sum
 POWERS = (1, 2, 3, 4)
 
 
@@ -83,7 +83,7 @@ class Running:
         names give for all rows at once; and the bound curve, `bound` and `bound_se` (len(K), N). No weight may be NaN, and no
         point without one above zero.
 
-        With r = w / Σw, the jackknife is log p̂ − (K−1) [(1/K) Σ log(1−r) − log(1−1/K)]; the body's logarithms, of r < 1/256,
+        With r = w / Σw, the jackknife is log p̂ − (K−1) [(1/K) Σ log(1−r) − log(1−1/K)]; the body's logarithms, of r < 1/224,
         are taken by their series to the fourth term, wrong by less than 1e-10.
         """
         K, top = self.samples, self.largest[0]

@@ -16,7 +16,7 @@ from pyrovae.objectives import default_objective, terms_of, warm_up
 from pyrovae.recordings.compiling import Unrecordable
 from pyrovae.running import local_parameters, modules, parameters
 from pyrovae.structure import inspect
-from pyrovae.training.flat import flattened, joined
+from pyrovae.training.flat import flattened
 from pyrovae.training.recording import gradient_of, record
 
 

@@ -17,7 +17,7 @@ from ..weights import guide_density, model_density, run_model, within_support
 from .operations import recorded
 
 SOME = 8  # draws of a block, by which a recording is held against Pyro's run
-NUMBERS = 2**21  # of x at once in half precision on a CPU, whose products outrun memory: what a cache holds
+NUMBERS = 3 * 2**20  # of x at once in half precision on a CPU, whose products outrun memory: what a cache holds
 WORTH = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
 
 
