@@ -67,9 +67,8 @@ def with_settings(text: str) -> tuple[str, list[str]]:
     What has no `=` goes on with the value before it, as the second 200 does.
     """
     place, depth = len(text), 0
-    for place in reversed(
-        range(len(text))
-    ):  # a folder may have brackets in its name: those count that the text ends with
+    # a folder may have brackets in its name: those count that the text ends with
+    for place in reversed(range(len(text))):
         depth += (text[place] == ")") - (text[place] == "(")
         if depth == 0:
             break

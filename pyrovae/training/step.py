@@ -16,7 +16,6 @@ from .recording import Loss, Recording, gradient_of, record
 # Steps after which a recording, which costs seconds, has paid for itself; on a GPU it costs less and saves more.
 RECORD_FROM = {"cpu": 4000, "cuda": 500}
 
-
 SCALARS = 3  # that processes sum beside the gradient, if there are so many: the terms of the loss
 
 
