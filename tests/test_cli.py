@@ -11,15 +11,13 @@ from pathlib import Path
 
 import arviz
 import numpy as np
-import pyro
 import pytest
 import torch
+from command_line import BARS, invoke, one_sentence, refused, said
 from matplotlib.image import imread
-from typer.testing import CliRunner, Result
 
 import pyrovae
 from pyrovae import available, runs, scoring
-from pyrovae.cli import app
 from pyrovae.commands import compare
 
 KEYS = [
@@ -27,8 +25,6 @@ KEYS = [
     *("log_likelihood_data_se", "elbo", "gap", "bits_per_dim", "ess", "seconds", "log_likelihood_jackknife"),
     *("untrusted_share", "pareto_k_threshold", "verdict", "bound_curve"),
 ]
-BARS = "━╸╺\r\x1b"  # what a progress bar is drawn with
-
 MINE = '''"""z ~ N(0, 1), x|z ~ N(z, I)."""
 import pyro, pyro.distributions as dist, torch
 RECIPE = {"epochs": 1}
@@ -43,35 +39,6 @@ def pair(dim):
             pyro.sample("z", dist.Normal(loc.expand(len(x), 1), 1.0).to_event(1))
     return model, guide
 '''
-
-
-def invoke(*words: object) -> Result:
-    pyro.clear_param_store()
-    return CliRunner().invoke(app, list(map(str, words)))
-
-
-def said(*words: object) -> str:
-    """What a command that succeeds prints; nothing on standard error, no bar anywhere."""
-    result = invoke(*words)
-    assert result.exit_code == 0, result.output
-    assert result.stderr == ""
-    assert not set(BARS) & set(result.output)
-    return result.stdout
-
-
-def refused(*words: object, code: int = 2) -> str:
-    """The one sentence of a command that is refused."""
-    result = invoke(*words)
-    assert result.exit_code == code, result.output
-    return one_sentence(result.stderr)
-
-
-def one_sentence(stderr: str) -> str:
-    assert stderr.startswith("pyrovae: ")
-    assert stderr.count("\n") == 1
-    assert stderr.endswith("\n")
-    assert "Traceback" not in stderr
-    return stderr
 
 
 def points(path: Path, dim: int = 4, count: int = 50) -> Path:

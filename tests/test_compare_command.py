@@ -4,14 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyro
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from command_line import invoke, one_sentence, said
 
 import pyrovae
 from pyrovae import Refusal, load, runs
-from pyrovae.cli import app
 from pyrovae.options import listed, with_settings
 
 WILD = """from pyrovae.models.vae import pair
@@ -30,25 +28,11 @@ def pair(dim):
 """
 
 
-def invoke(*words: object) -> Result:
-    pyro.clear_param_store()
-    return CliRunner().invoke(app, list(map(str, words)))
-
-
-def said(*words: object) -> str:
-    result = invoke(*words)
-    assert result.exit_code == 0, result.output
-    assert result.stderr == ""
-    return result.stdout
-
-
 def failed(*words: object, code: int) -> tuple[str, str]:
     """What is printed, and the one sentence on standard error."""
     result = invoke(*words)
     assert result.exit_code == code, result.output
-    assert result.stderr.startswith("pyrovae: ")
-    assert result.stderr.count("\n") == 1
-    return result.stdout, result.stderr
+    return result.stdout, one_sentence(result.stderr)
 
 
 @pytest.fixture

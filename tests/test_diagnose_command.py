@@ -5,39 +5,17 @@ from pathlib import Path
 
 import arviz
 import numpy as np
-import pyro
 import pytest
 import torch
+from command_line import refused, said
 from matplotlib.image import imread
-from typer.testing import CliRunner, Result
 
 import pyrovae
 from pyrovae import diagnose, load_data, load_run
-from pyrovae.cli import app
 from pyrovae.commands.common import rows_at_random
 from pyrovae.commands.diagnose import _apart, _some
 
 FIGURES = {"activity.png", "kl.png", "aggregate.png", "holes.png", "boundary.png"}
-
-
-def invoke(*words: object) -> Result:
-    pyro.clear_param_store()
-    return CliRunner().invoke(app, list(map(str, words)))
-
-
-def said(*words: object) -> str:
-    result = invoke(*words)
-    assert result.exit_code == 0, result.output
-    assert result.stderr == ""
-    return result.stdout
-
-
-def refused(*words: object) -> str:
-    result = invoke(*words)
-    assert result.exit_code == 2, result.output
-    assert result.stderr.startswith("pyrovae: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
 
 
 @pytest.fixture(scope="module")

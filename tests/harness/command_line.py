@@ -1,0 +1,37 @@
+"""Commands run inside of the test's own process, and what is asked of all that they print."""
+
+import pyro
+from typer.testing import CliRunner, Result
+
+from pyrovae.cli import app
+
+BARS = "━╸╺\r\x1b"  # what a progress bar is drawn with
+
+
+def invoke(*words: object) -> Result:
+    pyro.clear_param_store()
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
+def said(*words: object) -> str:
+    """What a command that succeeds prints; nothing on standard error, no bar anywhere."""
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert not set(BARS) & set(result.output)
+    return result.stdout
+
+
+def refused(*words: object, code: int = 2) -> str:
+    """The one sentence of a command that is refused."""
+    result = invoke(*words)
+    assert result.exit_code == code, result.output
+    return one_sentence(result.stderr)
+
+
+def one_sentence(stderr: str) -> str:
+    assert stderr.startswith("pyrovae: ")
+    assert stderr.count("\n") == 1
+    assert stderr.endswith("\n")
+    assert "Traceback" not in stderr
+    return stderr
