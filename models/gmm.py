@@ -61,8 +61,11 @@ class Mixture(pyrovae.Module):
             smallest = math.log(torch.finfo(x.dtype).tiny)
             log_p = total = first = second = x.new_zeros(())
             for block in x.split(max(1, NUMBERS // (4 * count))):
-                each = torch.cat([family.log_prob(chunk.unsqueeze(-2)) for chunk in block.split(points)])
-                joint = log_share + each
+                joint = block.new_empty(
+                    len(block), count
+                )  # filled piece by piece: pieces left lying would break memory up
+                for chunk, part in zip(block.split(points), joint.split(points), strict=True):
+                    part.copy_(log_share + family.log_prob(chunk.unsqueeze(-2)))
                 top = joint.amax(dim=-1, keepdim=True)
                 below = joint - top
                 q = below.where(below > smallest, -math.inf).exp()  # what underflows would take ten times as long
