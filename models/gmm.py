@@ -61,9 +61,8 @@ class Mixture(pyrovae.Module):
             smallest = math.log(torch.finfo(x.dtype).tiny)
             log_p = total = first = second = x.new_zeros(())
             for block in x.split(max(1, NUMBERS // (4 * count))):
-                joint = block.new_empty(
-                    len(block), count
-                )  # filled piece by piece: pieces left lying would break memory up
+                # filled piece by piece: pieces left lying between large buffers would break memory up
+                joint = block.new_empty(len(block), count)
                 for chunk, part in zip(block.split(points), joint.split(points), strict=True):
                     part.copy_(log_share + family.log_prob(chunk.unsqueeze(-2)))
                 top = joint.amax(dim=-1, keepdim=True)

@@ -74,8 +74,8 @@ def weighed(x: Tensor, responsibilities: Tensor, centre: Tensor) -> Iterator[tup
     """k and some rows √r_nk (x_n − c_k), until every k has had all of its rows: x (N, dim), r (N, K), c (K, dim).
 
     Left out are the points of r_nk ≤ (eps²/N) Σ_m r_mk, which together weigh at most eps² of k's weight, eps being the
-    rounding of r: where components hardly overlap that is all points but each component's own, a K-th of the work. Two
-    numbers are read on the host, however many components there are.
+    rounding of r: where components hardly overlap that is all points but each component's own, a K-th of the work. The host
+    waits twice, however many components there are.
     """
     least = torch.finfo(responsibilities.dtype).eps ** 2 / len(x) * responsibilities.sum(dim=0)
     heavy = (responsibilities > least).mT

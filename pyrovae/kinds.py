@@ -14,13 +14,8 @@ KINDS = ("guide", "likelihood", "prior", "covariance")
 ROWS = 8  # of x, on which a guide is tried
 _UNFINISHED = (  # bases, and what takes more than an option can say
     *(guides.Amortised, guides.Flow, guides.HasPosterior, guides.MixtureNormal, guides.PerPoint),
-    *(
-        likelihoods.Likelihood,
-        pixel_likelihoods.OverLevels,
-        priors.Prior,
-        components.Components,
-        components.Independent,
-    ),
+    *(likelihoods.Likelihood, pixel_likelihoods.OverLevels, priors.Prior),
+    *(components.Components, components.Independent),
 )
 
 
@@ -53,11 +48,10 @@ def refuse_other_kind(name: str, text: str, value: Any, default: Any) -> None:
     if not mine or not (default is None or default in mine.values()):
         return
     found = value if isinstance(value, type) else type(value)
-    others = {kind for kind in KINDS if kind != name and found in classes_of(kind).values()} or found in vars(
-        nets
-    ).values()
+    others = [set(classes_of(kind).values()) for kind in KINDS if kind != name]
+    other = found in vars(nets).values() or any(found in classes for classes in others)
     number = isinstance(value, int | float | tuple) and (default is not None or name == "likelihood")
-    if (others and found not in mine.values()) or number:
+    if (other and found not in mine.values()) or number:
         raise Refusal(f"{name}={text}: {text} is no {name}{suggest(text, mine)}; give one of {', '.join(mine)}.")
 
 

@@ -22,18 +22,18 @@ from ..errors import Diverged, Refusal
 from ..evaluation import evaluate
 from ..evidence import Evidence
 from ..report import WIDTH
-from ..running import fork_rng
+from ..running import fork_rng, in_one_line
 from ..running import sample as draw
 from ..training import Fit
 
 FAILURES = (Refusal, Diverged, torch.OutOfMemoryError)  # of one pair: another may do well
 
 
-def sentence_of(error: BaseException) -> str:
+def sentence_of(error: Exception) -> str:
     """What a failure says, in one line."""
     if isinstance(error, torch.OutOfMemoryError):
         return "The device is out of memory: use --device cpu, or a smaller model."
-    return " ".join(str(error).split())
+    return in_one_line(error)
 
 
 def sentences(command: Callable[..., None]) -> Callable[..., None]:

@@ -41,17 +41,13 @@ by_onednn = torch.ops.pyrovae.mm.default
 @functools.cache
 def teach_compiler() -> None:
     """Let compiled code call oneDNN itself for `by_onednn`, not by way of Python, which takes some microseconds each time."""
-    from torch._inductor.lowering import (
-        fallback_handler,
-        lowerings,
-        register_lowering,
-    )  # imported late: it takes a second
+    from torch._inductor import lowering  # imported late: it takes a second
 
-    call = fallback_handler(torch.ops.mkldnn._linear_pointwise.default, add_to_fallback_set=False)
+    call = lowering.fallback_handler(torch.ops.mkldnn._linear_pointwise.default, add_to_fallback_set=False)
 
-    @register_lowering(by_onednn, type_promotion_kind=None)
+    @lowering.register_lowering(by_onednn, type_promotion_kind=None)
     def mm(a: Any, b: Any, bias: Any = None, then: str = "none") -> Any:
-        return call(a, lowerings[aten.permute.default](b, [1, 0]), bias, then, [], "")
+        return call(a, lowering.lowerings[aten.permute.default](b, [1, 0]), bias, then, [], "")
 
 
 def recorded(function: Callable[..., Any], inputs: Sequence[Tensor], rough: bool = False) -> fx.GraphModule:
