@@ -42,9 +42,13 @@ def narrowed(q: poutine.Trace, start: int, length: int, nesting: int) -> poutine
     """The run with `length` of its draws, from the one at `start`."""
     values = {}
     for site in sites(q):
-        axis = site["value"].dim() - site["fn"].event_dim - 1 - nesting
-        values[site["name"]] = site["value"].narrow(axis, start, length)
+        values[site["name"]] = site["value"].narrow(draws_axis(site, nesting), start, length)
     return with_values(q, values)
+
+
+def draws_axis(site: dict[str, Any], nesting: int) -> int:
+    """The axis of a site's value along which its draws are."""
+    return site["value"].dim() - site["fn"].event_dim - 1 - nesting
 
 
 def drawn_apart(guide: Program, x: Tensor) -> bool:

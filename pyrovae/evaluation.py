@@ -19,7 +19,7 @@ from torch import Tensor
 from .bounds import BoundCurve, curve_sizes
 from .errors import Refusal, blamed
 from .evidence import Evidence
-from .running import Program, evaluation_mode, fork_rng, modules, parameters
+from .running import Program, evaluation_mode, fork_rng, modules, parameters, parameters_read
 from .scoring import How, score
 from .structure import Latent, Structure, inspect, refuse_bad_points
 from .training.ranks import Ranks
@@ -78,10 +78,10 @@ def evaluate(
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         per_point = is_per_point(guide, x)
         first = x if per_point else x[:1024]
-        structure = inspect(model, guide, first)
+        with parameters_read() as used:
+            structure = inspect(model, guide, first)
         if transform is not None:
             refuse_measure(structure, transform)
-        used = parameters(first, guide, model)
         done = Done(
             _own(resume),
             lambda: (

@@ -155,13 +155,21 @@ def parameters(x: Tensor, guide: Program, model: Program | None = None) -> list[
 
     By name two parameters of one name count as one, and Pyro's `SVI` then leaves the other untrained.
     """
-    collect = _Collect()
     pair = [guide] if model is None else [guide, model]
-    with scoring(*pair), evaluation_mode(*pair), torch.no_grad(), fork_rng(x.device), collect:
+    with scoring(*pair), evaluation_mode(*pair), torch.no_grad(), fork_rng(x.device), parameters_read() as found:
         q = trace("guide", guide, x)
         if model is not None:
             trace("model", poutine.replay(model, trace=q), x)
-    return [value for value in collect.found.values() if value.requires_grad]
+    return found
+
+
+@contextlib.contextmanager
+def parameters_read() -> Iterator[list[Tensor]]:
+    """The unconstrained parameters that are read inside of it, as `parameters` has them, complete when it is left."""
+    found: list[Tensor] = []
+    with _Collect() as collect:
+        yield found
+    found += [value for value in collect.found.values() if value.requires_grad]
 
 
 def refuse_hidden(leaves: list[Tensor], *programs: Program) -> None:

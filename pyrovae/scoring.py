@@ -246,7 +246,7 @@ def _batch(
         error = screened.correct(running, lambda q, log_q: scorer.exactly(x, q, log_q, first))
         if bool((error > MAY_ERR).any()):
             return None
-    zero = running.largest[0] == -torch.inf
+    zero = (running.largest == -torch.inf).all(dim=0)
     if bool(zero.any()):
         raise Refusal(
             f"All {samples} weights of data point {first + int(zero.nonzero()[0])} are zero: the model gives that point no "

@@ -34,8 +34,7 @@ class Screened:
             self.first, self.rough = narrowed(q, 0, 1, self.nesting), log_w[:CONTROLS].double()
             self.controls = [value[:CONTROLS].clone() for value in self.waiting[0]]
         if order is not None:
-            both = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
-            self.waiting = [[value.gather(0, _like(order, value)) for value in both]]
+            self.waiting = [_picked(order, self.waiting)]
 
     def correct(self, running: Running, exactly: Callable[[poutine.Trace, Tensor], Tensor]) -> Tensor:
         """The kept weights become exact; all others are shifted by what the controls say of the error of low precision: on
@@ -70,5 +69,16 @@ class Screened:
         return batch - 1 - self.nesting, batch + point_dim(site)
 
 
-def _like(order: Tensor, value: Tensor) -> Tensor:
-    return order.reshape(*order.shape, *(1 for _ in value.shape[2:])).expand(*order.shape, *value.shape[2:])
+def _picked(order: Tensor, blocks: list[list[Tensor]]) -> list[Tensor]:
+    """Of each value the rows `order`, (kept, N), of all blocks together, which are not joined for it: they are large."""
+    found = [value.new_empty(*order.shape, *value.shape[2:]) for value in blocks[0]]
+    draw, point = order.flatten(), torch.arange(order.shape[1], device=order.device).repeat(len(order))
+    start = 0
+    for block in blocks:
+        end = start + len(block[0])
+        here = ((start <= draw) & (draw < end)).nonzero().squeeze(1)
+        rows = (draw[here] - start) * order.shape[1] + point[here]
+        for whole, part in zip(found, block, strict=True):
+            whole.view(-1, *part.shape[2:]).index_copy_(0, here, part.flatten(0, 1).index_select(0, rows))
+        start = end
+    return found

@@ -25,7 +25,7 @@ class Running:
         self.kept = min(samples, max(tail_length(samples) + 1, KEPT))
         self.seen = 0
         self.waiting: list[Tensor] = []
-        self.largest = zeros.expand(0, points)  # (≤ kept, N), largest first
+        self.largest = zeros.expand(0, points)  # (≤ kept, N), in any order
         self.ladder = Ladder(samples)
         self.top = zeros - math.inf  # the body's largest, by which its sums are divided
         self.powers = zeros.repeat(len(POWERS), 1)
@@ -35,7 +35,7 @@ class Running:
 
     def add(self, log_w: Tensor) -> Tensor | None:
         """The next draws, (s, N). They wait until there are enough of them to be ranked together: then returns which rows of
-        [those kept so far; those that waited] are kept now, (kept, N), largest first."""
+        [those kept so far; those that waited] are kept now, (kept, N)."""
         self.eps = torch.finfo(log_w.dtype).eps
         self.waiting.append(log_w.double())
         self.seen += len(log_w)
@@ -48,7 +48,7 @@ class Running:
             self.centre = log_w.max(dim=0).values.nan_to_num(neginf=0.0)
         self.ladder.add(log_w)
         every = torch.cat([self.largest, log_w])
-        self.largest, order = every.topk(min(self.kept, len(every)), dim=0)
+        self.largest, order = every.topk(min(self.kept, len(every)), dim=0, sorted=False)
         if len(every) > self.kept:
             self._sink(every.scatter(0, order, -math.inf))
         return order
@@ -66,7 +66,7 @@ class Running:
     def correct(self, largest: Tensor, weight: Tensor, logarithm: Tensor, se: Tensor) -> None:
         """Put log-weights (kept, N) in the place of those kept, and add to all others the same, for a point: `weight` (N,) to
         the logarithm of their sum, `logarithm` (N,) to the mean of their logarithms, which `se` (N,) is the error of."""
-        self.largest = largest.double().sort(dim=0, descending=True).values
+        self.largest = largest.double()
         self.cross = self.cross + self.powers[0] * weight
         self.top = self.top + weight
         for moments in self.ladder.rungs:
@@ -86,14 +86,15 @@ class Running:
         With r = w / Σw, the jackknife is log p̂ − (K−1) [(1/K) Σ log(1−r) − log(1−1/K)]; the body's logarithms, of r < 1/224,
         are taken by their series to the fourth term, wrong by less than 1e-10.
         """
-        K, top = self.samples, self.largest[0]
-        w, below = _relative(self.largest, top), _relative(self.top, top)
+        largest = self.largest.sort(dim=0, descending=True).values
+        K, top = self.samples, largest[0]
+        w, below = _relative(largest, top), _relative(self.top, top)
         body = torch.stack([sums * below**j for j, sums in zip(POWERS, self.powers, strict=True)])
         total, squares = w.sum(dim=0) + body[0], w.square().sum(dim=0) + body[1]
         log_likelihood = top + total.log() - math.log(K)
         moments = self.ladder.rungs[0]
         ess = total.square() / squares
-        cross = _weighted(w, self.largest - self.centre).sum(dim=0) + self.cross * below
+        cross = _weighted(w, largest - self.centre).sum(dim=0) + self.cross * below
         if K > 1:
             spread = (K / ess - 1).clamp(min=0)  # the relative variance of w
             slope = 2 * (cross / total + self.centre - moments.mean)
@@ -116,7 +117,7 @@ class Running:
             "log_likelihood_jackknife": jackknife,
             "gap_se": gap_se,
             "ess": ess,
-            "pareto_k": pareto_k_of_largest(self.largest, K, self.eps),
+            "pareto_k": pareto_k_of_largest(largest, K, self.eps),
             "bound": curve.value,
             "bound_se": curve.se,
         }

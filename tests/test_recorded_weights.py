@@ -146,7 +146,7 @@ def test_without_a_compiler_pyro_runs_as_before(monkeypatch, runs_of_the_graph):
     def none(*_, **__):
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr("torch.compile", none)
+    monkeypatch.setattr("torch._inductor.compile", none)
     model, x = Scaled(), torch.randn(12, 2)
     slow, fast = (evaluate(model, wide, x, samples=500, compiled=how) for how in (False, True))
     assert torch.equal(slow.log_likelihood, fast.log_likelihood)
@@ -170,7 +170,7 @@ def test_a_recording_that_runs_out_of_memory_leaves_its_block_to_pyro(monkeypatc
 
 
 def test_little_work_is_not_compiled(monkeypatch):
-    monkeypatch.setattr("torch.compile", lambda *_, **__: pytest.fail("it was compiled"))
+    monkeypatch.setattr("torch._inductor.compile", lambda *_, **__: pytest.fail("it was compiled"))
     evaluate(Scaled(), wide, torch.randn(12, 2), samples=500)
 
 

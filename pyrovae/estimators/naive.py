@@ -130,5 +130,5 @@ def _shared(model: Program, x: Tensor, samples: int, nesting: int) -> dict[str, 
         log_p = observed_density(run, len(x), draws, nesting)
         refuse_no_number(poutine.Trace(), run, torch.zeros(()), log_p)
         running.add(log_p)
-    names = ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")
-    return {name: running.statistics()[name].cpu() for name in names}
+    found = running.statistics()
+    return {name: found[name].cpu() for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}

@@ -22,20 +22,30 @@ class Unrecordable(Exception):
     """What stops a step from being recorded, as the end of a sentence."""
 
 
-def compiled(function: Function, inputs: Sequence[Tensor]) -> Function:
+def compiled(function: Function, inputs: Sequence[Tensor], rough: bool = False) -> Function:
     """Machine code for `function` of tensors like `inputs`, which it may change in place. Noise comes from torch's own kernels,
-    in their order. Raises `Unrecordable`."""
+    in their order; `rough` is what `recorded` says of it. Raises `Unrecordable`."""
     if inputs[0].device.type == "cpu" and compiler() is None:
         raise Unrecordable("there is no C++ compiler: install g++, or name one in $CXX")
-    copies = [value.clone() for value in inputs]  # recording runs the function
+    copies = [_copy(value) for value in inputs]  # recording runs the function
     try:
         with torch.no_grad(), fork_rng(inputs[0].device), _quiet():
-            graph = recorded(function, copies)
+            graph = recorded(function, copies, rough)
             return torch._inductor.compile(graph, [*copies], options={"fallback_random": True})
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         raise Unrecordable(f"it cannot be compiled: {reason(error)}") from error
+
+
+def _copy(value: Tensor) -> Tensor:
+    """With the strides that it has: code is compiled for them."""
+    once = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
+    return (
+        torch.empty_strided(once.shape, once.stride(), dtype=once.dtype, device=once.device)
+        .copy_(once)
+        .expand_as(value)
+    )
 
 
 @contextlib.contextmanager

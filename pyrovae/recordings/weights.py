@@ -1,23 +1,26 @@
 """The weights of a block, recorded as a graph of tensor operations and compiled: what Pyro does in Python is done once."""
 
 import contextlib
-import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..drawing import narrowed, with_values
+from ..drawing import draws_axis, narrowed, with_values
 from ..running import Program, sites
 from ..weights import guide_density, model_density, run_model, within_support
-from .operations import recorded
+from .compiling import compiled
+from .lifting import lift
 
-SOME = 8  # draws of a block, by which a recording is held against Pyro's run
-NUMBERS = 3 * 2**20  # of x at once in half precision on a CPU, whose products outrun memory: what a cache holds
+SOME = 4  # draws of a block, by which a recording is held against Pyro's run
+NUMBERS = (
+    3 * 2**19
+)  # of x at once on a CPU: what comes of them stays in its caches, which memory is slower than the products
 WORTH = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
 
 
@@ -32,8 +35,8 @@ def precision(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]
 
 
 class Recorded:
-    """log w of a block of one shape, (draws, N), by a graph recorded from a run of the pair on such a block; with `log_q` given
-    to it, the guide's half is not in the graph.
+    """log w of a block of one shape, (draws, N), by graphs recorded from a run of the pair on such a block: one of the guide's
+    half, where log q is not given, and one of the model's half, of as many of the draws as a cache holds.
 
     Parameters are read where they are, at every call. What a model computes in Python, out of the recorder's reach, is frozen
     as it was: so a recording is held against Pyro's own run before it is believed (`agrees`), on other draws and other points.
@@ -49,40 +52,59 @@ class Recorded:
         nesting: int,
         dtype: torch.dtype | None,
     ):
-        names = [site["name"] for site in sites(q)]
-        piece = max(1, NUMBERS // x.numel()) if dtype is not None and x.device.type == "cpu" else draws
+        self.shape = _shape(x, q, log_q)
+        self.axes = [draws_axis(site, nesting) for site in sites(q)]
+        most = max(1, NUMBERS // x.numel()) if x.device.type == "cpu" else draws
+        self.draws, self.piece = draws, -(-draws // -(-draws // most))  # of one size, as nearly as can be
+        names, first = [site["name"] for site in sites(q)], narrowed(q, 0, self.piece, nesting)
 
-        def log_weights(x: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def density(*inputs: Tensor) -> Tensor:
             run = with_values(q, dict(zip(names, inputs, strict=False)))
-            if log_q is None:
-                with _swapped(run, inputs[len(names) :]):
-                    density = guide_density(run, x, draws, nesting, check=False)
-            else:
-                density = inputs[-1]
-            parts, sound = [], torch.isfinite(density).all()
-            for start in range(0, draws, piece):
-                some = min(piece, draws - start)
-                part = narrowed(run, start, some, nesting) if some < draws else run
-                with precision(x.device, dtype):
-                    p = run_model(model, x, part, some, nesting)
-                    parts.append(model_density(p, len(x), some, nesting, check=False))
-                sound = sound & within_support(p)
-            log_w = (torch.cat(parts) - density).to(x.dtype)
-            return log_w, density, sound & (log_w < torch.inf).all()
+            with _swapped(run, inputs[len(names) :]):
+                return guide_density(run, x, draws, nesting, check=False)
 
-        inputs = _inputs(x, q, log_q)
-        self.shape = _shape(inputs)
-        self.run: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.compile(
-            recorded(log_weights, inputs, rough=dtype is not None), dynamic=False
-        )
+        def weights(x: Tensor, log_q: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
+            with precision(x.device, dtype):
+                p = run_model(model, x, with_values(first, dict(zip(names, values, strict=True))), self.piece, nesting)
+                log_p = model_density(p, len(x), self.piece, nesting, check=False)
+            log_w = (log_p - log_q).to(x.dtype)
+            return log_w, within_support(p) & torch.isfinite(log_q).all() & (log_w < torch.inf).all()
+
+        self.density = _machine_code(density, _of_guide(q)) if log_q is None else None
+        self.weights = _machine_code(weights, self._piece(x, q, self._log_q(q, log_q), 0), rough=dtype is not None)
 
     def fits(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> bool:
-        return _shape(_inputs(x, q, log_q)) == self.shape
+        return _shape(x, q, log_q) == self.shape
 
     def __call__(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> Weights | None:
         """None where a value lies outside of its support or a weight is no number: Pyro's own run says which."""
-        log_w, density, sound = self.run(*_inputs(x, q, log_q))
-        return (log_w, density) if bool(sound) else None
+        log_q = self._log_q(q, log_q)
+        parts, sound = [], []
+        for start in range(0, self.draws, self.piece):
+            begin = min(start, self.draws - self.piece)  # the last piece has some draws of the one before
+            log_w, every = self.weights(*self._piece(x, q, log_q, begin))
+            parts.append(log_w[start - begin :])
+            sound.append(every)
+        return (torch.cat(parts), log_q) if bool(torch.stack(sound).all()) else None
+
+    def _log_q(self, q: poutine.Trace, log_q: Tensor | None) -> Tensor:
+        if self.density is not None:
+            return self.density(*_of_guide(q))
+        assert log_q is not None
+        return log_q
+
+    def _piece(self, x: Tensor, q: poutine.Trace, log_q: Tensor, start: int) -> list[Tensor]:
+        """x, and log q and the latents of the draws from the one at `start`."""
+        values = [value.narrow(axis, start, self.piece) for value, axis in zip(_values(q), self.axes, strict=True)]
+        return [x, log_q.narrow(0, start, self.piece), *values]
+
+
+def _machine_code(function: Callable[..., Any], inputs: Sequence[Tensor], rough: bool = False) -> Callable[..., Any]:
+    """`function`, compiled; tensors that it knows besides its inputs are read anew at every call."""
+    graph = make_fx(function)(*inputs)
+    held = lift(graph)
+    found = compiled(graph, [*inputs, *held], rough)
+    return lambda *inputs: found(*inputs, *held)
 
 
 class Fast:
@@ -140,10 +162,8 @@ class Fast:
 
     def _record(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int) -> Recorded | None:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what the compiler thinks of the graph
-                found = Recorded(self.model, x, q, log_q, draws, self.nesting, self.dtype)
-                found(x, q, log_q)
+            found = Recorded(self.model, x, q, log_q, draws, self.nesting, self.dtype)
+            found(x, q, log_q)
         except (torch.OutOfMemoryError, KeyboardInterrupt):
             raise
         except Exception:
@@ -180,15 +200,18 @@ def _forget(model: Program) -> None:
         _every.pop(model, None)
 
 
-def _inputs(x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> list[Tensor]:
-    values = [site["value"] for site in sites(q)]
-    if log_q is not None:
-        return [x, *values, log_q]
-    return [x, *values, *(tensor for _, _, tensor in _parameters(q))]
+def _shape(x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> list[Any]:
+    inputs = _of_guide(q) if log_q is None else [*_values(q), log_q]
+    return [(value.shape, value.stride(), value.dtype, value.device) for value in (x, *inputs)]
 
 
-def _shape(inputs: list[Tensor]) -> list[Any]:
-    return [(value.shape, value.stride(), value.dtype, value.device) for value in inputs]
+def _values(q: poutine.Trace) -> list[Tensor]:
+    return [site["value"] for site in sites(q)]
+
+
+def _of_guide(q: poutine.Trace) -> list[Tensor]:
+    """What a guide's density is computed from."""
+    return [*_values(q), *(tensor for _, _, tensor in _parameters(q))]
 
 
 def _parameters(q: poutine.Trace) -> list[tuple[dict[str, Any], str, Tensor]]:

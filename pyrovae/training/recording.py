@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functionalize
-from torch.fx import Graph, GraphModule
+from torch.fx import Graph
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..objectives import Terms
 from ..recordings.compiling import Unrecordable, reason
+from ..recordings.lifting import lift
 from ..running import fork_rng
 from .flat import Flat, joined
 
@@ -83,7 +84,7 @@ def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Reco
     Function of its own), which the caller finds by comparison."""
     with fork_rng(x.device):
         graph = make_fx(lambda x, beta: loss(x, beta).parts)(x, beta)
-    held = _lift(graph, flat.leaves)
+    held = [value.detach() for value in lift(graph, flat.leaves)]
     values = [leaf.detach() for leaf in flat.leaves]
     with torch.no_grad(), fork_rng(x.device):
         graph = make_fx(functionalize(graph, remove="mutations"))(*values, x, beta, *held)
@@ -122,37 +123,8 @@ def _as_run(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Recording,
 
     with fork_rng(x.device):
         graph = make_fx(operations)(x, beta)
-    held = _lift(graph, flat.leaves)
+    held = [value.detach() for value in lift(graph, flat.leaves)]
     return lambda leaves, x, beta, *held: graph(*leaves, x, beta, *held), held
-
-
-def _lift(graph: GraphModule, leaves: list[Tensor]) -> list[Tensor]:
-    """Tensors that were recorded as constants become inputs: the leaves first, and last what is returned."""
-    nodes = graph.graph
-    given = [node for node in nodes.nodes if node.op == "placeholder"]
-    inputs: dict[int, Any] = {}
-    for place, leaf in enumerate(leaves):
-        with nodes.inserting_before(given[0]):
-            inputs[id(leaf)] = nodes.placeholder(f"leaf_{place}")
-    held: list[Tensor] = []
-    last = given[-1]
-    for node in list(nodes.nodes):
-        if node.target is torch.ops.aten._linalg_check_errors.default and leaves[0].is_cuda:
-            nodes.erase_node(node)  # it waits for the GPU; a failed factorisation gives NaN, and that is found
-            continue
-        if node.op != "get_attr":
-            continue
-        value = getattr(graph, str(node.target))
-        if id(value) not in inputs:
-            with nodes.inserting_after(last):
-                last = inputs[id(value)] = nodes.placeholder(f"held_{len(held)}")
-            held.append(value.detach())
-        node.replace_all_uses_with(inputs[id(value)])
-        nodes.erase_node(node)
-    nodes.eliminate_dead_code()
-    nodes.lint()
-    graph.recompile()
-    return held
 
 
 def _share(nodes: Graph) -> None:

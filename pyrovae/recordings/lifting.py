@@ -1,0 +1,37 @@
+"""What a recorded function knew besides its inputs, made inputs of it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+
+def lift(graph: GraphModule, first: Sequence[Tensor] = ()) -> list[Tensor]:
+    """Tensors that were recorded as constants (parameters, buffers) become inputs of the graph: those of `first` in front of its
+    own, known or not, and all others, which are returned, behind."""
+    nodes = graph.graph
+    given = [node for node in nodes.nodes if node.op == "placeholder"]
+    inputs: dict[int, Node] = {}
+    for place, tensor in enumerate(first):
+        with nodes.inserting_before(given[0]):
+            inputs[id(tensor)] = nodes.placeholder(f"first_{place}")
+    held: list[Tensor] = []
+    last = given[-1]
+    for node in list(nodes.nodes):
+        if node.target is torch.ops.aten._linalg_check_errors.default and node.args[0].meta["val"].is_cuda:
+            nodes.erase_node(node)  # it waits for the GPU; a failed factorisation gives NaN, and that is found
+            continue
+        if node.op != "get_attr":
+            continue
+        value = getattr(graph, str(node.target))
+        if id(value) not in inputs:
+            with nodes.inserting_after(last):
+                last = inputs[id(value)] = nodes.placeholder(f"held_{len(held)}")
+            held.append(value)
+        node.replace_all_uses_with(inputs[id(value)])
+        nodes.erase_node(node)
+    nodes.eliminate_dead_code()
+    nodes.lint()
+    graph.recompile()
+    return held
