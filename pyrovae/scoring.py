@@ -147,12 +147,16 @@ class Scorer:
         `dtype`."""
 
         def slowly(some: int) -> Weights:
+            some = min(some, draws)
             log_q = guide_density(q, x, size, self.nesting)
             return self._in_chunks(x, q, log_q, some, first, dtype), log_q[:some]
 
-        if draws < size:
-            return slowly(draws)
-        return self._fast(self.blocks[dtype], x, q, None, size, first, slowly)
+        log_w, log_q = self._fast(self.blocks[dtype], x, q, None, size, first, slowly)
+        return log_w[:draws], log_q[:draws]
+
+    def is_recorded(self, dtype: torch.dtype | None) -> bool:
+        """Whether blocks are scored by a recording at present."""
+        return self.rows is None and self.blocks[dtype].recorded is not None
 
     def exactly(self, x: Tensor, q: poutine.Trace, log_q: Tensor, first: int) -> Tensor:
         """The draws of q, whose log-densities are known, in full precision: log w."""
@@ -233,18 +237,21 @@ def _batch(
     """None where a screen leaves more of an error than it may."""
     running = Running(samples, len(x), x.device)
     screened = Screened(scorer.nesting) if screen is not None else None
-    left = samples
+    left, roads = samples, set()
     while left:
         q = next(drawn)
         draws = min(left, size)  # of the last block, as many as are asked for
         log_w, log_q = scorer(x, q, size, draws, first, screen)
+        roads.add(scorer.is_recorded(screen))
         order = running.add(log_w)
         if screened is not None:
             screened.add(q, log_w, log_q, order)
         left -= draws
     if screened is not None:
         error = screened.correct(running, lambda q, log_q: scorer.exactly(x, q, log_q, first))
-        if bool((error > MAY_ERR).any()):
+        if (
+            bool((error > MAY_ERR).any()) or len(roads) == 2
+        ):  # recorded, low precision errs in another way than Pyro's run
             return None
     zero = (running.largest == -torch.inf).all(dim=0)
     if bool(zero.any()):

@@ -7,10 +7,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from .drawing import narrowed, with_values
+from .drawing import draws_axis, narrowed, points_axis, with_values
 from .running import sites
 from .streaming import Running
-from .structure import point_dim
 
 CONTROLS = 128  # draws of each point that are scored both ways
 MAY_ERR = 1.25e-3  # nats, a standard error of log p̂ of a point: four of them are the 0.005 that a screen may be off
@@ -65,8 +64,7 @@ class Screened:
         )
 
     def _axes(self, site: dict) -> tuple[int, int]:
-        batch = site["value"].dim() - site["fn"].event_dim
-        return batch - 1 - self.nesting, batch + point_dim(site)
+        return draws_axis(site, self.nesting), points_axis(site)
 
 
 def _picked(order: Tensor, blocks: list[list[Tensor]]) -> list[Tensor]:

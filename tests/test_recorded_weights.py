@@ -87,6 +87,65 @@ def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypa
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    "samples", [450, 1999]
+)  # few, of which hardly any are scored again; and a last block that is not full
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, samples, runs_of_the_graph):
+    model, guide, x = PAIRS[name]()
+    full = evaluate(model, guide, x, samples, compiled=False)
+    screened = evaluate(model, guide, x, samples, compiled=True, screen=torch.bfloat16)
+    assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
+
+
+@needs_compiler
+def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
+    """Recorded and not, low precision errs in two ways, and the controls know one."""
+    model, guide, x = PAIRS["gmm"]()
+    full = evaluate(model, guide, x, 450, compiled=False)
+    told, agree = [], recording._agree
+
+    def at_first(*args):
+        told.append(agree(*args))
+        return told[-1] and len(told) == 1
+
+    monkeypatch.setattr(recording, "_agree", at_first)
+    screened = evaluate(model, guide, x, 450, compiled=True, screen=torch.bfloat16)
+    assert told[:2] == [True, True]
+    assert (screened.log_likelihood - full.log_likelihood).abs().max() < 1e-4
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["vae", "gmm", "ppca, mean field"])
+@pytest.mark.parametrize("screen", [None, torch.bfloat16])
+def test_a_last_batch_of_fewer_points_is_scored_in_company(name, screen, runs_of_the_graph, monkeypatch):
+    model, guide, x = PAIRS[name]()
+    x, found = x[:10], []  # batches of 6 and 4
+    slow = evaluate(model, guide, x, samples=500, compiled=False, screen=screen)
+    recorded = recording.Recorded.__call__
+
+    def call(self, x, *rest):
+        found.append((len(x), recorded(self, x, *rest) is not None))
+        return recorded(self, x, *rest)
+
+    monkeypatch.setattr(recording.Recorded, "__call__", call)
+    fast = evaluate(model, guide, x, samples=500, compiled=True, screen=screen)
+    assert sum(points == 4 for points, _ in found) >= 5
+    assert all(done for _, done in found)
+    torch.testing.assert_close(
+        fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4 if screen is None else 5e-3
+    )
+
+
+@needs_compiler
+def test_one_point_of_many_is_left_to_pyro(runs_of_the_graph):
+    model, guide, x = PAIRS["ppca, mean field"]()
+    slow, fast = (evaluate(model, guide, x[:7], samples=500, compiled=how) for how in (False, True))
+    torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4)
+    assert torch.equal(fast.log_likelihood[6], slow.log_likelihood[6])
+
+
 class Scaled(nn.Module):
     """x ~ N(z, scale²), the scale a number of Python's, which a recording knows only as it was."""
 

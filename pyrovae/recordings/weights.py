@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..drawing import draws_axis, narrowed, with_values
+from ..drawing import draws_axis, narrowed, points_axis, with_values
 from ..running import Program, sites
 from ..weights import guide_density, model_density, run_model, within_support
 from .compiling import compiled
@@ -52,10 +52,11 @@ class Recorded:
         nesting: int,
         dtype: torch.dtype | None,
     ):
-        self.shape = _shape(x, q, log_q)
-        self.axes = [draws_axis(site, nesting) for site in sites(q)]
+        self.points, self.draws, self.nesting = len(x), draws, nesting
+        self.shapes = _shapes([x, *_values(q)])
+        self.of_guide = _shapes(_of_guide(q)) if log_q is None else None
         most = max(1, NUMBERS // x.numel()) if x.device.type == "cpu" else draws
-        self.draws, self.piece = draws, -(-draws // -(-draws // most))  # of one size, as nearly as can be
+        self.piece = -(-draws // -(-draws // most))  # of one size, as nearly as can be
         names, first = [site["name"] for site in sites(q)], narrowed(q, 0, self.piece, nesting)
 
         def density(*inputs: Tensor) -> Tensor:
@@ -63,7 +64,8 @@ class Recorded:
             with _swapped(run, inputs[len(names) :]):
                 return guide_density(run, x, draws, nesting, check=False)
 
-        def weights(x: Tensor, log_q: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
+        def weights(x: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+            *values, log_q = inputs
             with precision(x.device, dtype):
                 p = run_model(model, x, with_values(first, dict(zip(names, values, strict=True))), self.piece, nesting)
                 log_p = model_density(p, len(x), self.piece, nesting, check=False)
@@ -71,32 +73,48 @@ class Recorded:
             return log_w, within_support(p) & torch.isfinite(log_q).all() & (log_w < torch.inf).all()
 
         self.density = _machine_code(density, _of_guide(q)) if log_q is None else None
-        self.weights = _machine_code(weights, self._piece(x, q, self._log_q(q, log_q), 0), rough=dtype is not None)
+        inputs = self._inputs(x, q, self._log_q(x, q) if log_q is None else log_q)
+        self.weights = _machine_code(weights, self._piece(inputs, 0), rough=dtype is not None)
 
     def fits(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> bool:
-        return _shape(x, q, log_q) == self.shape
+        guide = _shapes(_of_guide(q)) if log_q is None else None
+        return _shapes([x, *_values(q)]) == self.shapes and guide == self.of_guide
 
     def __call__(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> Weights | None:
-        """None where a value lies outside of its support or a weight is no number: Pyro's own run says which."""
-        log_q = self._log_q(q, log_q)
+        """Of as many points as it was made for, or somewhat fewer. None where a block's shape is another, a value lies outside of
+        its support, or a weight is no number: Pyro's own run says which."""
+        log_q = self._log_q(x, q) if log_q is None else log_q
+        inputs = self._inputs(x, q, log_q)
+        if _shapes([value for value, _ in inputs[:-1]]) != self.shapes:
+            return None
         parts, sound = [], []
         for start in range(0, self.draws, self.piece):
             begin = min(start, self.draws - self.piece)  # the last piece has some draws of the one before
-            log_w, every = self.weights(*self._piece(x, q, log_q, begin))
-            parts.append(log_w[start - begin :])
+            log_w, every = self.weights(*self._piece(inputs, begin))
+            parts.append(log_w[start - begin :, : len(x)])
             sound.append(every)
         return (torch.cat(parts), log_q) if bool(torch.stack(sound).all()) else None
 
-    def _log_q(self, q: poutine.Trace, log_q: Tensor | None) -> Tensor:
-        if self.density is not None:
-            return self.density(*_of_guide(q))
-        assert log_q is not None
-        return log_q
+    def _log_q(self, x: Tensor, q: poutine.Trace) -> Tensor:
+        inputs = _of_guide(q)
+        if self.density is not None and _shapes(inputs) == self.of_guide:
+            return self.density(*inputs)
+        return guide_density(q, x, self.draws, self.nesting)
 
-    def _piece(self, x: Tensor, q: poutine.Trace, log_q: Tensor, start: int) -> list[Tensor]:
-        """x, and log q and the latents of the draws from the one at `start`."""
-        values = [value.narrow(axis, start, self.piece) for value, axis in zip(_values(q), self.axes, strict=True)]
-        return [x, log_q.narrow(0, start, self.piece), *values]
+    def _inputs(self, x: Tensor, q: poutine.Trace, log_q: Tensor) -> list[tuple[Tensor, int | None]]:
+        """x, the latents and log q, with the axis of each along which the draws are; copies of the first point where a few are
+        missing."""
+        latents = [(site["value"], draws_axis(site, self.nesting), points_axis(site)) for site in sites(q)]
+        missing = self.points - len(x)
+        few = 0 < missing <= 2 * len(x)  # for more, Pyro's own run of those that there are takes no longer
+        return [
+            (torch.cat([value, *[value.narrow(points, 0, 1)] * missing], points) if few else value, draws)
+            for value, draws, points in ((x, None, 0), *latents, (log_q, 0, 1))
+        ]
+
+    def _piece(self, inputs: list[tuple[Tensor, int | None]], start: int) -> list[Tensor]:
+        """Of as many draws as a cache holds, from the one at `start`."""
+        return [value if axis is None else value.narrow(axis, start, self.piece) for value, axis in inputs]
 
 
 def _machine_code(function: Callable[..., Any], inputs: Sequence[Tensor], rough: bool = False) -> Callable[..., Any]:
@@ -131,45 +149,48 @@ class Fast:
         first: int,
         slowly: Callable[[int], Weights],
     ) -> Weights:
+        some = min(SOME, draws)
         if self.compiled is None:
             with FlopCounterMode(display=False) as counter:
-                found = slowly(draws)
-            self.compiled = counter.get_total_flops() * self.count > WORTH
-            return found
+                slowly(some)
+            self.compiled = counter.get_total_flops() * draws / some * self.count > WORTH
         if not self.compiled:
             return slowly(draws)
         if self.recorded is None:
             self.recorded = _kept(self.model, x, q, log_q, self.dtype)
-        if self.recorded is None:
-            found = slowly(draws)
-            self.recorded = self._record(x, q, log_q, draws)
-            self.compiled = self.fresh = self.recorded is not None
-            return found
-        if not self.recorded.fits(x, q, log_q):
-            return slowly(draws)
-        quick = self.recorded(x, q, log_q)
-        if quick is None:
-            return slowly(draws)
-        if len(self.seen) < 2 and first not in self.seen:
-            some = min(SOME, draws)
-            self.seen.append(first)
-            if not _agree(quick[0][:some], slowly(some)[0], self.dtype):
-                self.recorded = None
-                self.compiled = not self.fresh  # an old one may be made anew, once
-                _forget(self.model)
+        if self.recorded is not None:
+            quick = self.recorded(x, q, log_q)
+            if quick is None:
                 return slowly(draws)
-        return quick
+            if first in self.seen or len(self.seen) == 2:
+                return quick
+            self.seen.append(first)
+            if _agree(quick[0][:some], slowly(some)[0], self.dtype):
+                return quick
+            self.recorded = None
+            _forget(self.model)
+            if self.fresh:
+                self.compiled = False
+                return slowly(draws)
+        found = slowly(draws)
+        quick = self._record(x, q, log_q, draws, found)
+        self.compiled = self.fresh = quick is not None
+        return found if quick is None else quick  # so that all blocks have low precision's errors of one kind
 
-    def _record(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int) -> Recorded | None:
+    def _record(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int, slowly: Weights) -> Weights | None:
+        """The block's weights by a new recording; None where there can be none, or they are not Pyro's."""
         try:
-            found = Recorded(self.model, x, q, log_q, draws, self.nesting, self.dtype)
-            found(x, q, log_q)
+            recorded = Recorded(self.model, x, q, log_q, draws, self.nesting, self.dtype)
+            found = recorded(x, q, log_q)
         except (torch.OutOfMemoryError, KeyboardInterrupt):
             raise
         except Exception:
             return None
+        if found is None or not _agree(found[0][: len(slowly[0])], slowly[0], self.dtype):
+            return None
+        self.recorded = recorded
         with contextlib.suppress(TypeError):  # not everything that can be called can be referred to weakly
-            _every.setdefault(self.model, []).append((self.dtype, found))
+            _every.setdefault(self.model, []).append((self.dtype, recorded))
         return found
 
 
@@ -200,9 +221,8 @@ def _forget(model: Program) -> None:
         _every.pop(model, None)
 
 
-def _shape(x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> list[Any]:
-    inputs = _of_guide(q) if log_q is None else [*_values(q), log_q]
-    return [(value.shape, value.stride(), value.dtype, value.device) for value in (x, *inputs)]
+def _shapes(tensors: list[Tensor]) -> list[Any]:
+    return [(value.shape, value.stride(), value.dtype, value.device) for value in tensors]
 
 
 def _values(q: poutine.Trace) -> list[Tensor]:
