@@ -102,8 +102,9 @@ def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, samples, r
 @needs_compiler
 def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
     """Recorded and not, low precision errs in two ways, and the controls know one."""
-    model, guide, x = PAIRS["gmm"]()
-    full = evaluate(model, guide, x, 450, compiled=False)
+    model, guide, x = PAIRS["vae of bits"]()
+    x = x[:6]  # one batch, which is scored in full after all
+    full = evaluate(model, guide, x, 1999, compiled=False)
     told, agree = [], recording._agree
 
     def at_first(*args):
@@ -111,9 +112,9 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
         return told[-1] and len(told) == 1
 
     monkeypatch.setattr(recording, "_agree", at_first)
-    screened = evaluate(model, guide, x, 450, compiled=True, screen=torch.bfloat16)
+    screened = evaluate(model, guide, x, 1999, compiled=True, screen=torch.bfloat16)
     assert told[:2] == [True, True]
-    assert (screened.log_likelihood - full.log_likelihood).abs().max() < 1e-4
+    assert (screened.log_likelihood - full.log_likelihood).abs().max() < 5e-5
 
 
 @needs_compiler
