@@ -249,9 +249,8 @@ def _batch(
         left -= draws
     if screened is not None:
         error = screened.correct(running, lambda q, log_q: scorer.exactly(x, q, log_q, first))
-        if (
-            bool((error > MAY_ERR).any()) or len(roads) == 2
-        ):  # recorded, low precision errs in another way than Pyro's run
+        # recorded, low precision errs in another way than in Pyro's run, and the controls have seen one of them
+        if len(roads) == 2 or bool((error > MAY_ERR).any()):
             return None
     zero = (running.largest == -torch.inf).all(dim=0)
     if bool(zero.any()):
