@@ -18,9 +18,7 @@ from .compiling import compiled
 from .lifting import lift
 
 SOME = 4  # draws of a block, by which a recording is held against Pyro's run
-NUMBERS = (
-    3 * 2**19
-)  # of x at once on a CPU: what comes of them stays in its caches, which memory is slower than the products
+NUMBERS = 3 * 2**19  # of x at once on a CPU: its products outrun memory, and its caches hold so much
 WORTH = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
 
 

@@ -1,7 +1,7 @@
 """How long 5,000 weights a point take: pyrovae's road for any pair, a loop written by hand for this one model, and a loop of the
 kind that libraries have, a point at a time.
 
-    python tests/benchmarks/evidence.py [--points 20] [--samples 5000] [--rounds 7] [--threads 2] [--json evidence.json]
+    python tests/benchmarks/evidence.py [--points 100] [--samples 5000] [--rounds 7] [--threads 2] [--json evidence.json]
 
 The model is a VAE of 784 pixels, 784-200-200-50 and its mirror, Bernoulli pixels, trained for a moment on draws from another
 of its kind. Rounds are interleaved; times are medians over rounds, ratios medians of each round's ratio to the loop by hand.
@@ -112,7 +112,7 @@ def ceiling() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, default in (("points", 20), ("samples", 5000), ("rounds", 7), ("threads", torch.get_num_threads())):
+    for name, default in (("points", 100), ("samples", 5000), ("rounds", 7), ("threads", torch.get_num_threads())):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json")
     told = parser.parse_args()
