@@ -11,7 +11,8 @@ from torch import Tensor
 from .components import Indexed
 from .drawing import blocks, drawn_apart, narrowed
 from .errors import Refusal
-from .recordings.weights import Fast, Weights, precision
+from .recordings.fast import Fast
+from .recordings.weights import Weights, precision
 from .running import Program, scoring
 from .screening import MAY_ERR, Screened
 from .streaming import Running

@@ -10,6 +10,7 @@ from torch import nn
 
 import pyrovae
 from pyrovae import evaluate
+from pyrovae.recordings import fast
 from pyrovae.recordings import weights as recording
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler to compile with")
@@ -105,13 +106,13 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
     model, guide, x = PAIRS["vae of bits"]()
     x = x[:6]  # one batch, which is scored in full after all
     full = evaluate(model, guide, x, 1999, compiled=False)
-    told, agree = [], recording._agree
+    told, agree = [], fast._agree
 
     def at_first(*args):
         told.append(agree(*args))
         return told[-1] and len(told) == 1
 
-    monkeypatch.setattr(recording, "_agree", at_first)
+    monkeypatch.setattr(fast, "_agree", at_first)
     screened = evaluate(model, guide, x, 1999, compiled=True, screen=torch.bfloat16)
     assert told[:2] == [True, True]
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 5e-5

@@ -1,7 +1,6 @@
-"""The weights of a block, recorded as a graph of tensor operations and compiled: what Pyro does in Python is done once."""
+"""The weights of a block, recorded as graphs of tensor operations and compiled: what Pyro does in Python is done once."""
 
 import contextlib
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,7 +8,6 @@ import torch
 from pyro import poutine
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..drawing import draws_axis, narrowed, points_axis, with_values
 from ..running import Program, sites
@@ -17,10 +15,7 @@ from ..weights import guide_density, model_density, run_model, within_support
 from .compiling import compiled
 from .lifting import lift
 
-SOME = 4  # draws of a block, by which a recording is held against Pyro's run
 NUMBERS = 3 * 2**19  # of x at once on a CPU: its products outrun memory, and its caches hold so much
-WORTH = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
-
 
 Weights = tuple[Tensor, Tensor]  # log w and log q, (draws, N)
 
@@ -37,7 +32,7 @@ class Recorded:
     half, where log q is not given, and one of the model's half, of as many of the draws as a cache holds.
 
     Parameters are read where they are, at every call. What a model computes in Python, out of the recorder's reach, is frozen
-    as it was: so a recording is held against Pyro's own run before it is believed (`agrees`), on other draws and other points.
+    as it was: so `Fast` holds a recording against Pyro's own run before it believes it, on other draws and other points.
     """
 
     def __init__(
@@ -121,102 +116,6 @@ def _machine_code(function: Callable[..., Any], inputs: Sequence[Tensor], rough:
     held = lift(graph)
     found = compiled(graph, [*inputs, *held], rough)
     return lambda *inputs: found(*inputs, *held)
-
-
-class Fast:
-    """A recording where the work is worth one, or Pyro's own run: for the blocks of one evaluation, `count` of them.
-
-    `compiled` is whether to record, None: where a block's operations times `count` are worth it. A recording is held against
-    Pyro's run on a block that it was not made from, and again on the first block of other points; it must agree to a
-    thousand units of rounding (of bfloat16, to some hundredths). Pairs that cannot be recorded, because they read numbers into
-    Python, and machines without a compiler do without.
-    """
-
-    def __init__(self, model: Program, nesting: int, dtype: torch.dtype | None, compiled: bool | None, count: int):
-        self.model, self.nesting, self.dtype, self.compiled, self.count = model, nesting, dtype, compiled, count
-        self.recorded: Recorded | None = None
-        self.fresh = False
-        self.seen: list[int] = []  # the batches, by their first points, on which it was held against Pyro's run
-
-    def __call__(
-        self,
-        x: Tensor,
-        q: poutine.Trace,
-        log_q: Tensor | None,
-        draws: int,
-        first: int,
-        slowly: Callable[[int], Weights],
-    ) -> Weights:
-        some = min(SOME, draws)
-        if self.compiled is None:
-            with FlopCounterMode(display=False) as counter:
-                slowly(some)
-            self.compiled = counter.get_total_flops() * draws / some * self.count > WORTH
-        if not self.compiled:
-            return slowly(draws)
-        if self.recorded is None:
-            self.recorded = _kept(self.model, x, q, log_q, self.dtype)
-        if self.recorded is not None:
-            quick = self.recorded(x, q, log_q)
-            if quick is None:
-                return slowly(draws)
-            if first in self.seen or len(self.seen) == 2:
-                return quick
-            self.seen.append(first)
-            if _agree(quick[0][:some], slowly(some)[0], self.dtype):
-                return quick
-            self.recorded = None
-            _forget(self.model)
-            if self.fresh:
-                self.compiled = False
-                return slowly(draws)
-        found = slowly(draws)
-        quick = self._record(x, q, log_q, draws, found)
-        self.compiled = self.fresh = quick is not None
-        return found if quick is None else quick  # so that all blocks have low precision's errors of one kind
-
-    def _record(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int, slowly: Weights) -> Weights | None:
-        """The block's weights by a new recording; None where there can be none, or they are not Pyro's."""
-        try:
-            recorded = Recorded(self.model, x, q, log_q, draws, self.nesting, self.dtype)
-            found = recorded(x, q, log_q)
-        except (torch.OutOfMemoryError, KeyboardInterrupt):
-            raise
-        except Exception:
-            return None
-        if found is None or not _agree(found[0][: len(slowly[0])], slowly[0], self.dtype):
-            return None
-        self.recorded = recorded
-        with contextlib.suppress(TypeError):  # not everything that can be called can be referred to weakly
-            _every.setdefault(self.model, []).append((self.dtype, recorded))
-        return found
-
-
-def _agree(one: Tensor, other: Tensor, dtype: torch.dtype | None) -> bool:
-    units = 1024 * torch.finfo(other.dtype).eps if dtype is None else 8 * torch.finfo(dtype).eps
-    zero = other == -torch.inf
-    close = (one - other).abs() <= units * (1 + other[~zero].abs().max()) if not bool(zero.all()) else zero
-    return bool((close | (zero & (one == -torch.inf))).all())
-
-
-# A model's recordings live as long as it does: it may be scored many times, while it trains for one. A model that has changed
-# in Python meanwhile is found out at the first block, and forgotten.
-_every: weakref.WeakKeyDictionary[Any, list[tuple[torch.dtype | None, Recorded]]] = weakref.WeakKeyDictionary()
-
-
-def _kept(
-    model: Program, x: Tensor, q: poutine.Trace, log_q: Tensor | None, dtype: torch.dtype | None
-) -> Recorded | None:
-    try:
-        every = _every.get(model, [])
-    except TypeError:
-        return None
-    return next((found for kind, found in every if kind == dtype and found.fits(x, q, log_q)), None)
-
-
-def _forget(model: Program) -> None:
-    with contextlib.suppress(TypeError):
-        _every.pop(model, None)
 
 
 def _shapes(tensors: list[Tensor]) -> list[Any]:
