@@ -10,7 +10,6 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from .running import Program, scoring, sites, trace
-from .structure import point_dim
 from .weights import run_guide
 
 
@@ -50,11 +49,6 @@ def narrowed(q: poutine.Trace, start: int, length: int, nesting: int) -> poutine
 def draws_axis(site: dict[str, Any], nesting: int) -> int:
     """The axis of a site's value along which its draws are."""
     return site["value"].dim() - site["fn"].event_dim - 1 - nesting
-
-
-def points_axis(site: dict[str, Any]) -> int:
-    """The axis of a site's value along which its points are."""
-    return site["value"].dim() - site["fn"].event_dim + point_dim(site)
 
 
 def drawn_apart(guide: Program, x: Tensor) -> bool:

@@ -107,7 +107,7 @@ def score(
         if progress is not None and done.points:
             progress(done.points)
         while done.points < last:
-            points = x[done.points : min(last, done.points + geometry.batch)]
+            points = x[done.points : min(last, done.points + geometry.batch)].contiguous()  # strides are recorded too
             try:
                 found = None
                 for screen in (how.screen, None) if how.screen is not None else (None,):
@@ -118,6 +118,7 @@ def score(
             except torch.OutOfMemoryError as error:
                 found = None
                 geometry = _smaller(geometry, len(points), per_point, error)
+                scorer.forget()
             if found is None:  # outside of the handler, whose traceback holds on to the memory
                 _free(x.device)
                 continue
@@ -138,6 +139,7 @@ class Scorer:
 
     def __init__(self, model: Program, nesting: int, how: How, count: int):
         self.model, self.nesting, self.rows = model, nesting, how.rows
+        self.quick = False  # whether the last block was scored by a recording
         self.blocks = {dtype: Fast(model, nesting, dtype, how.compiled, count) for dtype in {None, how.screen}}
         self.again = Fast(model, nesting, None, how.compiled, count)  # what a screen has left over
 
@@ -155,9 +157,10 @@ class Scorer:
         log_w, log_q = self._fast(self.blocks[dtype], x, q, None, size, first, slowly)
         return log_w[:draws], log_q[:draws]
 
-    def is_recorded(self, dtype: torch.dtype | None) -> bool:
-        """Whether blocks are scored by a recording at present."""
-        return self.rows is None and self.blocks[dtype].recorded is not None
+    def forget(self) -> None:
+        """Blocks will be of another shape."""
+        for fast in (*self.blocks.values(), self.again):
+            fast.recorded = None
 
     def exactly(self, x: Tensor, q: poutine.Trace, log_q: Tensor, first: int) -> Tensor:
         """The draws of q, whose log-densities are known, in full precision: log w."""
@@ -178,9 +181,12 @@ class Scorer:
         slowly: Callable[[int], Weights],
     ) -> Weights:
         """Chunks are Pyro's own to run: a recording knows whole blocks."""
+        self.quick = False
         if self.rows is None:
             try:
-                return fast(x, q, log_q, draws, first, slowly)
+                found = fast(x, q, log_q, draws, first, slowly)
+                self.quick = fast.quick
+                return found
             except torch.OutOfMemoryError:
                 if draws == 1:
                     raise
@@ -243,7 +249,7 @@ def _batch(
         q = next(drawn)
         draws = min(left, size)  # of the last block, as many as are asked for
         log_w, log_q = scorer(x, q, size, draws, first, screen)
-        roads.add(scorer.is_recorded(screen))
+        roads.add(scorer.quick)
         order = running.add(log_w)
         if screened is not None:
             screened.add(q, log_w, log_q, order)

@@ -7,9 +7,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from .drawing import draws_axis, narrowed, points_axis, with_values
+from .drawing import draws_axis, narrowed, with_values
 from .running import sites
 from .streaming import Running
+from .structure import points_axis
 
 CONTROLS = 128  # draws of each point that are scored both ways
 MAY_ERR = 1.25e-3  # nats, a standard error of log p̂ of a point: four of them are the 0.005 that a screen may be off

@@ -105,6 +105,11 @@ def point_dim(site: dict[str, Any]) -> int:
     return next(frame.dim for frame in site["cond_indep_stack"] if frame.name == PLATE)
 
 
+def points_axis(site: dict[str, Any]) -> int:
+    """The axis of a site's value along which its points lie."""
+    return site["value"].dim() - site["fn"].event_dim + point_dim(site)
+
+
 def refuse_bad_points(x: Tensor) -> None:
     """x must be (N, ...), N ≥ 1, floating point and finite."""
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .errors import Diverged, Refusal
 from .running import Program, evaluation_mode, scoring, sites, trace
-from .structure import PLATE, inspect, point_dim, refuse_value
+from .structure import PLATE, inspect, point_dim, points_axis, refuse_value
 
 SAMPLES = "_samples"  # the plate of draws, outside all of the pair's own
 
@@ -128,8 +128,7 @@ def site_densities(model: Program, guide: Program, x: Tensor, part: int) -> tupl
         for run in company.values():
             for site in sites(run):
                 if not site["is_observed"]:
-                    axis = site["value"].dim() - site["fn"].event_dim + point_dim(site)
-                    latents[site["name"]] = site["value"].narrow(axis, 0, part)
+                    latents[site["name"]] = site["value"].narrow(points_axis(site), 0, part)
         alone = {
             "q({})": trace("guide", pyro.condition(guide, latents), x[:part]),
             "{}": trace("model", pyro.condition(model, latents), x[:part]),

@@ -1,5 +1,6 @@
 """Recorded, compiled and screened weights against Pyro's own, on every kind of pair; and when there is nothing to record."""
 
+import math
 import shutil
 
 import pyro
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 import pyrovae
-from pyrovae import evaluate
+from pyrovae import drawing, evaluate
 from pyrovae.recordings import fast
 from pyrovae.recordings import weights as recording
 
@@ -106,13 +107,13 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
     model, guide, x = PAIRS["vae of bits"]()
     x = x[:6]  # one batch, which is scored in full after all
     full = evaluate(model, guide, x, 1999, compiled=False)
-    told, agree = [], fast._agree
+    told, are_one = [], fast._are_one
 
     def at_first(*args):
-        told.append(agree(*args))
+        told.append(are_one(*args))
         return told[-1] and len(told) == 1
 
-    monkeypatch.setattr(fast, "_agree", at_first)
+    monkeypatch.setattr(fast, "_are_one", at_first)
     screened = evaluate(model, guide, x, 1999, compiled=True, screen=torch.bfloat16)
     assert told[:2] == [True, True]
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 5e-5
@@ -176,6 +177,105 @@ def test_a_model_that_has_changed_in_python_is_recorded_anew(runs_of_the_graph):
     found = evaluate(model, wide, x, samples=5000, compiled=True)
     assert len(runs_of_the_graph) > 10
     assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se + 1e-3).all()
+
+
+def heavy(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Laplace(x / 2, torch.ones_like(x)).to_event(1))
+
+
+def stretched(x):
+    """Its scale hides inside a transform, where a recording does not look for parameters."""
+    with pyro.plate("data", len(x)):
+        stretch = dist.transforms.AffineTransform(0.0, 0.2 + x.abs(), event_dim=0)
+        pyro.sample("z", dist.TransformedDistribution(dist.Normal(torch.zeros_like(x), 1.0), [stretch]).to_event(1))
+
+
+@needs_compiler
+@pytest.mark.parametrize("guides", [(wide, heavy), (stretched,)])
+@pytest.mark.parametrize("screen", [None, torch.bfloat16])
+def test_a_guide_that_is_another_is_not_scored_by_the_recording(guides, screen, runs_of_the_graph):
+    model = Scaled()
+    x = torch.randn(12, 2, generator=torch.Generator().manual_seed(0))
+    for guide in guides:
+        found = evaluate(model, guide, x, samples=2000, compiled=True, screen=screen)
+        slow = evaluate(model, guide, x, samples=2000, compiled=False)
+        assert (found.log_likelihood - slow.log_likelihood).abs().max() < (1e-4 if screen is None else 0.005)
+
+
+@needs_compiler
+def test_a_recording_made_anew_is_held_against_pyros_run_too(runs_of_the_graph):
+    class Turned(Scaled):
+        reads = False
+
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                mean = torch.as_tensor(z.numpy()) if self.reads else 3 * z
+                pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+    model, x = Turned(), torch.randn(12, 2)
+    evaluate(model, wide, x, samples=500, compiled=True)
+    model.reads = True
+    slow, fast = (evaluate(model, wide, x, samples=500, compiled=how) for how in (False, True))
+    torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("samples", [3, 5, 7])
+def test_a_last_block_of_fewer_draws_than_are_compared(samples, monkeypatch):
+    monkeypatch.setattr("pyrovae.scoring.ROWS", {"cpu": 24})
+    monkeypatch.setattr("pyrovae.scoring.DRAWS", 4)
+    x = torch.randn(12, 2)
+    slow, fast = (evaluate(Scaled(), wide, x, samples, compiled=how) for how in (False, True))
+    torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4)
+
+
+def two_classes(x):
+    with pyro.plate("data", len(x)):
+        k = pyro.sample("k", dist.Categorical(torch.tensor([0.3, 0.7])), infer={"enumerate": "parallel"})
+        pyro.sample("x", dist.Normal(2.0 * k.unsqueeze(-1), torch.ones(2)).to_event(1), obs=x)
+
+
+def nothing(x):
+    pass
+
+
+@needs_compiler
+def test_points_in_columns_and_a_guide_that_draws_nothing(runs_of_the_graph):
+    x = torch.randn(2, 12).t()
+    parts = [dist.Normal(mean, 1.0).log_prob(x).sum(-1) + math.log(p) for mean, p in ((0.0, 0.3), (2.0, 0.7))]
+    found = evaluate(two_classes, nothing, x, samples=200, compiled=True)
+    assert len(runs_of_the_graph) == 4  # two batches of two blocks
+    torch.testing.assert_close(found.log_likelihood, torch.logaddexp(*parts).double(), rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+def test_blocks_halved_for_want_of_memory_are_recorded_anew(monkeypatch, runs_of_the_graph):
+    """The batch is halved, and its halves go by a recording of their own size."""
+    model, x = Scaled(), torch.randn(12, 2)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1)
+    inner, found, short = recording.Recorded.__call__, [], []
+
+    def full(self, x, *rest):
+        weights = inner(self, x, *rest)
+        found.append((len(x), self.points, weights is not None))
+        return weights
+
+    def no_room(*_, **__):
+        if len(found) >= 5 and not short:
+            short.append(1)
+            raise torch.OutOfMemoryError("no room")
+        return draws(*_, **__)
+
+    draws = drawing.with_values
+    monkeypatch.setattr(recording.Recorded, "__call__", full)
+    monkeypatch.setattr(drawing, "with_values", no_room)
+    fast = evaluate(model, wide, x, samples=5000, compiled=True)
+    assert short
+    assert any(points == 3 == made for points, made, _ in found)
+    assert all(done for _, _, done in found)
+    assert ((fast.log_likelihood - exact).abs() < 6 * fast.log_likelihood_se + 1e-3).all()
 
 
 @needs_compiler

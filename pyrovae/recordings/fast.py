@@ -29,6 +29,7 @@ class Fast:
     def __init__(self, model: Program, nesting: int, dtype: torch.dtype | None, compiled: bool | None, count: int):
         self.model, self.nesting, self.dtype, self.compiled, self.count = model, nesting, dtype, compiled, count
         self.recorded: Recorded | None = None
+        self.quick = False  # whether the last block was scored by it
         self.fresh = False
         self.seen: list[int] = []  # the batches, by their first points, on which it was held against Pyro's run
 
@@ -41,49 +42,67 @@ class Fast:
         first: int,
         slowly: Callable[[int], Weights],
     ) -> Weights:
-        some = min(SOME, draws)
+        found = None
         if self.compiled is None:
             with FlopCounterMode(display=False) as counter:
-                slowly(some)
-            self.compiled = counter.get_total_flops() * draws / some * self.count > WORTH
-        if not self.compiled:
-            return slowly(draws)
+                found = slowly(draws)
+            self.compiled = counter.get_total_flops() * self.count > WORTH
+        quick = self._by_recording(x, q, log_q, draws, first, slowly, found) if self.compiled else None
+        self.quick = quick is not None
+        if quick is not None:  # of the first block too, so that all have low precision's errors of one kind
+            return quick
+        return slowly(draws) if found is None else found
+
+    def _by_recording(
+        self,
+        x: Tensor,
+        q: poutine.Trace,
+        log_q: Tensor | None,
+        draws: int,
+        first: int,
+        slowly: Callable[[int], Weights],
+        found: Weights | None,
+    ) -> Weights | None:
+        """None where there is no recording that does what Pyro's run does; `found` is that run, where there was one."""
         if self.recorded is None:
-            self.recorded = _kept(self.model, x, q, log_q, self.dtype)
+            self.recorded = _kept(self.model, x, q, log_q, draws, self.dtype)
         if self.recorded is not None:
             quick = self.recorded(x, q, log_q)
-            if quick is None:
-                return slowly(draws)
-            if first in self.seen or len(self.seen) == 2:
+            if quick is None or first in self.seen or len(self.seen) == 2:
                 return quick
             self.seen.append(first)
-            if _agree(quick[0][:some], slowly(some)[0], self.dtype):
+            if _are_one(quick, slowly(min(SOME, draws)), self.dtype):
                 return quick
-            self.recorded = None
+            self.recorded, self.seen = None, []
             _forget(self.model)
             if self.fresh:
                 self.compiled = False
-                return slowly(draws)
-        found = slowly(draws)
-        quick = self._record(x, q, log_q, draws, found)
+                return None
+        quick = self._record(x, q, log_q, draws, slowly(draws) if found is None else found)
         self.compiled = self.fresh = quick is not None
-        return found if quick is None else quick  # so that all blocks have low precision's errors of one kind
+        return quick
 
-    def _record(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int, slowly: Weights) -> Weights | None:
+    def _record(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int, slow: Weights) -> Weights | None:
         """The block's weights by a new recording; None where there can be none, or they are not Pyro's."""
         try:
             recorded = Recorded(self.model, x, q, log_q, draws, self.nesting, self.dtype)
             found = recorded(x, q, log_q)
-        except (torch.OutOfMemoryError, KeyboardInterrupt):
+        except torch.OutOfMemoryError:
             raise
         except Exception:
             return None
-        if found is None or not _agree(found[0][: len(slowly[0])], slowly[0], self.dtype):
+        if found is None or not _are_one(found, slow, self.dtype):
             return None
         self.recorded = recorded
         with contextlib.suppress(TypeError):  # not everything that can be called can be referred to weakly
             _every.setdefault(self.model, []).append((self.dtype, recorded))
         return found
+
+
+def _are_one(quick: Weights, slow: Weights, dtype: torch.dtype | None) -> bool:
+    """Whether a block's first weights are Pyro's; log q, which low precision leaves alone, to rounding of its own type."""
+    kinds = (dtype, None)
+    return all(_agree(one[: len(other)], other, kind) for one, other, kind in zip(quick, slow, kinds, strict=True))
 
 
 def _agree(one: Tensor, other: Tensor, dtype: torch.dtype | None) -> bool:
@@ -99,13 +118,13 @@ _every: weakref.WeakKeyDictionary[Any, list[tuple[torch.dtype | None, Recorded]]
 
 
 def _kept(
-    model: Program, x: Tensor, q: poutine.Trace, log_q: Tensor | None, dtype: torch.dtype | None
+    model: Program, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int, dtype: torch.dtype | None
 ) -> Recorded | None:
     try:
         every = _every.get(model, [])
     except TypeError:
         return None
-    return next((found for kind, found in every if kind == dtype and found.fits(x, q, log_q)), None)
+    return next((found for kind, found in every if kind == dtype and found.fits(x, q, log_q, draws)), None)
 
 
 def _forget(model: Program) -> None:

@@ -9,8 +9,9 @@ from pyro import poutine
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ..drawing import draws_axis, narrowed, points_axis, with_values
+from ..drawing import draws_axis, narrowed, with_values
 from ..running import Program, sites
+from ..structure import points_axis
 from ..weights import guide_density, model_density, run_model, within_support
 from .compiling import compiled
 from .lifting import lift
@@ -47,7 +48,8 @@ class Recorded:
     ):
         self.points, self.draws, self.nesting = len(x), draws, nesting
         self.shapes = _shapes([x, *_values(q)])
-        self.of_guide = _shapes(_of_guide(q)) if log_q is None else None
+        self.of_guide = _shapes(_of_guide(q))
+        self.given = log_q is not None
         most = max(1, NUMBERS // x.numel()) if x.device.type == "cpu" else draws
         self.piece = -(-draws // -(-draws // most))  # of one size, as nearly as can be
         names, first = [site["name"] for site in sites(q)], narrowed(q, 0, self.piece, nesting)
@@ -65,13 +67,13 @@ class Recorded:
             log_w = (log_p - log_q).to(x.dtype)
             return log_w, within_support(p) & torch.isfinite(log_q).all() & (log_w < torch.inf).all()
 
-        self.density = _machine_code(density, _of_guide(q)) if log_q is None else None
+        self.density = _machine_code(density, _of_guide(q)) if log_q is None and names else None
         inputs = self._inputs(x, q, self._log_q(x, q) if log_q is None else log_q)
         self.weights = _machine_code(weights, self._piece(inputs, 0), rough=dtype is not None)
 
-    def fits(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> bool:
-        guide = _shapes(_of_guide(q)) if log_q is None else None
-        return _shapes([x, *_values(q)]) == self.shapes and guide == self.of_guide
+    def fits(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int) -> bool:
+        same = (draws, log_q is not None) == (self.draws, self.given)
+        return same and _shapes([x, *_values(q)]) == self.shapes
 
     def __call__(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> Weights | None:
         """Of as many points as it was made for, or somewhat fewer. None where a block's shape is another, a value lies outside of
@@ -102,7 +104,7 @@ class Recorded:
         few = 0 < missing <= 2 * len(x)  # for more, Pyro's own run of those that there are takes no longer
         return [
             (torch.cat([value, *[value.narrow(points, 0, 1)] * missing], points) if few else value, draws)
-            for value, draws, points in ((x, None, 0), *latents, (log_q, 0, 1))
+            for value, draws, points in ((x, None, 0), *latents, (log_q.contiguous(), 0, 1))
         ]
 
     def _piece(self, inputs: list[tuple[Tensor, int | None]], start: int) -> list[Tensor]:
