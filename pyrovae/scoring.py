@@ -11,7 +11,7 @@ from torch import Tensor
 from .components import Indexed
 from .drawing import blocks, drawn_apart, narrowed
 from .errors import Refusal
-from .recordings.fast import Fast
+from .recordings.fast import Block, Fast
 from .recordings.weights import Weights, precision
 from .running import Program, scoring
 from .screening import MAY_ERR, Screened
@@ -154,7 +154,7 @@ class Scorer:
             log_q = guide_density(q, x, size, self.nesting)
             return self._in_chunks(x, q, log_q, some, first, dtype), log_q[:some]
 
-        log_w, log_q = self._fast(self.blocks[dtype], x, q, None, size, first, slowly)
+        log_w, log_q = self._fast(self.blocks[dtype], Block(x, q, None, size, first), slowly)
         return log_w[:draws], log_q[:draws]
 
     def forget(self) -> None:
@@ -168,31 +168,22 @@ class Scorer:
         def slowly(some: int) -> Weights:
             return self._in_chunks(x, q, log_q, some, first, None), log_q
 
-        return self._fast(self.again, x, q, log_q, len(log_q), first, slowly)[0]
+        return self._fast(self.again, Block(x, q, log_q, len(log_q), first), slowly)[0]
 
-    def _fast(
-        self,
-        fast: Fast,
-        x: Tensor,
-        q: poutine.Trace,
-        log_q: Tensor | None,
-        draws: int,
-        first: int,
-        slowly: Callable[[int], Weights],
-    ) -> Weights:
+    def _fast(self, fast: Fast, block: Block, slowly: Callable[[int], Weights]) -> Weights:
         """Chunks are Pyro's own to run: a recording knows whole blocks."""
         self.quick = False
         if self.rows is None:
             try:
-                found = fast(x, q, log_q, draws, first, slowly)
+                found = fast(block, slowly)
                 self.quick = fast.quick
                 return found
             except torch.OutOfMemoryError:
-                if draws == 1:
+                if block.draws == 1:
                     raise
-            self.rows = draws // 2 * len(x)
-            _free(x.device)
-        return slowly(draws)
+            self.rows = block.draws // 2 * len(block.x)
+            _free(block.x.device)
+        return slowly(block.draws)
 
     def _in_chunks(
         self, x: Tensor, q: poutine.Trace, log_q: Tensor, draws: int, first: int, dtype: torch.dtype | None

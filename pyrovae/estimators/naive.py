@@ -18,7 +18,7 @@ from ..evidence import Estimate, mean_over_points
 from ..running import Program, evaluation_mode, fork_rng, scoring, sites, trace
 from ..scoring import rows_at_once
 from ..streaming import Running
-from ..structure import inspect, point_dim, refuse_bad_points
+from ..structure import inspect, point_dim, points_axis, refuse_bad_points
 from ..tails import pareto_k_threshold
 from ..weights import SAMPLES, observed_density, refuse_no_number
 
@@ -95,11 +95,11 @@ class _OneForAll(Messenger):
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if not msg["is_observed"] and not site_is_subsample(msg):
-            msg["value"] = _of_first(msg, msg["value"])
+            msg["value"] = _of_first(msg)
 
 
-def _of_first(site: dict[str, Any], value: Tensor) -> Tensor:
-    return value.narrow(value.dim() - site["fn"].event_dim + point_dim(site), 0, 1)
+def _of_first(site: dict[str, Any]) -> Tensor:
+    return site["value"].narrow(points_axis(site), 0, 1)
 
 
 def _run(model: Program, x: Tensor, draws: int, nesting: int) -> poutine.Trace:
@@ -117,7 +117,7 @@ def _is_shared(model: Program, x: Tensor, nesting: int) -> bool:
 
 
 def _is_one(site: dict[str, Any]) -> bool:
-    density = site["fn"].log_prob(_of_first(site, site["value"]))
+    density = site["fn"].log_prob(_of_first(site))
     return torch.allclose(density, density.narrow(point_dim(site), 0, 1), rtol=1e-6, atol=1e-6)
 
 

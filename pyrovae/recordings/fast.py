@@ -3,7 +3,7 @@
 import contextlib
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
@@ -15,6 +15,16 @@ from .weights import Recorded, Weights
 
 SOME = 4  # draws of a block, by which a recording is held against Pyro's run
 WORTH = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
+
+
+class Block(NamedTuple):
+    """Draws of a batch of points, to be scored: `log_q` where it is known, and the place of the first point among all."""
+
+    x: Tensor
+    q: poutine.Trace
+    log_q: Tensor | None
+    draws: int
+    first: int
 
 
 class Fast:
@@ -33,60 +43,44 @@ class Fast:
         self.fresh = False
         self.seen: list[int] = []  # the batches, by their first points, on which it was held against Pyro's run
 
-    def __call__(
-        self,
-        x: Tensor,
-        q: poutine.Trace,
-        log_q: Tensor | None,
-        draws: int,
-        first: int,
-        slowly: Callable[[int], Weights],
-    ) -> Weights:
+    def __call__(self, block: Block, slowly: Callable[[int], Weights]) -> Weights:
+        """`slowly` is Pyro's own run, of as many of the block's draws as it is told."""
         found = None
         if self.compiled is None:
             with FlopCounterMode(display=False) as counter:
-                found = slowly(draws)
+                found = slowly(block.draws)
             self.compiled = counter.get_total_flops() * self.count > WORTH
-        quick = self._by_recording(x, q, log_q, draws, first, slowly, found) if self.compiled else None
+        quick = self._by_recording(block, slowly, found) if self.compiled else None
         self.quick = quick is not None
         if quick is not None:  # of the first block too, so that all have low precision's errors of one kind
             return quick
-        return slowly(draws) if found is None else found
+        return slowly(block.draws) if found is None else found
 
-    def _by_recording(
-        self,
-        x: Tensor,
-        q: poutine.Trace,
-        log_q: Tensor | None,
-        draws: int,
-        first: int,
-        slowly: Callable[[int], Weights],
-        found: Weights | None,
-    ) -> Weights | None:
+    def _by_recording(self, block: Block, slowly: Callable[[int], Weights], found: Weights | None) -> Weights | None:
         """None where there is no recording that does what Pyro's run does; `found` is that run, where there was one."""
         if self.recorded is None:
-            self.recorded = _kept(self.model, x, q, log_q, draws, self.dtype)
+            self.recorded = _kept(self.model, block, self.dtype)
         if self.recorded is not None:
-            quick = self.recorded(x, q, log_q)
-            if quick is None or first in self.seen or len(self.seen) == 2:
+            quick = self.recorded(block.x, block.q, block.log_q)
+            if quick is None or block.first in self.seen or len(self.seen) == 2:
                 return quick
-            self.seen.append(first)
-            if _are_one(quick, slowly(min(SOME, draws)), self.dtype):
+            self.seen.append(block.first)
+            if _are_one(quick, slowly(min(SOME, block.draws)), self.dtype):
                 return quick
             self.recorded, self.seen = None, []
             _forget(self.model)
             if self.fresh:
                 self.compiled = False
                 return None
-        quick = self._record(x, q, log_q, draws, slowly(draws) if found is None else found)
+        quick = self._record(block, slowly(block.draws) if found is None else found)
         self.compiled = self.fresh = quick is not None
         return quick
 
-    def _record(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int, slow: Weights) -> Weights | None:
+    def _record(self, block: Block, slow: Weights) -> Weights | None:
         """The block's weights by a new recording; None where there can be none, or they are not Pyro's."""
         try:
-            recorded = Recorded(self.model, x, q, log_q, draws, self.nesting, self.dtype)
-            found = recorded(x, q, log_q)
+            recorded = Recorded(self.model, block.x, block.q, block.log_q, block.draws, self.nesting, self.dtype)
+            found = recorded(block.x, block.q, block.log_q)
         except torch.OutOfMemoryError:
             raise
         except Exception:
@@ -117,13 +111,12 @@ def _agree(one: Tensor, other: Tensor, dtype: torch.dtype | None) -> bool:
 _every: weakref.WeakKeyDictionary[Any, list[tuple[torch.dtype | None, Recorded]]] = weakref.WeakKeyDictionary()
 
 
-def _kept(
-    model: Program, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int, dtype: torch.dtype | None
-) -> Recorded | None:
+def _kept(model: Program, block: Block, dtype: torch.dtype | None) -> Recorded | None:
     try:
         every = _every.get(model, [])
     except TypeError:
         return None
+    x, q, log_q, draws, _ = block
     return next((found for kind, found in every if kind == dtype and found.fits(x, q, log_q, draws)), None)
 
 
