@@ -15,7 +15,6 @@ from .errors import Refusal
 from .likelihoods import Likelihood, checked_floor
 from .nets import Module
 from .normals import DiagonalNormal, PrecisionNormal
-from .recordings.operations import product
 
 NUMBERS = 2**18  # of points' differences from a mean at once: few enough for a cache
 
@@ -258,7 +257,7 @@ class Full(Components):
         )
 
     def square(self, y: Tensor) -> Tensor:
-        return product(y.mT, y) if y.dim() == 2 else y.mT @ y
+        return y.mT @ y
 
     def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Σ is the points' covariance with the eigenvalues below the floor raised to it: the maximum under the floor."""

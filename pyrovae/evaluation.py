@@ -19,6 +19,7 @@ from torch import Tensor
 from .bounds import BoundCurve, curve_sizes
 from .errors import Refusal, blamed
 from .evidence import Evidence
+from .low_precision_support import in_words, usable
 from .running import Program, evaluation_mode, fork_rng, modules, parameters, parameters_read
 from .scoring import How, score
 from .structure import Latent, Structure, inspect, refuse_bad_points
@@ -55,8 +56,8 @@ def evaluate(
 
     With `screen`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 224 or
     more of each point again in full; the rest is corrected by what the same does to 128 other draws. Where these say that
-    log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. Without, all is computed
-    in the type of x.
+    log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. Where matrix products in that
+    precision are no faster than in float32, a warning says so and there is no screen. Without, all is computed in the type of x.
 
     Where the work is worth it a block's computation is recorded and compiled, unless `compiled` is False; True does so for
     little work too. It changes no number but by rounding.
@@ -73,6 +74,7 @@ def evaluate(
     if screen not in (None, torch.bfloat16, torch.float16):
         raise Refusal(f"screen is {screen!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision.")
     refuse_bad_points(x)
+    screen = usable(screen, x)
     how = How(rows, screen, compiled)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
@@ -120,7 +122,7 @@ def evaluate(
             "seed": seed,
             "points": len(x),
             "measure": _measure(structure, transform),
-            "dtype": _name(x.dtype) if screen is None else f"{_name(x.dtype)}, {_name(screen)} screen",
+            "dtype": in_words(x.dtype) if screen is None else f"{in_words(x.dtype)}, {in_words(screen)} screen",
             "device": device_name(x.device),
             **versions(),
         },
@@ -191,10 +193,6 @@ def fingerprint(x: Tensor) -> str:
     """The first 12 hex digits of the SHA-256 of x's shape and values: the same points have the same fingerprint."""
     values = x.detach().to("cpu", torch.float64).contiguous().numpy()
     return hashlib.sha256(repr(tuple(x.shape)).encode() + values.tobytes()).hexdigest()[:12]
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def device_name(device: torch.device) -> str:

@@ -8,8 +8,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from .recordings.operations import product
-
 
 class PrecisionNormal(dist.TorchDistribution):
     """N(μ, Σ), Σ⁻¹ = P Pᵀ for any square P: log N = −½‖Pᵀ(x − μ)‖² + log|det P| − (D/2) log 2π.
@@ -69,7 +67,7 @@ class PrecisionNormal(dist.TorchDistribution):
             distance = _product(value - self.loc, self.factor).square().sum(-1)
         elif _is_table(value, self.loc) and self.factor.dim() == 3:
             centre, factors, offset = self._side_by_side
-            white = product(value.squeeze(1) - centre, factors).unflatten(1, (len(self.factor), -1))
+            white = ((value.squeeze(1) - centre) @ factors).unflatten(1, (len(self.factor), -1))
             # in place, for memory that is new costs more than the sums; but not in the half precision of a screen's products
             fits = len(self.factor) == len(offset) and white.dtype == offset.dtype
             distance = (white.add_(offset) if fits else white + offset).square_().sum(-1)

@@ -51,6 +51,7 @@ def other_optimiser(params, lr):
     return torch.optim.SGD(params, lr / 10, momentum=0.9)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -87,6 +87,7 @@ def discrete():
 PAIRS = {"one latent": lambda: random_wrong().pair, "chained": chained, "plated": plated, "discrete": discrete}
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("build", PAIRS.values(), ids=PAIRS)
 def test_chunks_change_no_number(build, monkeypatch):
     monkeypatch.setattr("pyrovae.scoring.ROWS", {"cpu": 64})

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch._inductor
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..running import fork_rng, in_one_line
-from .operations import recorded
 
 Function = Callable[..., Any]  # of tensors, to a tuple of tensors
 
@@ -22,15 +22,15 @@ class Unrecordable(Exception):
     """What stops a step from being recorded, as the end of a sentence."""
 
 
-def compiled(function: Function, inputs: Sequence[Tensor], rough: bool = False) -> Function:
+def compiled(function: Function, inputs: Sequence[Tensor]) -> Function:
     """Machine code for `function` of tensors like `inputs`, which it may change in place. Noise comes from torch's own kernels,
-    in their order; `rough` is what `recorded` says of it. Raises `Unrecordable`."""
+    in their order. Raises `Unrecordable`."""
     if inputs[0].device.type == "cpu" and compiler() is None:
         raise Unrecordable("there is no C++ compiler: install g++, or name one in $CXX")
     copies = [_copy(value) for value in inputs]  # recording runs the function
     try:
         with torch.no_grad(), fork_rng(inputs[0].device), _quiet():
-            graph = recorded(function, copies, rough)
+            graph = make_fx(function)(*copies)
             return torch._inductor.compile(graph, [*copies], options={"fallback_random": True})
     except torch.OutOfMemoryError:
         raise

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..joint import per_point
-from .operations import recorded
 
 Densities = Callable[[Tensor], tuple[Tensor, ...]]
 Slopes = Callable[[Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
@@ -29,7 +29,7 @@ def record(function: Densities, u: Tensor) -> Slopes:
     u = u.contiguous()
     expected = run(u)  # parameters exist from here on, and errors are the model's own
     try:
-        graph = recorded(run, [u])
+        graph = make_fx(run)(u)
         if not _changes_or_draws(graph):
             graph = _fold(graph)
         elsewhere = u.flip(0) * 0.9 + 0.1  # other draws of the same points

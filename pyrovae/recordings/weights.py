@@ -69,7 +69,7 @@ class Recorded:
 
         self.density = _machine_code(density, _of_guide(q)) if log_q is None and names else None
         inputs = self._inputs(x, q, self._log_q(x, q) if log_q is None else log_q)
-        self.weights = _machine_code(weights, self._piece(inputs, 0), rough=dtype is not None)
+        self.weights = _machine_code(weights, self._piece(inputs, 0))
 
     def fits(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int) -> bool:
         same = (draws, log_q is not None) == (self.draws, self.given)
@@ -112,11 +112,11 @@ class Recorded:
         return [value if axis is None else value.narrow(axis, start, self.piece) for value, axis in inputs]
 
 
-def _machine_code(function: Callable[..., Any], inputs: Sequence[Tensor], rough: bool = False) -> Callable[..., Any]:
+def _machine_code(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable[..., Any]:
     """`function`, compiled; tensors that it knows besides its inputs are read anew at every call."""
     graph = make_fx(function)(*inputs)
     held = lift(graph)
-    found = compiled(graph, [*inputs, *held], rough)
+    found = compiled(graph, [*inputs, *held])
     return lambda *inputs: found(*inputs, *held)
 
 
