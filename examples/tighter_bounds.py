@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import torch
 
 import pyrovae
-from pyrovae.structure import inspect
+from pyrovae.pair.structure import inspect
 
 COUNT, CALLS = 1000, 2  # gradients at once, each with a b of its own, and how often
 x = torch.full((COUNT, 1), 1.5).double()

@@ -6,21 +6,17 @@ comparison and the command line know nothing else of it.
 
 from importlib.metadata import version
 
-from .adapters import from_networks
-from .comparison import Comparison, compare
-from .components import Components, Diagonal, Full, Independent, Spherical, Tied
-from .datasets import Data, load_data
-from .diagnosis import Diagnosis
-from .em import EM, HasEMStep
+from .data.datasets import Data, load_data
+from .diagnostics.diagnosing import diagnose
+from .diagnostics.result import Diagnosis
+from .distributions.normal import PrecisionNormal
 from .errors import Diverged, Refusal
 from .estimators.annealing import Annealed, ais
-from .estimators.bracket import Bracket, bdmc, reverse_iwae
-from .estimators.diagnose import diagnose
-from .estimators.families import DiagonalGaussian, Flow, FullGaussian
-from .estimators.gaps import Gaps, gap
-from .estimators.refinement import Refined, refine
-from .evaluation import evaluate
-from .evidence import Evidence, elbo, ess, log_likelihood
+from .estimators.bidirectional import Bracket, bdmc, reverse_iwae
+from .evaluation.comparing import Comparison, compare
+from .evaluation.evaluating import evaluate
+from .evaluation.gap_decomposition import Gaps, gap
+from .evaluation.result import Evidence, elbo, ess, log_likelihood
 from .guides import (
     IAF,
     AffineCoupling,
@@ -35,19 +31,23 @@ from .guides import (
     NeuralSpline,
     PerPoint,
 )
-from .likelihoods import Bernoulli, BernoulliMean, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
-from .loading import Pair, available, load
-from .nets import MLP, ConvDecoder, ConvEncoder, Module, Residual, over_batch
-from .normals import PrecisionNormal
+from .likelihoods.base import Bernoulli, BernoulliMean, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
+from .likelihoods.discrete import Categorical, ContinuousBernoulli, DiscretisedLogistic, LogisticMixture, StudentT
+from .likelihoods.mixture_components import Components, Diagonal, Full, Independent, Spherical, Tied
+from .loading.networks import from_networks
+from .loading.pairs import Pair, available, load
+from .nn import MLP, ConvDecoder, ConvEncoder, Module, Residual, over_batch
 from .objectives import IWAE, STL, Beta, DReG, FreeBits, Objective, Renyi, Terms, WakeSleep
-from .pixel_likelihoods import Categorical, ContinuousBernoulli, DiscretisedLogistic, LogisticMixture, StudentT
-from .priors import FlowPrior, MixtureOfGaussians, Prior, StandardNormal, VampPrior
-from .running import sample
-from .runs import Run, load_run
-from .semi_amortised import SemiAmortised
+from .pair.execution import sample
+from .pair.importance_weights import log_weights
+from .posterior.refinement import Refined, refine
+from .posterior.semi_amortised import SemiAmortised
+from .posterior.variational_families import DiagonalGaussian, Flow, FullGaussian
+from .priors.base import FlowPrior, MixtureOfGaussians, Prior, StandardNormal, VampPrior
+from .runs.run import Run, load_run
 from .testing import check_pair
 from .training import Checkpoints, EarlyStopping, Fit, cosine, fit, staged, warmed
-from .weights import log_weights
+from .training.em import EM, HasEMStep
 
 __version__ = version("pyrovae")
 

@@ -7,9 +7,9 @@ from pyro import poutine
 from torch import Tensor
 
 from .errors import Refusal
-from .evaluation import evaluate, is_per_point
+from .evaluation.evaluating import evaluate, is_per_point
 from .objectives import HasTerms, objective_of
-from .running import (
+from .pair.execution import (
     Program,
     draw_observed,
     evaluation_mode,
@@ -20,8 +20,8 @@ from .running import (
     refuse_hidden,
     unconstrained,
 )
-from .structure import Structure, inspect
-from .weights import draw_weights, log_weights, site_densities
+from .pair.importance_weights import draw_weights, log_weights, site_densities
+from .pair.structure import Structure, inspect
 
 SIGMAS = 6.0  # a Monte-Carlo check of a correct pair fails once in 5e8 times
 

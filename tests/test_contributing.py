@@ -11,7 +11,7 @@ from torch import nn
 
 import pyrovae
 from pyrovae import Refusal, check_pair, evaluate
-from pyrovae.own_files import module_of
+from pyrovae.loading.user_files import module_of
 
 PAGE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
 FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -102,7 +102,7 @@ def test_the_skeleton_of_an_estimator_is_the_effective_sample_size(names, seed):
 
 
 def test_the_skeleton_of_an_objective_is_the_median_and_trains(names, seed):
-    exec(skeleton("from pyrovae.objectives.importance"), names)
+    exec(skeleton("from pyrovae.objectives.importance_weighted"), names)
     median = names["Median"](5)
     torch.manual_seed(seed)
     found = median.loss(names["model"], names["guide"], names["x"])

@@ -11,7 +11,7 @@ from pyro.distributions import Normal
 
 import pyrovae
 from pyrovae import check_pair, evaluate, fit, load
-from pyrovae.own_files import module_of
+from pyrovae.loading.user_files import module_of
 
 FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))

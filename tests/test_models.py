@@ -13,10 +13,10 @@ from torch import nn
 import pyrovae
 from pyrovae import check_pair, fit, load, log_weights
 from pyrovae.objectives import HasTerms, default_objective, objective_of, terms_of
-from pyrovae.running import local_parameters, modules, parameters
-from pyrovae.structure import inspect as look
-from pyrovae.training.flat import flattened, joined
-from pyrovae.training.recording import gradient_of, record
+from pyrovae.pair.execution import local_parameters, modules, parameters
+from pyrovae.pair.structure import inspect as look
+from pyrovae.training.compiled_step import gradient_of, record
+from pyrovae.training.flat_parameters import flattened, joined
 
 DIM = 6
 pytestmark = [

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import evidence
 from ..errors import Diverged
-from ..evaluation import device_name, versions
-from ..evidence import Estimate, mean_over_points
-from ..joint import Joint
-from ..recordings.slopes import record
-from ..running import Program, evaluation_mode, fork_rng
-from ..structure import refuse_bad_points
-from .chunks import checked, in_chunks, share
-from .hamiltonian import State, trajectory
-from .schedules import Schedule, Sigmoid
+from ..evaluation import result as evidence
+from ..evaluation.evaluating import device_name, versions
+from ..evaluation.result import Estimate, mean_over_points
+from ..pair.execution import Program, evaluation_mode, fork_rng
+from ..pair.structure import refuse_bad_points
+from ..posterior.batching import checked, in_chunks, share
+from ..posterior.compiled_density import record
+from ..posterior.joint_density import Joint
+from .annealing_schedules import Schedule, Sigmoid
+from .hmc import State, trajectory
 
 TARGET, SMALLEST, LARGEST = 0.65, 1e-4, 0.5  # acceptance, and step sizes in units of the start's spread
 

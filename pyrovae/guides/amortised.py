@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ..errors import Refusal
-from ..nets import MLP, Module, inverse_softplus
+from ..nn import MLP, Module, inverse_softplus
 
 
 class Amortised(Module):

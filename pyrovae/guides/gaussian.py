@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ..nets import MLP, Module
+from ..nn import MLP, Module
 from .amortised import Amortised, lower, positive
 
 

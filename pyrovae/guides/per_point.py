@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import Refusal
-from ..nets import Module
+from ..nn import Module
 from .amortised import Amortised
 from .gaussian import MeanField
 

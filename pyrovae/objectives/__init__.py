@@ -21,12 +21,12 @@ these (of K weights: with `bound`, as in importance.py).
 
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 
+from .base import HasObjective, HasTerms, Objective, Terms
 from .beta import Beta, warm_up
 from .elbo import default_objective, is_elbo, name_of, objective_of, terms_of
 from .free_bits import FreeBits
-from .importance import IWAE, Renyi
-from .path import STL, DReG
-from .terms import HasObjective, HasTerms, Objective, Terms
+from .importance_weighted import IWAE, Renyi
+from .path_gradients import STL, DReG
 from .wake_sleep import WakeSleep
 
 __all__ = [

@@ -9,10 +9,10 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ..errors import Refusal
-from ..running import Program
-from ..structure import Structure, inspect
+from ..pair.execution import Program
+from ..pair.structure import Structure, inspect
+from .base import LossOf, Objective, Terms, refuse_number
 from .elbo import default_objective, terms_of
-from .terms import LossOf, Objective, Terms, refuse_number
 
 
 class warm_up(Messenger):

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..errors import Refusal
-from ..running import Program, fork_rng, sites
-from ..structure import PLATE, Structure
-from .terms import HasObjective, HasTerms, LossOf, Objective, Terms
+from ..pair.execution import Program, fork_rng, sites
+from ..pair.structure import PLATE, Structure
+from .base import HasObjective, HasTerms, LossOf, Objective, Terms
 
 
 def objective_of(guide: Program, structure: Structure) -> Any:

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
 from ..errors import Refusal
-from ..running import Program, sites, trace
-from ..structure import Structure, point_dim
-from .draws import draw, weights_of
+from ..pair.execution import Program, sites, trace
+from ..pair.structure import Structure, point_dim
+from .base import Objective, Terms, refuse_number
 from .elbo import default_objective
-from .terms import Objective, Terms, refuse_number
+from .log_densities import draw, weights_of
 
 
 class FreeBits(Objective):

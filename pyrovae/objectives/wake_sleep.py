@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from ..errors import Refusal
-from ..evidence import log_likelihood
-from ..running import Program
-from ..structure import Structure
-from .draws import cut, draw, dream
-from .terms import Objective, Terms, refuse_samples
+from ..evaluation.result import log_likelihood
+from ..pair.execution import Program
+from ..pair.structure import Structure
+from .base import Objective, Terms, refuse_samples
+from .log_densities import cut, draw, dream
 
 
 class WakeSleep(Objective):

@@ -1,11 +1,11 @@
 """fit() and what it is made of: the loop, schedules, sources of batches, the recorded step, checkpoints."""
 
+from .batches import Points
 from .checkpoints import Checkpoints
-from .course import Fit
-from .loop import StartsFromData, fit
+from .early_stopping import EarlyStopping
+from .fitting import StartsFromData, fit
 from .schedules import adam, cosine, staged, warmed
-from .sources import Points
-from .stopping import EarlyStopping
+from .trainer import Fit
 
 __all__ = [
     "Checkpoints",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import Refusal
-from ..files import replacing
+from ..utils.files import replacing
 
 log = logging.getLogger("pyrovae")
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..compilation.compiling import compiled, replayed
 from ..objectives import Terms
-from ..recordings.compiling import compiled, replayed
-from .flat import Flat, joined
-from .ranks import Ranks
-from .recording import Loss, Recording, gradient_of, record
+from ..utils.distributed import Ranks
+from .compiled_step import Loss, Recording, gradient_of, record
+from .flat_parameters import Flat, joined
 
 # Steps after which a recording, which costs seconds, has paid for itself; on a GPU it costs less and saves more.
 RECORD_FROM = {"cpu": 4000, "cuda": 500}

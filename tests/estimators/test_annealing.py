@@ -12,9 +12,10 @@ import torch
 
 import pyrovae
 from pyrovae import Diverged, Refusal, evaluate
-from pyrovae.estimators import annealing, chunks
+from pyrovae.estimators import annealing
 from pyrovae.estimators.annealing import ais
-from pyrovae.estimators.schedules import Linear, Sigmoid
+from pyrovae.estimators.annealing_schedules import Linear, Sigmoid
+from pyrovae.posterior import batching as chunks
 
 
 @pytest.fixture

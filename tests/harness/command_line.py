@@ -3,7 +3,7 @@
 import pyro
 from typer.testing import CliRunner, Result
 
-from pyrovae.cli import app
+from pyrovae.cli.app import app
 
 BARS = "━╸╺\r\x1b"  # what a progress bar is drawn with
 

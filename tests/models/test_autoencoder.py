@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import pyrovae
 from pyrovae import fit, load
-from pyrovae.cli import app
+from pyrovae.cli.app import app
 
 NO = "An autoencoder has no log p\\(x\\)"
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import pyrovae
 from pyrovae import check_pair, evaluate, fit, load, log_weights, sample
-from pyrovae.cli import app
+from pyrovae.cli.app import app
 
 module = load("diffusion").module
 
@@ -58,7 +58,7 @@ def test_the_guide_draws_the_forward_process(seed):
     model, guide = build(1)
     model.initialise(torch.tensor([[0.5], [1.5], [4.0]]).double())
     x = torch.full((40_000, 1), 2.0).double()
-    run = pyrovae.running.trace("guide", guide, x)
+    run = pyrovae.pair.execution.trace("guide", guide, x)
     z = torch.cat([run.nodes[f"z{t}"]["value"] for t in range(1, 6)], dim=1)
     alpha, covariance = dense(model)
     error = z - alpha * ((2.0 - 2.0) / model.scale)

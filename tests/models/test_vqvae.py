@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 import pyrovae
 from pyrovae import check_pair, evaluate, fit, load, log_weights, sample
-from pyrovae.cli import app
-from pyrovae.report import as_text
+from pyrovae.cli.app import app
+from pyrovae.tables.comparison import as_text
 
 module = load("vqvae").module
 EVERY = torch.tensor(list(itertools.product(range(4), repeat=3)))  # (64, 3)

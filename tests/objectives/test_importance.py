@@ -13,7 +13,7 @@ from torch import nn
 import pyrovae
 from pyrovae import IWAE, STL, DReG, Refusal, Renyi, fit, log_likelihood, log_weights
 from pyrovae.objectives import Objective, warm_up
-from pyrovae.structure import inspect
+from pyrovae.pair.structure import inspect
 
 SIGMA = 0.8
 X = torch.tensor([[-1.5], [0.2], [2.0]]).double()

@@ -13,7 +13,7 @@ from torch import nn
 import pyrovae
 from pyrovae import IWAE, Beta, DReG, FreeBits, Refusal, Terms, WakeSleep, evaluate, fit
 from pyrovae.objectives import default_objective, terms_of, warm_up
-from pyrovae.structure import inspect
+from pyrovae.pair.structure import inspect
 
 DIM = 3
 KL = 2.0 + 0.5 * 1.5**2  # of N((2, 1.5), I) against N(0, I)

@@ -8,7 +8,7 @@ from pyro.infer import Trace_ELBO
 
 import pyrovae
 from pyrovae import DReG, FreeBits, Refusal, Renyi, WakeSleep, fit, load
-from pyrovae.options import parse_objective
+from pyrovae.loading.options import parse_objective
 
 
 def refused(said, name, objective, dim=4, **arguments):

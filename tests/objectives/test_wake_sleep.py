@@ -9,7 +9,7 @@ from torch import nn
 
 import pyrovae
 from pyrovae import EM, Refusal, WakeSleep, fit
-from pyrovae.structure import inspect
+from pyrovae.pair.structure import inspect
 
 DIM = 5
 

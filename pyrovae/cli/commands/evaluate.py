@@ -1,0 +1,141 @@
+"""pyrovae evaluate: log p(x) of the held-out points."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...errors import Refusal
+from ...estimators.prior_sampling import Naive, naive_log_likelihood
+from ...evaluation.comparing import Comparison, number
+from ...evaluation.result import STATISTICS, Evidence
+from ...plots import comparison as plots
+from ...runs import run as runs
+from ...tables.comparison import bound_curve_table, naive_table, show
+from ...utils.distributed import joined
+from ..common import console, open_scored, options_said, progress_bars, refuse_unwritable, score_run, write_json
+from ..options import (
+    DeviceOption,
+    JsonOption,
+    NetcdfOption,
+    OtherDataOption,
+    RootOption,
+    SamplesOption,
+    SeedOption,
+    TransformOption,
+)
+from .ais import (
+    AisOption,
+    AisPointsOption,
+    BdmcOption,
+    ChainsOption,
+    StartOption,
+    StepsOption,
+    annealed_section,
+    refuse_annealing,
+)
+
+ANNEALING = ("chains", "steps", "start", "ais_points", "bdmc")  # options that mean nothing without --ais
+
+
+def evaluate(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")],
+    samples: SamplesOption = 5000,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    data: OtherDataOption = None,
+    transform: TransformOption = None,
+    root: RootOption = None,
+    json_file: JsonOption = None,
+    netcdf: NetcdfOption = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the bound over the number of draws there, a .png file.")
+    ] = None,
+    naive: Annotated[
+        bool, typer.Option("--naive", help="Beside it the naive estimate, from as many draws of the prior.")
+    ] = False,
+    ais: AisOption = False,
+    chains: ChainsOption = 16,
+    steps: StepsOption = 1000,
+    start: StartOption = "prior",
+    ais_points: AisPointsOption = 100,
+    bdmc: BdmcOption = False,
+) -> None:
+    """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
+    same command goes on with the points that are left. Under torchrun the processes share the points."""
+    with joined() as ranks:
+        restored, loaded = open_scored(run, device, data, transform, root)
+        if ais:
+            refuse_annealing(restored, loaded, start)
+        elif said := options_said(context, lambda name: name in ANNEALING):
+            raise Refusal(f"{', '.join(said)} say how chains are annealed: add --ais.")
+        for path in (json_file, netcdf, figure):
+            refuse_unwritable(path)
+        resume = run / "evaluate.unfinished.pt" if os.access(run, os.W_OK) else None
+        prior: Naive | None = None
+        with progress_bars(show=ranks.first) as progress:
+            evidence = score_run(progress, restored, loaded, samples, seed, resume)
+            if not ranks.first:
+                return
+            if naive:
+                task = progress.add_task("naive", total=len(loaded.test), note=f"{samples} draws of the prior")
+                prior = naive_log_likelihood(
+                    restored.model, loaded.test, samples, seed, progress=lambda points: progress.advance(task, points)
+                )
+        annealed = None
+        if ais:
+            annealed = annealed_section(
+                restored,
+                loaded,
+                evidence,
+                chains=chains,
+                steps=steps,
+                start=start,
+                points=ais_points,
+                bracket=bdmc,
+                seed=seed,
+            )
+        comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit})
+        card = {**loaded.card(), **evidence.card}
+        if json_file is not None:
+            points = {"points": _by_point(evidence), **({"naive": _naive(prior)} if prior else {})}
+            points |= {"annealing": annealed.to_dict()} if annealed else {}
+            write_json(json_file, {"card": card, **comparison.to_dict(), **points})
+        if netcdf is not None:
+            content = replace(evidence, card=card).to_arviz()
+            for name in NAIVE if prior else ():
+                content.sample_stats[f"naive_{name}"] = ("point", getattr(prior, name).numpy())
+            with runs.replacing(netcdf) as file:
+                content.to_netcdf(str(file))
+        if figure is not None:
+            with runs.replacing(figure) as file:
+                plots.bound_curves(comparison).savefig(file, dpi=150)
+        show(
+            comparison,
+            card,
+            console(),
+            [bound_curve_table(evidence), *([naive_table(evidence, prior)] if prior else [])],
+        )
+        if annealed:
+            annealed.show(console())
+
+
+NAIVE = ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")
+
+
+def _by_point(evidence: Evidence) -> dict[str, Any]:
+    """A list for each statistic, in the order of the points."""
+    exact = {} if evidence.exact_log_likelihood is None else {"exact_log_likelihood": evidence.exact_log_likelihood}
+    found = {name: getattr(evidence, name) for name in STATISTICS} | exact
+    return {name: [number(value) for value in values.tolist()] for name, values in found.items()}
+
+
+def _naive(prior: Naive) -> dict[str, Any]:
+    value, mc_se, data_se = prior.mean_log_likelihood
+    told = {"log_likelihood": value, "log_likelihood_mc_se": mc_se, "log_likelihood_data_se": data_se}
+    told |= {"ess": float(prior.ess.mean()), "untrusted_share": prior.untrusted_share}
+    points = {name: [number(v) for v in getattr(prior, name).tolist()] for name in NAIVE}
+    return {**{name: number(value) for name, value in told.items()}, "points": points}

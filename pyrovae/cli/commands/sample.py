@@ -1,0 +1,47 @@
+"""pyrovae sample: draws of x, as a grid of images or as numbers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...errors import Refusal
+from ...runs import run as runs
+from ..common import draw_points, open_scored, refuse_unwritable
+from ..options import DeviceOption, SeedOption
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")],
+    num: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
+    seed: SeedOption = 0,
+    mean: Annotated[bool, typer.Option("--mean", help="Show E[x|z] instead of a draw of x.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The PNG file, or a .npy file for the numbers [default: RUN/samples.png].")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Draw x from the trained model: a grid of images."""
+    restored, loaded = open_scored(run, device, None, None, None)
+    target = out or run / "samples.png"
+    refuse_unwritable(target)
+    drawn = draw_points(restored, loaded, num, seed, mean)
+    if target.suffix not in (".png", ".npy"):
+        raise Refusal(f"{target} is neither .png nor .npy: name a file of one of these kinds.")
+    if target.suffix == ".npy":
+        import numpy
+
+        with runs.replacing(target) as file:
+            numpy.save(file, drawn.numpy())
+    elif loaded.shape is None:
+        raise Refusal(f"The points of {loaded.name} are no images: name a .npy file with --out to get the numbers.")
+    else:
+        from torchvision.utils import save_image
+
+        columns = max(1, round(num**0.5))
+        images = loaded.transform.grey(drawn).reshape(num, 1, *loaded.shape)
+        scale = max(1, 64 // loaded.shape[0])
+        images = 1 - images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+        with runs.replacing(target) as file:
+            save_image(images, file, nrow=columns, padding=2, pad_value=0.8, format="png")
+    print(f"{num} draws of {restored.name}: {target}")

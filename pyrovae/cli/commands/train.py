@@ -1,0 +1,178 @@
+"""pyrovae train: one pair, kept in a folder; or a run that was stopped, taken up again."""
+
+import contextlib
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...data.datasets import Data, load_data
+from ...errors import Refusal
+from ...loading.pairs import load
+from ...plots import comparison as plots
+from ...runs import run as runs
+from ...training import Fit
+from ...utils.distributed import joined
+from ..common import device_of, options_said, progress_bars, source_of, train_run
+from ..options import (
+    BatchOption,
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    EpochsOption,
+    OverwriteOption,
+    RateOption,
+    RootOption,
+    SeedOption,
+    SetOption,
+    SplitSeedOption,
+    TransformOption,
+)
+
+
+def train(
+    context: typer.Context,
+    model: Annotated[
+        str | None, typer.Argument(help="A name (`pyrovae models`), or a .py file that defines pair(dim, **options).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the run.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the run in that folder, from its last checkpoint; nothing else to say."),
+    ] = None,
+    data: DataOption = "digits",
+    settings: SetOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    lr: RateOption = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="What is maximised: IWAE(50), DReG(50), Beta(4), FreeBits(0.1), …; the ELBO if not given."),
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: cosine (the default), staged, warmed or constant.")
+    ] = None,
+    init: Annotated[str | None, typer.Option(help="em: start where expectation maximisation ends.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient, nats per point.")] = None,
+    kl_warmup: Annotated[
+        float | None, typer.Option(help="Share of the steps in which the KL's weight rises from 0 to 1.")
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of a moving average of the parameters, such as 0.999.")
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(help="Share of the training points to hold out, to stop early and keep the best epoch."),
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Epochs without a better held-out ELBO before training stops [10].")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 (the default), tf32 or bf16.")] = None,
+    record: Annotated[
+        bool | None,
+        typer.Option("--record/--eager", help="Compile the step, or not; by itself where there are many steps."),
+    ] = None,
+    retry: Annotated[
+        float | None, typer.Option(help="If training diverges, go back once, with the learning rate times this.")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write metrics for TensorBoard too, into the run's folder.")
+    ] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    transform: TransformOption = None,
+    split_seed: SplitSeedOption = 0,
+    root: RootOption = None,
+    download: DownloadOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train one pair and keep it in a folder. Under torchrun the processes share each batch."""
+    if tensorboard:
+        _summary_writer()  # is there one, before an hour of work
+    with joined() as ranks:
+        where = device_of(device)
+        if resume is not None:
+            _refuse_beside_resume(context)
+            run, loaded = runs.taken_up(resume, where)
+            epochs_done = runs.finished(resume, run.config)
+            if epochs_done and ranks.first:
+                print(f"{run.name}: finished after {epochs_done} epochs, nothing is left to resume; {_longer(resume)}.")
+            _train(run, loaded, resume, ranks.first, tensorboard, resume=True)
+            return
+        if model is None or out is None:
+            raise Refusal("Name a model and --out FOLDER (`pyrovae models` lists models), or --resume RUN.")
+        loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(where)
+        told: dict[str, Any] = {
+            "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
+            "init": init, "clip": clip, "kl_warmup": kl_warmup, "ema": ema, "validation": validation, "patience": patience,
+            "precision": precision, "record": record, "retry": retry,
+        }  # fmt: skip
+        run = runs.prepare(
+            load(model),
+            loaded,
+            source=source_of(data),
+            transform=transform,
+            root=None if root is None else str(root.resolve()),
+            options=settings or [],
+            seed=seed,
+            scored=False,
+            **told,
+        )
+        with runs.new_folder(out, overwrite) if ranks.first else contextlib.nullcontext():
+            _train(run, loaded, out, ranks.first, tensorboard)
+
+
+def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bool, *, resume: bool = False) -> None:
+    watch = _summary_writer()(str(folder)) if tensorboard and first else None
+    with progress_bars(show=first) as progress:
+        train_run(progress, run, data, folder, watch, resume=resume)
+    if not first:
+        return
+    with runs.replacing(folder / "learning_curve.png") as file:
+        plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
+    if run.fit.no_density:
+        print(f"{run.name}: {run.fit.no_density}")
+    print(
+        f"{run.name}: {_last(run.fit)}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {folder}"
+    )
+    for said in (run.fit.road, run.fit.stopped and f"stopped early: {run.fit.stopped}"):
+        if said:
+            print(f"{run.name}: {said}")
+
+
+def _longer(folder: Path) -> str:
+    """A course cannot be made longer: its learning rate was made for its length, and has fallen to 0 at the end."""
+    return (
+        "a new course from where it stands is, in Python, "
+        f"run = pyrovae.load_run('{folder}'); pyrovae.fit(run.model, run.guide, x, epochs=…)"
+    )
+
+
+def _last(fit: Fit) -> str:
+    """Where training ended: the ELBO, and the loss where that is another number."""
+    if not fit.history:
+        return ""
+    elbo, loss = fit.history[-1]["elbo"], fit.losses[-1]
+    if fit.no_density:
+        return f"training loss {loss:.4g} per point, "
+    parts = [] if math.isnan(elbo) else [f"training ELBO {elbo:.3f}"]
+    if math.isnan(elbo) or abs(elbo + loss) > 1e-9 * abs(loss):
+        parts.append(f"training loss {loss:.3f}")
+    return f"{', '.join(parts)} nats per point, "
+
+
+def _refuse_beside_resume(context: typer.Context) -> None:
+    """Whatever else was said, and would not be heard."""
+    said = options_said(context, lambda name: name not in ("resume", "device", "tensorboard"))
+    if said:
+        longer = f"; {_longer(context.params['resume'])}" if "--epochs" in said else ""
+        raise Refusal(f"--resume RUN goes on with a run as it was begun: leave out {', '.join(said)}{longer}.")
+
+
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise Refusal("TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out.") from error
+    return SummaryWriter

@@ -1,0 +1,109 @@
+"""Recorded operations as machine code: compiled on a CPU, and on a GPU one launch besides, a CUDA graph."""
+
+import contextlib
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch._inductor
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ..pair.execution import fork_rng, in_one_line
+
+Function = Callable[..., Any]  # of tensors, to a tuple of tensors
+
+
+class Unrecordable(Exception):
+    """What stops a step from being recorded, as the end of a sentence."""
+
+
+def compiled(function: Function, inputs: Sequence[Tensor]) -> Function:
+    """Machine code for `function` of tensors like `inputs`, which it may change in place. Noise comes from torch's own kernels,
+    in their order. Raises `Unrecordable`."""
+    if inputs[0].device.type == "cpu" and compiler() is None:
+        raise Unrecordable("there is no C++ compiler: install g++, or name one in $CXX")
+    copies = [_copy(value) for value in inputs]  # recording runs the function
+    try:
+        with torch.no_grad(), fork_rng(inputs[0].device), _quiet():
+            graph = make_fx(function)(*copies)
+            return torch._inductor.compile(graph, [*copies], options={"fallback_random": True})
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise Unrecordable(f"it cannot be compiled: {reason(error)}") from error
+
+
+def _copy(value: Tensor) -> Tensor:
+    """With the strides that it has: code is compiled for them."""
+    once = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
+    return (
+        torch.empty_strided(once.shape, once.stride(), dtype=once.dtype, device=once.device)
+        .copy_(once)
+        .expand_as(value)
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the compiler's makers tell one another: of deprecations, and of machines without CUDA."""
+    words = logging.getLogger("torch.utils.cpp_extension")
+    level = words.level
+    words.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        words.setLevel(level)
+
+
+def compiler() -> str | None:
+    """The C++ compiler that compiled code would be made with."""
+    return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+
+
+def replayed(function: Function, inputs: Sequence[Tensor], x: int) -> Callable[[Tensor], Sequence[Tensor]]:
+    """The function of x alone, the input at place `x`: on a GPU one launch."""
+    if inputs[0].device.type == "cuda":
+        return CudaGraph(function, inputs, x)
+    before, after = list(inputs[:x]), list(inputs[x + 1 :])
+    return lambda batch: function(*before, batch, *after)
+
+
+class CudaGraph:
+    """A function of tensors as one launch. `inputs` keep their places in memory, but for `x`, which is copied to its own."""
+
+    def __init__(self, function: Function, inputs: Sequence[Tensor], x: int):
+        """`x` is the place of the batch among the inputs. The inputs come out as they went in."""
+        self.inputs = [value.clone() if place == x else value for place, value in enumerate(inputs)]
+        self.batch = self.inputs[x]
+        before = [value.clone() for value in self.inputs]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.no_grad(), fork_rng(self.batch.device), torch.cuda.stream(stream):
+            for _ in range(3):  # a capture must find all workspaces made
+                function(*self.inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.no_grad(), torch.cuda.graph(self.graph):
+            self.out = function(*self.inputs)
+        for value, old in zip(self.inputs, before, strict=True):
+            value.copy_(old)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.batch.copy_(x)
+        self.graph.replay()
+        return tuple(value.clone() for value in self.out)
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be recorded, as the end of a sentence."""
+    said = in_one_line(error)
+    if "_local_scalar_dense" in said or "data-dependent" in said.lower() or "get a value out of" in said.lower():
+        return "it reads a tensor's value on the host (.item(), an if on a tensor), which a recording cannot follow"
+    return f"{type(error).__name__}: {said[:160]}"

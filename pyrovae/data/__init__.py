@@ -1,0 +1,1 @@
+"""Data sets as tensors, and transforms that carry their base measure and log-Jacobian."""

@@ -1,0 +1,218 @@
+"""The aggregate posterior q(z) = 1/N Σ_n q(z|x_n), with all N components, at any z.
+
+From the components of a minibatch of B points alone, every mutual information is capped at log B. Here none is left out: what
+is bounded is memory, draws and components meet in blocks.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import biject_to
+
+from ..errors import Refusal, blamed
+from ..pair.execution import Program, scoring, sites, trace
+from ..pair.importance_weights import SAMPLES, draw_weights
+from ..pair.structure import Structure, point_dim
+
+NUMBERS = 2**20  # in flight at once: of z in a block of draws × components, or of x and z where the pair is run
+COMPONENTS = 256  # in a block
+
+Rows = dict[str, Tensor]  # for each latent a row for each draw: (M, plates but that of the points, event)
+
+
+class Layout:
+    """Where latents keep their points: between values as Pyro broadcasts them and rows with a draw to each."""
+
+    def __init__(self, structure: Structure):
+        self.nesting = structure.nesting
+        runs = (structure.model_trace, structure.guide_trace)
+        self.sites = {site["name"]: site for run in runs for site in sites(run)}
+        self.model_sites = structure.model_trace.nodes
+
+    def axis(self, name: str) -> int:
+        """Of the points, among (samples, plates)."""
+        return 1 + self.nesting + point_dim(self.sites[name])
+
+    def rows(self, name: str, value: Tensor) -> Tensor:
+        """(S, plates, event) → (S, N, plates but that of the points, event)."""
+        return value.movedim(self.axis(name), 1)
+
+    def spread(self, name: str, rows: Tensor, points: int) -> Tensor:
+        """(M, plates but that of the points, event) → (M, plates, event): the same values at every point."""
+        axis = self.axis(name)
+        return rows.unsqueeze(axis).expand(*rows.shape[:axis], points, *rows.shape[axis:])
+
+    def at_points(self, name: str, rows: Tensor) -> Tensor:
+        """Row n becomes the value at point n: (N, plates but that of the points, event) → (plates, event)."""
+        return rows.movedim(0, self.axis(name) - 1)
+
+    def per_point(self, name: str, values: Tensor, samples: int, event_dim: int = 0) -> Tensor:
+        """Numbers over as many of (samples, plates, event) as they have → (samples, N, all the rest)."""
+        missing = 1 + self.nesting + event_dim - values.dim()
+        values = values.reshape((1,) * missing + values.shape)
+        moved = self.rows(name, values.expand(samples, *values.shape[1:]))
+        return moved.reshape(*moved.shape[:2], -1)
+
+
+class Chunk(NamedTuple):
+    """`samples` draws for each of some points, as the guide made them and as the model sees them."""
+
+    q: poutine.Trace
+    p: poutine.Trace
+    log_q: Tensor  # log q(z_sn|x_n), (samples, points)
+    log_p: Tensor  # log p(z_sn), (samples, points): latents that the model enumerates are summed out
+
+
+def draws(
+    model: Program, guide: Program, x: Tensor, structure: Structure, samples: int, batch: int
+) -> Iterator[list[Chunk]]:
+    """z_sn ~ q(z|x_n) for `batch` points at a time, in as many chunks as memory asks for."""
+    layout, prior = Layout(structure), latents_only(model)
+    for points in x.split(batch):
+        size = max(1, NUMBERS // (len(points) * x[0].numel()))
+        chunks = []
+        for done in range(0, samples, size):
+            count = min(size, samples - done)
+            with scoring(model, guide), pyro.plate(SAMPLES, count, dim=-1 - structure.nesting):
+                q = trace("guide", guide, points)
+                p = trace("model", poutine.replay(prior, trace=q), points)
+            with scoring(model, guide):
+                log_w = draw_weights(prior, poutine.replay(guide, trace=q), points, count, structure.nesting)
+            log_q = log_density(layout, q, count)
+            chunks.append(Chunk(q, p, log_q, log_w + log_q))
+        yield chunks
+
+
+def log_density(layout: Layout, run: poutine.Trace, samples: int) -> Tensor:
+    """Of all that a run draws, (samples, N)."""
+    terms = [layout.per_point(site["name"], site["fn"].log_prob(site["value"]), samples).sum(-1) for site in sites(run)]
+    return torch.stack(terms).sum(0)
+
+
+def latents_only(model: Program) -> Program:
+    """p(z): the model without what it observes."""
+    return poutine.block(model, hide_fn=lambda msg: msg["type"] == "sample" and msg["is_observed"])
+
+
+def draw_prior(model: Program, x: Tensor, structure: Structure, count: int) -> tuple[Rows, list[poutine.Trace]]:
+    """`count` rows z ~ p(z), and the runs that they are from."""
+    layout, points = Layout(structure), x[:COMPONENTS]
+    prior, runs = latents_only(model), []
+    each = max(1, NUMBERS // (len(points) * x[0].numel()))
+    for _ in range(0, count, each * len(points)):
+        with scoring(model), pyro.plate(SAMPLES, each, dim=-1 - structure.nesting):
+            runs.append(trace("model", prior, points))
+    names = [site["name"] for site in sites(runs[0])]
+    rows = {
+        name: torch.cat([layout.rows(name, run.nodes[name]["value"]).flatten(0, 1) for run in runs])[:count]
+        for name in names
+    }
+    return rows, runs
+
+
+class Aggregate:
+    """q(z) of one guide on all the points x (N, ...)."""
+
+    def __init__(self, guide: Program, x: Tensor, structure: Structure, whole: bool):
+        """`whole`: the guide has parameters for each point, and runs on all of them or on none."""
+        self.guide, self.layout = guide, Layout(structure)
+        size = len(x) if whole else COMPONENTS
+        self.batches = x.split(size)
+        self.block = size
+        drawn = sites(structure.guide_trace)
+        helpers = [site["name"] for site in drawn if site["infer"].get("is_auxiliary")]
+        # a latent that is a function of helpers is a point mass given them: its density is reached through theirs
+        self.free = helpers or [site["name"] for site in drawn]
+        # where one site is all of q(z|x), that cannot depend on z: the encoder need not run again for another z
+        self.known = [self._known(points) for points in self.batches] if len(drawn) == 1 else None
+
+    def _known(self, points: Tensor) -> Any:
+        with scoring(self.guide):
+            (site,) = sites(trace("guide", self.guide, points))
+        return site["fn"]
+
+    def log_sum(self, rows: Rows, owners: Tensor | None = None) -> Tensor:
+        """log Σ_n q(z_m|x_n) for every row z_m, (M,), in double precision; with `owners` (M, k), without those k points.
+
+        Raises `Refusal` where q(z|x) cannot be evaluated at a z that is not its own draw.
+        """
+        rows = self._free_rows(rows)
+        count = len(next(iter(rows.values())))
+        width = sum(value[0].numel() for value in rows.values()) * len(self.batches[0])
+        chunk = max(1, NUMBERS // width)
+        found = []
+        for first in range(0, count, chunk):
+            part = {name: value[first : first + chunk] for name, value in rows.items()}
+            mine = None if owners is None else owners[first : first + chunk]
+            found.append(torch.stack(list(self._blocks(part, mine))).logsumexp(0))
+        return torch.cat(found)
+
+    def _blocks(self, rows: Rows, owners: Tensor | None) -> Iterator[Tensor]:
+        first = 0
+        for number, points in enumerate(self.batches):
+            with scoring(self.guide), blamed("q(z|x) at another point's latents (a flow needs an inverse)"):
+                log_q = self._densities(number, points, rows).double()
+            if owners is not None:
+                here = torch.arange(first, first + len(points), device=owners.device)
+                log_q = log_q.masked_fill((owners[:, :, None] == here).any(1), -math.inf)
+            first += len(points)
+            yield log_q.logsumexp(1)
+
+    def _densities(self, number: int, points: Tensor, rows: Rows) -> Tensor:
+        """log q(z_m|x_n): (M, points)."""
+        given = {name: self.layout.spread(name, value, len(points)) for name, value in rows.items()}
+        count = len(next(iter(given.values())))
+        if self.known is not None:
+            ((name, value),) = given.items()
+            return self.layout.per_point(name, self.known[number].log_prob(value), count).sum(-1)
+        with pyro.plate(SAMPLES, count, dim=-1 - self.layout.nesting):
+            run = trace("guide", pyro.condition(self.guide, given), points)
+        return log_density(self.layout, run, count)
+
+    def _free_rows(self, rows: Rows) -> Rows:
+        """The values of what the guide draws freely, from those of the latents: AutoNormal draws them unconstrained."""
+        found = {}
+        for name in self.free:
+            latent = name.removesuffix("_unconstrained")
+            if name not in rows and latent not in rows:
+                raise Refusal(
+                    f"The guide makes its latents from the auxiliary site '{name}', and where it did not draw them itself "
+                    "their density is not known: draw the latents themselves, or use a guide of AutoNormal's form."
+                )
+            found[name] = (
+                rows[name]
+                if name in rows
+                else biject_to(self.layout.model_sites[latent]["fn"].support).inv(rows[latent])
+            )
+        return found
+
+
+def decode(model: Program, rows: Rows, like: Tensor, structure: Structure) -> Tensor:
+    """E[x|z] for every row of z, or a draw of x where the likelihood has no mean: (M, *like.shape[1:]).
+
+    Raises `Refusal` for a model that observes nothing of x's shape.
+    """
+    layout, count = Layout(structure), len(next(iter(rows.values())))
+    given = {name: layout.at_points(name, value) for name, value in rows.items()}
+    blank = like[:1].expand(count, *like.shape[1:])
+    with scoring(model):
+        run = trace("model", pyro.condition(poutine.uncondition(model), given), blank)
+    for site in sites(run):
+        if site["infer"].get("was_observed") and site["value"].shape == blank.shape:
+            mean = mean_or_none(site["fn"])
+            return site["value"] if mean is None else mean
+    raise Refusal(f"The model draws nothing of x's shape {tuple(like.shape[1:])}: let it observe x itself, with obs=x.")
+
+
+def mean_or_none(fn: Any) -> Tensor | None:
+    """E[z] of a distribution that knows it."""
+    try:
+        mean = fn.mean
+    except (NotImplementedError, AttributeError):
+        return None
+    return mean if bool(torch.isfinite(mean).all()) else None

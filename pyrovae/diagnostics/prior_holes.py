@@ -1,0 +1,105 @@
+"""Where the prior puts z and no encoding is near: a latent hole, from which a decoder has never been asked for an x."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import Refusal
+from ..pair.structure import Structure
+from .aggregate_posterior import Aggregate, Rows
+
+TAIL = 0.01  # of the encodings of other points lie below the threshold
+BOOTSTRAPS = 200
+PAIRS = 1000  # of points, whose midpoints are looked at
+
+
+class Share(NamedTuple):
+    """Of draws of the prior below a threshold, with its standard error."""
+
+    value: float
+    se: float
+
+
+@dataclass(frozen=True)
+class Holes:
+    """Draws of the prior, and how near encodings come to them.
+
+    A score is log q(z), nats. z is in a hole if its score is below `threshold`, which 1 % of encodings z ~ q(z|x_n) have of
+    the other points' q: were the aggregate posterior of all x the prior, 1 % of prior draws would be in holes, whatever N.
+    """
+
+    latents: Rows  # of the prior draws: for each latent (K, ...)
+    scores: Tensor  # log q(z_k), (K,)
+    reference: Tensor  # log 1/(N−1) Σ_{m≠n} q(z_sn|x_m) at encodings, (S, N)
+    threshold: float
+    share: Share  # of prior draws in holes
+    pairs: Tensor | None  # (P, 2) points, and halfway between their posterior means
+    midpoints: Tensor | None  # the scores there, without the q of the two, (P,)
+    midpoint_share: Share | None  # of such boundary samples in holes
+
+
+def threshold(reference: Tensor) -> Tensor:
+    """The TAIL quantile of the encodings' scores: (..., M) → (...)."""
+    return reference.kthvalue(max(1, round(TAIL * reference.shape[-1]))).values
+
+
+def share(scores: Tensor, reference: Tensor) -> Share:
+    """The share of `scores` (K,) below the threshold of `reference` (S, N).
+
+    scores: log q(z_k) at prior draws z_k. reference: log 1/(N−1) Σ_{m≠n} q(z_sn|x_m) at encodings z_sn of point n, which is
+    what log q(z) is at the encoding of a point that was never in the sum. If the aggregate posterior of all x is the prior,
+    the share is TAIL, whatever N and the dimension.
+
+    The error is a bootstrap's, over prior draws and over points with all their encodings; it is never below one draw's share.
+    """
+    value = (scores < threshold(reference.flatten())).double().mean()
+    points = reference.shape[1]
+    again = []
+    for _ in range(BOOTSTRAPS):
+        kept = reference[:, torch.randint(points, (points,), device=reference.device)].flatten()
+        drawn = scores[torch.randint(len(scores), (len(scores),), device=scores.device)]
+        again.append((drawn < threshold(kept)).double().mean())
+    return Share(float(value), max(float(torch.stack(again).std()), 1 / len(scores)))
+
+
+def find_holes(
+    aggregate: Aggregate, reference: Tensor, prior: Rows, means: Rows, structure: Structure
+) -> tuple[Holes | None, list[str]]:
+    """The holes of a prior from rows of its draws, and of the midpoints of posterior means; or None, and a sentence why.
+
+    `reference` (S, N): log 1/(N−1) Σ_{m≠n} q(z_sn|x_m).
+    """
+    if all(latent.discrete for latent in structure.latents if not latent.summed_out):
+        return None, [
+            "Discrete latents have no space between encodings: no holes and no boundary samples are looked for."
+        ]
+    if reference.numel() < 1 / TAIL:
+        return None, [f"{reference.numel()} encodings have no {TAIL:.0%} quantile: no holes are looked for."]
+    points, level = reference.shape[1], float(threshold(reference.flatten()))
+    if level == -math.inf:
+        return None, ["Encodings lie outside the support of every other point's q(z|x): no holes are looked for."]
+    try:
+        scores = aggregate.log_sum(prior) - math.log(points)
+    except Refusal as error:
+        return None, [f"No holes are looked for: {error}"]
+    pairs = midpoints = midpoint_share = None
+    if points > 2 and not any(latent.discrete for latent in structure.latents if not latent.summed_out):
+        one = torch.randint(points, (PAIRS,), device=reference.device)
+        other = (one + torch.randint(1, points, (PAIRS,), device=reference.device)) % points
+        pairs = torch.stack([one, other], dim=1)
+        halfway = {name: value[pairs].mean(1) for name, value in means.items()}
+        midpoints = aggregate.log_sum(halfway, pairs) - math.log(points - 2)
+        midpoint_share = share(midpoints, reference)
+    return Holes(
+        latents={name: value.cpu() for name, value in prior.items()},
+        scores=scores.cpu(),
+        reference=reference.cpu(),
+        threshold=level,
+        share=share(scores, reference),
+        pairs=None if pairs is None else pairs.cpu(),
+        midpoints=None if midpoints is None else midpoints.cpu(),
+        midpoint_share=midpoint_share,
+    ), []

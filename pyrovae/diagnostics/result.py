@@ -1,0 +1,234 @@
+"""What a diagnosis of a pair says: which latents carry x, how much of x they carry, and whether prior and encodings agree."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..evaluation.result import Estimate, mean_over_points
+from .active_units import Classes
+from .aggregate_posterior import Rows
+from .prior_holes import TAIL, Holes
+
+ACTIVE = 0.01  # Var_x(E_q[z_j|x]) of an active unit: Burda, Grosse & Salakhutdinov 2016
+SILENT = 0.1  # nats of I(n; z) below which latents say nothing of x
+MISMATCH = 10 * TAIL  # share of prior draws in holes from which samples are visibly not of the data's kind
+ABOVE = 2 * TAIL  # share that, by three of its errors, is more than draws and points by chance put there
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """What `diagnose` found: tensors on the CPU in double precision, nats. N points, S draws for each, D continuous latents.
+
+    Per point (N,), means over its draws, with their Monte-Carlo errors: `kl`, KL(q(z|x_n) ‖ p(z)); `information`,
+    KL(q(z|x_n) ‖ q(z)) with q(z) = 1/N Σ_n q(z|x_n); `information_upper`, the same with point n left out of q(z).
+    """
+
+    names: tuple[str, ...]  # of the continuous latents, site[j]
+    activity: Tensor  # Var_x(E_q[z_j|x]), (D,)
+    activity_se: Tensor  # over points, (D,)
+    unit_kl: Tensor  # mean over points of KL(q(z_j|x) ‖ p(z_j)), (D,); NaN where it has no closed form
+    site_kl: Mapping[str, Estimate]  # mean KL of each site, whose sum is `mean_kl`
+    factorised: bool  # the guide's q(z|x) is the product of its marginals, and unit_kl adds up to site_kl
+    kl: Tensor
+    kl_se: Tensor
+    information: Tensor
+    information_se: Tensor
+    information_upper: Tensor
+    information_upper_se: Tensor
+    marginal_se: Tensor  # of kl − information, (N,)
+    classes: Mapping[str, Classes]
+    holes: Holes | None
+    draws: Tensor  # z_sn, (S, N, D)
+    means: Rows  # E_q[z|x_n] of each continuous latent, (N, ...)
+    prior_draws: Tensor  # z ~ p(z), (K, D)
+    notes: tuple[str, ...]  # what could not be computed for this pair, a sentence each
+    samples: int
+    latent: str
+    points: str  # fingerprint of x
+    seconds: float
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.kl)
+
+    def __repr__(self) -> str:
+        active = f"{self.active_units()} of {len(self.names)} units active, " if self.names else ""
+        holes = f", {self.holes.share.value:.1%} of prior draws in holes" if self.holes else ""
+        return (
+            f"Diagnosis({len(self)} points: {active}KL {self.mean_kl.value:.3f} = I {self.mutual_information.value:.3f} "
+            f"+ KL(q(z)‖p(z)) {self.marginal_kl.value:.3f}{holes})"
+        )
+
+    def active_units(self, threshold: float = ACTIVE) -> int:
+        """How many of the continuous latents have Var_x(E_q[z_j|x]) > threshold."""
+        return int((self.activity > threshold).sum())
+
+    def activity_curve(self, thresholds: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Thresholds, and the number of active units at each; by default from 1e-5 to 10."""
+        thresholds = torch.logspace(-5, 1, 121, dtype=torch.float64) if thresholds is None else thresholds
+        return thresholds, (self.activity[:, None] > thresholds).sum(0)
+
+    @property
+    def mean_kl(self) -> Estimate:
+        """1/N Σ_n KL(q(z|x_n) ‖ p(z)) = I(n; z) + KL(q(z) ‖ p(z))."""
+        return mean_over_points(self.kl, self.kl_se)
+
+    @property
+    def mutual_information(self) -> Estimate:
+        """I(n; z) of a point's number and its latents, at most log N: what z says of which of these points it is.
+
+        I(x; z) of all x is at least that in expectation. The data error is of first order, and 0 where log N caps it.
+        Hoffman & Johnson 2016.
+        """
+        return mean_over_points(self.information, self.information_se)
+
+    @property
+    def mutual_information_upper(self) -> Estimate:
+        """An upper bound in expectation on I(x; z) of all x: each point is left out of the q(z) that it is held against.
+        Poole et al. 2019, eq. 13."""
+        return mean_over_points(self.information_upper, self.information_upper_se)
+
+    @property
+    def marginal_kl(self) -> Estimate:
+        """KL(q(z) ‖ p(z)) of these N points' q(z); of all x's it is an upper bound in expectation."""
+        return mean_over_points(self.kl - self.information, self.marginal_se)
+
+    @property
+    def information_range(self) -> tuple[float, float]:
+        """Bounds in expectation, from below and above, on I(x; z) of all x: of these N points, and the smaller of the bound
+        that leaves one out and the mean KL."""
+        above = min(self.mutual_information_upper.value, self.mean_kl.value)
+        return min(self.mutual_information.value, above), above
+
+    @property
+    def marginal_kl_range(self) -> tuple[float, float]:
+        """Bounds in expectation on KL(q(z) ‖ p(z)) of all x: what `information_range` leaves of the mean KL."""
+        below, above = self.information_range
+        return self.mean_kl.value - above, self.mean_kl.value - below
+
+    @property
+    def cap(self) -> float:
+        """log N, in nats: I(n; z) is no larger."""
+        return math.log(len(self))
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: collapsed, mismatched, with holes, or fine, and what to do."""
+        if self.mutual_information.value < SILENT and not self.active_units():
+            return (
+                f"Collapsed: z says {max(self.mutual_information.value, 0.0):.3f} nats of x, and the model makes x without it; "
+                "warm the KL term up from 0, or train with a weaker decoder or a smaller noise."
+            )
+        active, count = self.active_units(), len(self.names)
+        used = f"{active} of {count} latents are in use" if 0 < active < count else "the latents are in use"
+        spare = f"; the other {count - active} could be left out" if 0 < active < count else ""
+        if self.holes is None:
+            return f"Fine: {used}{spare}."
+        value, se = self.holes.share
+        if value - 2 * se > MISMATCH:
+            return (
+                f"Mismatched prior: {value:.0%} of its draws lie where hardly any encoding does ({TAIL:.0%} if the two agreed), "
+                f"and the decoder was never trained there; learn the prior (a mixture, a flow), or weigh the KL more."
+            )
+        if value - 3 * se > ABOVE:
+            return (
+                f"Holes in the prior: {used}{spare}, but {value:.0%} ± {se:.0%} of the prior's draws lie where hardly any encoding "
+                f"does, and {TAIL:.0%} would if the two agreed: do not trust samples drawn there; learn the prior (a mixture, a flow)."
+            )
+        return f"Fine: {used}, and {1 - value:.0%} of the prior's draws lie where encodings do{spare}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers but those per point and per draw, in plain JSON types; what is not finite is None."""
+        found = {
+            "points": len(self),
+            "samples": self.samples,
+            "latent": self.latent,
+            "verdict": self.verdict,
+            "notes": list(self.notes),
+            "active_units": self.active_units(),
+            "active_threshold": ACTIVE,
+            "units": [
+                {"name": name, "activity": _plain(a), "activity_se": _plain(se), "kl": _plain(kl)}
+                for name, a, se, kl in zip(
+                    self.names, self.activity.tolist(), self.activity_se.tolist(), self.unit_kl.tolist(), strict=True
+                )
+            ],
+            "activity_curve": dict(
+                zip(("threshold", "active_units"), (t.tolist() for t in self.activity_curve()), strict=True)
+            ),
+            "factorised": self.factorised,
+            "site_kl": {name: _estimate(estimate) for name, estimate in self.site_kl.items()},
+            "mean_kl": _estimate(self.mean_kl),
+            "mutual_information": _estimate(self.mutual_information),
+            "mutual_information_cap": self.cap,
+            "mutual_information_upper": _estimate(self.mutual_information_upper),
+            "marginal_kl": _estimate(self.marginal_kl),
+            "information_range": list(map(_plain, self.information_range)),
+            "marginal_kl_range": list(map(_plain, self.marginal_kl_range)),
+            "classes": {
+                name: {
+                    "used": c.used.tolist(),
+                    "prior": c.prior.tolist(),
+                    "entropy": c.entropy.tolist(),
+                    "perplexity": c.perplexity.tolist(),
+                }
+                for name, c in self.classes.items()
+            },
+            "holes": None,
+        }
+        if self.holes is not None:
+            boundary = self.holes.midpoint_share
+            found["holes"] = {
+                "definition": f"log q(z) below the {TAIL:.0%} quantile of encodings of points left out of q(z)",
+                "threshold": _plain(self.holes.threshold),
+                "prior_draws": len(self.holes.scores),
+                "share": self.holes.share.value,
+                "share_se": self.holes.share.se,
+                "midpoint_share": boundary and boundary.value,
+                "midpoint_share_se": boundary and boundary.se,
+            }
+        return found
+
+    def to_arviz(self) -> Any:
+        """An `arviz.InferenceData`: `sample_stats` over `point`, `unit` and `prior_draw`, the encodings in `posterior` and the
+        prior's draws in `prior`, both over `unit`; the card in its attributes."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # 0.23 announces 1.0 at every import
+            import arviz
+        import xarray
+
+        per_point = ("kl", "kl_se", "information", "information_se", "information_upper", "information_upper_se")
+        values = {name: ("point", getattr(self, name).numpy()) for name in per_point}
+        values |= {name: ("unit", getattr(self, name).numpy()) for name in ("activity", "activity_se", "unit_kl")}
+        coords: dict[str, Any] = {"point": range(len(self)), "unit": list(self.names)}
+        if self.holes is not None:
+            values["prior_score"] = ("prior_draw", self.holes.scores.numpy())
+            coords["prior_draw"] = range(len(self.holes.scores))
+        attributes = {k: v if isinstance(v, int | float | str) else str(v) for k, v in self.card.items()}
+        attributes |= {
+            "samples": self.samples,
+            "latent": self.latent,
+            "fingerprint": self.points,
+            "verdict": self.verdict,
+        }
+        groups = {"sample_stats": xarray.Dataset(values, coords=coords, attrs=attributes)}
+        if self.names:
+            unit = {"unit": list(self.names)}
+            groups["posterior"] = xarray.Dataset(
+                {"z": (("chain", "draw", "point", "unit"), self.draws[None].numpy())}, unit
+            )
+            groups["prior"] = xarray.Dataset({"z": (("chain", "draw", "unit"), self.prior_draws[None].numpy())}, unit)
+        return arviz.InferenceData(**groups)
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _estimate(estimate: Estimate) -> dict[str, float | None]:
+    return {name: _plain(value) for name, value in estimate._asdict().items()}

@@ -1,0 +1,273 @@
+"""Log-weights of many points and draws in pieces that fit the device: batches of points, blocks of draws, chunks of blocks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ..errors import Refusal
+from ..evaluation.partial_results import Done
+from ..likelihoods.mixture_components import Indexed
+from ..pair.execution import Program, scoring
+from ..pair.importance_weights import guide_density, model_density, refuse_no_number, run_model
+from ..pair.structure import Structure, observed_sites
+from ..statistics.streaming import Running
+from ..utils.distributed import Ranks
+from .compiled_log_weights import Weights, precision
+from .compiled_scoring import Block, Fast
+from .guide_draws import blocks, drawn_apart, narrowed
+from .low_precision import MAY_ERR, Screened
+
+# Numbers of x in a block: enough to keep a matrix product busy, few enough for caches; and rows, where x has few numbers.
+NUMBERS = {"cpu": 2**23, "cuda": 2**27}
+EAGER = {"cpu": 2**21, "cuda": 2**27}  # in a chunk of Pyro's own run, which keeps every step of the arithmetic
+ROWS = {"cpu": 2**15, "cuda": 2**20}
+# Where x|z is picked from a table that is computed once for all draws (`Indexed`), a draw is one number.
+TABLE_ROWS = 2**16
+DRAWS = 500  # to a block at most, unless there are too few points to fill one
+
+
+def rows_at_once(x: Tensor) -> int:
+    """Draws times points that keep this device busy."""
+    kind = x.device.type if x.device.type in NUMBERS else "cpu"
+    return max(1, min(_most(NUMBERS, x), ROWS[kind]))
+
+
+def _most(numbers: dict[str, int], x: Tensor) -> int:
+    """Rows of x that have so many numbers."""
+    return numbers.get(x.device.type, numbers["cpu"]) // x[0].numel()
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the noise is laid out: `batch` points by `draws` draws to a block.
+
+    A batch has a stream of random numbers of its own, of (seed, its first point), and takes its blocks from it in order. So
+    what a point's draws are follows from the seed, the number of points and of samples, and the kind of device; how much of
+    a block is scored at once changes nothing of it. Blocks are large because a draw is dear to start, and bounded, so that
+    memory is the same for any number of samples.
+    """
+
+    batch: int
+    draws: int
+
+    @staticmethod
+    def of(x: Tensor, samples: int, structure: Structure, per_point: bool) -> "Geometry":
+        """For points that cannot be split (`per_point`) the batch is all of them."""
+        rows = rows_at_once(x)
+        if all(isinstance(site["fn"], Indexed) for site in observed_sites(structure.model_trace)):
+            rows = max(rows, TABLE_ROWS)
+        batch = len(x) if per_point else min(len(x), max(1, rows // min(samples, DRAWS)))
+        most = min(samples, max(1, rows // batch))
+        return Geometry(batch, -(-samples // -(-samples // most)))  # blocks of one size, as nearly as can be
+
+    def blocks(self, points: int, samples: int) -> int:
+        """How many there are in all."""
+        return -(-points // self.batch) * -(-samples // self.draws)
+
+
+@dataclass(frozen=True)
+class How:
+    """How the weights are computed: what `evaluate` says of its arguments of these names."""
+
+    rows: int | None = None
+    screen: torch.dtype | None = None
+    compiled: bool | None = None
+
+
+def score(
+    model: Program,
+    guide: Program,
+    x: Tensor,
+    samples: int,
+    seed: int,
+    structure: Structure,
+    per_point: bool,
+    how: How,
+    done: Done,
+    progress: Callable[[int], None] | None,
+) -> dict[str, Tensor]:
+    """What `Running.statistics` says of all points, on the CPU; those that `done` holds are not scored again. Processes of a
+    group score whole batches each, and all have the result.
+
+    Out of memory, the chunk is halved and its block goes on. Where a block's latents alone are too much, or one draw of every
+    point of the batch, the batch is halved, or, of points that cannot be split, the block: the noise of the points to come
+    is then another.
+    """
+    geometry, ranks = Geometry.of(x, samples, structure, per_point), Ranks()
+    share = ranks.share(-(-len(x) // geometry.batch))  # of the batches, each with noise of its own
+    done.begin(share.start * geometry.batch)
+    last = min(len(x), share.stop * geometry.batch)
+    scorer = Scorer(model, structure.nesting, how, geometry.blocks(max(0, last - done.points), samples))
+    with scoring(model, guide):
+        apart = drawn_apart(guide, x[: geometry.batch])
+        if progress is not None and done.points:
+            progress(done.points)
+        while done.points < last:
+            points = x[done.points : min(last, done.points + geometry.batch)].contiguous()  # strides are recorded too
+            try:
+                found = None
+                for screen in (how.screen, None) if how.screen is not None else (None,):
+                    if found is None:  # a screen that is not good enough is as if it had not been
+                        torch.manual_seed(stream(seed, done.points))
+                        drawn = blocks(guide, points, geometry.draws, structure.nesting, apart)
+                        found = _batch(points, samples, geometry.draws, drawn, scorer, done.points, screen)
+            except torch.OutOfMemoryError as error:
+                found = None
+                geometry = _smaller(geometry, len(points), per_point, error)
+                scorer.forget()
+            if found is None:  # outside of the handler, whose traceback holds on to the memory
+                _free(x.device)
+                continue
+            done.add(found, len(points))
+            if progress is not None:
+                progress(len(points))
+    return ranks.gather(done.statistics())
+
+
+def stream(seed: int, first: int) -> int:
+    """The seed of the batch whose first point is `first`: 64 bits that look like no other batch's."""
+    return int(np.random.SeedSequence([seed, first]).generate_state(1, np.uint64)[0])
+
+
+class Scorer:
+    """log w of blocks of draws, in chunks of at most `rows` draws times points (None: `EAGER`); fewer, once they have
+    proved too many for the device. Whole blocks by a recording, where the work is worth one."""
+
+    def __init__(self, model: Program, nesting: int, how: How, count: int):
+        self.model, self.nesting, self.rows = model, nesting, how.rows
+        self.quick = False  # whether the last block was scored by a recording
+        self.blocks = {dtype: Fast(model, nesting, dtype, how.compiled, count) for dtype in {None, how.screen}}
+        self.again = Fast(model, nesting, None, how.compiled, count)  # what a screen has left over
+
+    def __call__(
+        self, x: Tensor, q: poutine.Trace, size: int, draws: int, first: int, dtype: torch.dtype | None
+    ) -> Weights:
+        """The first `draws` of a block of `size`; `first` is the place of x's first point among all; matrix products in
+        `dtype`."""
+
+        def slowly(some: int) -> Weights:
+            some = min(some, draws)
+            log_q = guide_density(q, x, size, self.nesting)
+            return self._in_chunks(x, q, log_q, some, first, dtype), log_q[:some]
+
+        log_w, log_q = self._fast(self.blocks[dtype], Block(x, q, None, size, first), slowly)
+        return log_w[:draws], log_q[:draws]
+
+    def forget(self) -> None:
+        """Blocks will be of another shape."""
+        for fast in (*self.blocks.values(), self.again):
+            fast.recorded = None
+
+    def exactly(self, x: Tensor, q: poutine.Trace, log_q: Tensor, first: int) -> Tensor:
+        """The draws of q, whose log-densities are known, in full precision: log w."""
+
+        def slowly(some: int) -> Weights:
+            return self._in_chunks(x, q, log_q, some, first, None), log_q
+
+        return self._fast(self.again, Block(x, q, log_q, len(log_q), first), slowly)[0]
+
+    def _fast(self, fast: Fast, block: Block, slowly: Callable[[int], Weights]) -> Weights:
+        """Chunks are Pyro's own to run: a recording knows whole blocks."""
+        self.quick = False
+        if self.rows is None:
+            try:
+                found = fast(block, slowly)
+                self.quick = fast.quick
+                return found
+            except torch.OutOfMemoryError:
+                if block.draws == 1:
+                    raise
+            self.rows = block.draws // 2 * len(block.x)
+            _free(block.x.device)
+        return slowly(block.draws)
+
+    def _in_chunks(
+        self, x: Tensor, q: poutine.Trace, log_q: Tensor, draws: int, first: int, dtype: torch.dtype | None
+    ) -> Tensor:
+        parts: list[Tensor] = []
+        start = 0
+        while start < draws:
+            rows = self.rows or _most(EAGER, x)
+            length = min(draws - start, max(1, rows // len(x)))
+            part = self._if_it_fits(x, q, log_q, start, length, first, dtype)
+            if part is not None:
+                parts.append(part)
+                start += length
+        return torch.cat(parts)
+
+    def _if_it_fits(
+        self, x: Tensor, q: poutine.Trace, log_q: Tensor, start: int, length: int, first: int, dtype: torch.dtype | None
+    ) -> Tensor | None:
+        try:
+            return self._chunk(x, q, log_q, start, length, first, dtype)
+        except torch.OutOfMemoryError:
+            if length == 1:
+                raise
+        self.rows = length // 2 * len(x)
+        _free(x.device)  # outside of the handler, whose traceback holds on to the memory
+        return None
+
+    def _chunk(
+        self, x: Tensor, q: poutine.Trace, log_q: Tensor, start: int, length: int, first: int, dtype: torch.dtype | None
+    ) -> Tensor:
+        if length < len(log_q):
+            q, log_q = narrowed(q, start, length, self.nesting), log_q[start : start + length]
+        with precision(x.device, dtype):
+            p = run_model(self.model, x, q, length, self.nesting)
+            log_p = model_density(p, len(x), length, self.nesting)
+        refuse_no_number(q, p, log_q, log_p, first)
+        return (log_p - log_q).to(x.dtype)
+
+
+def _batch(
+    x: Tensor,
+    samples: int,
+    size: int,
+    drawn: Iterator[poutine.Trace],
+    scorer: Scorer,
+    first: int,
+    screen: torch.dtype | None,
+) -> dict[str, Tensor] | None:
+    """None where a screen leaves more of an error than it may."""
+    running = Running(samples, len(x), x.device)
+    screened = Screened(scorer.nesting) if screen is not None else None
+    left, roads = samples, set()
+    while left:
+        q = next(drawn)
+        draws = min(left, size)  # of the last block, as many as are asked for
+        log_w, log_q = scorer(x, q, size, draws, first, screen)
+        roads.add(scorer.quick)
+        order = running.add(log_w)
+        if screened is not None:
+            screened.add(q, log_w, log_q, order)
+        left -= draws
+    if screened is not None:
+        error = screened.correct(running, lambda q, log_q: scorer.exactly(x, q, log_q, first))
+        # recorded, low precision errs in another way than in Pyro's run, and the controls have seen one of them
+        if len(roads) == 2 or bool((error > MAY_ERR).any()):
+            return None
+    zero = (running.largest == -torch.inf).all(dim=0)
+    if bool(zero.any()):
+        raise Refusal(
+            f"All {samples} weights of data point {first + int(zero.nonzero()[0])} are zero: the model gives that point no "
+            "probability together with any draw of the guide; take a guide that reaches where the model has some, more "
+            "samples, or leave the point out."
+        )
+    return {name: value.cpu() for name, value in running.statistics().items()}
+
+
+def _smaller(geometry: Geometry, points: int, per_point: bool, error: torch.OutOfMemoryError) -> Geometry:
+    if points > 1 and not per_point:
+        return replace(geometry, batch=points // 2)
+    if geometry.draws > 1:
+        return replace(geometry, draws=geometry.draws // 2)
+    raise error
+
+
+def _free(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

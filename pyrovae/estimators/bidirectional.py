@@ -1,0 +1,208 @@
+"""log p(x) from both sides, on points that the model itself has drawn.
+
+A bound from above needs one exact draw of the posterior. For x simulated together with its z there is one: that z. On real data
+there is none, and the same chains would bound nothing; so nothing here takes data.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ..errors import Refusal, blamed
+from ..evaluation import result as evidence
+from ..evaluation.evaluating import device_name, versions
+from ..evaluation.result import Estimate, mean_over_points
+from ..pair.execution import Program, evaluation_mode, fork_rng, scoring, sites, trace
+from ..pair.importance_weights import draw_weights
+from ..pair.structure import inspect
+from ..posterior.batching import checked, in_chunks, share
+from ..posterior.joint_density import Joint
+from .annealing import Path, Walk, pilots_of, refuse_no_weight
+from .annealing_schedules import Schedule, Sigmoid
+
+
+@dataclass(frozen=True, repr=False)
+class Bracket:
+    """A lower and an upper bound on log p(x), both in expectation, for every simulated point: tensors (N,) on the CPU, nats.
+
+    The errors of a point are those over its chains or draws. They do not hold what another exact z would change, which the errors
+    of the means do: one z to a point, so the means' spread over points, `data_se`, is what a mean's error is.
+    """
+
+    lower: Tensor
+    lower_se: Tensor
+    upper: Tensor
+    upper_se: Tensor
+    exact: Tensor | None  # the model's own log_prob, where it has one
+    x: Tensor  # the points, (N, ...)
+    method: str
+    seconds: float
+    card: dict[str, Any]
+
+    bounds = {"lower": "lower", "upper": "upper", "width": "upper"}  # noqa: RUF012 (the width is one of what is not known)
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    def __repr__(self) -> str:
+        return (
+            f"Bracket({len(self)} simulated points, {self.method}: {self.mean_lower.value:.3f} ≤ log p(x) ≤ "
+            f"{self.mean_upper.value:.3f}, width {self.mean_width.value:.3f} ± {self.mean_width.data_se:.3f})"
+        )
+
+    @property
+    def width(self) -> Tensor:
+        """upper − lower: in expectation the sum of what both bounds miss. (N,)"""
+        return self.upper - self.lower
+
+    @property
+    def width_se(self) -> Tensor:
+        return (self.lower_se.square() + self.upper_se.square()).sqrt()
+
+    @property
+    def mean_lower(self) -> Estimate:
+        return mean_over_points(self.lower, self.lower_se)
+
+    @property
+    def mean_upper(self) -> Estimate:
+        return mean_over_points(self.upper, self.upper_se)
+
+    @property
+    def mean_width(self) -> Estimate:
+        return mean_over_points(self.width, self.width_se)
+
+
+def bdmc(
+    model: Program,
+    guide: Program,
+    like: Tensor,
+    points: int = 100,
+    chains: int = 16,
+    steps: int = 1000,
+    seed: int = 0,
+    *,
+    from_guide: bool = False,
+    schedule: Schedule | None = None,
+    leapfrog: int = 10,
+    progress: Callable[[float], None] | None = None,
+) -> Bracket:
+    """Bidirectional Monte Carlo on `points` simulated (x, z): forward chains, as in `ais`, bound log p(x) from below, backward
+    chains from the exact z bound it from above: E [−log (1/C) Σ_c 1/w_c] ≥ log p(x) (Grosse, Ancha & Roy 2016).
+
+    The width says how far `ais` with these settings can be off on data such as the model draws; of the data it was trained on it
+    says as much as the model resembles them. Backward chains use the forward chains' step sizes, which know nothing of z. `like`
+    (N, ...) gives x its shape, type and device. The rest is as in `ais`.
+    """
+    settings = checked(points=points, chains=chains, steps=steps, leapfrog=leapfrog)
+    schedule = schedule or Sigmoid()
+    started = time.perf_counter()
+    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(like.device, seed):
+        x, drawn = simulate(model, like, points)
+        z, betas = Joint(model, guide, x).at(drawn), schedule(steps)
+
+        def work(joint: Joint, start: int) -> tuple[Walk, Walk]:
+            path, advance = Path(joint, chains, from_guide), share(progress, len(joint.x) / 2)
+            forward = path.forward(betas, leapfrog, advance)
+            own = z[:, start : start + len(joint.x)]
+            backward = path.backward(own, betas, forward.steps, leapfrog, advance)
+            refuse_no_weight(forward.log_w, start)
+            refuse_no_weight(backward.log_w, start)
+            return forward, backward
+
+        parts = in_chunks(model, guide, x, chains + pilots_of(chains), work)
+        exact = _exact(model, x)
+    forward, backward = (torch.cat([part[side].log_w for part in parts], dim=1).cpu() for side in (0, 1))
+    return Bracket(
+        lower=evidence.log_likelihood(forward),
+        lower_se=evidence.log_likelihood_se(forward),
+        upper=-evidence.log_likelihood(backward),
+        upper_se=evidence.log_likelihood_se(backward),
+        exact=exact,
+        x=x.cpu(),
+        method="BDMC",
+        seconds=time.perf_counter() - started,
+        card={
+            **settings,
+            "start": "guide" if from_guide else "prior",
+            "schedule": str(schedule),
+            "seed": seed,
+            "dtype": str(like.dtype).removeprefix("torch."),
+            "device": device_name(like.device),
+            **versions(),
+        },
+    )
+
+
+def reverse_iwae(
+    model: Program, guide: Program, like: Tensor, points: int = 100, samples: int = 1000, seed: int = 0
+) -> Bracket:
+    """The cheap bracket on `points` simulated (x, z₀), from importance weights w alone: below, log p̂ of `samples` draws; above,
+    the same with one draw replaced by the exact z₀, E log (w(z₀) + Σ_{k<K} w(z_k)) / K ≥ log p(x).
+
+    Any pair with weights will do, discrete latents too; the guide must have a density at z₀. `like` is as in `bdmc`.
+    Raises `Refusal` for samples < 2, a model whose x cannot be simulated, a guide without a density.
+    """
+    if not isinstance(samples, int) or samples < 2:
+        raise Refusal(f"samples is {samples}: give a whole number, at least 2, so that the bounds have errors.")
+    checked(points=points)
+    started = time.perf_counter()
+    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(like.device, seed):
+        x, drawn = simulate(model, like, points)
+        structure = inspect(model, guide, x)
+        for site in sites(structure.guide_trace):
+            if site["infer"].get("is_auxiliary"):
+                raise Refusal(
+                    f"The guide draws its latents with the help of site '{site['name']}', and has no density at the exact one: "
+                    "give the pair a guide that has, or use bdmc from the prior."
+                )
+        exact_draw = poutine.replay(guide, trace=drawn)
+        log_w0 = draw_weights(model, exact_draw, x, 1, structure.nesting).double()
+        sizes = [min(256, samples - done) for done in range(0, samples, 256)]
+        log_w = torch.cat([draw_weights(model, guide, x, size, structure.nesting).double() for size in sizes]).cpu()
+        exact = _exact(model, x)
+    with_exact = torch.cat([log_w0.cpu(), log_w[1:]])
+    return Bracket(
+        lower=evidence.log_likelihood(log_w),
+        lower_se=evidence.log_likelihood_se(log_w),
+        upper=evidence.log_likelihood(with_exact),
+        upper_se=evidence.log_likelihood_se(with_exact),
+        exact=exact,
+        x=x.cpu(),
+        method="reverse IWAE",
+        seconds=time.perf_counter() - started,
+        card={
+            "points": points,
+            "samples": samples,
+            "seed": seed,
+            "dtype": str(like.dtype).removeprefix("torch."),
+            "device": device_name(like.device),
+            **versions(),
+        },
+    )
+
+
+def simulate(model: Program, like: Tensor, points: int) -> tuple[Tensor, poutine.Trace]:
+    """x (points, *like.shape[1:]) that the model has drawn, and the run that drew it, whose latents are exact posterior draws."""
+    blank = like[:1].expand(points, *like.shape[1:])
+    with scoring(model):
+        run = trace("model", poutine.uncondition(model), blank)
+    observed = [site for site in sites(run) if site["infer"].get("was_observed")]
+    if len(observed) != 1 or observed[0]["value"].shape != blank.shape:
+        shapes = ", ".join(str(tuple(site["value"].shape[1:])) for site in observed) or "nothing"
+        raise Refusal(
+            f"The model observes {shapes} where x is {tuple(like.shape[1:])}, so x cannot be simulated: let one site observe x "
+            "itself, with obs=x."
+        )
+    return observed[0]["value"].detach(), run
+
+
+def _exact(model: Program, x: Tensor) -> Tensor | None:
+    if not hasattr(model, "log_prob"):
+        return None
+    with blamed("model.log_prob(x)"):
+        return model.log_prob(x).double().cpu()

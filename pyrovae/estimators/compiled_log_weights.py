@@ -1,0 +1,166 @@
+"""The weights of a block, recorded as graphs of tensor operations and compiled: what Pyro does in Python is done once."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ..compilation.compiling import compiled
+from ..compilation.constants import lift
+from ..pair.execution import Program, sites
+from ..pair.importance_weights import guide_density, model_density, run_model, within_support
+from ..pair.structure import points_axis
+from .guide_draws import draws_axis, narrowed, with_values
+
+NUMBERS = 3 * 2**19  # of x at once on a CPU: its products outrun memory, and its caches hold so much
+
+Weights = tuple[Tensor, Tensor]  # log w and log q, (draws, N)
+
+
+@contextlib.contextmanager
+def precision(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+    """Matrix products in `dtype`, None: in the type of what is multiplied."""
+    with torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext():
+        yield
+
+
+class Recorded:
+    """log w of a block of one shape, (draws, N), by graphs recorded from a run of the pair on such a block: one of the guide's
+    half, where log q is not given, and one of the model's half, of as many of the draws as a cache holds.
+
+    Parameters are read where they are, at every call. What a model computes in Python, out of the recorder's reach, is frozen
+    as it was: so `Fast` holds a recording against Pyro's own run before it believes it, on other draws and other points.
+    """
+
+    def __init__(
+        self,
+        model: Program,
+        x: Tensor,
+        q: poutine.Trace,
+        log_q: Tensor | None,
+        draws: int,
+        nesting: int,
+        dtype: torch.dtype | None,
+    ):
+        self.points, self.draws, self.nesting = len(x), draws, nesting
+        self.shapes = _shapes([x, *_values(q)])
+        self.of_guide = _shapes(_of_guide(q))
+        self.given = log_q is not None
+        most = max(1, NUMBERS // x.numel()) if x.device.type == "cpu" else draws
+        self.piece = -(-draws // -(-draws // most))  # of one size, as nearly as can be
+        names, first = [site["name"] for site in sites(q)], narrowed(q, 0, self.piece, nesting)
+
+        def density(*inputs: Tensor) -> Tensor:
+            run = with_values(q, dict(zip(names, inputs, strict=False)))
+            with _swapped(run, inputs[len(names) :]):
+                return guide_density(run, x, draws, nesting, check=False)
+
+        def weights(x: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+            *values, log_q = inputs
+            with precision(x.device, dtype):
+                p = run_model(model, x, with_values(first, dict(zip(names, values, strict=True))), self.piece, nesting)
+                log_p = model_density(p, len(x), self.piece, nesting, check=False)
+            log_w = (log_p - log_q).to(x.dtype)
+            return log_w, within_support(p) & torch.isfinite(log_q).all() & (log_w < torch.inf).all()
+
+        self.density = _machine_code(density, _of_guide(q)) if log_q is None and names else None
+        inputs = self._inputs(x, q, self._log_q(x, q) if log_q is None else log_q)
+        self.weights = _machine_code(weights, self._piece(inputs, 0))
+
+    def fits(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int) -> bool:
+        same = (draws, log_q is not None) == (self.draws, self.given)
+        return same and _shapes([x, *_values(q)]) == self.shapes
+
+    def __call__(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> Weights | None:
+        """Of as many points as it was made for, or somewhat fewer. None where a block's shape is another, a value lies outside of
+        its support, or a weight is no number: Pyro's own run says which."""
+        log_q = self._log_q(x, q) if log_q is None else log_q
+        inputs = self._inputs(x, q, log_q)
+        if _shapes([value for value, _ in inputs[:-1]]) != self.shapes:
+            return None
+        parts, sound = [], []
+        for start in range(0, self.draws, self.piece):
+            begin = min(start, self.draws - self.piece)  # the last piece has some draws of the one before
+            log_w, every = self.weights(*self._piece(inputs, begin))
+            parts.append(log_w[start - begin :, : len(x)])
+            sound.append(every)
+        return (torch.cat(parts), log_q) if bool(torch.stack(sound).all()) else None
+
+    def _log_q(self, x: Tensor, q: poutine.Trace) -> Tensor:
+        inputs = _of_guide(q)
+        if self.density is not None and _shapes(inputs) == self.of_guide:
+            return self.density(*inputs)
+        return guide_density(q, x, self.draws, self.nesting)
+
+    def _inputs(self, x: Tensor, q: poutine.Trace, log_q: Tensor) -> list[tuple[Tensor, int | None]]:
+        """x, the latents and log q, with the axis of each along which the draws are; copies of the first point where a few are
+        missing."""
+        latents = [(site["value"], draws_axis(site, self.nesting), points_axis(site)) for site in sites(q)]
+        missing = self.points - len(x)
+        few = 0 < missing <= 2 * len(x)  # for more, Pyro's own run of those that there are takes no longer
+        return [
+            (torch.cat([value, *[value.narrow(points, 0, 1)] * missing], points) if few else value, draws)
+            for value, draws, points in ((x, None, 0), *latents, (log_q.contiguous(), 0, 1))
+        ]
+
+    def _piece(self, inputs: list[tuple[Tensor, int | None]], start: int) -> list[Tensor]:
+        """Of as many draws as a cache holds, from the one at `start`."""
+        return [value if axis is None else value.narrow(axis, start, self.piece) for value, axis in inputs]
+
+
+def _machine_code(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable[..., Any]:
+    """`function`, compiled; tensors that it knows besides its inputs are read anew at every call."""
+    graph = make_fx(function)(*inputs)
+    held = lift(graph)
+    found = compiled(graph, [*inputs, *held])
+    return lambda *inputs: found(*inputs, *held)
+
+
+def _shapes(tensors: list[Tensor]) -> list[Any]:
+    return [(value.shape, value.stride(), value.dtype, value.device) for value in tensors]
+
+
+def _values(q: poutine.Trace) -> list[Tensor]:
+    return [site["value"] for site in sites(q)]
+
+
+def _of_guide(q: poutine.Trace) -> list[Tensor]:
+    """What a guide's density is computed from."""
+    return [*_values(q), *(tensor for _, _, tensor in _parameters(q))]
+
+
+def _parameters(q: poutine.Trace) -> list[tuple[dict[str, Any], str, Tensor]]:
+    """The tensors that the guide's distributions are made of, and where each is held."""
+    found: list[tuple[dict[str, Any], str, Tensor]] = []
+    seen: set[int] = set()
+
+    def look(fn: Any) -> None:
+        if id(fn) in seen:
+            return
+        seen.add(id(fn))
+        for key, value in vars(fn).items():
+            if isinstance(value, Tensor):
+                found.append((vars(fn), key, value))
+            elif isinstance(value, torch.distributions.Distribution):
+                look(value)
+
+    for site in sites(q):
+        look(site["fn"])
+    return found
+
+
+@contextlib.contextmanager
+def _swapped(q: poutine.Trace, tensors: tuple[Tensor, ...]) -> Iterator[None]:
+    """The guide's distributions made of these tensors instead."""
+    held = _parameters(q)
+    for (place, key, _), tensor in zip(held, tensors, strict=True):
+        place[key] = tensor
+    try:
+        yield
+    finally:
+        for place, key, tensor in held:
+            place[key] = tensor

@@ -1,0 +1,134 @@
+"""Naive Monte Carlo: log p(x) from draws of the prior, as the lectures start, to see beside the evidence why it fails."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from ..errors import Refusal
+from ..evaluation.evaluating import evaluate
+from ..evaluation.result import Estimate, mean_over_points
+from ..pair.execution import Program, evaluation_mode, fork_rng, scoring, sites, trace
+from ..pair.importance_weights import SAMPLES, observed_density, refuse_no_number
+from ..pair.structure import inspect, point_dim, points_axis, refuse_bad_points
+from ..statistics.pareto import pareto_k_threshold
+from ..statistics.streaming import Running
+from .batched_scoring import rows_at_once
+
+
+@dataclass(frozen=True)
+class Naive:
+    """log p̂(x_n) = log (1/K) Σ_s p(x_n|z_s), z_s ~ p(z): tensors (N,) on the CPU, nats. A lower bound in expectation.
+
+    With `shared`, all points were held against the same draws, and their errors are not independent: `mean_log_likelihood`
+    then has the mean of their errors for its own, which it cannot exceed.
+    """
+
+    log_likelihood: Tensor
+    log_likelihood_se: Tensor
+    ess: Tensor
+    pareto_k: Tensor
+    samples: int
+    shared: bool
+
+    @property
+    def mean_log_likelihood(self) -> Estimate:
+        found = mean_over_points(self.log_likelihood, self.log_likelihood_se)
+        return found._replace(mc_se=float(self.log_likelihood_se.mean())) if self.shared else found
+
+    @property
+    def untrusted_share(self) -> float:
+        """The share of points whose Pareto k̂ is above its threshold, or cannot be told."""
+        trusted = (self.pareto_k < pareto_k_threshold(self.samples)) | (self.pareto_k == -math.inf)
+        return 1 - float(trusted.double().mean())
+
+
+def naive_log_likelihood(
+    model: Program,
+    x: Tensor,
+    samples: int = 5000,
+    seed: int = 0,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Naive:
+    """log (1/K) Σ_s p(x_n|z_s) for every row of x (N, ...), z_1 … z_K drawn from the model's prior, p(z).
+
+    One draw serves all points, and so does the decoder's pass over it, where the prior is the same for all of them; else every
+    point gets draws of its own. Latents that the model marks for enumeration are drawn too. `progress` is called with the
+    number of points done since its last call. Memory does not grow with `samples`; torch's random state is left as it was.
+
+    The weights p(x|z) are those of a guide that does not look at x: their variance grows exponentially with KL(p(z|x) ‖ p(z)).
+
+    Raises what `evaluate` raises.
+    """
+    if not isinstance(samples, int) or samples < 1:
+        raise Refusal(f"samples is {samples}: give a whole number, at least 1.")
+    refuse_bad_points(x)
+    prior = _prior(model)
+    with evaluation_mode(model), torch.no_grad(), fork_rng(x.device, seed):
+        structure = inspect(model, prior, x[: rows_at_once(x)])
+        with scoring(model):
+            shared = _is_shared(model, x[: rows_at_once(x)], structure.nesting)
+            found = _shared(model, x, samples, structure.nesting) if shared else None
+    if found is None:
+        own = evaluate(model, prior, x, samples, seed, progress=progress)
+        found = {name: getattr(own, name) for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}
+    elif progress is not None:
+        progress(len(x))
+    return Naive(**found, samples=samples, shared=shared)
+
+
+def _prior(model: Program) -> Program:
+    """The model as a guide: its latents alone."""
+    return poutine.block(model, hide_fn=lambda msg: msg["type"] == "sample" and msg["is_observed"])
+
+
+class _OneForAll(Messenger):
+    """Every latent is drawn for the first point, and is that of all."""
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and not site_is_subsample(msg):
+            msg["value"] = _of_first(msg)
+
+
+def _of_first(site: dict[str, Any]) -> Tensor:
+    return site["value"].narrow(points_axis(site), 0, 1)
+
+
+def _run(model: Program, x: Tensor, draws: int, nesting: int) -> poutine.Trace:
+    with pyro.plate(SAMPLES, draws, dim=-1 - nesting):
+        return trace("model", _OneForAll()(model), x)
+
+
+def _is_shared(model: Program, x: Tensor, nesting: int) -> bool:
+    """Whether the latents of the first point have the same prior density at all others, and the model takes them there."""
+    try:
+        run = _run(model, x, 2, nesting)
+    except (Refusal, RuntimeError):
+        return False
+    return all(_is_one(site) for site in sites(run) if not site["is_observed"])
+
+
+def _is_one(site: dict[str, Any]) -> bool:
+    density = site["fn"].log_prob(_of_first(site))
+    return torch.allclose(density, density.narrow(point_dim(site), 0, 1), rtol=1e-6, atol=1e-6)
+
+
+def _shared(model: Program, x: Tensor, samples: int, nesting: int) -> dict[str, Tensor]:
+    running = Running(samples, len(x), x.device)
+    most = max(1, rows_at_once(x) // len(x))
+    for start in range(0, samples, most):
+        draws = min(most, samples - start)
+        run = _run(model, x, draws, nesting)
+        log_p = observed_density(run, len(x), draws, nesting)
+        refuse_no_number(poutine.Trace(), run, torch.zeros(()), log_p)
+        running.add(log_p)
+    found = running.statistics()
+    return {name: found[name].cpu() for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}

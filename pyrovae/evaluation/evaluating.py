@@ -1,0 +1,227 @@
+"""evaluate(): log p(x) of a trained pair, point by point."""
+
+import functools
+import hashlib
+import itertools
+import math
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyro.infer.autoguide import AutoGuide
+from torch import Tensor
+
+from ..data.transforms import Transform
+from ..errors import Refusal, blamed
+from ..estimators.batched_scoring import How, score
+from ..pair.execution import Program, evaluation_mode, fork_rng, modules, parameters, parameters_read
+from ..pair.structure import Latent, Structure, inspect, refuse_bad_points
+from ..statistics.bound_curve import BoundCurve, curve_sizes
+from ..utils.distributed import Ranks
+from ..utils.precision import in_words, usable
+from .partial_results import Done
+from .result import Evidence
+
+
+def evaluate(
+    model: Program,
+    guide: Program,
+    x: Tensor,
+    samples: int = 5000,
+    seed: int = 0,
+    *,
+    transform: Transform | None = None,
+    progress: Any = None,
+    rows: int | None = None,
+    resume: Path | None = None,
+    screen: torch.dtype | None = None,
+    compiled: bool | None = None,
+) -> Evidence:
+    """An importance-weighted estimate of log p(x_n) for every row of x, with its error and what is to be thought of it, beside
+    the ELBO and the exact value.
+
+    x is (N, ...), on the device and in the type of the pair's parameters. `transform` is what made x out of pixels, for bits
+    per dimension. `progress` is called with the number of points done since its last call. Modules are put in evaluation
+    mode and back; torch's random state is left as it was. Raises what `log_weights` raises, and `Refusal` for a point whose
+    weights are all zero.
+
+    Memory does not grow with `samples`: points come in batches, draws in blocks (`Geometry`), and a block is scored in chunks
+    of at most `rows` draws times points, all of it at once if None. Where that is too much for the device it is halved until
+    it fits. The noise of a point follows from the seed, the point and the draw: chunks change no number but by rounding.
+
+    With `screen`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 224 or
+    more of each point again in full; the rest is corrected by what the same does to 128 other draws. Where these say that
+    log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. Where matrix products in that
+    precision are no faster than in float32, a warning says so and there is no screen. Without, all is computed in the type of x.
+
+    Where the work is worth it a block's computation is recorded and compiled, unless `compiled` is False; True does so for
+    little work too. It changes no number but by rounding.
+
+    With `resume`, finished batches are kept in that file every few seconds, and an evaluation that was killed goes on from
+    there, if points, samples, seed and parameters are the same; the file is removed at the end.
+    """
+    if not isinstance(samples, int) or samples < 1:
+        raise Refusal(f"samples is {samples}: give a whole number, at least 1.")
+    if rows is not None and (not isinstance(rows, int) or rows < 1):
+        raise Refusal(f"rows is {rows}: give a whole number, at least 1, or None.")
+    if transform is not None and not isinstance(transform, Transform):
+        raise Refusal(f"transform is {transform!r:.40}: give a Transform object, such as load_data's .transform.")
+    if screen not in (None, torch.bfloat16, torch.float16):
+        raise Refusal(f"screen is {screen!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision.")
+    refuse_bad_points(x)
+    screen = usable(screen, x)
+    how = How(rows, screen, compiled)
+    started = time.perf_counter()
+    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
+        per_point = is_per_point(guide, x)
+        first = x if per_point else x[:1024]
+        with parameters_read() as used:
+            structure = inspect(model, guide, first)
+        if transform is not None:
+            refuse_measure(structure, transform)
+        done = Done(
+            _own(resume),
+            lambda: (
+                fingerprint(x),
+                str(x.dtype),
+                x.device.type,
+                samples,
+                seed,
+                str(screen),
+                *_state(model, guide, used),
+            ),
+        )
+        with done.kept():
+            scored = score(model, guide, x, samples, seed, structure, per_point, how, done, progress)
+        exact = _exact(model, x)
+        jacobian = _log_jacobian(x, transform, structure)
+        done.remove()
+    if structure.certain:
+        scored |= {name: torch.full_like(scored[name], math.nan) for name in ("gap_se", "ess", "pareto_k")}
+    bounds = BoundCurve(curve_sizes(samples), scored.pop("bound"), scored.pop("bound_se"))
+    return Evidence(
+        **scored,
+        bound_curve=bounds,
+        exact_log_likelihood=exact,
+        log_jacobian=jacobian,
+        samples=samples,
+        dim=structure.observed,
+        latent=_in_words(structure.latents),
+        parameters=sum(p.numel() for p in used),
+        measure=structure.measure,
+        points=fingerprint(x),
+        seconds=time.perf_counter() - started,
+        certain=structure.certain,
+        card={
+            "samples": samples,
+            "seed": seed,
+            "points": len(x),
+            "measure": _measure(structure, transform),
+            "dtype": in_words(x.dtype) if screen is None else f"{in_words(x.dtype)}, {in_words(screen)} screen",
+            "device": device_name(x.device),
+            **versions(),
+        },
+    )
+
+
+def _own(path: Path | None) -> Path | None:
+    """The file of this process, where several share the points."""
+    ranks = Ranks()
+    return path if path is None or ranks.count == 1 else path.with_name(f"{path.name}.{ranks.rank}-of-{ranks.count}")
+
+
+def _state(model: Program, guide: Program, used: list[Tensor]) -> list[str]:
+    """What the pair computes with, and what computes it."""
+    held = modules(model, guide)
+    buffers = [buffer for module in held for buffer in module.buffers()]
+    return [*map(fingerprint, (*used, *buffers)), *map(str, held), *versions().values()]
+
+
+def is_per_point(guide: Program, x: Tensor) -> bool:
+    """Whether the guide has parameters for each point of the full batch, which then cannot be split."""
+    if isinstance(guide, AutoGuide):
+        return True
+    try:
+        found = parameters(x[:2], guide)
+    except Refusal:  # two points are not what it was made for
+        found = parameters(x, guide)
+    return any(p.dim() > 0 and len(p) == len(x) > 1 for p in found)
+
+
+def _exact(model: Program, x: Tensor) -> Tensor | None:
+    if not hasattr(model, "log_prob"):
+        return None
+    with blamed("model.log_prob(x)"):
+        exact = torch.cat([model.log_prob(points) for points in x.split(1024)]).double().cpu()
+    if exact.shape != (len(x),):
+        raise Refusal(
+            f"model.log_prob(x) has shape {tuple(exact.shape)}: it must be one number per point, ({len(x)},)."
+        )
+    return exact
+
+
+def _log_jacobian(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
+    whole = structure.observed == x[0].numel()  # of a part the transform does not say how much it is stretched
+    jacobian = transform.log_jacobian(x) if transform is not None and whole else None
+    if jacobian is None and structure.measure == "counting":
+        jacobian = x.new_zeros(len(x))  # a probability of pixels is on the pixels' own scale
+    return None if jacobian is None else jacobian.cpu()
+
+
+def _measure(structure: Structure, transform: Transform | None) -> str:
+    if transform is not None and transform.discrete == (structure.measure == "counting"):
+        return transform.measure(structure.observed)
+    return f"{structure.measure} measure"
+
+
+def refuse_measure(structure: Structure, transform: Transform) -> None:
+    """A density on R^D says nothing of {0, 1}^D, where it could be raised without bound. (A probability of real x needs no
+    refusal here: such x are outside its support.)"""
+    if transform.discrete and structure.measure != "counting":
+        raise Refusal(
+            f"The data are binary, {transform.space}, and the model is a density on R^D: choose a model of binary data "
+            "(a likelihood such as Bernoulli), or another transform."
+        )
+
+
+def fingerprint(x: Tensor) -> str:
+    """The first 12 hex digits of the SHA-256 of x's shape and values: the same points have the same fingerprint."""
+    values = x.detach().to("cpu", torch.float64).contiguous().numpy()
+    return hashlib.sha256(repr(tuple(x.shape)).encode() + values.tobytes()).hexdigest()[:12]
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """What computed a number: it belongs on the number's card. The commit is there where pyrovae runs from its repository."""
+    packages = {"pyrovae": "pyrovae", "torch": "torch", "pyro": "pyro-ppl"}
+    found = {"python": platform.python_version(), **{name: version(package) for name, package in packages.items()}}
+    commit = _commit(Path(__file__).parent)
+    return {**found, "commit": commit} if commit else found
+
+
+def _commit(folder: Path) -> str | None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # not a repository that merely holds our environment
+        return git("describe", "--always", "--dirty=+changes", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _in_words(latents: Iterable[Latent]) -> str:
+    """R^16, R^8; of many alike, 10 × R^64."""
+    runs = [(name, len(list(run))) for name, run in itertools.groupby(map(str, latents))]
+    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in runs) or "none"

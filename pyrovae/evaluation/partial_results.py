@@ -1,0 +1,78 @@
+"""What an evaluation has finished: kept in a file, if one is named, so that one that was killed goes on from there."""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SECONDS = 5.0  # between two writes: at most so much is scored again
+
+
+class Done:
+    """Statistics of the points that are done, in order. `identity` tells one evaluation from another: a file of another, or
+    one that cannot be read, counts for nothing and is written over."""
+
+    def __init__(self, path: Path | None, identity: Callable[[], tuple[Any, ...]]):
+        self.path, self.points, self.saved = path, 0, time.monotonic()
+        self.parts: list[dict[str, Tensor]] = []
+        if path is None:
+            return
+        self.identity = hashlib.sha256(repr(identity()).encode()).hexdigest()
+        if path.is_file():
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            held = torch.load(path, map_location="cpu", weights_only=True)
+            if held["identity"] == self.identity:
+                self.points, self.parts = int(held["points"]), [dict(held["statistics"])]
+        except Exception:  # torch raises many kinds for a file that is not whole
+            self.points, self.parts = 0, []
+
+    def begin(self, first: int) -> None:
+        """Points before `first` are another process's."""
+        self.points = max(self.points, first)
+
+    def add(self, statistics: dict[str, Tensor], points: int) -> None:
+        """The next `points` points."""
+        self.parts.append(statistics)
+        self.points += points
+        if self.path is not None and time.monotonic() - self.saved > SECONDS:
+            self.save()
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Ctrl-C loses nothing that is done."""
+        try:
+            yield
+        except KeyboardInterrupt as stopped:
+            if self.path is not None and self.points:
+                self.save()
+                stopped.add_note("Points that are scored are kept: the same evaluation goes on from there.")
+            raise
+
+    def statistics(self) -> dict[str, Tensor]:
+        """(..., points) each, by name; nothing if no point is done."""
+        if not self.parts:
+            return {}
+        self.parts = [{name: torch.cat([part[name] for part in self.parts], dim=-1) for name in self.parts[0]}]
+        return dict(self.parts[0])
+
+    def save(self) -> None:
+        from ..runs.run import replacing  # runs knows evaluation, which knows this
+
+        assert self.path is not None
+        content = {"identity": self.identity, "points": self.points, "statistics": self.statistics()}
+        with replacing(self.path) as file:
+            torch.save(content, file)
+        self.saved = time.monotonic()
+
+    def remove(self) -> None:
+        """The evaluation is complete."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""Is log p̂ to be believed? The Pareto k̂ of the points, in a sentence."""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..statistics.pareto import FEWEST, tail_length
+
+if TYPE_CHECKING:
+    from .result import Evidence
+
+FEW = 0.05  # of the points may be out of bounds before the mean over all is
+BETTER = "a better guide (wider than the posterior, or with its correlations) or AIS"
+
+
+def verdict(evidence: "Evidence") -> str:
+    """Whether the mean of log p̂ is to be trusted, by the share of points with k̂ above its threshold: none, up to 5 %, more."""
+    K, k, bad, count = evidence.samples, evidence.pareto_k, evidence.untrusted, len(evidence)
+    if evidence.certain:
+        return (
+            "A bound, no estimate: the guide knows one z for each x, so all draws are one, and log p̂(x) is the ELBO, log p(x, z) at "
+            "that z. log p(x) is above it by −log p(z|x), of which neither the missing Monte-Carlo error nor more samples say "
+            "anything: it takes a guide that draws."
+        )
+    if bool((k == -math.inf).all()):
+        return "Trust log p̂(x): at no point do its largest weights differ, as with an exact guide."
+    if tail_length(K) < FEWEST:
+        few = "one draw is" if K == 1 else f"{K} draws are"
+        return f"Do not trust log p̂(x) yet: {few} too few to see the tail of the weights; take at least 100 samples."
+    limit = f"{evidence.pareto_k_threshold:.2f}"
+    low = evidence.mean_log_likelihood_jackknife.value - evidence.mean_log_likelihood.value
+    if not bool(bad.any()):
+        bias = f" It is low by about {low:.2g} nats, which the jackknife adds." if low > 5e-4 else ""
+        return f"Trust log p̂(x): k̂ is below {limit} at every point (at most {float(k.max()):.2f}).{bias}"
+    many = int(bad.sum())
+    if many <= FEW * count:
+        return (
+            f"Trust log p̂(x), but for {many} of {count} points: there k̂ is above {limit}, and log p̂(x) a lower bound that may "
+            f"be loose. {_remedy(k[bad], K)}"
+        )
+    return (
+        f"Do not trust log p̂(x): k̂ is above {limit} at {many} of {count} points ({many / count:.0%}; median "
+        f"{float(k.median()):.2f}). There a few draws carry the weight, of {K} about {float(evidence.ess[bad].median()):.0f}: "
+        f"log p̂(x) is a lower bound, loose by an unknown amount, and its Monte-Carlo error is too small. {_remedy(k[bad], K)}"
+    )
+
+
+def _remedy(k: torch.Tensor, samples: int) -> str:
+    """More samples, where that helps: the threshold 1 − 1/log₁₀ K rises with K, to 0.7 and no further."""
+    worst = float(k.quantile(0.9))
+    if worst < 0.7:
+        enough = max(10 ** (1 / (1 - worst)), 1.1 * samples)
+        digits = 10 ** (math.floor(math.log10(enough)) - 1)
+        return f"Take more samples, {math.ceil(enough / digits) * digits:,} or more, or else {BETTER}."
+    return f"More samples raise it only slowly: it takes {BETTER}."

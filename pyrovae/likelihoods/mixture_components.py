@@ -1,0 +1,285 @@
+"""Families of K densities over one space, of which a mixture picks one for each point.
+
+A family is one distribution with batch_shape (K,). It answers for all K at once, and picking the column of a point's z
+afterwards costs nothing, where K distributions indexed by z would copy a covariance for every draw.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ..distributions.normal import DiagonalNormal, PrecisionNormal
+from ..errors import Refusal
+from ..nn import Module
+from .base import Likelihood, checked_floor
+
+NUMBERS = 2**18  # of points' differences from a mean at once: few enough for a cache
+
+
+class Components(Module):
+    """K densities p_k(x) over x of `dim` numbers."""
+
+    def __init__(self, count: int, dim: int):
+        super().__init__()
+        if count < 1:
+            raise Refusal(f"{count} components are no mixture: give at least 1.")
+        self.count, self.dim = count, dim
+
+    def family(self) -> dist.TorchDistribution:
+        """All of them: batch_shape (K,), event_shape (dim,)."""
+        raise NotImplementedError
+
+    def settled(self) -> dist.TorchDistribution:
+        """`family()` for numbers without gradients, which may be cheaper where `maximise` set it; may read on the host."""
+        return self.family()
+
+    def square(self, y: Tensor) -> Tensor:
+        """Σ_n y_n y_nᵀ, or what the family needs to know of it: y (*batch, N, dim) → (*batch, …)."""
+        return y.square().sum(dim=-2)
+
+    def scatter(self, x: Tensor, responsibilities: Tensor, centre: Tensor) -> Tensor:
+        """Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ, or what the family needs to know of it, a row for each k: x (N, dim), r (N, K),
+        c (K, dim). Points of next to no weight are left out, by which a diagonal element is too low by less than
+        eps² Σ_n r_nk times the largest (x_nd − c_kd)²: see `weighed`."""
+        found = self.square(x.new_zeros(self.count, 0, self.dim))
+        for k, y in weighed(x, responsibilities, centre):
+            found[k] += self.square(y)
+        return found
+
+    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+        """Set p_k to the family's maximum of the likelihood for points with these means (K, dim), which weigh `total` (K,) and
+        `scatter` about them: the M-step."""
+        raise NotImplementedError
+
+    def start(self, x: Tensor, responsibilities: Tensor) -> None:
+        """Begin at the moments of x (N, dim) weighted by responsibilities (N, K)."""
+        total = responsibilities.sum(dim=0)
+        mean = (responsibilities / total).mT @ x
+        self.maximise(mean, total, self.scatter(x, responsibilities, mean))
+
+    def forward(self, index: Tensor) -> "Indexed":
+        """p_z(x) for z = index (*batch,)."""
+        return Indexed(self.family(), index)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p_k(x_n) for all k: (*batch, dim) → (*batch, K), nats."""
+        return self.family().log_prob(x.unsqueeze(-2))
+
+
+def weighed(x: Tensor, responsibilities: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """k and some rows √r_nk (x_n − c_k), until every k has had all of its rows: x (N, dim), r (N, K), c (K, dim).
+
+    Left out are the points of r_nk ≤ (eps²/N) Σ_m r_mk, which together weigh at most eps² of k's weight, eps being the
+    rounding of r: where components hardly overlap that is all points but each component's own, a K-th of the work. The host
+    waits twice, however many components there are.
+    """
+    least = torch.finfo(responsibilities.dtype).eps ** 2 / len(x) * responsibilities.sum(dim=0)
+    heavy = (responsibilities > least).mT
+    counts = heavy.sum(dim=1).tolist()
+    components, points = heavy.nonzero(as_tuple=True)  # k after k
+    roots = responsibilities[points, components].sqrt()
+    rows = max(1, NUMBERS // x.shape[1])
+    for k, (every, root) in enumerate(zip(points.split(counts), roots.split(counts), strict=True)):
+        for some, r in zip(every.split(rows), root.split(rows), strict=True):
+            yield k, x.index_select(0, some).sub_(centre[k]).mul_(r.unsqueeze(-1))
+
+
+class Indexed(dist.TorchDistribution):
+    """p_z(x): the member of `family` (batch_shape (K,)) that `index` (*batch,) names."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch's own protocol)
+    has_rsample = False
+
+    def __init__(self, family: dist.TorchDistribution, index: Tensor, batch_shape: Any = None):
+        """`batch_shape` is what the index stands for by broadcasting: an enumerated z is kept as small as it came."""
+        self.family, self.index = family, index
+        shape = index.shape if batch_shape is None else torch.Size(batch_shape)
+        super().__init__(shape, family.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return self.family.support
+
+    @property
+    def mean(self) -> Tensor:
+        return self.family.mean[self.index.expand(self.batch_shape)]
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Indexed":
+        return Indexed(self.family, self.index, batch_shape)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        index = self.index.expand(torch.Size(sample_shape) + self.batch_shape)
+        every = self.family.sample(index.shape)  # (*batch, K, dim)
+        return every.take_along_dim(index[..., None, None], dim=-2).squeeze(-2)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        every = self.family.log_prob(value.unsqueeze(-2))  # (*batch, K)
+        points = every.dim() - 1
+        if self.index.dim() >= points and torch.Size(self.index.shape[self.index.dim() - points :]).numel() == 1:
+            # an enumerated z, one and the same for all points: rows of the table
+            rows = every.movedim(-1, 0).index_select(0, self.index.flatten())
+            return rows.reshape(*self.index.shape[: self.index.dim() - points], *every.shape[:-1])
+        shape = torch.broadcast_shapes(every.shape[:-1], self.index.shape)
+        return every.expand(*shape, -1).take_along_dim(self.index.expand(shape).unsqueeze(-1), dim=-1).squeeze(-1)
+
+
+class Independent(Components):
+    """p_k(x) = Π_d p(x_d | η_k) with any likelihood: a table η (K, outputs) where a VAE has a decoder.
+
+    `Independent(K, D, Bernoulli())` is the family of a mixture of Bernoullis, with `PixelNormal()` of a diagonal Gaussian
+    mixture.
+    """
+
+    def __init__(self, count: int, dim: int, likelihood: Likelihood):
+        super().__init__(count, dim)
+        self.likelihood = likelihood
+        spread = torch.randn(count, dim)
+        self.eta = nn.Parameter(likelihood.start(spread.sigmoid(), torch.ones_like(spread)))
+
+    def family(self) -> dist.TorchDistribution:
+        return self.likelihood(self.eta)
+
+    def start(self, x: Tensor, responsibilities: Tensor) -> None:
+        """At about the moments, where the likelihood's own `start` says that gradients are alive: at a maximum on the border
+        of its parameters, such as a pixel that is never lit, they are not."""
+        total = responsibilities.sum(dim=0)
+        mean = (responsibilities / total).mT @ x
+        variance = self.scatter(x, responsibilities, mean) / total.unsqueeze(-1)
+        with torch.no_grad():
+            self.eta.copy_(self.likelihood.start(mean, variance))
+
+    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+        with torch.no_grad():
+            self.eta.copy_(self.likelihood.maximum(mean, scatter / total.unsqueeze(-1), total / total.sum()))
+
+
+class Diagonal(Components):
+    """N(μ_k, diag σ_k²), σ_kd² ≥ floor.
+
+    From the start, m and v, the mean is m + √v b and the variance v e^(2ρ), or the floor where that is higher; b and ρ are
+    learned. A step of one size is one of the same *relative* size, whatever the units of x.
+    """
+
+    centre: Tensor
+    variances: Tensor
+
+    def __init__(self, count: int, dim: int, floor: float = 1e-3):
+        super().__init__(count, dim)
+        self.floor = checked_floor(floor)
+        self.shift = nn.Parameter(torch.zeros(count, dim))  # b
+        self.log_scale = nn.Parameter(torch.zeros(count, self.widths))  # ρ
+        self.register_buffer("centre", torch.randn(count, dim))
+        self.register_buffer("variances", torch.ones(count, self.widths))  # v
+
+    @property
+    def widths(self) -> int:
+        """How many variances a component has."""
+        return self.dim
+
+    def family(self) -> dist.TorchDistribution:
+        variance = (self.variances * (2 * self.log_scale).exp()).clamp(min=self.floor)
+        return DiagonalNormal(dist.Normal(self.centre + self.variances.sqrt() * self.shift, variance.sqrt()), 1)
+
+    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+        """σ² is the points' variance, or the floor where that is higher: the maximum under the floor."""
+        variance = scatter / total.unsqueeze(-1)
+        with torch.no_grad():
+            self.centre.copy_(mean)
+            self.variances.copy_(variance.unflatten(-1, (self.widths, -1)).mean(dim=-1).clamp(min=self.floor))
+            self.shift.zero_()
+            self.log_scale.zero_()
+
+
+class Spherical(Diagonal):
+    """N(μ_k, σ_k² I), σ_k² ≥ floor, as in `Diagonal`."""
+
+    @property
+    def widths(self) -> int:
+        return 1
+
+
+class Full(Components):
+    """N(μ_k, Σ_k), no eigenvalue of any Σ_k below floor.
+
+    Σ = U diag(v) Uᵀ and μ are fixed at the start; from there μ + U diag(√v) b and Σ⁻¹ = P Pᵀ, P = U diag(v^−½) R C, with b and
+    the lower triangular R learned, from 0 and from the identity. A step of one size in b and R is one of the same *relative*
+    size in μ and Σ, whatever the units of x.
+
+    C is diagonal and keeps the floor: with B = U diag(v^−½) R, c_j = min(1, (floor Σ_i |BᵀB|_ij)^−½) makes ‖B C‖² ≤ 1/floor for
+    any R (Prach & Lampert 2022, theorem 1), and is 1 where B's columns are orthogonal and short enough, as at every start.
+    """
+
+    centre: Tensor
+    axes: Tensor
+    variances: Tensor
+    row: Tensor
+    column: Tensor
+
+    def __init__(self, count: int, dim: int, floor: float = 1e-3):
+        super().__init__(count, dim)
+        self.floor = checked_floor(floor)
+        self.shift = nn.Parameter(torch.zeros(count, dim))  # b
+        self.packed = nn.Parameter(torch.zeros(self.shapes, dim * (dim + 1) // 2))  # R: log of its diagonal, then below
+        self.register_buffer("centre", torch.randn(count, dim))
+        self.register_buffer("axes", torch.eye(dim).repeat(self.shapes, 1, 1))  # U
+        self.register_buffer("variances", torch.full((self.shapes, dim), max(1.0, self.floor)))  # v, ascending
+        row, column = torch.tril_indices(dim, dim, offset=-1)
+        self.register_buffer("row", row, persistent=False)
+        self.register_buffer("column", column, persistent=False)
+
+    @property
+    def shapes(self) -> int:
+        """How many covariances there are."""
+        return self.count
+
+    def family(self) -> dist.TorchDistribution:
+        diagonal = self.packed[:, : self.dim]
+        factor = torch.diag_embed(diagonal.exp())
+        factor[:, self.row, self.column] = self.packed[:, self.dim :]
+        factor = factor * self.variances.rsqrt().unsqueeze(-1)
+        gram = factor.mT @ factor  # BᵀB: U does not enter
+        cap = (self.floor * gram.abs().sum(-1)).rsqrt().clamp(max=1)
+        log_det = (diagonal + cap.log() - 0.5 * self.variances.log()).sum(-1)
+        step = self.axes @ (self.variances.sqrt() * self.shift).unsqueeze(-1)
+        return PrecisionNormal(
+            self.centre + step.squeeze(-1), self.axes @ (factor * cap.unsqueeze(-2)), log_det=log_det
+        )
+
+    def settled(self) -> dist.TorchDistribution:
+        if bool(self.packed.any()) or bool(self.shift.any()):
+            return self.family()
+        variances = self.variances.clamp(min=self.floor)  # what C does to R = I
+        return PrecisionNormal(
+            self.centre, self.axes * variances.rsqrt().unsqueeze(-2), log_det=-0.5 * variances.log().sum(-1)
+        )
+
+    def square(self, y: Tensor) -> Tensor:
+        return y.mT @ y
+
+    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+        """Σ is the points' covariance with the eigenvalues below the floor raised to it: the maximum under the floor."""
+        variances, axes = torch.linalg.eigh(self._covariances(total, scatter))
+        with torch.no_grad():
+            self.centre.copy_(mean)
+            self.variances.copy_(variances.clamp(min=self.floor))
+            self.axes.copy_(axes)
+            self.packed.zero_()
+            self.shift.zero_()
+
+    def _covariances(self, total: Tensor, scatter: Tensor) -> Tensor:
+        """(shapes, dim, dim)."""
+        return scatter / total[:, None, None]
+
+
+class Tied(Full):
+    """N(μ_k, Σ): one covariance, as in `Full`, for all components."""
+
+    @property
+    def shapes(self) -> int:
+        return 1
+
+    def _covariances(self, total: Tensor, scatter: Tensor) -> Tensor:
+        return scatter.sum(dim=0, keepdim=True) / total.sum()

@@ -1,0 +1,204 @@
+"""Options of a pair as texts: `latent=20`, `hidden=200,200`, `guide=FullCovariance`, `likelihood=FixedNormal(0.1)`."""
+
+import ast
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pyro.infer import ELBO
+
+from .. import guides, objectives
+from .. import nn as nets
+from ..errors import Refusal, suggest
+from ..likelihoods import base as likelihoods
+from ..likelihoods import discrete as pixel_likelihoods
+from ..likelihoods import mixture_components as components
+from ..priors import base as priors
+from .registry import classes_of, refuse_other_kind
+from .user_files import module_of, named_in
+
+
+def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that `name=value` texts stand for.
+
+    A value is a Python literal (`20`, `200,200`, `0.1`), the name of one of pyrovae's classes or of those in `names`
+    (`FullCovariance`), or a call of one with literals (`FixedNormal(0.1)`); a class of a file of one's own has the file before it,
+    `own_guide.py:HeavyTails`, and naming it runs the file. `defaults` are the pair's own, whose kinds say what is expected. Raises
+    `Refusal` for what is none of these.
+    """
+    options = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise Refusal(f"'{text}' is not an option: write name=value, for example latent=20.")
+        name, value = name.strip(), value.strip()
+        default, parsed = defaults.get(name), _value(value, names)
+        if isinstance(parsed, str):
+            _refuse_word(name, parsed, default, names)
+        refuse_other_kind(name, value, parsed, default)
+        if isinstance(default, tuple) and not isinstance(parsed, tuple):
+            parsed = (parsed,)
+        if isinstance(parsed, type) and not isinstance(default, type):  # an object is wanted: likelihood=Bernoulli
+            parsed = _called(value, parsed)
+        options[name] = parsed
+    return options
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a text between commas that stand in no brackets: `gmm,vae(hidden=200,200)` has two.
+
+    Raises `Refusal` where a bracket has no partner.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            break
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth:
+        raise Refusal(
+            f"'{text}' has a bracket without its partner: write name(option=value, …), such as vae(guide=IAF)."
+        )
+    return [part.strip() for part in parts]
+
+
+def with_settings(text: str) -> tuple[str, list[str]]:
+    """The name, and the settings as `--set` takes them, of `vae(guide=IAF, hidden=200,200)`; `gmm` has none.
+
+    What has no `=` goes on with the value before it, as the second 200 does.
+    """
+    place, depth = len(text), 0
+    # a folder may have brackets in its name: those count that the text ends with
+    for place in reversed(range(len(text))):
+        depth += (text[place] == ")") - (text[place] == "(")
+        if depth == 0:
+            break
+    if not text.endswith(")"):
+        return text, []
+    settings: list[str] = []
+    for part in listed(text[place + 1 : -1]):
+        name, equals, value = part.partition("=")
+        if equals and "(" not in name:
+            settings.append(f"{name.strip()}={value.strip()}")
+        elif settings:
+            settings[-1] += f",{part}"
+        elif part:
+            settings.append(part)
+    return text[:place].strip(), settings
+
+
+def parse_objective(text: str) -> ELBO:
+    """The objective that `DReG(50)` stands for: one of `pyrovae.objectives`, called with literals. Raises `Refusal` for others."""
+    known = {name: kind for name, kind in vars(objectives).items() if isinstance(kind, type) and issubclass(kind, ELBO)}
+    known.pop(objectives.Objective.__name__)
+    found = _value(text.strip().replace("-inf", "-1e999"), {}, known)  # which Python reads as −∞
+    if isinstance(found, type):
+        found = _called(text, found)
+    if not isinstance(found, ELBO):
+        called = text.partition("(")[0].strip()
+        raise Refusal(
+            f"There is no objective '{text}'{suggest(called, sorted(known))}: give one of {', '.join(sorted(known))}, such as "
+            "DReG(50)."
+        )
+    return found
+
+
+def plain(value: Any) -> str:
+    """An option's value as it would be written after `--set name=`."""
+    if value is inspect.Parameter.empty:
+        return "…"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return value.__name__ if isinstance(value, type) else str(value)
+
+
+def _value(text: str, names: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> Any:
+    if known is None and (own := named_in(text)) is not None:
+        return _own_value(*own)
+    known = _known(names) if known is None else known
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return text
+    match tree:
+        case ast.Name(id=name) if isinstance(known.get(name), type):
+            return known[name]
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if isinstance(known.get(name), type):
+            try:
+                values = [ast.literal_eval(arg) for arg in args]
+                named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+            except (ValueError, TypeError) as error:
+                raise Refusal(f"'{text}' must be called with plain values, such as {name}(0.1).") from error
+            return _called(text, known[name], *values, **named)
+    try:
+        return ast.literal_eval(tree)
+    except (ValueError, TypeError):
+        return text
+
+
+def _own_value(path: Path, text: str) -> Any:
+    found, name = vars(module_of(path)), text.partition("(")[0]
+    if not isinstance(found.get(name), type):
+        known = [key for key, value in found.items() if _is_own(value)]
+        raise Refusal(f"{path} has no class '{name}'{suggest(name, known)}.")
+    return _value(text, found)
+
+
+def _known(names: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **vars(likelihoods),
+        **vars(pixel_likelihoods),
+        **vars(guides),
+        **vars(components),
+        **vars(priors),
+        **vars(nets),
+        **names,
+    }
+
+
+def _called(text: str, kind: type, *args: Any, **named: Any) -> Any:
+    try:
+        return kind(*args, **named)
+    except Exception as error:
+        raise Refusal(
+            f"'{text}' cannot be made: {error}; it is called as {kind.__name__}{signature_of(kind)}."
+        ) from error
+
+
+def signature_of(kind: type) -> str:
+    """What a class is called with, as `(floor=0.0001)`."""
+    try:
+        parameters = inspect.signature(kind).parameters.values()
+    except ValueError:
+        return "(…)"
+    return f"({', '.join(p.name if p.default is p.empty else f'{p.name}={p.default}' for p in parameters)})"
+
+
+def _refuse_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -> None:
+    """A word where a class or a number belongs is a slip of the pen: better said now than as an error deep in a model."""
+    if isinstance(default, type) or default is None:
+        called = word.partition("(")[0]
+        if called.endswith(".py"):
+            raise Refusal(f"{name}={word} names a file: write the class too, {name}={word}:Name.")
+        own = {key for key, value in names.items() if _is_own(value) and value.__module__ == names.get("__name__")}
+        kind, offered = classes_of(name), (nets, likelihoods, pixel_likelihoods, guides, components, priors)
+        every = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
+        near = suggest(called, sorted(own | (set(kind) or every)))
+        raise Refusal(
+            f"{name}={word}: '{word}' is no number, and there is no class of that name{near}"
+            f"{'; give one of ' + ', '.join(kind) if kind and not near else ''}."
+        )
+    if isinstance(default, int | float | tuple):
+        raise Refusal(f"{name}={word}: '{word}' is not a number; write {name}={plain(default)}, for example.")
+
+
+def _is_own(value: Any) -> bool:
+    return (
+        isinstance(value, type)
+        and not value.__name__.startswith("_")
+        and not value.__module__.startswith(("torch", "typing"))
+    )

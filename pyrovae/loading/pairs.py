@@ -1,0 +1,121 @@
+"""load(): from a name, or a file, to its pair."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyro
+
+from ..errors import Refusal, blamed, suggest
+from ..pair.execution import Program
+from .options import parse, plain
+from .user_files import module_of
+
+BUILT_IN = "pyrovae.models"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a model file offers: called with the size of x and its options, it builds `(model, guide)`."""
+
+    name: str
+    module: ModuleType
+    file: Path | None  # where a user's own came from; None for a built-in
+
+    def __call__(self, dim: int, **options: Any) -> tuple[Program, Program]:
+        """A new model and guide for x of `dim` numbers. Raises `Refusal` for an option that the pair does not have."""
+        self._refuse_unknown(options)
+        with pyro.settings.context(module_local_params=True):  # modules of one name share nothing
+            told = ", ".join(f"{key}={plain(value)}" for key, value in options.items()) or "its own options"
+            with blamed(f"Building {self.name} for x of {dim} numbers with {told}"):
+                built = self._build(dim, **options)
+        if not (isinstance(built, tuple) and len(built) == 2 and all(map(callable, built))):
+            raise Refusal(
+                f"pair(dim, **options) of {self.name} must return (model, guide), two callables; got {built!r:.80}."
+            )
+        return built
+
+    def _refuse_unknown(self, options: Iterable[str]) -> None:
+        for option in () if self._open else options:
+            if option not in self.options:
+                known = ", ".join(f"{key}={plain(value)}" for key, value in self.options.items()) or "none"
+                raise Refusal(
+                    f"{self.name} has no option '{option}'{suggest(option, self.options)}; its options are: {known}."
+                )
+
+    @property
+    def _build(self) -> Callable[..., Any]:
+        return self.module.pair
+
+    @property
+    def _open(self) -> bool:
+        """Whether it takes any option, as `pair(dim, **options)` does."""
+        parameters = inspect.signature(self._build).parameters.values()
+        return any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Each option's default, by name."""
+        parameters = list(inspect.signature(self._build).parameters.values())[1:]
+        return {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+    @property
+    def summary(self) -> str:
+        """The first line of the file's docstring: the model's name and equation."""
+        lines = (self.module.__doc__ or "").strip().splitlines()
+        return lines[0] if lines else "(the file has no docstring)"
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What suits this pair's training: the file's RECIPE, of `steps` (as many epochs as they need),
+        `epochs`, `batch_size` and `lr`; {} where it has none."""
+        recipe = getattr(self.module, "RECIPE", {})
+        known = {"steps", "epochs", "batch_size", "lr"}
+        if not (isinstance(recipe, dict) and set(recipe) <= known):
+            raise Refusal(
+                f"RECIPE of {self.name} must be a dictionary of {', '.join(sorted(known))}; got {recipe!r:.80}."
+            )
+        return dict(recipe)
+
+    def parse(self, settings: Iterable[str]) -> dict[str, Any]:
+        """Options from `name=value` texts, as `options.parse` reads them: the file's own classes may be named too."""
+        settings = list(settings)
+        self._refuse_unknown(text.partition("=")[0].strip() for text in settings if "=" in text)
+        return parse(settings, self.options, vars(self.module))
+
+
+def load(name_or_file: str | Path) -> Pair:
+    """The pair of that name (`available()` lists them), or of the Python file at that path.
+
+    A file must define `pair(dim, **options) -> (model, guide)`. Loading runs it. Raises `Refusal` when there is no such name
+    or file, when it cannot be run, or has no `pair`.
+    """
+    text = str(name_or_file)
+    if text.endswith(".py") or "/" in text:
+        return _from_file(Path(text))
+    if text not in available():
+        near = f" (did you mean '{text}.py'?)" if Path(f"{text}.py").is_file() else suggest(text, available())
+        raise Refusal(
+            f"There is no model '{text}'{near}; there are {', '.join(available())}, or give the path of a "
+            ".py file that defines pair(dim, **options)."
+        )
+    return Pair(text, importlib.import_module(f"{BUILT_IN}.{text}"), None)
+
+
+def available() -> list[str]:
+    """The names of the built-in pairs, in alphabetical order."""
+    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(BUILT_IN).__path__))
+
+
+def _from_file(path: Path) -> Pair:
+    if not path.is_file():
+        raise Refusal(f"There is no model file {path}.")
+    module = module_of(path)
+    if not callable(getattr(module, "pair", None)):
+        raise Refusal(f"{path} does not define pair: add a function pair(dim, **options) that returns (model, guide).")
+    return Pair(path.stem, module, path.resolve())

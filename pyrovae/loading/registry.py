@@ -1,0 +1,89 @@
+"""What an option takes by its name: a guide, a likelihood, a prior, a mixture's covariance; and which guides a pair takes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .. import guides
+from .. import nn as nets
+from ..errors import Refusal, suggest
+from ..likelihoods import base as likelihoods
+from ..likelihoods import discrete as pixel_likelihoods
+from ..likelihoods import mixture_components as components
+from ..pair.execution import Program
+from ..pair.structure import inspect
+from ..priors import base as priors
+
+KINDS = ("guide", "likelihood", "prior", "covariance")
+ROWS = 8  # of x, on which a guide is tried
+_UNFINISHED = (  # bases, and what takes more than an option can say
+    *(guides.Amortised, guides.Flow, guides.HasPosterior, guides.MixtureNormal, guides.PerPoint),
+    *(likelihoods.Likelihood, pixel_likelihoods.OverLevels, priors.Prior),
+    *(components.Components, components.Independent),
+)
+
+
+def classes_of(kind: str) -> dict[str, type]:
+    """pyrovae's own classes of that kind, by name; {} for an option that is of none."""
+    found: dict[str, Any]
+    match kind:
+        case "guide":
+            found = {name: getattr(guides, name) for name in guides.__all__}
+        case "likelihood":
+            found = _derived(likelihoods.Likelihood, vars(likelihoods) | vars(pixel_likelihoods))
+        case "prior":
+            found = _derived(priors.Prior, vars(priors))
+        case "covariance":
+            found = _derived(components.Components, vars(components))
+        case _:
+            found = {}
+    return {
+        name: value for name, value in sorted(found.items()) if isinstance(value, type) and value not in _UNFINISHED
+    }
+
+
+def _derived(base: type, found: Mapping[str, Any]) -> dict[str, type]:
+    return {name: value for name, value in found.items() if isinstance(value, type) and issubclass(value, base)}
+
+
+def refuse_other_kind(name: str, text: str, value: Any, default: Any) -> None:
+    """A class of pyrovae's where one of another kind belongs, or a number where a class does."""
+    mine = classes_of(name)
+    if not mine or not (default is None or default in mine.values()):
+        return
+    found = value if isinstance(value, type) else type(value)
+    others = [set(classes_of(kind).values()) for kind in KINDS if kind != name]
+    other = found in vars(nets).values() or any(found in classes for classes in others)
+    number = isinstance(value, int | float | tuple) and (default is not None or name == "likelihood")
+    if (other and found not in mine.values()) or number:
+        raise Refusal(f"{name}={text}: {text} is no {name}{suggest(text, mine)}; give one of {', '.join(mine)}.")
+
+
+def refuse_guide(
+    name: str,
+    asked: Any,
+    default: Any,
+    own: tuple[type, ...],
+    build: Callable[[type], tuple[Program, Program]],
+    x: Tensor,
+) -> None:
+    """Say which guides a pair takes, if `asked` is one of pyrovae's and it does not work, though the pair does under its `default`.
+
+    Each is tried, on a few points: `build` makes the pair under a guide. `own` are the guides of the pair's file.
+    """
+    known = {**classes_of("guide"), "PerPoint": guides.PerPoint, **{guide.__name__: guide for guide in own}}
+    if asked is default or asked not in known.values() or not isinstance(default, type):
+        return
+    offered = {default.__name__: default, **known}
+    works = [called for called, guide in sorted(offered.items()) if _works(build, guide, x[:ROWS])]
+    if default.__name__ in works and asked.__name__ not in works:
+        raise Refusal(f"{name} takes no guide={asked.__name__}: it takes {', '.join(works)}.")
+
+
+def _works(build: Callable[[type], tuple[Program, Program]], guide: type, x: Tensor) -> bool:
+    try:
+        inspect(*build(guide), x, scored=False)
+    except Refusal:
+        return False
+    return True

@@ -1,0 +1,73 @@
+"""Bounds on log p(x) from K draws a point, by the gradient of the draws as they are (reparameterised).
+
+log w_s = log p(x, z_s) − log q(z_s|x), z_s ~ q(·|x). Each point has its own K weights and its own logarithm: a subsample's scale
+stands outside it.
+"""
+
+import math
+
+from torch import Tensor
+
+from ..errors import Refusal
+from ..evaluation.result import elbo, log_likelihood
+from ..pair.execution import Program
+from ..pair.structure import Structure
+from .base import Objective, Terms, refuse_samples, refuse_score_function
+from .log_densities import draw
+
+
+class ManySamples(Objective):
+    """A bound that is a function of K log-weights: a new one writes `bound`."""
+
+    def __init__(self, samples: int):
+        super().__init__()
+        self.samples = refuse_samples(samples)
+
+    def bound(self, log_w: Tensor) -> Tensor:
+        """log w (K, B) → (B,), nats."""
+        raise NotImplementedError
+
+    def refuse(self, structure: Structure) -> None:
+        super().refuse(structure)
+        refuse_score_function(self, structure)
+
+    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
+        draws = draw(model, guide, x, self.samples, structure.nesting)
+        return draws.terms(-self.bound(draws.log_w).sum())
+
+    def told(self) -> tuple[float, ...]:
+        return (self.samples,)
+
+
+class IWAE(ManySamples):
+    """L_K = E log (1/K) Σ_s w_s, the importance-weighted bound: L_1 is the ELBO, L_K ≤ L_{K+1} ≤ log p(x) (Burda, Grosse &
+    Salakhutdinov 2016, eq. 8).
+
+    The gradient of its guide has a signal-to-noise ratio that falls as 1/√K (Rainforth et al. 2018): `DReG` is the same bound with
+    one that grows. Raises `Refusal` for latents that are drawn without reparameterisation.
+    """
+
+    def bound(self, log_w: Tensor) -> Tensor:
+        return log_likelihood(log_w)
+
+
+class Renyi(ManySamples):
+    """L_α = 1/(1−α) · E log (1/K) Σ_s w_s^(1−α), the variational Rényi bound (Li & Turner 2016): the ELBO at α = 1, `IWAE` at
+    α = 0, and falling in α. α = −∞ is the largest weight's (VR-max). For α < 0 it is no lower bound on log p(x).
+    """
+
+    def __init__(self, alpha: float, samples: int):
+        super().__init__(samples)
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not alpha < math.inf:
+            raise Refusal(f"alpha is {alpha}: give a number below infinity, such as 0.5.")
+        self.alpha = float(alpha)
+
+    def bound(self, log_w: Tensor) -> Tensor:
+        if self.alpha == 1.0:
+            return elbo(log_w)
+        if self.alpha == -math.inf:
+            return log_w.max(dim=0).values
+        return log_likelihood((1 - self.alpha) * log_w) / (1 - self.alpha)
+
+    def told(self) -> tuple[float, ...]:
+        return self.alpha, self.samples

@@ -1,0 +1,103 @@
+"""The log-weights that objectives are made of: `log_weights`, with gradients on and nothing read on the host."""
+
+import contextlib
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from ..errors import Refusal
+from ..pair.execution import Program, sites
+from ..pair.importance_weights import guide_density, latent_density, model_density, run_guide, run_model
+from .base import Terms
+
+
+class Draws(NamedTuple):
+    """Log-densities (K, B) at K draws of z for each of B points, in nats, no scale in them."""
+
+    log_joint: Tensor  # log p(x, z)
+    log_prior: Tensor  # log p(z)
+    log_q: Tensor  # log q(z|x)
+    scale: Any  # of a data plate that stands for a subsample: it belongs outside every logarithm of a sum
+    beta: Any  # the KL's weight, 1 but for a warm-up
+
+    @property
+    def log_likelihood(self) -> Tensor:
+        """log p(x|z)."""
+        return self.log_joint - self.log_prior
+
+    @property
+    def log_p(self) -> Tensor:
+        """log p(x|z) + β log p(z)."""
+        return self.log_joint if _is_one(self.beta) else self.log_likelihood + self.beta * self.log_prior
+
+    @property
+    def log_w(self) -> Tensor:
+        """log p(x|z) + β [log p(z) − log q(z|x)]: with β = 1, log w."""
+        return self.log_p - self.beta * self.log_q
+
+    def terms(self, loss: Tensor) -> Terms:
+        """A loss, summed over points, and beside it the parts of the ELBO that the same draws have."""
+        kl = self.beta * (self.log_q - self.log_prior)
+        return Terms(*(self.scale * part for part in (loss, self.log_likelihood.mean(0).sum(), kl.mean(0).sum())))
+
+
+class cut(Messenger):
+    """Inside, a guide's draws are cut off from what they were drawn from: `drawn` has them as they were, `held` as they go on,
+    equal values that parameters do not move; both by site, in the order of the guide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: dict[str, Tensor] = {}
+        self.held: dict[str, Tensor] = {}
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg) or msg["is_observed"]:
+            return
+        value = msg["value"]
+        held = value.detach()
+        if value.is_floating_point() and torch.is_grad_enabled():
+            held.requires_grad_()
+        self.drawn[msg["name"]], self.held[msg["name"]] = value, held
+        msg["value"] = held
+
+
+def draw(model: Program, guide: Program, x: Tensor, samples: int, nesting: int, held: cut | None = None) -> Draws:
+    """K = `samples` draws of z for each point, and what model and guide say of them; the draws may be `held` still."""
+    with held or contextlib.nullcontext():
+        q = run_guide(guide, x, samples, nesting)
+    p = run_model(model, x, q, samples, nesting)
+    return Draws(
+        model_density(p, len(x), samples, nesting, check=False),
+        latent_density(p, x, samples, nesting),
+        guide_density(q, x, samples, nesting, check=False),
+        *weights_of(p, q),
+    )
+
+
+def weights_of(p: poutine.Trace, q: poutine.Trace) -> tuple[Any, Any]:
+    """The scale of a pair's data plate, and what its latents count beside: `inspect` has passed a pair with no other scales."""
+    scale = next(site["scale"] for site in sites(p) if site["is_observed"])
+    latent = next((site["scale"] for site in sites(q)), scale)
+    return scale, 1.0 if latent is scale else latent / scale
+
+
+def _is_one(beta: Any) -> bool:
+    return not isinstance(beta, Tensor) and beta == 1.0
+
+
+def dream(model: Program, guide: Program, x: Tensor, nesting: int) -> Tensor:
+    """log q(z̃|x̃) (1, B) of the model's own draws z̃, x̃ ~ p(x, z), as many as x has points; nothing flows back into the model."""
+    with torch.no_grad():
+        p = poutine.trace(poutine.uncondition(model)).get_trace(x)
+    dreamt = (site["value"] for site in sites(p) if site["infer"].get("was_observed"))
+    seen = next((value for value in dreamt if value.shape == x.shape), None)
+    if seen is None:
+        raise Refusal(
+            f"The model dreams nothing of x's shape {tuple(x.shape)}, which the guide would learn from: let it observe x itself, or give "
+            "WakeSleep insomnia=1, which asks for no dreams."
+        )
+    return guide_density(poutine.trace(poutine.replay(guide, trace=p)).get_trace(seen), x, 1, nesting, check=False)

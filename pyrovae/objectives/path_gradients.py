@@ -1,0 +1,68 @@
+"""`IWAE`'s bound, with gradients of the guide that go through its draws alone.
+
+The score ∂ log q/∂φ at a fixed draw is noise: at K = 1 its mean is zero. What is left is Σ_s c_s ∂ log w_s/∂z_s · dz_s/dφ, and it
+vanishes, draw by draw, where the guide is the exact posterior. With w̃_s = w_s / Σ w, `STL` has c = w̃ and `DReG` c = w̃². The
+model's parameters have the bound's own gradient, Σ_s w̃_s ∂ log p(x, z_s)/∂θ. Both objects' value is the bound.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..evaluation.result import log_likelihood
+from ..pair.execution import Program
+from ..pair.structure import Structure
+from .base import Terms
+from .importance_weighted import IWAE
+from .log_densities import cut, draw
+
+
+class PathGradient(IWAE):
+    """Gradients through draws: a new one writes `along`."""
+
+    def along(self, share: Tensor, beta: Any) -> Tensor:
+        """c, the weights of the draws' paths, from their shares w̃, (K, B) → (K, B), where the KL counts β times."""
+        raise NotImplementedError
+
+    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
+        held = cut()
+        draws = draw(model, guide, x, self.samples, structure.nesting, held)
+        log_w = draws.log_w
+        loss = -log_likelihood(log_w.detach()).sum()
+        if not torch.is_grad_enabled():
+            return draws.terms(loss)
+        share = log_w.detach().softmax(dim=0)
+        gradient = (share * draws.log_p).sum() + _through(held, (self.along(share, draws.beta) * log_w).sum())
+        return draws.terms(loss - (gradient - gradient.detach()))
+
+
+def _through(draws: cut, value: Tensor) -> Tensor:
+    """What has, by the guide's parameters, the gradient that `value` has through the draws.
+
+    From the last draw to the first: one that was drawn given others hands its part on to them.
+    """
+    names = [name for name, held in draws.held.items() if held.requires_grad]
+    along = value.new_zeros(())
+    for name in reversed(names):
+        whole = value + along
+        (slope,) = torch.autograd.grad(whole, draws.held[name], retain_graph=True, allow_unused=True)
+        if slope is not None:
+            along = along + (draws.drawn[name] * slope.detach()).sum()
+    return along
+
+
+class STL(PathGradient):
+    """Sticking the landing: c = w̃ (Roeder, Wu & Duvenaud 2017, at K = 1). With K > 1 the guide's gradient is not that of
+    L_K: it is biased (Tucker et al. 2019); the model's is."""
+
+    def along(self, share: Tensor, beta: Any) -> Tensor:
+        return share
+
+
+class DReG(PathGradient):
+    """Doubly reparameterised: c = w̃², the gradient of L_K without bias, whose signal-to-noise ratio grows as √K (Tucker, Lawson, Gu
+    & Maddison 2019, eq. 8). In a KL warm-up the score counts β times, and so does what stands for it: c = (1 − β) w̃ + β w̃²."""
+
+    def along(self, share: Tensor, beta: Any) -> Tensor:
+        return share * (1 - beta + beta * share)

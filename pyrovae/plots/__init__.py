@@ -1,0 +1,1 @@
+"""Figures of results. They compute nothing that a result does not hold."""

@@ -1,0 +1,174 @@
+"""Figures of a diagnosis: which latents are used, where encodings and prior lie, and what the places between decode to."""
+
+import math
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from sklearn.neighbors import KernelDensity
+from torch import Tensor
+
+from ..diagnostics.prior_holes import TAIL
+from ..diagnostics.result import ACTIVE, Diagnosis
+from .comparison import COLOURS, grid
+
+USED, IDLE, PRIOR = COLOURS[0], "0.7", COLOURS[1]
+
+
+def activity_curve(diagnosis: Diagnosis) -> Figure:
+    """The number of active units for every threshold: a cliff is a clear answer, a slope says that the threshold decides."""
+    figure, axes = _axes()
+    thresholds, active = diagnosis.activity_curve()
+    axes.step(thresholds, active, where="post", color=USED)
+    axes.axvline(ACTIVE, color="0.4", linestyle="--", linewidth=1)
+    count = diagnosis.active_units()
+    axes.annotate(
+        f"{count} of {len(diagnosis.names)} above {ACTIVE}", (ACTIVE, count), (6, 6), textcoords="offset points"
+    )
+    axes.set(
+        xscale="log",
+        xlabel="threshold on Var$_x$(E[z$_j$|x])",
+        ylabel="active units",
+        ylim=(0, 1.12 * len(diagnosis.names)),
+        title="Active units at each threshold",
+    )
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def kl_bars(diagnosis: Diagnosis) -> Figure | None:
+    """KL of each latent, largest first; None where no latent has one of its own."""
+    known = [j for j in range(len(diagnosis.names)) if math.isfinite(diagnosis.unit_kl[j])]
+    if not known:
+        return None
+    order = sorted(known, key=lambda j: -float(diagnosis.unit_kl[j]))
+    figure, axes = _axes(width=max(6.4, 1.5 + 0.17 * len(order)))
+    for active, colour, label in ((True, USED, "active"), (False, IDLE, "idle")):
+        places = [place for place, j in enumerate(order) if bool(diagnosis.activity[j] > ACTIVE) == active]
+        if places:
+            axes.bar(places, [float(diagnosis.unit_kl[order[place]]) for place in places], color=colour, label=label)
+    axes.set_xticks(range(len(order)), [diagnosis.names[j] for j in order], rotation=90, fontsize=8)
+    what = "KL(q(z$_j$|x) ‖ p(z$_j$))" if diagnosis.factorised else "KL of the marginal q(z$_j$|x) to p(z$_j$)"
+    axes.set(ylabel="nats per point", title=f"{what}, mean over {len(diagnosis)} points")
+    if any(diagnosis.activity[j] <= ACTIVE for j in known):
+        axes.legend(frameon=False)
+    return figure
+
+
+def aggregate_and_prior(diagnosis: Diagnosis) -> Figure:
+    """Left: encodings on the two most active latents over the prior. Right, where holes were looked for: how near draws of
+    the prior are to encodings, beside encodings of points left out."""
+    holes = diagnosis.holes
+    figure = Figure(figsize=(11 if holes else 5.6, 4.8), layout="constrained")
+    panels = figure.subplots(1, 2 if holes else 1, squeeze=False)[0]
+    order = diagnosis.activity.argsort(descending=True)[:2].tolist()
+    encodings, prior = diagnosis.draws.flatten(0, 1), diagnosis.prior_draws
+    encodings = encodings[torch.linspace(0, len(encodings) - 1, min(len(encodings), 3000)).long()]
+    if len(order) == 2:
+        _scatter(panels[0], encodings[:, order], prior[:, order])
+        panels[0].set(
+            xlabel=diagnosis.names[order[0]], ylabel=diagnosis.names[order[1]], title="The two most active latents"
+        )
+    else:
+        bins = torch.linspace(*_span(torch.cat([encodings, prior])[:, 0]), 60).tolist()
+        panels[0].hist(encodings[:, 0], bins, density=True, color=USED, alpha=0.6, label="encodings, q(z)")
+        panels[0].hist(prior[:, 0], bins, density=True, color=PRIOR, histtype="step", label="prior, p(z)")
+        panels[0].set(xlabel=diagnosis.names[0], title="The one latent")
+    panels[0].legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, markerscale=3)
+    if holes is not None:
+        _scores(panels[1], diagnosis)
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _scatter(axes: Axes, encodings: Tensor, prior: Tensor) -> None:
+    axes.scatter(encodings[:, 0], encodings[:, 1], s=4, color=USED, alpha=0.35, linewidths=0, label="encodings, q(z)")
+    spans = [_span(torch.cat([encodings[:, j], prior[:, j]])) for j in (0, 1)]
+    across, up = (torch.linspace(*span, 50, dtype=torch.float64) for span in spans)
+    prior = prior[:1000]
+    width = prior.std(0)
+    kernel = KernelDensity(bandwidth=2 * len(prior) ** (-1 / 6)).fit(
+        (prior / width).numpy()
+    )  # twice Scott's: calm lines
+    places = torch.cartesian_prod(across, up) / width
+    density = torch.as_tensor(kernel.score_samples(places.numpy())).reshape(50, 50).T
+    at_draws = torch.as_tensor(kernel.score_samples((prior / width).numpy()))
+    levels = torch.quantile(at_draws, torch.tensor([0.1, 0.5], dtype=torch.float64)).tolist()
+    axes.contour(across, up, density, levels, colors=PRIOR, linewidths=1.2, linestyles="solid")
+    axes.plot([], [], color=PRIOR, label="prior p(z): 50 and 90 % of it")
+    axes.set_aspect("equal", adjustable="datalim")
+
+
+def _scores(axes: Axes, diagnosis: Diagnosis) -> None:
+    holes = diagnosis.holes
+    assert holes is not None
+    everything = [(holes.reference.flatten(), USED, "encodings of points left out of q(z)")]
+    everything.append((holes.scores, PRIOR, "draws of the prior"))
+    if holes.midpoints is not None:
+        everything.append((holes.midpoints, COLOURS[2], "halfway between two encodings"))
+    high = max(float(scores.max()) for scores, _, _ in everything)
+    room = 0.03 * (high - holes.threshold or 1.0)
+    low = holes.threshold - 20 * room
+    bins = torch.linspace(low, high + room, 70).tolist()
+    for scores, colour, label in everything:
+        axes.hist(scores.clamp(min=low), bins, density=True, histtype="step", color=colour, linewidth=1.5, label=label)
+    axes.axvspan(low, holes.threshold, color="0.5", alpha=0.15, linewidth=0)
+    axes.set(
+        xlim=(low, high + room),
+        yticks=[],
+        xlabel="log q(z), nats (what is lower is in the first bar)",
+        title=f"{holes.share.value:.1%} of the prior's draws are in holes (grey)\n"
+        f"against {TAIL:.0%} of the encodings, by which holes are defined",
+    )
+    axes.spines["left"].set_visible(False)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=9)
+
+
+def _span(values: Tensor) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+
+
+def hole_pictures(rows: dict[str, Tensor], shape: tuple[int, int], columns: int = 12) -> Figure:
+    """Rows of images, each (n, D) grey levels in [0, 1], under what they are."""
+    figure = Figure(figsize=(0.6 * columns + 0.4, 1.0 * len(rows) + 0.2), layout="constrained")
+    for axes, (name, images) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True):
+        _image(axes, grid(images[:columns], shape, columns))
+        axes.set_title(name, fontsize=9, loc="left")
+    return figure
+
+
+def boundary_pictures(ends: Tensor, paths: Tensor, labels: list[str], shape: tuple[int, int], title: str) -> Figure:
+    """A row for each pair of points: x_a (P, D) and E[x|z] on the straight line from one encoding to the other (P, T, D),
+    T odd, the boundary sample in the middle framed; x_b at the end. `ends` is (P, 2, D)."""
+    pairs, steps = paths.shape[:2]
+    height, width = shape
+    figure = Figure(figsize=(0.62 * (steps + 2) + 1.9, 0.68 * pairs + 0.9), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=10, pad=24)
+    _image(axes, grid(torch.cat([ends[:, :1], paths, ends[:, 1:]], dim=1).flatten(0, 1), shape, steps + 2))
+    heads = {0: "x$_a$", 1: "E[x|z$_a$]", (steps + 1) // 2: "halfway", steps: "E[x|z$_b$]", steps + 1: "x$_b$"}
+    axes.xaxis.tick_top()
+    axes.set_xticks([column * (width + 1) + width / 2 - 0.5 for column in heads], list(heads.values()), fontsize=9)
+    axes.set_yticks([row * (height + 1) + height / 2 - 0.5 for row in range(pairs)], labels, fontsize=8)
+    axes.tick_params(length=0)
+    for row in range(pairs):
+        corner = ((steps + 1) // 2 * (width + 1) - 0.5, row * (height + 1) - 0.5)
+        axes.add_patch(Rectangle(corner, width, height, fill=False, color=PRIOR, linewidth=2))
+    return figure
+
+
+def _image(axes: Axes, page: Tensor) -> None:
+    axes.imshow(page.numpy(), cmap="gray_r", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _axes(width: float = 6.4) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -1,0 +1,68 @@
+"""The figure of the gaps: stacked bars of what the family cannot reach and what the network loses of it."""
+
+from collections.abc import Mapping
+
+import torch
+from matplotlib.figure import Figure
+
+from ..evaluation.gap_decomposition import Gaps
+from .comparison import COLOURS
+
+PARTS = {
+    "approximation": ("approximation gap: log p̂(x) − L[q*], the family's", COLOURS[0]),
+    "amortisation": ("amortisation gap: L[q*] − L[q(z|x)], the network's", COLOURS[4]),
+}
+
+
+def gap_bars(gaps: Mapping[str, Gaps]) -> Figure:
+    """On the left the mean gaps of each run, stacked, with the data error of each; on the right those of every point, widest
+    first."""
+    figure = Figure(figsize=(9.5, 1.9 + 0.75 * len(gaps)), layout="constrained")
+    left, *right = figure.subplots(1, 1 + len(gaps), width_ratios=[2.2] + [2.6 / len(gaps)] * len(gaps), squeeze=False)[
+        0
+    ]
+    for place, found in enumerate(gaps.values()):
+        base, shown = 0.0, []
+        for part, (label, colour) in PARTS.items():
+            value, _, error = getattr(found, f"mean_{part}")
+            error = 0.0 if error != error else error  # one point has none
+            left.barh(
+                place,
+                value,
+                left=base,
+                xerr=error,
+                height=0.5,
+                color=colour,
+                capsize=3,
+                label=label if place == 0 else None,
+            )
+            base += value
+            shown.append(f"{value:.2f}")
+        left.annotate(
+            f"{' + '.join(shown)} = {base:.2f}",
+            (0, place - 0.27),
+            (2, 2),
+            textcoords="offset points",
+            va="bottom",
+            fontsize=9,
+        )
+    names = [f"{name}\n({found.family})" for name, found in gaps.items()]
+    left.set(
+        yticks=range(len(gaps)), yticklabels=names, xlabel="mean over points, nats\n(bars: one data standard error)"
+    )
+    left.set_ylim(len(gaps) - 0.5, -0.65)
+    for axes, (name, found) in zip(right, gaps.items(), strict=True):
+        approximation, amortisation = found.approximation, found.amortisation
+        order = torch.argsort(approximation + amortisation, descending=True)
+        bottom = torch.zeros(len(found), dtype=approximation.dtype)
+        for part, (_, colour) in PARTS.items():
+            value = getattr(found, part)[order]
+            axes.bar(range(len(found)), value.numpy(), bottom=bottom.numpy(), width=1.0, color=colour)
+            bottom = bottom + value
+        axes.set(
+            xlabel=f"{len(found)} points of {name},\nwidest gap first", ylabel="nats", xlim=(-0.5, len(found) - 0.5)
+        )
+    for axes in (left, *right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=2)
+    return figure

@@ -1,0 +1,113 @@
+"""A density recorded once and replayed without Python: chains take thousands of steps, and a model's every line is the same in
+each. What does not depend on the latents, the encoder above all, is computed once."""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from .joint_density import per_point
+
+Densities = Callable[[Tensor], tuple[Tensor, ...]]
+Slopes = Callable[[Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
+
+
+def record(function: Densities, u: Tensor) -> Slopes:
+    """`per_point(function, ·)` for arguments of u's shape, as a recorded graph where that can be had, else as it is.
+
+    The graph is held to the function at u and at another place before it is believed: a model that branches on its latents
+    has more than one.
+    """
+
+    def run(u: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        return per_point(function, u)
+
+    u = u.contiguous()
+    expected = run(u)  # parameters exist from here on, and errors are the model's own
+    try:
+        graph = make_fx(run)(u)
+        if not _changes_or_draws(graph):
+            graph = _fold(graph)
+        elsewhere = u.flip(0) * 0.9 + 0.1  # other draws of the same points
+        with torch.no_grad():
+            agrees = _close(graph(u), expected) and _close(graph(elsewhere), run(elsewhere))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever the recorder does not know; the model itself has just been run
+        return run
+    return Recorded(graph) if agrees else run
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A graph, for one shape of u."""
+
+    graph: fx.GraphModule
+
+    def __call__(self, u: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        return self.graph(u.contiguous())  # strides are recorded too
+
+
+def _close(found: Any, expected: Any) -> bool:
+    return all(
+        torch.allclose(a, b, rtol=0, atol=_rounding(b), equal_nan=True)
+        for ours, theirs in zip(found, expected, strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _rounding(value: Tensor) -> float:
+    """A thousand units of it in the largest of these numbers, and at least in 1."""
+    return 1024 * torch.finfo(value.dtype).eps * (1 + float(value.nan_to_num(0.0, 0.0, 0.0).abs().max()))
+
+
+def _changes_or_draws(graph: fx.GraphModule) -> bool:
+    """Whether a tensor that does depend on u is written into one that does not, or a random number is drawn: then what was
+    computed once would be stale."""
+    moving = _moving(graph)
+    for node in graph.graph.nodes:
+        if not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        if torch.Tag.nondeterministic_seeded in node.target.tags:
+            return True
+        if node.target._schema.is_mutable and node in moving:
+            return True
+    return False
+
+
+def _moving(graph: fx.GraphModule) -> set[fx.Node]:
+    """The nodes that depend on u."""
+    moving: set[fx.Node] = set()
+    for node in graph.graph.nodes:
+        if node.op == "placeholder" or any(argument in moving for argument in node.all_input_nodes):
+            moving.add(node)
+    return moving
+
+
+def _fold(graph: fx.GraphModule) -> fx.GraphModule:
+    """The graph with all that does not depend on u computed, and all that nobody reads left out."""
+    moving, fixed = _moving(graph), {}
+    for node in graph.graph.nodes:
+        if node in moving or node.op == "output":
+            continue
+        if node.op == "get_attr":
+            fixed[node] = operator.attrgetter(node.target)(graph)
+        else:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda argument: fixed[argument])
+            fixed[node] = node.target(*args, **kwargs)
+    for number, (node, value) in enumerate(fixed.items()):
+        if isinstance(value, Tensor) and any(user not in fixed for user in node.users):
+            graph.register_buffer(f"fixed_{number}", value.detach())
+            with graph.graph.inserting_before(node):
+                node.replace_all_uses_with(graph.graph.get_attr(f"fixed_{number}"))
+    for node in reversed(graph.graph.nodes):
+        if node.target is torch.ops.aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+        if not node.users and node.op in ("call_function", "get_attr"):
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return graph

@@ -1,0 +1,245 @@
+"""log p(x, z) of any pair as a function of plain vectors: one u in R^d for each point, whatever latents it stands for.
+
+Annealing and refinement move latents along gradients. They need neither names nor supports: u holds every continuous latent of
+a point, unconstrained, and all densities are with respect to du: log p(x, z(u)) + log|dz/du|.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import biject_to
+
+from ..errors import Refusal
+from ..pair.execution import Program, scoring, sites, trace
+from ..pair.importance_weights import SAMPLES, sum_out
+from ..pair.structure import Structure, inspect, point_dim
+
+
+@dataclass(frozen=True)
+class Block:
+    """Where one latent of the model lies in u, and what shapes it has."""
+
+    name: str
+    start: int
+    end: int
+    axis: int  # of the points, in `batch`
+    batch: tuple[int, ...]  # plate sizes, all of the pair's dimensions, the points' among them
+    event: tuple[int, ...]  # of the unconstrained value: a simplex has one number less
+
+    def unpack(self, u: Tensor) -> Tensor:
+        """(draws, N, d) → (draws, *batch, *event), unconstrained."""
+        inner = self.batch[: self.axis] + self.batch[self.axis + 1 :]
+        return u[..., self.start : self.end].reshape(*u.shape[:2], *inner, *self.event).movedim(1, 1 + self.axis)
+
+    def pack(self, value: Tensor) -> Tensor:
+        """Unconstrained (draws, *batch, *event) → its columns of u, (draws, N, end − start)."""
+        value = value.movedim(1 + self.axis, 1)
+        return value.reshape(*value.shape[:2], -1)
+
+
+class Joint:
+    """The densities of a pair at points x (N, ...), as functions of u (draws, N, d), each (draws, N) in nats.
+
+    Discrete latents that the model marks for enumeration and the guide leaves out are summed out. Points and draws are
+    independent, so that the gradient of a sum is that of each.
+
+    Raises `Refusal` where there is no such function: discrete latents that are drawn, no continuous latent, a support that
+    has no map from R^d; and all that `log_weights` refuses.
+    """
+
+    def __init__(self, model: Program, guide: Program, x: Tensor):
+        self.model, self.guide, self.x = model, guide, x
+        self.structure: Structure = inspect(model, guide, x)
+        self.blocks = _blocks(self.structure)
+        self.size = self.blocks[-1].end  # d
+
+    def log_p(self, u: Tensor) -> Tensor:
+        """log p(x, u)."""
+        run, log_jacobian = self._run_model(u)
+        return self._total(run, sites(run), len(u)) + log_jacobian
+
+    def log_prior_and_p(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(u) and log p(x, u), from one run of the model."""
+        run, log_jacobian = self._run_model(u)
+        every = sites(run)
+        prior = self._total(run, [site for site in every if not site["is_observed"]], len(u))
+        return prior + log_jacobian, self._total(run, every, len(u)) + log_jacobian
+
+    def log_guide_and_p(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """log q(u|x) and log p(x, u). Raises `Refusal` for a guide that can be drawn from and not be asked for a density."""
+        self.refuse_helpers()
+        run, log_jacobian = self._run_model(u)
+        place = _Place({block.name: run.nodes[block.name]["value"] for block in self.blocks})
+        with scoring(self.model, self.guide), self._draws(len(u)), place:
+            drawn = trace("guide", self.guide, self.x)
+        log_q = self._total(drawn, sites(drawn), len(u))
+        return log_q + log_jacobian, self._total(run, sites(run), len(u)) + log_jacobian
+
+    def draw_prior(self, draws: int) -> Tensor:
+        """u ~ p(u): (draws, N, d)."""
+        with scoring(self.model), self._draws(draws):
+            return self._pack(trace("model", self.model, self.x), draws)
+
+    def draw_guide(self, draws: int) -> Tensor:
+        """u ~ q(u|x): (draws, N, d)."""
+        with scoring(self.model, self.guide), self._draws(draws):
+            drawn = trace("guide", self.guide, self.x)
+            return self._pack(trace("model", poutine.replay(self.model, trace=drawn), self.x), draws)
+
+    def at(self, run: poutine.Trace) -> Tensor:
+        """u (1, N, d) of the latents that a run of the model drew without a plate of draws."""
+        return self._pack(run, 1)
+
+    def latents(self, u: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Each latent's value (draws, *plates, *event), and log|dz/du| (draws, *plates)."""
+        place = _Move({block.name: block.unpack(u) for block in self.blocks})
+        with scoring(self.model), self._draws(len(u)), place:
+            run = trace("model", self.model, self.x)
+        return {block.name: (run.nodes[block.name]["value"], place.jacobians[block.name]) for block in self.blocks}
+
+    def _draws(self, draws: int) -> pyro.plate:
+        return pyro.plate(SAMPLES, draws, dim=-1 - self.structure.nesting)
+
+    def _run_model(self, u: Tensor) -> tuple[poutine.Trace, Tensor]:
+        place = _Move({block.name: block.unpack(u) for block in self.blocks})
+        model = poutine.enum(self.model, first_available_dim=-2 - self.structure.nesting)
+        with scoring(self.model), self._draws(len(u)), place:
+            run = trace("model", model, self.x)
+        jacobians = [_over_inner(place.jacobians[block.name], 1 + block.axis) for block in self.blocks]
+        return run, functools.reduce(torch.add, jacobians)
+
+    def _total(self, run: poutine.Trace, chosen: list[dict[str, Any]], draws: int) -> Tensor:
+        """The chosen sites' log-density, (draws, N): enumerated variables summed out, inner plates multiplied."""
+        if any(site["infer"].get("_enumerate_dim") is not None for site in chosen):
+            part = run.copy()
+            for site in sites(run):
+                if not any(site is kept for kept in chosen):
+                    part.remove_node(site["name"])
+            return sum_out(part, draws, len(self.x), _density)
+        nesting = self.structure.nesting
+        terms = [_over_inner(_density(site), 1 + nesting + point_dim(site)) for site in chosen]
+        return functools.reduce(torch.add, terms)
+
+    def _pack(self, run: poutine.Trace, draws: int) -> Tensor:
+        columns = []
+        for block in self.blocks:
+            site = run.nodes[block.name]
+            value = _to_reals(site, site["value"])
+            columns.append(block.pack(value.expand(draws, *block.batch, *block.event)))
+        return torch.cat(columns, dim=-1)
+
+    def refuse_helpers(self) -> None:
+        """A guide with an auxiliary site gives draws and their density, and no density of other values."""
+        for site in sites(self.structure.guide_trace):
+            if site["infer"].get("is_auxiliary"):
+                raise Refusal(
+                    f"The guide draws its latents with the help of site '{site['name']}', and cannot be asked for their density "
+                    "at other values: begin at the prior, or refine a Gaussian (SemiAmortised)."
+                )
+
+
+class _Place(poutine.messenger.Messenger):
+    """Latent sites take the values that they are given; what their distributions say of them is read afterwards."""
+
+    def __init__(self, values: dict[str, Tensor]):
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.values and not msg["is_observed"]:
+            msg["value"], msg["done"] = self.value(msg), True
+
+    def value(self, msg: Any) -> Tensor:
+        return self.values[msg["name"]]
+
+
+class _Move(_Place):
+    """Values are unconstrained, and moved to the support that the site has in this run: it may depend on other latents."""
+
+    def __init__(self, values: dict[str, Tensor]):
+        super().__init__(values)
+        self.jacobians: dict[str, Tensor] = {}
+
+    def value(self, msg: Any) -> Tensor:
+        u, to_support = self.values[msg["name"]], biject_to(msg["fn"].support)
+        value = to_support(u)
+        jacobian = to_support.log_abs_det_jacobian(u, value)
+        event = jacobian.dim() - (value.dim() - msg["fn"].event_dim)
+        self.jacobians[msg["name"]] = jacobian.sum(dim=list(range(-event, 0))) if event else jacobian
+        return value
+
+
+def _blocks(structure: Structure) -> list[Block]:
+    blocks: list[Block] = []
+    for latent in structure.latents:
+        if latent.summed_out:
+            continue
+        if latent.discrete:
+            raise Refusal(
+                f"Latent '{latent.name}' is discrete, and annealing and refinement move latents along gradients: mark it "
+                'infer={"enumerate": "parallel"} in the model and leave it out of the guide, so that it is summed out, or use '
+                "evaluate, whose weights need no gradient."
+            )
+        site = structure.model_trace.nodes[latent.name]
+        fn = site["fn"]
+        batch = (1,) * (structure.nesting - len(fn.batch_shape)) + tuple(fn.batch_shape)
+        axis = structure.nesting + point_dim(site)
+        event = tuple(_to_reals(site, site["value"]).shape[site["value"].dim() - fn.event_dim :])
+        start = blocks[-1].end if blocks else 0
+        size = torch.Size((*batch[:axis], *batch[axis + 1 :], *event)).numel()
+        blocks.append(Block(latent.name, start, start + size, axis, batch, event))
+    if not blocks:
+        raise Refusal(
+            "The model has no continuous latent to anneal or refine: its discrete ones are summed out, and every log-weight is "
+            "log p(x) already; use evaluate."
+        )
+    return blocks
+
+
+def _to_reals(site: dict[str, Any], value: Tensor) -> Tensor:
+    """The unconstrained value: the inverse of torch's bijection from R^d to the support."""
+    fn = site["fn"]
+    try:
+        return biject_to(fn.support).inv(value)
+    except NotImplementedError as error:
+        raise Refusal(
+            f"Latent '{site['name']}' lives where torch has no map from R^d ({type(fn).__name__} on {fn.support}): write it as a "
+            "function of a latent that has one, or use evaluate, whose weights need none."
+        ) from error
+
+
+def _density(site: dict[str, Any]) -> Tensor:
+    """One site's log-density, mask kept, nothing checked: a trajectory that leaves the numbers is rejected, not an error."""
+    log_prob = site["fn"].log_prob(site["value"])
+    if site["mask"] is None:
+        return log_prob
+    return torch.where(torch.as_tensor(site["mask"], device=log_prob.device), log_prob, 0.0)
+
+
+def _over_inner(value: Tensor, axis: int) -> Tensor:
+    """(draws, plates...) → (draws, N): summed over every plate but the points', which lie at `axis`."""
+    inner = [dim for dim in range(1, value.dim()) if dim != axis]
+    return value.sum(dim=inner) if inner else value
+
+
+def per_point(
+    function: Callable[[Tensor], tuple[Tensor, ...]], u: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Densities (draws, N) at u and the gradient of each (draws, N, d)."""
+    with torch.enable_grad():
+        u = u.detach().requires_grad_()
+        values = function(u)
+        slopes = [
+            torch.autograd.grad(value.sum(), u, retain_graph=place + 1 < len(values), allow_unused=True)[0]
+            for place, value in enumerate(values)
+        ]
+    return (
+        tuple(value.detach() for value in values),
+        tuple(torch.zeros_like(u) if slope is None else slope for slope in slopes),
+    )

@@ -1,0 +1,156 @@
+"""Ascent on the ELBO of many points at once, each for itself."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import Refusal
+from .batching import checked
+from .compiled_density import Slopes, record
+from .joint_density import Joint
+from .variational_families import Family, Parameters, Posteriors
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How q is moved: Adam at `lr`, in units of the start's spread (the family's own rate if None), on `draws` draws of each point; every `check` steps their
+    mean ELBO is looked at, and a point that has not gained for `patience` checks, or has had `limit` steps, rests. At the end
+    `settle` more steps take the rate down to 0 along a cosine, so that q comes to lie at the optimum and not around it."""
+
+    lr: float | None = None
+    draws: int = 32
+    check: int = 100
+    patience: int = 3
+    limit: int = 5000
+    settle: int = 300
+
+    def __post_init__(self) -> None:
+        whole = {name: getattr(self, name) for name in ("draws", "check", "patience", "limit")}
+        checked(**whole)
+        if (self.lr is not None and not self.lr > 0) or self.settle < 0 or self.draws % 2:
+            raise Refusal(
+                f"lr={self.lr}, settle={self.settle}, draws={self.draws}: lr must be above 0, settle not below, draws even."
+            )
+
+
+PUBLISHED = Protocol(
+    lr=1e-3, draws=100, check=100, patience=10, limit=100_000, settle=0
+)  # Cremer et al. 2018, from N(0, I)
+
+
+def ascend(
+    joint: Joint, family: Family, protocol: Protocol, from_guide: bool, divisible: bool
+) -> tuple[Posteriors, Tensor]:
+    """Refined posteriors of one chunk of points, and how many steps each took."""
+    moving_noise, settling_noise = (_generator(joint.x.device) for _ in range(2))
+    loc, spread = _moments(joint) if from_guide else _standard(joint)
+    mover = _Mover(joint, family.begin(loc), family, loc, spread, protocol, moving_noise)
+    final = {name: value.clone() for name, value in mover.parameters.items()}
+    points = torch.arange(len(loc), device=loc.device)
+    best = torch.full((len(loc),), -torch.inf, dtype=torch.float64, device=loc.device)
+    stale, steps = torch.zeros_like(points), torch.zeros_like(points)
+    for done in range(protocol.check, protocol.limit + protocol.check, protocol.check):
+        bound = mover.run(protocol.check)
+        stale = torch.where(bound > best[points], 0, stale + 1)
+        best[points] = torch.maximum(best[points], bound)
+        moving = steps[points] == 0
+        rests = moving & ((stale >= protocol.patience) | (done >= protocol.limit))
+        steps[points[rests]] = done
+        for name, value in mover.parameters.items():
+            final[name][points[rests]] = value.detach()[rests]
+        left = steps[points] == 0
+        if not bool(left.any()):
+            break
+        if divisible and 2 * int(left.sum()) <= len(points):  # the others' records and rows are not paid for any longer
+            mover, points, stale = mover.keep(left), points[left], stale[left]
+    if protocol.settle:
+        mover = _Mover(joint, final, family, loc, spread, protocol, settling_noise)
+        mover.run(protocol.settle, settle=True)
+        final = {name: value.detach() for name, value in mover.parameters.items()}
+    return Posteriors(family, final, loc, spread), steps.cpu()
+
+
+class _Mover:
+    """Adam on the ELBO of some points, each for itself: they share the noise, and nothing else."""
+
+    def __init__(
+        self,
+        joint: Joint,
+        parameters: Parameters,
+        family: Family,
+        loc: Tensor,
+        spread: Tensor,
+        protocol: Protocol,
+        noise: torch.Generator,
+    ):
+        self.joint, self.family, self.loc, self.spread, self.protocol = joint, family, loc, spread, protocol
+        self.parameters = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+        self.rate = family.rate if protocol.lr is None else protocol.lr
+        self.adam = torch.optim.Adam(self.parameters.values(), lr=self.rate)
+        self.noise = noise
+        self.slopes = self._record()
+
+    def _record(self) -> Slopes:
+        like = self.loc.expand(self.protocol.draws, *self.loc.shape)
+        return record(lambda u: (self.joint.log_p(u),), like + self.spread * torch.randn_like(like))
+
+    def run(self, steps: int, settle: bool = False) -> Tensor:
+        """So many steps; the mean ELBO of each point along them, (N,)."""
+        total = torch.zeros(len(self.loc), dtype=torch.float64, device=self.loc.device)
+        for number in range(steps):
+            if settle:
+                turn = torch.tensor(torch.pi * (number + 1) / (steps + 1))
+                self.adam.param_groups[0]["lr"] = self.rate * 0.5 * (1 + float(torch.cos(turn)))
+            total += self._step()
+        return total / steps
+
+    def _step(self) -> Tensor:
+        half = torch.randn(
+            self.protocol.draws // 2,
+            1,
+            self.loc.shape[1],
+            generator=self.noise,
+            dtype=self.loc.dtype,
+            device=self.loc.device,
+        )
+        noise = torch.cat([half, -half]).expand(-1, len(self.loc), -1)
+        with torch.enable_grad():
+            v, log_q = self.family.draw(self.parameters, noise)
+            u = self.loc + self.spread * v
+            (log_p,), (slope,) = self.slopes(u.detach())
+            slope = torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0)
+            loss = (log_q - (u * slope).sum(-1)).mean(0).sum()  # its gradient is that of −ELBO
+            gradients = torch.autograd.grad(loss, list(self.parameters.values()))
+        for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
+            parameter.grad = gradient
+        self.adam.step()
+        return (log_p - (log_q.detach() - self.spread.log().sum(-1))).mean(0).double()
+
+    def keep(self, rows: Tensor) -> "_Mover":
+        """The same for some of the points, with what Adam remembers of them."""
+        joint = Joint(self.joint.model, self.joint.guide, self.joint.x[rows])
+        chosen = {name: value.detach()[rows] for name, value in self.parameters.items()}
+        kept = _Mover(joint, chosen, self.family, self.loc[rows], self.spread[rows], self.protocol, self.noise)
+        for old, new in zip(self.parameters.values(), kept.parameters.values(), strict=True):
+            kept.adam.state[new] = {
+                name: value[rows] if value.dim() else value for name, value in self.adam.state[old].items()
+            }
+        return kept
+
+
+def _generator(device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
+
+
+def _moments(joint: Joint) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the guide's u, (N, d) each, from 256 draws."""
+    draws = joint.draw_guide(256)
+    loc, spread = draws.mean(0), draws.std(0)
+    usable = torch.isfinite(loc) & torch.isfinite(spread) & (spread > 0)
+    return torch.where(usable, loc, 0.0), torch.where(usable, spread, 1.0)
+
+
+def _standard(joint: Joint) -> tuple[Tensor, Tensor]:
+    shape = (len(joint.x), joint.size)
+    return joint.x.new_zeros(shape), joint.x.new_ones(shape)

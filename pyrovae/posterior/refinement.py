@@ -1,0 +1,166 @@
+"""q refined for every point: how far a family can go when no network stands between x and its parameters.
+
+Cremer, Li & Duvenaud 2018: what remains between L[q*] and log p(x) is the family's, what lay between L[q_φ] and L[q*] is the
+network's.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ..errors import Diverged, Refusal
+from ..evaluation import result as evidence
+from ..evaluation.evaluating import device_name, is_per_point, versions
+from ..evaluation.result import Estimate, mean_over_points
+from ..pair.execution import Program, evaluation_mode, fork_rng, sites
+from ..pair.structure import Structure, refuse_bad_points
+from .batching import checked, in_chunks, share
+from .joint_density import Joint
+from .optimise import Protocol, ascend
+from .variational_families import DiagonalGaussian, Family, Flow, FullGaussian, Posteriors
+
+
+@dataclass(frozen=True, repr=False)
+class Refined:
+    """What `refine` found, point by point: tensors on the CPU, nats; all from `samples` fresh draws of the refined q.
+
+    `elbo` L[q*] ≤ log p(x) and `log_likelihood` ≤ log p(x), both in expectation: `bound` says so.
+    """
+
+    elbo: Tensor
+    elbo_se: Tensor
+    log_likelihood: Tensor
+    log_likelihood_se: Tensor
+    gap_se: Tensor  # of log_likelihood − elbo, which share their draws
+    ess: Tensor
+    steps: Tensor  # (N,), how many steps each point took before it rested
+    posteriors: Posteriors
+    seconds: float
+    card: dict[str, Any]
+    bound: str = "lower"
+
+    def __len__(self) -> int:
+        return len(self.elbo)
+
+    def __repr__(self) -> str:
+        value, mc_se, _ = self.mean_elbo
+        return f"Refined({len(self)} points, {self.card['family']}: L[q*] {value:.3f} ± {mc_se:.3f})"
+
+    @property
+    def mean_elbo(self) -> Estimate:
+        return mean_over_points(self.elbo, self.elbo_se)
+
+    @property
+    def mean_log_likelihood(self) -> Estimate:
+        return mean_over_points(self.log_likelihood, self.log_likelihood_se)
+
+
+def refine(
+    model: Program,
+    guide: Program,
+    x: Tensor,
+    family: Family | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    *,
+    protocol: Protocol | None = None,
+    from_guide: bool = True,
+    progress: Callable[[float], None] | None = None,
+) -> Refined:
+    """argmax_q L[q] = E_q[log p(x_n, u) − log q(u)] within a family, for every row of x by itself, and what L and log p̂ are there.
+
+    q is over the unconstrained latents u; without a `family` it is `matching`'s, the guide's own. It begins at the guide's moments,
+    or at N(0, I). All points move together under one optimiser and one stream of noise, so that what becomes of a point does not
+    depend on the others (but for the draws that tell the guide's moments). The guide is only drawn from: it need not be reparameterised, nor have a density.
+
+    `samples` fresh draws score the end: nothing that was optimised is reported. `progress` is called with the number of points
+    done since its last call, a fraction. x is on the device and in the type of the pair's parameters; modules are put in
+    evaluation mode and back, torch's random state is left as it was.
+
+    Raises `Refusal` for discrete latents that are not summed out and latents on a circle; `Diverged` where q finds no density.
+    """
+    checked(samples=samples)
+    refuse_bad_points(x)
+    protocol = protocol or Protocol()
+    started = time.perf_counter()
+    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
+        whole, noise = is_per_point(guide, x), int(torch.randint(2**62, ()))
+
+        def work(joint: Joint, start: int) -> tuple[Posteriors, Tensor, Tensor]:
+            _refuse_circles(joint.structure)
+            chosen = family or matching(joint.structure)
+            with fork_rng(x.device, noise):  # the same in each chunk
+                posteriors, steps = ascend(joint, chosen, protocol, from_guide, divisible=not whole)
+            log_w = log_weights(joint, posteriors, samples, protocol.draws)
+            _refuse_no_bound(log_w, start)
+            share(progress, len(joint.x))(1.0)
+            return posteriors, steps, log_w
+
+        parts = in_chunks(model, guide, x, protocol.draws, work)
+    log_w = torch.cat([part[2] for part in parts], dim=1)
+    names = ("elbo", "elbo_se", "log_likelihood", "log_likelihood_se", "gap_se", "ess")
+    posteriors = Posteriors.joined([part[0] for part in parts])
+    return Refined(
+        **{name: getattr(evidence, name)(log_w).cpu() for name in names},
+        steps=torch.cat([part[1] for part in parts]),
+        posteriors=posteriors,
+        seconds=time.perf_counter() - started,
+        card={
+            "family": str(posteriors.family),
+            "start": "guide" if from_guide else "N(0, I)",
+            **{**protocol.__dict__, "lr": posteriors.family.rate if protocol.lr is None else protocol.lr},
+            "samples": samples,
+            "seed": seed,
+            "points": len(x),
+            "dtype": str(x.dtype).removeprefix("torch."),
+            "device": device_name(x.device),
+            **versions(),
+        },
+    )
+
+
+def matching(structure: Structure) -> Family:
+    """The family that the guide's own looks like: diagonal where all its latents are independent Gaussians, a flow where one is
+    transformed, else with a full covariance."""
+    drawn = [site["fn"] for site in sites(structure.guide_trace) if not site["infer"].get("is_auxiliary")]
+    bases = [fn.base_dist if isinstance(fn, dist.Independent) else fn for fn in drawn]
+    if all(isinstance(base, dist.Normal | dist.Delta) for base in bases):
+        return DiagonalGaussian()
+    if any(type(base) is dist.TransformedDistribution for base in bases):
+        return Flow()
+    return FullGaussian()
+
+
+def log_weights(joint: Joint, posteriors: Posteriors, samples: int, chunk: int) -> Tensor:
+    """log p(x, u) − log q*(u) of fresh draws, `chunk` at a time: (samples, N), float64."""
+    parts = []
+    for size in [min(chunk, samples - done) for done in range(0, samples, chunk)]:
+        u, log_q = posteriors.sample(size)
+        parts.append((joint.log_p(u) - log_q).double())
+    return torch.cat(parts)
+
+
+def _refuse_circles(structure: Structure) -> None:
+    """A density on a circle repeats itself along R for ever, and a Gaussian over R gains by being wide without end."""
+    for latent in structure.latents:
+        fn = structure.model_trace.nodes[latent.name]["fn"]
+        if isinstance(getattr(fn, "base_dist", fn), dist.VonMises | dist.SineBivariateVonMises):
+            raise Refusal(
+                f"Latent '{latent.name}' is an angle, and no Gaussian over the real line is a density on the circle: use ais or "
+                "evaluate, which need none."
+            )
+
+
+def _refuse_no_bound(log_w: Tensor, start: int) -> None:
+    bad = ~torch.isfinite(log_w).all(0)
+    if bool(bad.any()):
+        point = int(bad.nonzero()[0])
+        raise Diverged(
+            f"The refined q of data point {start + point} draws where the model has no density: lower the protocol's lr, or look "
+            "at that point."
+        )

@@ -1,0 +1,172 @@
+"""A guide whose q(z|x) is refined for every point before it is used: any pair can wear it at evaluation."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.poutine import runtime
+from torch import Tensor
+from torch.distributions import constraints
+
+from ..pair.execution import Program, evaluation_mode
+from ..pair.structure import PLATE, inspect
+from .joint_density import Joint
+from .optimise import Protocol
+from .refinement import refine
+from .variational_families import Family, Posteriors
+
+
+class SemiAmortised:
+    """q*(z|x): begins at `guide`'s q(z|x) and is moved, for each x by itself, to where the ELBO of `family` is largest.
+
+    `SemiAmortised(model, guide)(x)` names the same latents as `guide` inside plate("data"), so it stands wherever a guide stands at
+    evaluation: `evaluate`, `log_weights`, `ais`, `check_pair`. (Kim, Wiseman, Miller, Sontag & Rush 2018 also train through the
+    refinement; this does not: q* is a constant of x, and the guide's own parameters have no gradient.)
+
+    A point is refined when it is first seen and remembered by its values, whatever batch it comes in, so that further draws cost
+    nothing and all of them are from one q*. The model must not be trained in between: `forget()` after it has been.
+
+    A latent in R^k that is the only one is drawn from q* itself. Others are functions, with a density, of a helper that is: the
+    unconstrained u (AutoNormal's form). From such a guide `ais` cannot begin.
+    """
+
+    # No __dict__, so that the inner guide's networks are not found in this one: it has no parameters to train.
+    __slots__ = ("_kept", "_last", "_names", "family", "guide", "model", "protocol", "seed")
+
+    def __init__(
+        self,
+        model: Program,
+        guide: Program,
+        family: Family | None = None,
+        *,
+        protocol: Protocol | None = None,
+        seed: int = 0,
+    ):
+        """`family` and `protocol` are as in `refine`; `seed` fixes q*, and torch's random state is left alone by refining."""
+        self.model, self.guide, self.family, self.protocol, self.seed = model, guide, family, protocol, seed
+        self.forget()
+
+    def forget(self) -> None:
+        """Refine anew from here on."""
+        self._kept: dict[bytes, tuple[Posteriors, int]] = {}
+        self._last: tuple[Tensor, int | None, Joint, Posteriors] | None = None
+        self._names: list[str] = []
+
+    def __call__(self, x: Tensor) -> None:
+        joint, posteriors = self._refined(x)
+        block = joint.blocks[0]
+        frames, support = _frames(joint, block.name), joint.structure.model_trace.nodes[block.name]["fn"].support
+        points = [frame for frame in frames if frame.name == PLATE]
+        drawn, plates = _Drawn(posteriors, (1,) * (-1 - points[0].dim)), _Plates()
+        is_vector = len(joint.blocks) == 1 and frames == points and len(block.event) == 1
+        if is_vector and getattr(support, "base_constraint", None) is constraints.real:
+            with plates.within(points):
+                pyro.sample(block.name, drawn)
+        else:
+            with plates.within(points):
+                u = pyro.sample("_semi_amortised", drawn, infer={"is_auxiliary": True})
+            self._write_out(joint, u, plates)
+
+    def _write_out(self, joint: Joint, u: Tensor, plates: "_Plates") -> None:
+        """Every latent as the function of u that it is, with the density that this gives it."""
+        outer = u.shape[: max(0, u.dim() - 1 - joint.structure.nesting)]  # plates of draws, outside the pair's own
+        with _apart():
+            latents = joint.latents(u.reshape(-1, len(joint.x), joint.size))
+        for block in joint.blocks:
+            value, jacobian = (part.reshape(*outer, *part.shape[1:]) for part in latents[block.name])
+            with plates.within(_frames(joint, block.name)):
+                density = dist.Delta(value, log_density=-jacobian, event_dim=value.dim() - jacobian.dim())
+                pyro.sample(block.name, density)
+
+    def _refined(self, x: Tensor) -> tuple[Joint, Posteriors]:
+        version = None if x.is_inference() else x._version  # a buffer that is filled again holds other points
+        if self._last is not None and self._last[0] is x and self._last[1] == version is not None:
+            return self._last[2:]
+        keys = [row.tobytes() for row in x.detach().cpu().contiguous().numpy()]
+        rows = sorted({key: row for row, key in enumerate(keys) if key not in self._kept}.values())
+        with _apart():
+            if rows:
+                self._refine(x if len(rows) == len(x) else x[rows], [keys[row] for row in rows])
+            with evaluation_mode(self.model):
+                joint = Joint(self.model, self._stand_in, x)
+        kept = [self._kept[key] for key in keys]
+        posteriors = Posteriors.joined([found.rows(torch.tensor([row])) for found, row in kept])
+        self._last = (x, version, joint, posteriors)
+        return joint, posteriors
+
+    def _refine(self, x: Tensor, keys: list[bytes]) -> None:
+        latents = inspect(self.model, self.guide, x).latents
+        self._names = [latent.name for latent in latents if not latent.summed_out]
+        found = refine(self.model, self.guide, x, self.family, 2, self.seed, protocol=self.protocol)
+        self._kept |= {key: (found.posteriors, row) for row, key in enumerate(keys)}
+
+    def _stand_in(self, x: Tensor) -> None:
+        """A guide that names the latents, of any points: the inner guide may have parameters for those it was fitted on alone."""
+        with poutine.block(expose=self._names):
+            self.model(x)
+
+
+class _Drawn(dist.TorchDistribution):
+    """q*(u) as one distribution: batch_shape (*outer, N, *trailing), event_shape (d,)."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch's own protocol)
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, posteriors: Posteriors, trailing: tuple[int, ...], batch_shape: torch.Size | None = None):
+        self.posteriors, self.trailing = posteriors, trailing
+        batch_shape = torch.Size((len(posteriors), *trailing)) if batch_shape is None else batch_shape
+        super().__init__(batch_shape, posteriors.loc.shape[1:], validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "_Drawn":
+        return _Drawn(self.posteriors, self.trailing, torch.Size(batch_shape))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        shape = torch.Size(sample_shape) + self.batch_shape
+        u, _ = self.posteriors.sample(shape.numel() // len(self.posteriors))
+        return u.reshape(*shape, -1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        value = value.expand(*torch.broadcast_shapes(value.shape[:-1], self.batch_shape), -1)
+        return self.posteriors.log_prob(value.reshape(-1, *self.posteriors.loc.shape)).reshape(value.shape[:-1])
+
+
+def _frames(joint: Joint, name: str) -> list[Any]:
+    """The plates of a latent, without those of draws."""
+    return [frame for frame in joint.structure.model_trace.nodes[name]["cond_indep_stack"] if frame.vectorized]
+
+
+class _Plates:
+    """The model's plates for one call of the guide: each is made once, and entered by every latent that is inside it."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, pyro.plate] = {}
+
+    @contextlib.contextmanager
+    def within(self, frames: list[Any]) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for frame in frames:
+                if frame.name not in self.made:
+                    full = frame.full_size or frame.size
+                    subsample = None if full == frame.size else torch.arange(frame.size)
+                    self.made[frame.name] = pyro.plate(frame.name, full, subsample=subsample, dim=frame.dim)
+                stack.enter_context(self.made[frame.name])
+            yield
+
+
+@contextlib.contextmanager
+def _apart() -> Iterator[None]:
+    """Runs of the pair that are no part of the run in whose middle they stand: its handlers do not see them, and the plates that
+    it is in do not take their dimensions. Pyro has no public word for this; its stack and its table of plates are set aside."""
+    stack, dims = runtime._PYRO_STACK, runtime._DIM_ALLOCATOR._stack
+    handlers, taken = stack[:], dims[:]
+    stack.clear()
+    dims.clear()
+    try:
+        yield
+    finally:
+        stack[:], dims[:] = handlers, taken

@@ -1,0 +1,1 @@
+"""Families p(z) for models with a continuous latent."""

@@ -1,0 +1,26 @@
+"""metrics.csv: how training goes, a row for each epoch, for any program that reads tables."""
+
+import csv
+from pathlib import Path
+
+from ..utils.files import replacing
+
+
+class MetricsFile:
+    """Rows are added as they come. The first time the file is written anew, because a run that was killed may have left it
+    behind the checkpoint that it is taken up from, or ahead of it."""
+
+    def __init__(self, path: Path):
+        self.path, self.begun = path, False
+
+    def add(self, history: list[dict[str, float]]) -> None:
+        """Add the last row of the history."""
+        if self.begun:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, history[-1]).writerow(history[-1])
+            return
+        with replacing(self.path) as new, new.open("w", newline="") as file:
+            table = csv.DictWriter(file, history[-1])
+            table.writeheader()
+            table.writerows(history)
+        self.begun = True

@@ -1,0 +1,368 @@
+"""A run: one trained pair in a folder of its own, with what is needed to score it again and to tell how it came about.
+
+RUN/config.json     model, options, data, training arguments, versions
+RUN/checkpoint.pt   the pair, and the state of its training: tensors and numbers only, loaded without running code
+RUN/checkpoint.previous.pt  the one before it
+RUN/metrics.csv     a row for each epoch
+RUN/model.py        a copy of the user's model file, where the model is one
+RUN/option_NAME.py  a copy of the user's file that option NAME takes a class from, where it does
+"""
+
+import contextlib
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from inspect import signature
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+import torch
+
+from ..data.datasets import Data, load_data
+from ..training.em import EM
+from ..errors import Refusal, suggest
+from ..evaluation.evaluating import refuse_measure, versions
+from ..utils.files import replacing
+from ..loading.registry import refuse_guide
+from ..loading.pairs import Pair, load
+from ..loading.options import parse_objective
+from ..loading.user_files import kept, placed
+from ..pair.execution import Program, fork_rng, modules, parameters
+from ..pair.state import load_pair_state, store_names
+from ..pair.structure import inspect
+from ..training import Checkpoints, EarlyStopping, Fit, cosine, fit, staged, warmed
+from ..training.checkpoints import load_checkpoint
+from .metrics import MetricsFile
+from ..utils.distributed import Ranks
+
+CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
+SCHEDULES = {"cosine": cosine, "staged": staged, "warmed": warmed(), "constant": None}
+INITIALISERS = {"em": EM}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a run was told, in plain JSON types."""
+
+    model: str  # a built-in's name, or the stem of the user's file
+    file: bool  # the run holds the model's file
+    options: list[str]  # name=value texts
+    data: str  # a name, or the absolute path of a file
+    transform: str | None
+    split_seed: int
+    root: str | None
+    dim: int
+    seed: int
+    fit: dict[str, Any]  # fit's own arguments
+    versions: dict[str, str]
+
+    def check(self) -> None:
+        """Raises `TypeError` for a field of another type than is written here: the file may have been edited."""
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if not isinstance(value, get_origin(kind) if get_origin(kind) in (list, dict) else kind):
+                raise TypeError(f"{name} is {value!r:.40}")
+        if not all(isinstance(option, str) for option in self.options):
+            raise TypeError(f"options are {self.options!r:.40}")
+
+
+@dataclass
+class Run:
+    """A pair, how it was made, and how its training went."""
+
+    config: Config
+    pair: Pair
+    model: Program
+    guide: Program
+    fit: Fit
+    store: tuple[str, ...] = ()  # names of parameters that live in Pyro's store: those of pairs written as functions
+    files: dict[str, bytes] = field(default_factory=dict)  # copies of the user's own, by their names in the folder
+    observed: int = 0  # how many numbers of each point are scored; known of a run that was looked over
+    name: str = ""  # what it is called in tables: the model's name, if nothing else is said
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.config.model
+
+
+def prepare(
+    pair: Pair,
+    data: Data,
+    *,
+    source: str,
+    transform: str | None,
+    root: str | None,
+    options: list[str],
+    seed: int,
+    scored: bool = True,
+    **told: Any,
+) -> Run:
+    """Build the pair for the data and look it over, before anything is trained or written.
+
+    `told` are training arguments, as `fit_arguments` reads them; those that are None are the pair's own (its RECIPE), then
+    `fit`'s; a recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
+    with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
+    Raises `Refusal` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
+    """
+    arguments = {**pair.recipe, **{key: value for key, value in told.items() if value is not None}}
+    steps, batch = arguments.pop("steps", None), min(arguments.get("batch_size") or len(data.train), len(data.train))
+    if steps is not None and told.get("epochs") is None:
+        arguments["epochs"] = -(-steps // -(-len(data.train) // batch))
+    arguments.setdefault("epochs", signature(fit).parameters["epochs"].default)
+    config = Config(
+        model=pair.name,
+        file=pair.file is not None,
+        options=_with_likelihood([placed(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
+        data=source,
+        transform=transform,
+        split_seed=data.seed,
+        root=root,
+        dim=data.dim,
+        seed=seed,
+        fit=arguments,
+        versions=versions(),
+    )
+    return _ready(pair, config, data, scored)
+
+
+def _ready(pair: Pair, config: Config, data: Data, scored: bool) -> Run:
+    """The pair as it stands before its first step, after every check that needs none."""
+    x = data.train[:256]
+    try:
+        model, guide = _build(pair, config, x.device)
+        structure = inspect(model, guide, x, scored=scored)
+    except Refusal:
+        _refuse_guide(pair, config, x)
+        raise
+    if not structure.no_density:
+        refuse_measure(structure, data.transform)
+    # no step yet: its checks, and the model's start
+    checked = {key: value for key, value in fit_arguments(config.fit).items() if key != "init"}
+    fit(model, guide, data.train, seed=config.seed, **{**checked, "epochs": 0})
+    files = {"model.py": pair.file} if pair.file is not None else {}
+    files |= {copy: file for _, copy, file in filter(None, map(kept, config.options))}
+    contents = {name: file.read_bytes() for name, file in files.items()}
+    return Run(config, pair, model, guide, Fit(), store_names(structure), contents, structure.observed)
+
+
+def taken_up(folder: Path, device: torch.device) -> tuple[Run, Data]:
+    """A run whose training was stopped, with its data, ready for `train(…, resume=True)`.
+
+    Raises `Refusal` where the folder is no run, or a damaged one.
+    """
+    config, pair = open_run(folder)
+    loaded = load_data(config.data, config.transform, seed=config.split_seed, root=config.root).to(device)
+    if loaded.dim != config.dim:
+        raise Refusal(f"{folder} was begun on points of {config.dim} numbers, and {loaded.name} now has {loaded.dim}.")
+    return _ready(pair, config, loaded, scored=False), loaded
+
+
+def finished(folder: Path, config: Config) -> int:
+    """After how many epochs the training came to its end; 0 where it has not."""
+    if not Checkpoints(folder).exist():
+        return 0
+    done = load_checkpoint(folder)["training"]["fit"]
+    return len(done["losses"]) if done["stopped"] or len(done["losses"]) >= config.fit["epochs"] else 0
+
+
+def train(
+    run: Run,
+    data: Data,
+    folder: Path | None,
+    on_epoch: Callable[[Fit], None] | None = None,
+    *,
+    resume: bool = False,
+) -> None:
+    """Fit the run's pair; with a folder, keep its state and its metrics there. `resume` goes on from the state that is there."""
+    keep = None if folder is None else Checkpoints(folder, CHECKPOINT_SECONDS)
+    if keep is not None:
+        keep.resume = resume and keep.exist()  # stopped before the first one, it begins again
+    writes = folder is not None and Ranks().first
+    if folder is not None and writes and not resume:
+        write_config(run, folder)
+
+    metrics = MetricsFile(folder / "metrics.csv") if folder is not None and writes else None
+
+    def after_epoch(progress: Fit) -> None:
+        run.fit = progress
+        if metrics is not None:
+            metrics.add(progress.history)
+        if on_epoch:
+            on_epoch(progress)
+
+    told = fit_arguments(run.config.fit)
+    run.fit = fit(
+        run.model, run.guide, data.train, seed=run.config.seed, checkpoints=keep, on_epoch=after_epoch, **told
+    )
+    if (
+        metrics is not None and run.fit.history and not metrics.begun
+    ):  # a kill came between the last checkpoint and its row
+        metrics.add(run.fit.history)
+
+
+def fit_arguments(told: dict[str, Any]) -> dict[str, Any]:
+    """`fit`'s arguments from the plain values of a config: names of schedules, initialisers and objectives become what
+    they name."""
+    arguments = dict(told)
+    if "schedule" in arguments:
+        arguments["schedule"] = _named(SCHEDULES, "schedule", arguments["schedule"])
+    if "init" in arguments:
+        arguments["init"] = _named(INITIALISERS, "init", arguments["init"])()
+    if "objective" in arguments:
+        arguments["objective"] = parse_objective(arguments["objective"])
+    held_out, patience = arguments.pop("validation", None), arguments.pop("patience", None)
+    if held_out is not None or patience is not None:
+        settings = {"points": held_out, "patience": patience}
+        arguments["early_stopping"] = EarlyStopping(**{k: v for k, v in settings.items() if v is not None})
+    return arguments
+
+
+def _named(known: dict[str, Any], kind: str, name: str) -> Any:
+    if name not in known:
+        raise Refusal(f"There is no {kind} '{name}'{suggest(name, known)}: give one of {', '.join(known)}.")
+    return known[name]
+
+
+def _build(pair: Pair, config: Config, device: torch.device) -> tuple[Program, Program]:
+    with fork_rng(device, config.seed):
+        model, guide = pair(config.dim, **pair.parse(config.options))
+    for module in modules(model, guide):
+        module.to(device)
+    return model, guide
+
+
+def _refuse_guide(pair: Pair, config: Config, x: torch.Tensor) -> None:
+    """Where it is the guide that the pair cannot be run under: which it takes."""
+    told, default = pair.parse(config.options), pair.options.get("guide")
+
+    def build(guide: type) -> tuple[Program, Program]:
+        with fork_rng(x.device):
+            model, q = pair(config.dim, **{**told, "guide": guide})
+        for module in modules(model, q):
+            module.to(x.device)
+        return model, q
+
+    refuse_guide(pair.name, told.get("guide"), default, getattr(pair.module, "GUIDES", ()), build, x)
+
+
+def _last_of_each(options: list[str]) -> list[str]:
+    """The option that stands, as `parse` has it, where a name is given twice: only one file of a name can be kept."""
+    return list({option.partition("=")[0].strip(): option for option in options}.values())
+
+
+def _with_likelihood(options: list[str], pair: Pair, data: Data) -> list[str]:
+    told = any(option.partition("=")[0].strip() == "likelihood" for option in options)
+    return (
+        [*options, f"likelihood={data.transform.likelihood}"]
+        if data.transform.discrete and "likelihood" in pair.options and not told
+        else options
+    )
+
+
+def write_config(run: Run, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in run.files.items():
+        with replacing(folder / name) as file:
+            file.write_bytes(content)
+    options = [own[0] if (own := kept(option)) else option for option in run.config.options]
+    with replacing(folder / "config.json") as file:
+        file.write_text(json.dumps({**asdict(run.config), "options": options}, indent=2) + "\n")
+
+
+def open_run(folder: Path) -> tuple[Config, Pair]:
+    """What the folder says of itself. Raises `Refusal` where it is no run, or a damaged one."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise Refusal(f"{folder} is not a run: it has no config.json; name a folder that `pyrovae train --out` wrote.")
+    try:
+        content = json.loads(path.read_text())
+        if isinstance(content, dict) and content.get("command") == "compare":
+            runs = ", ".join(str(folder / Path(name).name.removesuffix(".py")) for name in content["models"])
+            raise Refusal(f"{folder} is a comparison: name one of its runs, {runs}.")
+        config = Config(**content)
+        config.check()
+    except Refusal:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise Refusal(f"{path} is damaged, or of another version of pyrovae: {error}.") from error
+    config = replace(config, options=[placed(option, folder) for option in config.options])
+    return config, load(folder / "model.py" if config.file else config.model)
+
+
+def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
+    """The trained pair that `pyrovae train` or `compare` left in a folder: its `.model`, `.guide`, `.fit` and `.config`.
+
+    Raises `Refusal` where the folder is no run, or a damaged one. A run of a user's own files runs its copies
+    of them.
+    """
+    folder, device = Path(folder), torch.device(device)
+    config, pair = open_run(folder)
+    state = load_checkpoint(folder, device)
+    model, guide = _build(pair, config, device)
+    # pyro.param creates what it names when it is run; no density is asked for, so the zeros may lie outside the support
+    parameters(torch.zeros(2, config.dim, device=device), guide, model)
+    try:
+        load_pair_state(state["pair"], model, guide)
+        names, progress = tuple(state["pair"]["store"]), Fit(**state["training"]["fit"])
+    except (RuntimeError, KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Refusal(
+            f"The checkpoint of {folder} does not fit the model of {folder / 'config.json'}: {reason}"
+        ) from error
+    return Run(config, pair, model, guide, progress, names)
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, overwrite: bool) -> Iterator[None]:
+    """`out`, made for what is written inside the context.
+
+    An existing folder is refused unless `overwrite`, and then only if pyrovae wrote it: runs are never mixed. The earlier one
+    stands aside until the new one is complete. If that never happens it comes back, and what the new one has of checkpoints is
+    kept beside it; a note on the error says where.
+    """
+    if not out.exists():
+        out.mkdir(parents=True)
+        yield
+        return
+    if not overwrite:
+        raise Refusal(f"{out} exists: name another folder, or say --overwrite to replace it.")
+    if not _is_ours(out):
+        raise Refusal(f"{out} is not a run of pyrovae, and is left as it is: name another folder.")
+    place = out.resolve()  # of a link, what it points to
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise Refusal(f"{out} is the folder you are in, or holds it: leave it first.")
+    aside = _free(place, "earlier")
+    place.rename(aside)
+    try:
+        place.mkdir()
+        yield
+    except BaseException as error:
+        if any(place.rglob("checkpoint.pt")):
+            stopped = _free(place, "stopped")
+            place.rename(stopped)
+            error.add_note(f"The earlier run is back in {out}; what there is of the new one is in {stopped}.")
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+            error.add_note(f"The earlier run is back in {out}.")
+        aside.rename(place)
+        raise
+    shutil.rmtree(aside)
+
+
+def _free(place: Path, word: str) -> Path:
+    """A name beside `place` that nothing has."""
+    names = (place.with_name(f"{place.name}.{word}{number or ''}") for number in itertools.count())
+    return next(name for name in names if not name.exists())
+
+
+def _is_ours(folder: Path) -> bool:
+    """Empty, or with a config.json that says pyrovae wrote it: others have files of that name too."""
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        return "pyrovae" in json.loads((folder / "config.json").read_text())["versions"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False

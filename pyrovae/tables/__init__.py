@@ -1,0 +1,1 @@
+"""Terminal tables of results. They compute nothing that a result does not hold."""

@@ -1,0 +1,212 @@
+"""A Comparison as a table that a person can read: in the terminal and as text."""
+
+import io
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
+from typing import Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..estimators.prior_sampling import Naive
+from ..evaluation.comparing import Comparison
+from ..evaluation.result import Estimate, Evidence
+
+WIDTH = 132  # of text that goes to a file or a pipe
+LABEL = 24  # of a model's name with its settings: a longer one goes on in a line below
+
+
+def show(
+    comparison: Comparison, card: Mapping[str, Any], console: Console, further: Sequence[RenderableType] = ()
+) -> None:
+    """Print the table, what to say of it, what there is `further`, and where its numbers come from. A terminal too narrow for
+    a row per model gets a column per model; paper is as wide as it has to be."""
+    wide = _table(_cells(comparison), comparison.best)
+    needed = Console(width=1000).measure(wide).minimum  # a console answers with its own width at most
+    if console.width == WIDTH and not console.is_terminal:
+        console.width = max(WIDTH, needed)
+    sheet = wide if needed <= console.width else _transposed(_cells(comparison), comparison.best)
+    said = [text for text in (_differences(comparison), _verdicts(comparison), _failures(comparison)) if text]
+    below = [Padding(part, (0, 0, 1, 1)) for part in said] + [Padding(part, (0, 0, 0, 1)) for part in further]
+    console.print(Group(sheet, *below, Padding(_card_line(card), (0, 0, 0, 1))))
+
+
+def as_text(comparison: Comparison, card: Mapping[str, Any], further: Sequence[RenderableType] = ()) -> str:
+    """What `show` prints, for a file."""
+    page = io.StringIO()
+    show(comparison, card, Console(file=page, width=WIDTH), further)
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
+
+
+def _cells(comparison: Comparison) -> list[dict[str, str]]:
+    """One dictionary for each model, from heading to text; numbers in nats per point where nothing else is said. Those that
+    failed come last, and have none."""
+    rows = comparison.to_dict()["models"]
+    samples, limit = rows[0]["samples"], _limit(next(iter(comparison.evidence.values())))
+    found = [
+        {
+            "model": row["name"],
+            "latent": row["latent"],
+            "parameters": f"{row['parameters']:,}",
+            "exact\nlog p(x)": _plain(row["exact_log_likelihood"], ".3f"),
+            "log p̂(x)\n± Monte Carlo ± data": f"{row['log_likelihood']:.3f} ± {error_text(row['log_likelihood_mc_se'])} "
+            f"± {error_text(row['log_likelihood_data_se'])}",
+            "ELBO": f"{row['elbo']:.3f}",
+            "gap": "–" if row["gap"] is None else f"{_zero(row['gap']):.3f}",
+            "bits/dim": _plain(row["bits_per_dim"], ".4f"),
+            f"ESS\nof {samples}": _plain(row["ess"], ".0f"),
+            f"k̂ over\n{limit}": "–" if row["ess"] is None else f"{row['untrusted_share']:.0%}",
+            "seconds": f"{row['seconds']:.1f}",
+        }
+        for row in rows
+    ]
+    return found + [{**dict.fromkeys(found[0], "–"), "model": name} for name in comparison.failed]
+
+
+def titled(title: str = "nats per held-out point") -> Table:
+    """An empty table, as all of ours look."""
+    return Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=title,
+        title_justify="left",
+        title_style="dim",
+    )
+
+
+def bounds_table(title: str) -> Table:
+    """An empty table of estimates, a row each: what it is, `estimate_cells`, which bound it is."""
+    sheet = titled(title)
+    for heading in ("", "mean", "± Monte Carlo", "± data", "bound on log p(x)"):
+        sheet.add_column(heading, justify="left" if heading in ("", "bound on log p(x)") else "right", no_wrap=True)
+    return sheet
+
+
+def estimate_cells(mean: Estimate) -> tuple[str, str, str]:
+    return f"{mean.value:.3f}", error_text(mean.mc_se), error_text(mean.data_se)
+
+
+def _table(cells: list[dict[str, str]], best: str) -> Table:
+    sheet = titled()
+    labels = [Text("\n".join(_lines(row["model"]))) for row in cells]
+    for heading in cells[0]:
+        justify: Any = "left" if heading in ("model", "latent") else "right"
+        texts = [
+            heading,
+            *(label.plain if heading == "model" else row[heading] for label, row in zip(labels, cells, strict=True)),
+        ]
+        # several latents may stand below one another, and nothing else
+        parts = [part for text in texts for part in (text.split() if heading == "latent" else text.splitlines())]
+        sheet.add_column(heading, justify=justify, no_wrap=heading != "latent", min_width=max(map(cell_len, parts)))
+    for label, row in zip(labels, cells, strict=True):
+        best_of_several = len(cells) > 1 and row["model"] == best
+        sheet.add_row(label, *list(row.values())[1:], style="bold" if best_of_several else None)
+    return sheet
+
+
+def _lines(label: str) -> list[str]:
+    """A long name with its settings, broken between these."""
+    return wrap(label, LABEL, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _transposed(cells: list[dict[str, str]], best: str) -> Table:
+    sheet = titled()
+    sheet.add_column("model")
+    for row in cells:
+        sheet.add_column(
+            Text(row["model"]), justify="right", style="bold" if len(cells) > 1 and row["model"] == best else None
+        )
+    for heading in list(cells[0])[1:]:
+        titles, texts = heading.replace("\n", " ").split(" ± "), [row[heading].split(" ± ") for row in cells]
+        for place, title in enumerate(titles):  # an error gets a row of its own, where a cell has little room
+            mark = "± " if place else ""
+            sheet.add_row(mark + title, *(mark + text[place] if place < len(text) else "–" for text in texts))
+    return sheet
+
+
+def _differences(comparison: Comparison) -> Text | None:
+    """How far each model is below the best, paired point by point."""
+    best = comparison.best
+    lines = []
+    for name in comparison.evidence:
+        if name != best:
+            value, mc_se, data_se = comparison.difference(name, best)
+            lines.append(f"\n  {name} − {best}: {value:.3f} ± {error_text(mc_se)} ± {error_text(data_se)} nats")
+    return Text("paired differences to the best, ± Monte Carlo ± data:" + "".join(lines)) if lines else None
+
+
+def _verdicts(comparison: Comparison) -> Text | None:
+    """The verdict on a model that stands alone; of several, on those with points that are not to be trusted."""
+    found = comparison.evidence
+    lines = [
+        (f"{name}: {evidence.verdict}\n", "yellow" if evidence.untrusted_share else "")
+        for name, evidence in found.items()
+        if evidence.untrusted_share or len(found) == 1
+    ]
+    return Text.assemble(*lines, end="") if lines else None
+
+
+def _failures(comparison: Comparison) -> Text | None:
+    """Why a row has no numbers."""
+    lines = [f"{name} failed: {why}\n" for name, why in comparison.failed.items()]
+    return Text("".join(lines), style="red", end="") if lines else None
+
+
+def bound_curve_table(evidence: Evidence) -> Table:
+    """L_K over K, averaged over points: it has arrived where it no longer rises."""
+    sheet = titled("the bound of K draws")
+    sheet.add_column("K")
+    curve = evidence.mean_bound_curve
+    for K in curve:
+        sheet.add_column(f"{K:,}", justify="right")
+    sheet.add_row("L_K", *(f"{bound.value:.3f}" for bound in curve.values()))
+    sheet.add_row("± Monte Carlo", *(error_text(bound.mc_se) for bound in curve.values()))
+    return sheet
+
+
+def naive_table(evidence: Evidence, naive: Naive) -> Table:
+    """The guide's draws beside the prior's, as many of each."""
+    sheet = titled("naive Monte Carlo beside it")
+    for heading in ("draws of", "log p̂(x)", "± Monte Carlo", "± data", "ESS", f"k̂ over {_limit(evidence)}"):
+        sheet.add_column(heading, justify="left" if heading == "draws of" else "right")
+    for name, found in (("guide q(z|x)", evidence), ("prior p(z)", naive)):
+        value, mc_se, data_se = found.mean_log_likelihood
+        errors = (error_text(mc_se), error_text(data_se))
+        certain = isinstance(found, Evidence) and found.certain
+        tail = ("–", "–") if certain else (f"{found.ess.mean():.0f}", f"{found.untrusted_share:.0%}")
+        sheet.add_row(name, f"{value:.3f}", *errors, *tail)
+    return sheet
+
+
+def _limit(evidence: Evidence) -> str:
+    return f"{evidence.pareto_k_threshold:.2f}" if evidence.samples > 1 else "–"
+
+
+def _card_line(card: Mapping[str, Any]) -> Text:
+    """The card in one line: data, split, transform, base measure, seed, versions."""
+    return Text(
+        f"{card['data']}: {card['split']} (split seed {card['split_seed']}); x = {card['transform']}; {card['measure']}; "
+        f"seed {card['seed']}; {card['samples']} samples; {card['dtype']} on {card['device']}; pyrovae {card['pyrovae']}, "
+        f"torch {card['torch']}, pyro {card['pyro']}, Python {card['python']}",
+        style="dim",
+    )
+
+
+def _plain(value: float | None, spec: str) -> str:
+    return "–" if value is None else format(value, spec)
+
+
+def error_text(value: float | None) -> str:
+    """Three decimals, and no false zero."""
+    if value is None or value != value:
+        return "?"
+    return "<.001" if 0 < value < 5e-4 else f"{value:.3f}" if value else "0"
+
+
+def _zero(value: float) -> float:
+    """Rounding errors of an exact guide's zero gap do not deserve a minus sign."""
+    return 0.0 if abs(value) < 5e-4 else value

@@ -1,0 +1,146 @@
+"""One step's tensor operations, recorded from one run of it: Pyro's messages cost more than the arithmetic of a small model.
+
+The loss is recorded first and differentiated after equal operations have been made one: a guide that is the exact posterior
+computes the model's own density, and one copy of it is differentiated instead of two.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functionalize
+from torch.fx import Graph
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ..compilation.compiling import Unrecordable, reason
+from ..compilation.constants import lift
+from ..objectives import Terms
+from ..pair.execution import fork_rng
+from .flat_parameters import Flat, joined
+
+Loss = Callable[[Tensor, Tensor], Terms]  # of a batch and the KL's weight
+
+
+# Of the leaves, a batch, the KL's weight and what else it holds, to `Terms.parts` and the gradient of each leaf.
+Recording = Callable[..., tuple[tuple[Tensor, ...], Sequence[Tensor]]]
+
+
+def gradient_of(loss: Loss, flat: Flat) -> Callable[[Tensor, Tensor], tuple[Terms, Sequence[Tensor]]]:
+    """A batch's loss and its gradient, a part for each leaf, as Pyro runs it."""
+
+    def gradient(x: Tensor, beta: Tensor) -> tuple[Terms, Sequence[Tensor]]:
+        terms = loss(x, beta)
+        parts = torch.autograd.grad(terms.loss, flat.leaves, allow_unused=True, materialize_grads=True)
+        return Terms(*(part.detach() for part in terms.parts)), parts
+
+    return gradient
+
+
+def record(
+    loss: Loss, flat: Flat, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
+) -> tuple[Recording, list[Tensor]]:
+    """`graph(leaves, x, beta, *held)` → a batch's `Terms.parts` and gradients; and what it holds: buffers, constants.
+
+    Parameters, buffers and the KL's weight are read at each call, and noise is drawn then, in the eager step's order. Raises
+    `Unrecordable` where Python or the host decides something on the way, or another batch goes another way.
+    """
+    gradient = gradient_of(loss, flat)
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    other = x.flip(0)
+    try:  # recording is a step: it draws, and it moves batch statistics
+        with fork_rng(x.device, 0):
+            terms, expected = gradient(other, beta)
+        for recorded in (_shared_first, _as_run):
+            graph, held = recorded(loss, flat, x, beta)
+            with fork_rng(x.device, 0), torch.no_grad():
+                _restore(buffers, before)
+                (value, *_), found = graph(flat.views(flat.vector.data), other, beta, *held)
+            if _close(value, terms.loss) and _close(joined(found), joined(expected)):
+                return graph, held
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise Unrecordable(reason(error)) from error
+    finally:
+        _restore(buffers, before)
+    raise Unrecordable("the pair does something else at another call, which a recording would not follow")
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    """Equal but for the order of sums."""
+    return bool((found - expected).norm() <= 1e-3 * expected.norm()) or not bool(torch.isfinite(expected).all())
+
+
+def _restore(buffers: list[Tensor], before: list[Tensor]) -> None:
+    with torch.no_grad():
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+
+
+def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
+    """Record the loss, make equal operations one, differentiate. Wrong where code hides operations from autograd (no_grad, a
+    Function of its own), which the caller finds by comparison."""
+    with fork_rng(x.device):
+        graph = make_fx(lambda x, beta: loss(x, beta).parts)(x, beta)
+    held = [value.detach() for value in lift(graph, flat.leaves)]
+    values = [leaf.detach() for leaf in flat.leaves]
+    with torch.no_grad(), fork_rng(x.device):
+        graph = make_fx(functionalize(graph, remove="mutations"))(*values, x, beta, *held)
+    for node in graph.graph.nodes:
+        if node.target is torch.ops.aten.alias.default:
+            node.target = torch.ops.aten.detach.default  # which is what .detach() is recorded as
+        if node.target is torch.ops.aten.copy.default:
+            node.target = _copied
+    _share(graph.graph)
+    graph.recompile()
+
+    def gradient(
+        leaves: Sequence[Tensor], x: Tensor, beta: Tensor, *held: Tensor
+    ) -> tuple[tuple[Tensor, ...], Sequence[Tensor]]:
+        with torch.enable_grad():
+            own = [leaf.detach().requires_grad_() for leaf in leaves]
+            terms = graph(*own, x, beta, *held)
+            parts = torch.autograd.grad(terms[0], own, allow_unused=True, materialize_grads=True)
+        return tuple(term.detach() for term in terms), parts
+
+    return gradient, held
+
+
+def _copied(like: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """What `like.copy_(source)` leaves in `like`, in operations that have a derivative (a low-rank normal's factor is made so)."""
+    return source.to(like).expand_as(like)
+
+
+def _as_run(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
+    """Record loss and gradient together, as autograd runs them."""
+    gradient = gradient_of(loss, flat)
+
+    def operations(x: Tensor, beta: Tensor) -> tuple[tuple[Tensor, ...], Sequence[Tensor]]:
+        terms, parts = gradient(x, beta)
+        return tuple(terms.parts), parts
+
+    with fork_rng(x.device):
+        graph = make_fx(operations)(x, beta)
+    held = [value.detach() for value in lift(graph, flat.leaves)]
+    return lambda leaves, x, beta, *held: graph(*leaves, x, beta, *held), held
+
+
+def _share(nodes: Graph) -> None:
+    """Of operations that are equal, keep the first; two draws are never equal."""
+    seen: dict[Any, Any] = {}
+    for node in list(nodes.nodes):
+        target = node.target
+        if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
+            continue
+        if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags or "batch_norm" in str(target):
+            continue  # batch_norm moves its running statistics, and does not say so
+        key = repr((str(target), node.args, sorted(node.kwargs.items())))  # nodes are named once
+        if key in seen:
+            node.replace_all_uses_with(seen[key])
+            nodes.erase_node(node)
+        else:
+            seen[key] = node
+    nodes.eliminate_dead_code()
+    nodes.lint()

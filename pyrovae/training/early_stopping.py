@@ -1,0 +1,74 @@
+"""Early stopping: the epoch whose parameters are best for points that are not trained on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import Refusal
+from ..pair.execution import Program, evaluation_mode, fork_rng
+from ..pair.importance_weights import draw_weights
+from ..pair.structure import Structure, refuse_bad_points
+from .batches import Resident, Source
+
+ROWS = 4096  # points that are scored at once
+
+
+class EarlyStopping:
+    """End training when the ELBO of held-out points has not risen by `gain` for `patience` epochs, and go back to the best.
+
+    `points` (M, ...) are those points, or the share of the training data that is held out for it (0.1: a tenth). Each look
+    draws the same noise, `samples` draws a point, so that epochs differ by their parameters alone.
+    """
+
+    def __init__(self, points: Tensor | float = 0.1, patience: int = 10, gain: float = 0.0, samples: int = 1):
+        if not isinstance(points, Tensor) and not 0 < points < 1:
+            raise Refusal(f"points is {points}: give points to validate on, or the share of the data to hold out.")
+        if patience < 1 or samples < 1:
+            raise Refusal("patience and samples must be at least 1.")
+        self.points, self.patience, self.gain, self.samples = points, patience, gain, samples
+        self.x: Tensor | None = None
+        self.best: dict[str, Any] | None = None  # the best epoch's pair
+        self.best_epoch, self.best_value = 0, -float("inf")
+
+    def prepare(self, source: Source) -> None:
+        """Take the points from the source, where they are a share of it, and forget an earlier training."""
+        if isinstance(self.points, Tensor):
+            refuse_bad_points(self.points)
+            self.x = self.points.to(source.device)
+        elif isinstance(source, Resident):
+            self.x = source.hold_out(self.points)
+        else:
+            raise Refusal("A stream cannot be split: give EarlyStopping the points to validate on, as a tensor.")
+        self.best, self.best_epoch, self.best_value = None, 0, -float("inf")
+        self.measured = "ELBO"
+
+    def look(self, model: Program, guide: Program, structure: Structure, seed: int) -> float:
+        """The mean ELBO of the held-out points, nats per point."""
+        assert self.x is not None
+        if structure.no_density:
+            self.measured = "reconstruction"
+        with evaluation_mode(model, guide), torch.no_grad(), fork_rng(self.x.device, seed):
+            parts = [draw_weights(model, guide, x, self.samples, structure.nesting) for x in self.x.split(ROWS)]
+        return float(torch.cat([part.double().mean(0) for part in parts]).mean())
+
+    def remember(self, pair: Callable[[], dict[str, Any]], epoch: int, value: float) -> None:
+        if value > self.best_value + self.gain:
+            self.best, self.best_epoch, self.best_value = pair(), epoch, value
+
+    def verdict(self, epoch: int) -> str:
+        """Why to stop, or nothing."""
+        if epoch - self.best_epoch < self.patience:
+            return ""
+        unit = "nats per point" if self.measured == "ELBO" else "per point"
+        return (
+            f"the held-out {self.measured}, {self.best_value:.3f} {unit} after epoch {self.best_epoch}, has not risen for "
+            f"{self.patience} epochs"
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch, "best_value": self.best_value}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch, self.best_value = state["best"], state["best_epoch"], state["best_value"]

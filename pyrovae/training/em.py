@@ -1,0 +1,78 @@
+"""EM as a way to begin: coordinate ascent on the ELBO, for models that know both of its half-steps in closed form."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ..errors import Diverged, Refusal
+from ..pair.execution import Program, evaluation_mode
+from ..pair.structure import refuse_bad_points
+
+
+@runtime_checkable
+class HasEMStep(Protocol):
+    """A model that knows its EM step (Dempster, Laird & Rubin 1977). `em_step(x)` moves the parameters to where the ELBO over
+    all of x, q(z|x) being p(z|x) of the parameters so far, is highest, or at least higher, and returns the mean log p(x)
+    *before* the step: a number or (), nats per point."""
+
+    def em_step(self, x: Tensor) -> Tensor | float: ...
+
+
+class EM:
+    """Steps of EM over all points, until one gains less than `tol` nats per point or `steps` are done.
+
+    A model that has not been started (`initialised` is false) is, first: by `start(model, x)`, or by its own `initialise(x)`.
+    Where the model has one, `initialised` is true afterwards, so that `fit` goes on from there.
+    """
+
+    def __init__(self, steps: int = 100, tol: float = 1e-3, start: Callable[[Any, Tensor], None] | None = None):
+        if not isinstance(steps, int) or steps < 1:
+            raise Refusal(f"EM(steps={steps}): give a whole number, at least 1.")
+        if not 0 <= tol < math.inf:
+            raise Refusal(f"EM(tol={tol}): give a gain in nats per point, at least 0.")
+        if start is not None and not callable(start):
+            raise Refusal(f"EM(start={start!r:.40}): give a function start(model, x) that sets the model's parameters.")
+        self.steps, self.tol, self.start = steps, tol, start
+
+    def __repr__(self) -> str:
+        return f"EM(steps={self.steps}, tol={self.tol:g})"
+
+    def __call__(self, model: Program, x: Tensor) -> list[float]:
+        """Climb from where the model stands, in place. Returns the mean log p(x) before each step, nats per point: the
+        parameters are one step further than the last of them.
+
+        x is (N, ...), on the device and in the type of the parameters. Raises `Refusal` for a model without `em_step`,
+        `Diverged` when log p(x) stops being a number.
+        """
+        if not isinstance(model, HasEMStep):
+            raise Refusal(
+                f"{type(model).__name__} has no em_step(x), so EM cannot start it: leave init out, or write em_step, which "
+                "makes one step and returns the mean log p(x) before it."
+            )
+        refuse_bad_points(x)
+        found: list[float] = []
+        with evaluation_mode(model), torch.no_grad():
+            self._begin(model, x)
+            for step in range(self.steps):
+                found.append(float(model.em_step(x)))
+                if not math.isfinite(found[-1]):
+                    raise Diverged(
+                        f"EM stopped at step {step + 1}: the mean log p(x) is {found[-1]}; floor the variances."
+                    )
+                if step > 0 and found[-1] - found[-2] < self.tol:
+                    break
+        return found
+
+    def _begin(self, model: Any, x: Tensor) -> None:
+        started = getattr(model, "initialised", None)
+        if started is not None and bool(started):
+            return
+        if self.start is not None:
+            self.start(model, x)
+        elif hasattr(model, "initialise"):
+            model.initialise(x)
+        if isinstance(started, Tensor):
+            started.fill_(True)

@@ -1,0 +1,75 @@
+"""Whether low precision is worth it on a device: decided by a measurement of some milliseconds, once for each device and type."""
+
+import functools
+import logging
+import time
+
+import torch
+
+from ..estimators.compiled_log_weights import precision
+from ..pair.execution import in_one_line
+from .distributed import Ranks
+
+log = logging.getLogger("pyrovae")
+
+# Rows and columns of the square matrices that are multiplied. The small ones come first where there are two: a processor that
+# has to emulate a type takes tens of times as long, and need not be waited for twice.
+SIZES = {"cpu": (128, 512), "cuda": (2048,)}
+HOPELESS = 2.0  # times as long as in float32
+ROUNDS = 3
+
+
+def usable(dtype: torch.dtype | None, x: torch.Tensor) -> torch.dtype | None:
+    """The dtype if matrix products in it are faster than in float32 where x is; else None, with a warning that says so.
+    Processes of a group do as the first one does."""
+    if dtype is None:
+        return None
+    reason = reason_against(x.device, dtype)
+    if Ranks().agreed(float(reason is None)):
+        return dtype
+    if reason is not None:
+        log.warning("%s, so all weights are computed in %s.", reason, in_words(x.dtype))
+    return None
+
+
+@functools.cache
+def reason_against(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why matrix products in dtype are not to be used on the device, as the beginning of a sentence; None: they are faster."""
+    name, place = in_words(dtype), "GPU" if device.type == "cuda" else "processor"
+    try:
+        for size in SIZES.get(device.type, SIZES["cpu"]):
+            full, low = seconds(size, device, dtype)
+            if low > HOPELESS * full:
+                break
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        return f"{name} matrix products cannot be computed on this {place} ({in_one_line(error)[:160]})"
+    return None if low < full else f"{name} matrix products are not faster than float32 on this {place}"
+
+
+def seconds(size: int, device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
+    """What a product of two matrices of float32 takes, as it is and in low precision: the least of a few rounds each, which take
+    turns, so that what disturbs the machine disturbs both."""
+    a = torch.full((size, size), 0.5, device=device)  # not drawn: evaluation's noise stays what it is
+    times: dict[torch.dtype | None, list[float]] = {None: [], dtype: []}
+    with torch.no_grad():
+        for _ in range(1 + ROUNDS):
+            for kind, taken in times.items():
+                _wait(device)
+                started = time.perf_counter()
+                with precision(device, kind):
+                    a @ a
+                _wait(device)
+                taken.append(time.perf_counter() - started)
+    full, low = (min(taken[1:]) for taken in times.values())  # the first warms up
+    return full, low
+
+
+def in_words(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

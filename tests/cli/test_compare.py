@@ -1,0 +1,209 @@
+"""pyrovae compare: pairs that fail on the way, and pairs with settings of their own."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import invoke, one_sentence, said
+
+import pyrovae
+from pyrovae import Refusal, load
+from pyrovae.loading.options import listed, with_settings
+from pyrovae.runs import run as runs
+
+WILD = """from pyrovae.models.vae import pair
+RECIPE = {"epochs": 5, "lr": 1e30}
+"""
+UNSCORED = """import pyrovae
+from pyrovae.models import ppca
+RECIPE = {"epochs": 1}
+def pair(dim):
+    model, guide = ppca.pair(dim, 2)
+    class Unscored(type(model)):
+        def log_prob(self, x):
+            raise ArithmeticError("no such\\nnumber")
+    model.__class__ = Unscored
+    return model, guide
+"""
+
+
+def failed(*words: object, code: int) -> tuple[str, str]:
+    """What is printed, and the one sentence on standard error."""
+    result = invoke(*words)
+    assert result.exit_code == code, result.output
+    return result.stdout, one_sentence(result.stderr)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(50, 4)))
+    return tmp_path / "points.npy"
+
+
+def test_a_pair_that_fails_leaves_the_others_rows(data: Path, tmp_path: Path) -> None:
+    """One diverges in training, one when it is scored: the rows of the rest are those of a comparison without them."""
+    (tmp_path / "wild.py").write_text(WILD)
+    (tmp_path / "unscored.py").write_text(UNSCORED)
+    words = ("--data", data, "--epochs", 2, "--samples", 10)
+    models = f"gaussian,{tmp_path / 'wild.py'},{tmp_path / 'unscored.py'},ppca"
+    out = tmp_path / "out"
+    text, sentence = failed("compare", "--models", models, *words, "--json", tmp_path / "a.json", "--out", out, code=1)
+    assert sentence == "pyrovae: 2 of 4 pairs failed, wild, unscored: the lines below the table say why.\n"
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert [row["name"] for row in content["models"]] == ["gaussian", "ppca"]
+    assert list(content["failed"]) == ["wild", "unscored"]
+    assert content["failed"]["wild"].startswith("Training stopped at step ")
+    assert content["failed"]["unscored"] == "model.log_prob(x) failed: ArithmeticError: no such number"
+    assert json.loads((out / "comparison.json").read_text()) == content
+    for shown in (text, (out / "table.txt").read_text()):
+        lines = [line.split() for line in shown.splitlines()]
+        for name in ("wild", "unscored"):
+            assert [name, *"–" * 10] in lines
+        assert "wild failed: Training stopped at step" in shown
+        assert "unscored failed: model.log_prob(x) failed: ArithmeticError: no such number" in shown
+    assert (out / "evidence.png").is_file()
+    said("compare", "--models", "gaussian,ppca", *words, "--json", tmp_path / "b.json")
+    alone = json.loads((tmp_path / "b.json").read_text())
+    assert alone["failed"] == {}
+    assert alone["models"][0]["log_likelihood"] == content["models"][0]["log_likelihood"]
+
+
+def test_who_scores_a_part_of_x_is_refused_before_anything_is_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("it was trained"))
+    words = ("--models", "ppca,conditional_vae", "--data", data, "--out", tmp_path / "out")
+    _, sentence = failed("compare", *words, code=2)
+    assert "ppca scores 4 numbers of each point and conditional_vae 3" in sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_narrow_terminal_shows_failures_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wild.py").write_text(WILD)
+    monkeypatch.setenv("COLUMNS", "60")
+    words = ("--data", data, "--epochs", 2, "--samples", 10)
+    text, _ = failed("compare", "--models", f"{tmp_path / 'wild.py'},ppca", *words, code=1)
+    assert ["model", "ppca", "wild"] in [line.split() for line in text.splitlines()]
+    assert any(line.split()[:3] == ["±", "Monte", "Carlo"] and line.split()[-1] == "–" for line in text.splitlines())
+
+
+def test_where_none_is_left_there_is_no_table(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "wild.py").write_text(WILD)
+    (tmp_path / "unscored.py").write_text(UNSCORED)
+    words = ("--data", data, "--samples", 10, "--out", tmp_path / "out")
+    _, sentence = failed("compare", "--models", f"{tmp_path / 'unscored.py'}", *words, code=2)
+    assert sentence.startswith("pyrovae: model.log_prob(x) failed")
+    models = f"{tmp_path / 'wild.py'},{tmp_path / 'unscored.py'}"
+    text, sentence = failed("compare", "--models", models, *words, "--overwrite", code=1)
+    assert text == ""
+    assert "Every pair failed, wild: Training stopped at" in sentence
+    assert "; unscored: model.log_prob(x) failed" in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("gmm, ppca", ["gmm", "ppca"]),
+        ("gmm,vae(hidden=200,200, guide=IAF),all", ["gmm", "vae(hidden=200,200, guide=IAF)", "all"]),
+        ("vae(likelihood=FixedNormal(0.1), hidden=(3, 4)),a", ["vae(likelihood=FixedNormal(0.1), hidden=(3, 4))", "a"]),
+    ],
+)
+def test_commas_in_brackets_separate_no_pairs(text: str, parts: list[str]) -> None:
+    assert listed(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "settings"),
+    [
+        ("gmm", "gmm", []),
+        ("gmm()", "gmm", []),
+        ("vae(hidden=200,200,guide = IAF)", "vae", ["hidden=200,200", "guide=IAF"]),
+        ("vae (likelihood=FixedNormal(scale=0.1))", "vae", ["likelihood=FixedNormal(scale=0.1)"]),
+        (
+            "my(1)/a.py(guide=x/own.py:Wide(3), hidden=(3, 4))",
+            "my(1)/a.py",
+            ["guide=x/own.py:Wide(3)", "hidden=(3, 4)"],
+        ),
+        ("my(1)/a.py", "my(1)/a.py", []),
+        ("vae(4)", "vae", ["4"]),
+    ],
+)
+def test_settings_stand_in_brackets_after_the_name(text: str, name: str, settings: list[str]) -> None:
+    assert with_settings(text) == (name, settings)
+
+
+@pytest.mark.parametrize("text", ["vae(latent=4", "vae)latent=4("])
+def test_a_bracket_without_its_partner(text: str) -> None:
+    with pytest.raises(Refusal, match="has a bracket without its partner: write name"):
+        listed(text)
+
+
+def test_settings_are_refused_as_those_of_train_are(data: Path) -> None:
+    def sentence(models: str) -> str:
+        return failed("compare", "--models", models, "--data", data, code=2)[1]
+
+    assert "vae has no option 'latnet' (did you mean 'latent'?)" in sentence("ppca,vae(latnet=3)")
+    assert "'4' is not an option: write name=value" in sentence("vae(4)")
+    assert "There is no model 'vea'" in sentence("vea(latent=3)")
+    assert "names a model twice: give each once, or with other settings" in sentence(
+        "ppca(latent=2),ppca( latent = 2 )"
+    )
+    assert "all takes no settings" in sentence("all(latent=2)")
+
+
+def test_a_model_stands_under_several_settings_with_the_numbers_of_pairs_made_by_hand(
+    data: Path, tmp_path: Path
+) -> None:
+    settings = ["vae(latent=2, hidden=8,8)", "vae(latent=2, hidden=8,8, guide=FullCovariance)", "gmm(components=2)"]
+    out = tmp_path / "out"
+    words = ("--data", data, "--epochs", 2, "--samples", 20, "--seed", 3)
+    text = said("compare", "--models", ",".join(settings), *words, "--json", tmp_path / "a.json", "--out", out)
+    rows = json.loads((tmp_path / "a.json").read_text())["models"]
+    assert [row["name"] for row in rows] == settings
+    points = pyrovae.load_data(data)
+    options = [
+        {"latent": 2, "hidden": (8, 8)},
+        {"latent": 2, "hidden": (8, 8), "guide": pyrovae.FullCovariance},
+        {"components": 2},
+    ]
+    for place, (row, told) in enumerate(zip(rows, options, strict=True)):
+        pair = load(row["name"].partition("(")[0])
+        torch.manual_seed(3)
+        model, guide = pair(points.dim, **told)
+        recipe = {key: value for key, value in pair.recipe.items() if key in ("lr", "batch_size")}
+        fit = pyrovae.fit(model, guide, points.train, epochs=2, seed=3, **recipe)
+        evidence = pyrovae.evaluate(model, guide, points.test, 20, seed=3 + place)
+        assert row["losses"] == fit.losses
+        assert row["log_likelihood"] == evidence.mean_log_likelihood.value
+        assert row["elbo"] == evidence.mean_elbo.value
+    assert rows[0]["elbo"] != rows[1]["elbo"]
+    folders = ["vae-latent=2-hidden=8-8", "vae-latent=2-hidden=8-8-guide=FullCovariance", "gmm-components=2"]
+    assert {path.name for path in out.iterdir() if path.is_dir()} == set(folders)
+    assert json.loads((out / "config.json").read_text())["models"] == folders
+    assert type(pyrovae.load_run(out / folders[1]).guide).__name__ == "FullCovariance"
+    _, sentence = failed("evaluate", out, code=2)
+    assert str(out / folders[0]) in sentence
+    lines = [line.rstrip() for line in text.splitlines()]
+    place = next(place for place, line in enumerate(lines) if line.startswith(" vae(latent=2,"))
+    assert lines[place + 1 : place + 2] == ["   hidden=8,8)"]  # a long name goes on below
+
+
+def test_the_file_that_a_setting_names_is_a_name_without_folders(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("import pyrovae\nclass Mine(pyrovae.MeanField): pass\n")
+    words = ("--data", data, "--epochs", 1, "--samples", 10, "--json", tmp_path / "a.json", "--out", tmp_path / "out")
+    said("compare", "--models", f"ppca(guide={tmp_path / 'own.py'}:Mine)", *words)
+    assert json.loads((tmp_path / "a.json").read_text())["models"][0]["name"] == "ppca(guide=own.py:Mine)"
+    assert type(pyrovae.load_run(tmp_path / "out" / "ppca-guide=own.py-Mine").guide).__name__ == "Mine"
+
+
+def test_paper_is_as_wide_as_a_table_of_long_names() -> None:
+    """No number is cut off, and none stands beside another's heading."""
+    models = "gmvae(likelihood=DiscretisedLogistic(levels=17)),vae(likelihood=DiscretisedLogistic(levels=17),latent=3)"
+    text = said("compare", "--epochs", 1, "--samples", 10, "--transform", "levels", "--models", models)
+    lines = [line.rstrip() for line in text.splitlines()]
+    heading = next(line for line in lines if line.startswith(" model"))
+    assert heading.endswith("seconds")
+    rows = [line for line in lines if line.startswith((" gmvae(likelihood", " vae(likelihood"))][:2]
+    assert all("…" not in row and len(row) == len(heading) for row in rows)

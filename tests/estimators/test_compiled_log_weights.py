@@ -1,0 +1,386 @@
+"""Recorded, compiled and screened weights against Pyro's own, on every kind of pair; and when there is nothing to record."""
+
+import math
+import shutil
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from low_precision import no_reason_against
+from torch import nn
+
+import pyrovae
+from pyrovae import evaluate
+from pyrovae.estimators import compiled_log_weights as recording
+from pyrovae.estimators import compiled_scoring as fast
+from pyrovae.estimators import guide_draws as drawing
+from pyrovae.utils import precision as low_precision_support
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler to compile with")
+
+
+def built(name, **options):
+    """A pair that has learned a little, and held-out points."""
+    binary = name.startswith("bernoulli") or "likelihood" in options
+    data = pyrovae.load_data("digits", "binarise" if binary else None)
+    model, guide = pyrovae.load(name)(data.dim, **options)
+    pyrovae.fit(model, guide, data.train, epochs=10, lr=3e-3)
+    return model, guide, data.test[:12]
+
+
+PAIRS = {
+    "vae": lambda: built("vae"),
+    "vae of bits": lambda: built("vae", likelihood=pyrovae.Bernoulli(), latent=20),
+    "vae, full covariance": lambda: built("vae", guide=pyrovae.FullCovariance),
+    "ppca, mean field": lambda: built("ppca", guide=pyrovae.MeanField),
+    "ppca, exact": lambda: built("ppca"),
+    "bernoulli_pca": lambda: built("bernoulli_pca"),
+    "gmm": lambda: built("gmm"),
+    "bernoulli_mixture": lambda: built("bernoulli_mixture", guide=pyrovae.AmortisedCategorical),
+}
+
+
+@pytest.fixture
+def runs_of_the_graph(monkeypatch):
+    """How many blocks were scored by a recording."""
+    count, original = [], recording.Recorded.__call__
+
+    def call(self, *args):
+        count.append(1)
+        return original(self, *args)
+
+    monkeypatch.setattr(recording.Recorded, "__call__", call)
+    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 600})
+    monkeypatch.setattr("pyrovae.estimators.batched_scoring.TABLE_ROWS", 600)
+    monkeypatch.setattr("pyrovae.estimators.batched_scoring.DRAWS", 100)
+    return count
+
+
+@pytest.fixture(autouse=True)
+def screens_are_used(monkeypatch):
+    """Whether low precision is faster here or not."""
+    monkeypatch.setattr(low_precision_support, "reason_against", no_reason_against)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("vae", marks=pytest.mark.processor),
+        "vae of bits",
+        "vae, full covariance",
+        pytest.param("ppca, exact", marks=pytest.mark.processor),
+        "bernoulli_mixture",
+    ],
+)
+def test_a_recording_changes_no_number_but_by_rounding(name, runs_of_the_graph):
+    model, guide, x = PAIRS[name]()
+    slow = evaluate(model, guide, x, samples=500, compiled=False)
+    assert not runs_of_the_graph
+    fast = evaluate(model, guide, x, samples=500, compiled=True)
+    assert len(runs_of_the_graph) >= 10
+    for statistic in ("log_likelihood", "elbo"):
+        torch.testing.assert_close(getattr(fast, statistic), getattr(slow, statistic), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.processor
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_bfloat16_screen_moves_no_point_by_5_thousandths_of_a_nat(name):
+    model, guide, x = PAIRS[name]()
+    full = evaluate(model, guide, x, samples=5000, compiled=False)
+    screened = evaluate(model, guide, x, samples=5000, compiled=False, screen=torch.bfloat16)
+    assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
+    assert screened.card["dtype"] == "float32, bfloat16 screen"
+
+
+@needs_compiler
+@pytest.mark.processor
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypatch):
+    """Recorded it is scored in pieces."""
+    model, guide, x = PAIRS["vae of bits"]()
+    x = x[:6]  # one batch
+    monkeypatch.setattr(
+        recording, "NUMBERS", 40 * x.numel() if pieces == 3 else 2**21
+    )  # of draws to a block there are 50
+    full = evaluate(model, guide, x, samples=5000, compiled=False)
+    screened = evaluate(model, guide, x, samples=5000, compiled=True, screen=torch.bfloat16)
+    assert len(runs_of_the_graph) >= 50
+    assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "samples", [450, 1999]
+)  # few, of which hardly any are scored again; and a last block that is not full
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, samples, runs_of_the_graph):
+    model, guide, x = PAIRS[name]()
+    full = evaluate(model, guide, x, samples, compiled=False)
+    screened = evaluate(model, guide, x, samples, compiled=True, screen=torch.bfloat16)
+    assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
+
+
+@needs_compiler
+def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
+    """Recorded and not, low precision errs in two ways, and the controls know one."""
+    model, guide, x = PAIRS["vae of bits"]()
+    x = x[:6]  # one batch, which is scored in full after all
+    full = evaluate(model, guide, x, 1999, compiled=False)
+    told, are_one = [], fast._are_one
+
+    def at_first(*args):
+        told.append(are_one(*args))
+        return told[-1] and len(told) == 1
+
+    monkeypatch.setattr(fast, "_are_one", at_first)
+    screened = evaluate(model, guide, x, 1999, compiled=True, screen=torch.bfloat16)
+    assert told[:2] == [True, True]
+    assert (screened.log_likelihood - full.log_likelihood).abs().max() < 5e-5
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["vae", "gmm", "ppca, mean field"])
+@pytest.mark.parametrize("screen", [None, torch.bfloat16])
+def test_a_last_batch_of_fewer_points_is_scored_in_company(name, screen, runs_of_the_graph, monkeypatch):
+    model, guide, x = PAIRS[name]()
+    x, found = x[:10], []  # batches of 6 and 4
+    slow = evaluate(model, guide, x, samples=500, compiled=False, screen=screen)
+    recorded = recording.Recorded.__call__
+
+    def call(self, x, *rest):
+        found.append((len(x), recorded(self, x, *rest) is not None))
+        return recorded(self, x, *rest)
+
+    monkeypatch.setattr(recording.Recorded, "__call__", call)
+    fast = evaluate(model, guide, x, samples=500, compiled=True, screen=screen)
+    assert sum(points == 4 for points, _ in found) >= 5
+    assert all(done for _, done in found)
+    torch.testing.assert_close(
+        fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4 if screen is None else 5e-3
+    )
+
+
+@needs_compiler
+def test_one_point_of_many_is_left_to_pyro(runs_of_the_graph):
+    model, guide, x = PAIRS["ppca, mean field"]()
+    slow, fast = (evaluate(model, guide, x[:7], samples=500, compiled=how) for how in (False, True))
+    torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4)
+    assert torch.equal(fast.log_likelihood[6], slow.log_likelihood[6])
+
+
+class Scaled(nn.Module):
+    """x ~ N(z, scale²), the scale a number of Python's, which a recording knows only as it was."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = 1.0
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, self.scale).to_event(1), obs=x)
+
+
+def wide(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x / 2, 1.0).to_event(1))
+
+
+@needs_compiler
+def test_a_model_that_has_changed_in_python_is_recorded_anew(runs_of_the_graph):
+    model, x = Scaled(), torch.randn(12, 2)
+    evaluate(model, wide, x, samples=500, compiled=True)
+    model.scale = 3.0
+    exact = dist.Normal(0.0, 10**0.5).log_prob(x).sum(-1)
+    runs_of_the_graph.clear()
+    found = evaluate(model, wide, x, samples=5000, compiled=True)
+    assert len(runs_of_the_graph) > 10
+    assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se + 1e-3).all()
+
+
+W = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+
+
+class Factors(nn.Module):
+    """x of 64 numbers, so that log w is about −110, of which bfloat16 forgives 7."""
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(4), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z @ W, 1.0).to_event(1), obs=x)
+
+
+def around_the_mean(distribution):
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            mean = torch.linalg.solve(torch.eye(4) + W @ W.T, x @ W.T, left=False)
+            pyro.sample("z", distribution(mean, 0.3 + 0.2 * torch.sigmoid(x[:, :1])))
+
+    return guide
+
+
+def stretched(mean, scale):
+    """Its scale hides inside a transform, where a recording does not look for parameters."""
+    stretch = dist.transforms.AffineTransform(0.0, scale, event_dim=1)
+    return dist.TransformedDistribution(dist.Normal(mean / scale, 1.0).to_event(1), [stretch])
+
+
+NORMAL, HEAVY, STRETCHED = (
+    around_the_mean(distribution)
+    for distribution in (
+        lambda *args: dist.Normal(*args).to_event(1),
+        lambda *args: dist.Laplace(*args).to_event(1),
+        stretched,
+    )
+)
+
+
+@needs_compiler
+@pytest.mark.parametrize("guides", [(NORMAL, HEAVY), (STRETCHED,)], ids=["another", "its scale in a transform"])
+@pytest.mark.parametrize("screen", [None, torch.bfloat16])
+def test_a_guide_that_is_another_is_not_scored_by_the_recording(guides, screen, runs_of_the_graph):
+    model, g = Factors(), torch.Generator().manual_seed(1)
+    x = torch.randn(12, 4, generator=g) @ W + torch.randn(12, 64, generator=g)
+    for guide in guides:
+        found = evaluate(model, guide, x, samples=500, compiled=True, screen=screen)
+        slow = evaluate(model, guide, x, samples=500, compiled=False)
+        assert (found.log_likelihood - slow.log_likelihood).abs().max() < (1e-4 if screen is None else 0.005)
+
+
+@needs_compiler
+def test_a_recording_made_anew_is_held_against_pyros_run_too(runs_of_the_graph):
+    class Turned(Scaled):
+        reads = False
+
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                mean = torch.as_tensor(z.numpy()) if self.reads else 3 * z
+                pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+    model, x = Turned(), torch.randn(12, 2)
+    evaluate(model, wide, x, samples=500, compiled=True)
+    model.reads = True
+    slow, fast = (evaluate(model, wide, x, samples=500, compiled=how) for how in (False, True))
+    torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("samples", [3, 5, 7])
+def test_a_last_block_of_fewer_draws_than_are_compared(samples, monkeypatch):
+    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 24})
+    monkeypatch.setattr("pyrovae.estimators.batched_scoring.DRAWS", 4)
+    x = torch.randn(12, 2)
+    slow, fast = (evaluate(Scaled(), wide, x, samples, compiled=how) for how in (False, True))
+    torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4)
+
+
+def two_classes(x):
+    with pyro.plate("data", len(x)):
+        k = pyro.sample("k", dist.Categorical(torch.tensor([0.3, 0.7])), infer={"enumerate": "parallel"})
+        pyro.sample("x", dist.Normal(2.0 * k.unsqueeze(-1), torch.ones(2)).to_event(1), obs=x)
+
+
+def nothing(x):
+    pass
+
+
+@needs_compiler
+def test_points_in_columns_and_a_guide_that_draws_nothing(runs_of_the_graph):
+    x = torch.randn(2, 12).t()
+    parts = [dist.Normal(mean, 1.0).log_prob(x).sum(-1) + math.log(p) for mean, p in ((0.0, 0.3), (2.0, 0.7))]
+    found = evaluate(two_classes, nothing, x, samples=200, compiled=True)
+    assert len(runs_of_the_graph) == 4  # two batches of two blocks
+    torch.testing.assert_close(found.log_likelihood, torch.logaddexp(*parts).double(), rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+def test_blocks_halved_for_want_of_memory_are_recorded_anew(monkeypatch, runs_of_the_graph):
+    """The batch is halved, and its halves go by a recording of their own size."""
+    model, x = Scaled(), torch.randn(12, 2)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1)
+    inner, found, short = recording.Recorded.__call__, [], []
+
+    def full(self, x, *rest):
+        weights = inner(self, x, *rest)
+        found.append((len(x), self.points, weights is not None))
+        return weights
+
+    def no_room(*_, **__):
+        if len(found) >= 5 and not short:
+            short.append(1)
+            raise torch.OutOfMemoryError("no room")
+        return draws(*_, **__)
+
+    draws = drawing.with_values
+    monkeypatch.setattr(recording.Recorded, "__call__", full)
+    monkeypatch.setattr(drawing, "with_values", no_room)
+    fast = evaluate(model, wide, x, samples=5000, compiled=True)
+    assert short
+    assert any(points == 3 == made for points, made, _ in found)
+    assert all(done for _, _, done in found)
+    assert ((fast.log_likelihood - exact).abs() < 6 * fast.log_likelihood_se + 1e-3).all()
+
+
+@needs_compiler
+def test_parameters_are_read_as_they_are_now(runs_of_the_graph):
+    model, _ = pyrovae.load("ppca")(4, latent=2)
+    guide, x = pyrovae.ExactPosterior(model), torch.randn(12, 4)
+    for _ in range(2):
+        found = evaluate(model, guide, x, samples=500, compiled=True)
+        torch.testing.assert_close(found.log_likelihood, found.exact_log_likelihood, rtol=0, atol=1e-4)
+        with torch.no_grad():
+            model.mu.add_(1.0)
+
+
+def test_numbers_that_are_read_into_python_are_not_frozen(runs_of_the_graph):
+    class Reads(Scaled):
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                hidden = torch.as_tensor(z.numpy())  # the recorder sees a constant
+                pyro.sample("x", dist.Normal(hidden, 1.0).to_event(1), obs=x)
+
+    x = torch.randn(12, 2)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1)
+    found = evaluate(Reads(), wide, x, samples=5000, compiled=True)
+    assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se + 1e-3).all()
+
+
+def test_without_a_compiler_pyro_runs_as_before(monkeypatch, runs_of_the_graph):
+    def none(*_, **__):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("torch._inductor.compile", none)
+    model, x = Scaled(), torch.randn(12, 2)
+    slow, fast = (evaluate(model, wide, x, samples=500, compiled=how) for how in (False, True))
+    assert torch.equal(slow.log_likelihood, fast.log_likelihood)
+
+
+@needs_compiler
+def test_a_recording_that_runs_out_of_memory_leaves_its_block_to_pyro(monkeypatch, runs_of_the_graph):
+    model, x = Scaled(), torch.randn(12, 2)
+    slow = evaluate(model, wide, x, samples=500, compiled=False)
+    inner = recording.Recorded.__call__
+
+    def full(self, *args):
+        if len(runs_of_the_graph) == 5:
+            raise torch.OutOfMemoryError("no room")
+        return inner(self, *args)
+
+    monkeypatch.setattr(recording.Recorded, "__call__", full)
+    fast = evaluate(model, wide, x, samples=500, compiled=True)
+    assert len(runs_of_the_graph) == 5
+    torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-5)
+
+
+def test_little_work_is_not_compiled(monkeypatch):
+    monkeypatch.setattr("torch._inductor.compile", lambda *_, **__: pytest.fail("it was compiled"))
+    evaluate(Scaled(), wide, torch.randn(12, 2), samples=500)
+
+
+def test_screens_of_other_types_are_refused():
+    with pytest.raises(pyrovae.Refusal, match="screen is 16: give torch.bfloat16"):
+        evaluate(Scaled(), wide, torch.randn(12, 2), screen=16)

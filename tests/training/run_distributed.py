@@ -1,0 +1,185 @@
+"""What test_distributed.py has several processes do, and one for comparison: `torchrun … run_distributed.py FILE` writes the outcome to FILE."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+import pyrovae
+from pyrovae import Diverged, fit
+from pyrovae.data.datasets import Redrawn
+from pyrovae.data.transforms import Binarise
+from pyrovae.pair.execution import modules
+from pyrovae.training import Checkpoints, EarlyStopping
+from pyrovae.training.trainer import Course
+from pyrovae.utils.distributed import joined
+
+DIM = 4
+WHAT = {"epochs": 2, "batch_size": 16, "lr": 0.02, "seed": 5}
+
+
+def points(count: int) -> Tensor:
+    x = torch.randn(count, DIM, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return x @ torch.diag(torch.arange(1.0, DIM + 1, dtype=torch.float64))
+
+
+def pair(name: str, **options: Any) -> Any:
+    torch.manual_seed(0)
+    return [part.double() if isinstance(part, nn.Module) else part for part in pyrovae.load(name)(DIM, **options)]
+
+
+def vae(**options: Any) -> Any:
+    return pair("vae", latent=2, hidden=(6,), **options)
+
+
+class Half(pyrovae.Module):
+    """A subsample's plate stands for more points than are there, and SVI scales by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mu = nn.Parameter(torch.zeros(DIM, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> None:
+        with pyro.plate("data", 1000, subsample=torch.arange(len(x))):
+            z = pyro.sample("z", dist.Normal(self.mu.new_zeros(DIM), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.mu + z, 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("data", 1000, subsample=torch.arange(len(x))):
+            pyro.sample("z", dist.Normal((x - self.mu) / 2, 0.7).to_event(1))
+
+
+def scaled() -> Any:
+    model = Half()
+    return model, model.guide
+
+
+def start_at_the_median(model: Any, x: Tensor) -> None:
+    with torch.no_grad():
+        model.mu.copy_(x.median(0).values)
+
+
+def early_stopping() -> dict[str, Any]:
+    return {"early_stopping": EarlyStopping(0.3, patience=1), "lr": 0.4, "schedule": None, "epochs": 9}
+
+
+# 37 points in batches of 16: the last has 5; 33: the last has 1, fewer than there are processes; 34: 2
+CASES: dict[str, Any] = {
+    "vae": lambda: (*vae(), points(37), {}),
+    "vae-last-of-one": lambda: (*vae(), points(33), {}),
+    "vae-last-of-two": lambda: (*vae(), points(34), {"kl_warmup": 0.5, "ema": 0.9}),
+    "full-covariance": lambda: (*vae(guide=pyrovae.FullCovariance), points(37), {"clip": 2.0}),
+    "ppca": lambda: (*pair("ppca", latent=2), points(37), {"init": start_at_the_median}),
+    "gmm": lambda: (*pair("gmm", components=3), points(37), {}),
+    "redrawn": lambda: (*vae(likelihood=pyrovae.Bernoulli()), Redrawn(torch.rand(37, DIM).double(), Binarise()), {}),
+    "dataset": lambda: (*vae(), torch.utils.data.TensorDataset(points(37)), {}),
+    "scaled": lambda: (*scaled(), points(33), {"objective": pyro.infer.Trace_ELBO()}),
+    "sgd": lambda: (*vae(), points(37), {"optimizer": lambda params, lr: torch.optim.SGD(params, 1e-3 * lr)}),
+    "early-stopping": lambda: (*vae(), points(50), early_stopping()),
+    "recorded": lambda: (*vae(), points(32), {"record": True}),
+}
+
+
+def outcome(case: str, **told: Any) -> dict[str, Any]:
+    """A short fit, its first step's gradient, and where it ended."""
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    model, guide, x, options = CASES[case]()
+    gradients: list[list[float]] = []
+    whole = Course._step
+
+    def watched(self: Course, x: Tensor) -> Tensor:
+        before, update = self.learner.flat.vector.detach().clone(), self.learner.update
+        self.learner.update = lambda gradient, points: (gradients.append(gradient.tolist()), update(gradient, points))[
+            1
+        ]
+        out = whole(self, x)
+        self.learner.update = update
+        assert not torch.equal(before, self.learner.flat.vector)
+        return out
+
+    Course._step = watched
+    try:
+        result = fit(model, guide, x, **{**WHAT, **options, **told})
+    finally:
+        Course._step = whole
+    values = {id(value): value for module in modules(model, guide) for value in module.state_dict().values()}
+    return {
+        "gradient": gradients[0] if gradients else None,
+        "losses": result.losses,
+        "history": [{k: v for k, v in row.items() if k != "seconds"} for row in result.history],
+        "parameters": [number for value in values.values() for number in value.double().flatten().tolist()],
+        "stopped": result.stopped,
+        "road": result.road,
+    }
+
+
+def resumed(folder: Path) -> dict[str, Any]:
+    """The VAE, stopped on all processes after a step, and taken up again."""
+    whole, left = Course._step, [3]
+
+    def dying(self: Course, x: Tensor) -> Tensor:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return whole(self, x)
+
+    Course._step = dying
+    try:
+        outcome("vae", checkpoints=Checkpoints(folder, 0.0))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        Course._step = whole
+    return outcome("vae", checkpoints=Checkpoints(folder, 0.0, resume=True))
+
+
+class Brittle(pyrovae.Module):
+    """x ~ N(μ, 1), unless the points are those of the process that is to fail."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.mu = nn.Parameter(torch.zeros(DIM, dtype=torch.float64))
+        self.how, self.calls = how, 0
+
+    def forward(self, x: Tensor) -> None:
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        self.calls += self.training  # a step; what looks the pair over does so in evaluation mode
+        mu = self.mu
+        if rank == 1 and self.calls == 6 and self.training:
+            if self.how == "error":
+                raise RuntimeError("linalg.cholesky: the input is not positive-definite")
+            mu = mu * float("nan")
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(mu, 1.0).to_event(1), obs=x)
+
+
+def diverged(how: str, retry: float | None) -> Any:
+    model = Brittle(how)
+    try:
+        result = fit(model, lambda x: None, points(48), **{**WHAT, "epochs": 6}, retry=retry, record=False)
+    except Diverged as error:
+        return str(error)
+    return [result.losses, result.history[-1]["lr"], model.mu.tolist()]
+
+
+def main(out: Path) -> None:
+    with joined() as ranks:
+        found: dict[str, Any] = {case: outcome(case) for case in CASES if case != "recorded" or ranks.count == 2}
+        found["resumed"] = resumed(out.with_suffix(".folder"))
+        for how in ("error", "nan"):
+            found[f"diverged-{how}"] = [diverged(how, None), diverged(how, 0.1)]
+        every: list[Any] = [None] * ranks.count
+        torch.distributed.all_gather_object(every, found)
+        if ranks.first:
+            out.write_text(json.dumps(every))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))
