@@ -16,7 +16,7 @@ from .estimators.bidirectional import Bracket, bdmc, reverse_iwae
 from .evaluation.comparing import Comparison, compare
 from .evaluation.evaluating import evaluate
 from .evaluation.gap_decomposition import Gaps, gap
-from .evaluation.result import Evidence, elbo, ess, log_likelihood
+from .evaluation.result import Evidence
 from .guides import (
     IAF,
     AffineCoupling,
@@ -31,20 +31,26 @@ from .guides import (
     NeuralSpline,
     PerPoint,
 )
-from .likelihoods.base import Bernoulli, BernoulliMean, FixedNormal, ImageNormal, Likelihood, Normal, PixelNormal
-from .likelihoods.discrete import Categorical, ContinuousBernoulli, DiscretisedLogistic, LogisticMixture, StudentT
+from .likelihoods.base import Likelihood
+from .likelihoods.bernoulli import Bernoulli, BernoulliMean
+from .likelihoods.continuous import ContinuousBernoulli, StudentT
+from .likelihoods.discrete import Categorical, DiscretisedLogistic, LogisticMixture
 from .likelihoods.mixture_components import Components, Diagonal, Full, Independent, Spherical, Tied
+from .likelihoods.normal import FixedNormal, ImageNormal, Normal, PixelNormal
 from .loading.networks import from_networks
 from .loading.pairs import Pair, available, load
 from .nn import MLP, ConvDecoder, ConvEncoder, Module, Residual, over_batch
 from .objectives import IWAE, STL, Beta, DReG, FreeBits, Objective, Renyi, Terms, WakeSleep
-from .pair.execution import sample
 from .pair.importance_weights import log_weights
+from .pair.sampling import sample
 from .posterior.refinement import Refined, refine
 from .posterior.semi_amortised import SemiAmortised
 from .posterior.variational_families import DiagonalGaussian, Flow, FullGaussian
-from .priors.base import FlowPrior, MixtureOfGaussians, Prior, StandardNormal, VampPrior
+from .priors.base import Prior, StandardNormal
+from .priors.flow import FlowPrior
+from .priors.mixture import MixtureOfGaussians, VampPrior
 from .runs.run import Run, load_run
+from .statistics.log_weights import elbo, ess, log_likelihood
 from .testing import check_pair
 from .training import Checkpoints, EarlyStopping, Fit, cosine, fit, staged, warmed
 from .training.em import EM, HasEMStep

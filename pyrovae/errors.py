@@ -30,3 +30,8 @@ def blamed(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise Refusal(f"{what} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, without the table of every site that Pyro adds."""
+    return " ".join(str(error).split("Trace Shapes:")[0].split())

@@ -7,21 +7,14 @@ from pyro import poutine
 from torch import Tensor
 
 from .errors import Refusal
-from .evaluation.evaluating import evaluate, is_per_point
+from .evaluation.evaluating import evaluate
 from .objectives import HasTerms, objective_of
-from .pair.execution import (
-    Program,
-    draw_observed,
-    evaluation_mode,
-    fork_rng,
-    local_parameters,
-    modules,
-    parameters,
-    refuse_hidden,
-    unconstrained,
-)
+from .pair.execution import Program, evaluation_mode, local_parameters, modules
 from .pair.importance_weights import draw_weights, log_weights, site_densities
+from .pair.parameters import is_per_point, parameters, refuse_hidden, unconstrained
+from .pair.sampling import draw_observed
 from .pair.structure import Structure, inspect
+from .utils.random import fork_rng
 
 SIGMAS = 6.0  # a Monte-Carlo check of a correct pair fails once in 5e8 times
 

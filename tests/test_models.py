@@ -13,7 +13,8 @@ from torch import nn
 import pyrovae
 from pyrovae import check_pair, fit, load, log_weights
 from pyrovae.objectives import HasTerms, default_objective, objective_of, terms_of
-from pyrovae.pair.execution import local_parameters, modules, parameters
+from pyrovae.pair.execution import local_parameters, modules
+from pyrovae.pair.parameters import parameters
 from pyrovae.pair.structure import inspect as look
 from pyrovae.training.compiled_step import gradient_of, record
 from pyrovae.training.flat_parameters import flattened, joined

@@ -12,7 +12,7 @@ from .commands.gap import gap
 from .commands.models import models
 from .commands.sample import sample
 from .commands.train import train
-from .common import sentences
+from .errors import sentences
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -1,82 +1,24 @@
 """What the commands share: one sentence for what goes wrong, devices, progress, files."""
 
-import contextlib
-import functools
-import json
-import logging
 import math
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from ..data.datasets import Data, load_data
-from ..errors import Diverged, Refusal
+from ..errors import Refusal
 from ..evaluation.evaluating import evaluate
 from ..evaluation.result import Evidence
-from ..pair.execution import fork_rng, in_one_line
-from ..pair.execution import sample as draw
+from ..pair.sampling import sample as draw
 from ..runs import run as runs
-from ..tables.comparison import WIDTH
 from ..training import Fit
-
-FAILURES = (Refusal, Diverged, torch.OutOfMemoryError)  # of one pair: another may do well
-
-
-def sentence_of(error: Exception) -> str:
-    """What a failure says, in one line."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return "The device is out of memory: use --device cpu, or a smaller model."
-    return in_one_line(error)
-
-
-def sentences(command: Callable[..., None]) -> Callable[..., None]:
-    """What goes wrong is said in one sentence: exit code 2 for what was asked, 1 for what happened, 130 for Ctrl-C."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        notes: BaseException
-        try:
-            command(*args, **kwargs)
-            return
-        except FAILURES as error:
-            code, message, notes = 2 if isinstance(error, Refusal) else 1, sentence_of(error), error
-        except OSError as error:
-            file = f": {error.filename}" if error.filename else ""
-            code, message, notes = 1, f"{error.strerror or error}{file}.", error
-        except KeyboardInterrupt as error:
-            code, message, notes = (
-                130,
-                "stopped; `pyrovae train --resume RUN` goes on, `pyrovae evaluate RUN` reads the last checkpoint.",
-                error,
-            )
-        said = " ".join([message, *getattr(notes, "__notes__", [])])
-        print(f"pyrovae: {' '.join(said.split())}", file=sys.stderr)
-        raise typer.Exit(code)
-
-    return run
-
-
-@contextlib.contextmanager
-def warnings_said(name: str) -> Iterator[None]:
-    """What is logged as a warning inside is said on standard error, in one line, with whom it is about."""
-
-    class Said(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            print(f"pyrovae: {name}: {' '.join(record.getMessage().split())}", file=sys.stderr)  # as it is at that time
-
-    handler, log = Said(logging.WARNING), logging.getLogger("pyrovae")
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
+from ..utils.random import fork_rng
+from .errors import warnings_said
 
 
 def train_run(
@@ -171,28 +113,6 @@ def source_of(data: str) -> str:
     return data if data in ("digits", "mnist") else str(Path(data).resolve())
 
 
-def refuse_unwritable(path: Path | None) -> None:
-    """Better before an hour of work than after it."""
-    if path is None:
-        return
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        raise Refusal(f"The folder of {path} does not exist: make it first.")
-    if path.is_dir():
-        raise Refusal(f"{path} is a folder: name a file.")
-    if not os.access(folder, os.W_OK):
-        raise Refusal(f"Nothing can be written to {folder}: choose another folder.")
-
-
-def write_text(path: Path, text: str) -> None:
-    with runs.replacing(path) as file:
-        file.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
 def options_said(context: typer.Context, counts: Callable[[str], bool]) -> list[str]:
     """Of the options whose names count, those that stand on the command line, as they are written there."""
     return [
@@ -201,17 +121,3 @@ def options_said(context: typer.Context, counts: Callable[[str], bool]) -> list[
         if counts(parameter.name or "")
         and getattr(context.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
     ]
-
-
-def console() -> Console:
-    found = Console()
-    return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=WIDTH)
-
-
-@contextlib.contextmanager
-def progress_bars(show: bool = True) -> Iterator[Progress]:
-    """Bars on standard error, and only where someone can watch them."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:
-        yield progress

@@ -5,6 +5,15 @@ from typing import Annotated
 
 import typer
 
+AisOption = Annotated[bool, typer.Option("--ais", help="Add annealed importance sampling.")]
+ChainsOption = Annotated[int, typer.Option(min=2, help="With --ais: chains for each point.")]
+StepsOption = Annotated[int, typer.Option(min=1, help="With --ais: distributions that each chain passes.")]
+StartOption = Annotated[str, typer.Option("--from", help="With --ais: where chains begin, prior or guide.")]
+AisPointsOption = Annotated[int, typer.Option(min=2, help="With --ais: how many of the points, drawn at random.")]
+BdmcOption = Annotated[
+    bool, typer.Option("--bdmc", help="With --ais: also bracket log p(x) on as many points that the model draws.")
+]
+
 DataOption = Annotated[str, typer.Option(help="digits, mnist, or a .npy, .npz or .csv file with a point to a row.")]
 TransformOption = Annotated[
     str | None,

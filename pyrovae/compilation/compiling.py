@@ -13,7 +13,8 @@ import torch._inductor
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ..pair.execution import fork_rng, in_one_line
+from ..errors import in_one_line
+from ..utils.random import fork_rng
 
 Function = Callable[..., Any]  # of tensors, to a tuple of tensors
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import Refusal, suggest
+from .files import _read
+from .stochastic import Redrawn
 from .transforms import Binarise, Dequantise, Identity, Levels, Logit, Threshold, Transform
 
 TRANSFORMS: dict[str, Callable[[int], Transform]] = {
@@ -20,32 +22,6 @@ TRANSFORMS: dict[str, Callable[[int], Transform]] = {
     "threshold": Threshold,
     "levels": Levels,
 }
-
-
-def taken(x: Tensor, index: Any) -> Tensor:
-    """x[index], several times as fast where the index is a tensor of rows: they are copied whole."""
-    rows = isinstance(index, Tensor) and index.dtype == torch.int64 and index.dim() == 1
-    return x.index_select(0, index) if rows else x[index]
-
-
-class Redrawn:
-    """Training images whose transform is drawn afresh at every use: `redrawn[index]` is x for those images."""
-
-    def __init__(self, pixels: Tensor, transform: Transform):
-        self.pixels, self.transform = pixels, transform
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixels.device
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: Any) -> Tensor:
-        return self.transform(taken(self.pixels, index))
-
-    def to(self, device: torch.device | str) -> "Redrawn":
-        return Redrawn(self.pixels.to(device), self.transform)
 
 
 @dataclass(frozen=True)
@@ -222,55 +198,6 @@ def _file(path: Path, generator: torch.Generator, whole: bool) -> _Raw:
     else:
         train, test, split = _split(tensors[0], generator)
     return train, test, levels, split, shape
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    if path.suffix == ".npy":
-        return {"x": np.load(path, allow_pickle=False)}
-    if path.suffix == ".npz":
-        with path.open("rb") as content, np.load(content, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    with path.open(encoding="utf-8-sig") as file:
-        found = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
-    lines = [line for _, line in found]
-    # one number in it makes the first line a point: it is never dropped for a cell that cannot be read
-    header = bool(lines) and not any(map(_is_number, lines[0].split(",")))
-    if len(lines) == header:
-        raise ValueError("it has no points")
-    try:
-        values = np.loadtxt(lines[header:], delimiter=",", ndmin=2)
-    except ValueError:
-        _refuse_cell(path, found[header:])
-        raise
-    whole = not any("." in line for line in lines[header:]) and bool(
-        (values >= 0).all() and (values == values.round()).all()
-    )
-    return {"x": values.astype(np.int64) if whole else values}  # text has no type: pixels are written without a point
-
-
-def _refuse_cell(path: Path, lines: list[tuple[int, str]]) -> None:
-    """The first cell that is no number, by row and column, counted from 0 as everywhere, and by the line of the file; or the
-    first row that is longer or shorter than those before."""
-    remedy = "fill it in, or remove the row"
-    width = lines[0][1].count(",") + 1
-    for row, (number, line) in enumerate(lines):
-        cells = line.strip().split(",")
-        for column, cell in enumerate(cells):
-            if not _is_number(cell):
-                what = f"has '{cell.strip()}', which is no number," if cell.strip() else "misses a value"
-                raise Refusal(f"{path} {what} at row {row}, column {column} (line {number} of the file): {remedy}.")
-        if len(cells) != width:
-            raise Refusal(
-                f"{path} has {len(cells)} values in row {row} (line {number} of the file), and {width} before: {remedy}."
-            )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_binary(points: Tensor) -> bool:

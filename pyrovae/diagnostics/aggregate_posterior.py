@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from ..errors import Refusal, blamed
-from ..pair.execution import Program, scoring, sites, trace
-from ..pair.importance_weights import SAMPLES, draw_weights
-from ..pair.structure import Structure, point_dim
+from ..pair.execution import Program, scoring, trace
+from ..pair.importance_weights import draw_weights
+from ..pair.sites import SAMPLES, point_dim, sites
+from ..pair.structure import Structure
 
 NUMBERS = 2**20  # in flight at once: of z in a block of draws × components, or of x and z where the pair is run
 COMPONENTS = 256  # in a block

@@ -12,10 +12,14 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import Refusal
-from ..evaluation.evaluating import device_name, fingerprint, is_per_point, versions
-from ..evaluation.result import mean_over_points
-from ..pair.execution import Program, evaluation_mode, fork_rng, scoring, sites, trace
-from ..pair.structure import Structure, inspect, refuse_bad_points
+from ..pair.execution import Program, evaluation_mode, scoring, trace
+from ..pair.parameters import is_per_point
+from ..pair.sites import sites
+from ..pair.structure import Structure, inspect
+from ..pair.validation import refuse_bad_points
+from ..statistics.estimate import mean_over_points
+from ..utils.provenance import device_name, fingerprint, versions
+from ..utils.random import fork_rng
 from . import active_units as units
 from .aggregate_posterior import NUMBERS, Aggregate, Chunk, Layout, Rows, draw_prior, draws, latents_only, mean_or_none
 from .prior_holes import find_holes

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..evaluation.result import Estimate, mean_over_points
+from ..statistics.estimate import Estimate, mean_over_points
 from .active_units import Classes
 from .aggregate_posterior import Rows
 from .prior_holes import TAIL, Holes

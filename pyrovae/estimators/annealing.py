@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from ..errors import Diverged
-from ..evaluation import result as evidence
-from ..evaluation.evaluating import device_name, versions
-from ..evaluation.result import Estimate, mean_over_points
-from ..pair.execution import Program, evaluation_mode, fork_rng
-from ..pair.structure import refuse_bad_points
+from ..pair.execution import Program, evaluation_mode
+from ..pair.validation import refuse_bad_points
 from ..posterior.batching import checked, in_chunks, share
 from ..posterior.compiled_density import record
 from ..posterior.joint_density import Joint
+from ..statistics import log_weights as weights_statistics
+from ..statistics.estimate import Estimate, mean_over_points
+from ..utils.provenance import device_name, versions
+from ..utils.random import fork_rng
 from .annealing_schedules import Schedule, Sigmoid
 from .hmc import State, trajectory
 
@@ -52,17 +53,17 @@ class Annealed:
     @property
     def log_likelihood(self) -> Tensor:
         """log (1/C) Σ_c w_c: (N,)."""
-        return evidence.log_likelihood(self.log_w)
+        return weights_statistics.log_likelihood(self.log_w)
 
     @property
     def log_likelihood_se(self) -> Tensor:
         """Its standard error over chains, by the delta method: (N,). Where `ess` is a handful it is too small."""
-        return evidence.log_likelihood_se(self.log_w)
+        return weights_statistics.log_likelihood_se(self.log_w)
 
     @property
     def ess(self) -> Tensor:
         """Effective number of chains, between 1 and C: (N,)."""
-        return evidence.ess(self.log_w)
+        return weights_statistics.ess(self.log_w)
 
     @property
     def mean_log_likelihood(self) -> Estimate:

@@ -8,18 +8,20 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ..distributions.indexed import Indexed
 from ..errors import Refusal
-from ..evaluation.partial_results import Done
-from ..likelihoods.mixture_components import Indexed
 from ..pair.execution import Program, scoring
 from ..pair.importance_weights import guide_density, model_density, refuse_no_number, run_model
-from ..pair.structure import Structure, observed_sites
+from ..pair.sites import observed_sites
+from ..pair.structure import Structure
 from ..statistics.streaming import Running
 from ..utils.distributed import Ranks
-from .compiled_log_weights import Weights, precision
+from ..utils.precision import precision
+from .compiled_log_weights import Weights
 from .compiled_scoring import Block, Fast
 from .guide_draws import blocks, drawn_apart, narrowed
 from .low_precision import MAY_ERR, Screened
+from .partial_results import Done
 
 # Numbers of x in a block: enough to keep a matrix product busy, few enough for caches; and rows, where x has few numbers.
 NUMBERS = {"cpu": 2**23, "cuda": 2**27}

@@ -14,14 +14,16 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import Refusal, blamed
-from ..evaluation import result as evidence
-from ..evaluation.evaluating import device_name, versions
-from ..evaluation.result import Estimate, mean_over_points
-from ..pair.execution import Program, evaluation_mode, fork_rng, scoring, sites, trace
+from ..pair.execution import Program, evaluation_mode, scoring, trace
 from ..pair.importance_weights import draw_weights
+from ..pair.sites import sites
 from ..pair.structure import inspect
 from ..posterior.batching import checked, in_chunks, share
 from ..posterior.joint_density import Joint
+from ..statistics import log_weights as weights_statistics
+from ..statistics.estimate import Estimate, mean_over_points
+from ..utils.provenance import device_name, versions
+from ..utils.random import fork_rng
 from .annealing import Path, Walk, pilots_of, refuse_no_weight
 from .annealing_schedules import Schedule, Sigmoid
 
@@ -118,10 +120,10 @@ def bdmc(
         exact = _exact(model, x)
     forward, backward = (torch.cat([part[side].log_w for part in parts], dim=1).cpu() for side in (0, 1))
     return Bracket(
-        lower=evidence.log_likelihood(forward),
-        lower_se=evidence.log_likelihood_se(forward),
-        upper=-evidence.log_likelihood(backward),
-        upper_se=evidence.log_likelihood_se(backward),
+        lower=weights_statistics.log_likelihood(forward),
+        lower_se=weights_statistics.log_likelihood_se(forward),
+        upper=-weights_statistics.log_likelihood(backward),
+        upper_se=weights_statistics.log_likelihood_se(backward),
         exact=exact,
         x=x.cpu(),
         method="BDMC",
@@ -167,10 +169,10 @@ def reverse_iwae(
         exact = _exact(model, x)
     with_exact = torch.cat([log_w0.cpu(), log_w[1:]])
     return Bracket(
-        lower=evidence.log_likelihood(log_w),
-        lower_se=evidence.log_likelihood_se(log_w),
-        upper=evidence.log_likelihood(with_exact),
-        upper_se=evidence.log_likelihood_se(with_exact),
+        lower=weights_statistics.log_likelihood(log_w),
+        lower_se=weights_statistics.log_likelihood_se(log_w),
+        upper=weights_statistics.log_likelihood(with_exact),
+        upper_se=weights_statistics.log_likelihood_se(with_exact),
         exact=exact,
         x=x.cpu(),
         method="reverse IWAE",

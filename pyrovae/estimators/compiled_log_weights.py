@@ -11,21 +11,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..compilation.compiling import compiled
 from ..compilation.constants import lift
-from ..pair.execution import Program, sites
+from ..pair.execution import Program
 from ..pair.importance_weights import guide_density, model_density, run_model, within_support
-from ..pair.structure import points_axis
+from ..pair.sites import points_axis, sites
+from ..utils.precision import precision
 from .guide_draws import draws_axis, narrowed, with_values
 
 NUMBERS = 3 * 2**19  # of x at once on a CPU: its products outrun memory, and its caches hold so much
 
 Weights = tuple[Tensor, Tensor]  # log w and log q, (draws, N)
-
-
-@contextlib.contextmanager
-def precision(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
-    """Matrix products in `dtype`, None: in the type of what is multiplied."""
-    with torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext():
-        yield
 
 
 class Recorded:

@@ -9,8 +9,9 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ..pair.execution import Program, scoring, sites, trace
+from ..pair.execution import Program, scoring, trace
 from ..pair.importance_weights import run_guide
+from ..pair.sites import sites
 
 
 def blocks(guide: Program, x: Tensor, draws: int, nesting: int, apart: bool) -> Iterator[poutine.Trace]:

@@ -7,8 +7,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..pair.execution import sites
-from ..pair.structure import points_axis
+from ..pair.sites import points_axis, sites
 from ..statistics.streaming import Running
 from .guide_draws import draws_axis, narrowed, with_values
 

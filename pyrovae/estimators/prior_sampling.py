@@ -13,14 +13,17 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ..errors import Refusal
-from ..evaluation.evaluating import evaluate
-from ..evaluation.result import Estimate, mean_over_points
-from ..pair.execution import Program, evaluation_mode, fork_rng, scoring, sites, trace
-from ..pair.importance_weights import SAMPLES, observed_density, refuse_no_number
-from ..pair.structure import inspect, point_dim, points_axis, refuse_bad_points
+from ..pair.execution import Program, evaluation_mode, scoring, trace
+from ..pair.importance_weights import observed_density, refuse_no_number
+from ..pair.sites import SAMPLES, point_dim, points_axis, sites
+from ..pair.structure import inspect
+from ..pair.validation import refuse_bad_points
+from ..statistics.estimate import Estimate, mean_over_points
 from ..statistics.pareto import pareto_k_threshold
 from ..statistics.streaming import Running
-from .batched_scoring import rows_at_once
+from ..utils.random import fork_rng
+from .batched_scoring import How, rows_at_once, score
+from .partial_results import Done
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def naive_log_likelihood(
 
     The weights p(x|z) are those of a guide that does not look at x: their variance grows exponentially with KL(p(z|x) ‖ p(z)).
 
-    Raises what `evaluate` raises.
+    Raises what `log_weights` raises.
     """
     if not isinstance(samples, int) or samples < 1:
         raise Refusal(f"samples is {samples}: give a whole number, at least 1.")
@@ -77,11 +80,11 @@ def naive_log_likelihood(
         with scoring(model):
             shared = _is_shared(model, x[: rows_at_once(x)], structure.nesting)
             found = _shared(model, x, samples, structure.nesting) if shared else None
-    if found is None:
-        own = evaluate(model, prior, x, samples, seed, progress=progress)
-        found = {name: getattr(own, name) for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}
-    elif progress is not None:
-        progress(len(x))
+        if found is None:
+            every = score(model, prior, x, samples, seed, structure, False, How(), Done(None, tuple), progress)
+            found = {name: every[name] for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}
+        elif progress is not None:
+            progress(len(x))
     return Naive(**found, samples=samples, shared=shared)
 
 

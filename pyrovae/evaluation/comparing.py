@@ -1,7 +1,6 @@
 """compare(): who may stand beside whom, and by how much one is better."""
 
 import itertools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +9,14 @@ from torch import Tensor
 
 from ..data.transforms import Transform
 from ..errors import Refusal
-from ..pair.execution import Program, parameters
-from ..pair.structure import refuse_bad_points
+from ..pair.execution import Program
+from ..pair.parameters import parameters
+from ..pair.validation import refuse_bad_points
+from ..statistics.estimate import Estimate, mean_over_points
 from ..training import Fit
+from ..utils.export import number
 from .evaluating import evaluate
-from .result import Estimate, Evidence, mean_over_points
+from .result import Evidence
 
 KINDS = {
     "counting": "a probability (counting measure)",
@@ -156,8 +158,3 @@ class Comparison:
             "losses": fit.losses if fit else [],
         }
         return {key: number(value) for key, value in row.items()}
-
-
-def number(value: Any) -> Any:
-    """JSON has no NaN: what does not exist is None."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

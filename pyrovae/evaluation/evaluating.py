@@ -1,30 +1,29 @@
 """evaluate(): log p(x) of a trained pair, point by point."""
 
-import functools
-import hashlib
 import itertools
 import math
-import platform
-import subprocess
 import time
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from ..data.transforms import Transform
 from ..errors import Refusal, blamed
 from ..estimators.batched_scoring import How, score
-from ..pair.execution import Program, evaluation_mode, fork_rng, modules, parameters, parameters_read
-from ..pair.structure import Latent, Structure, inspect, refuse_bad_points
+from ..estimators.partial_results import Done
+from ..pair.execution import Program, evaluation_mode, modules
+from ..pair.parameters import is_per_point, parameters_read
+from ..pair.structure import Latent, inspect
+from ..pair.validation import refuse_bad_points
 from ..statistics.bound_curve import BoundCurve, curve_sizes
 from ..utils.distributed import Ranks
 from ..utils.precision import in_words, usable
-from .partial_results import Done
+from ..utils.provenance import device_name, fingerprint, versions
+from ..utils.random import fork_rng
+from .base_measure import _log_jacobian, _measure, refuse_measure
 from .result import Evidence
 
 
@@ -142,17 +141,6 @@ def _state(model: Program, guide: Program, used: list[Tensor]) -> list[str]:
     return [*map(fingerprint, (*used, *buffers)), *map(str, held), *versions().values()]
 
 
-def is_per_point(guide: Program, x: Tensor) -> bool:
-    """Whether the guide has parameters for each point of the full batch, which then cannot be split."""
-    if isinstance(guide, AutoGuide):
-        return True
-    try:
-        found = parameters(x[:2], guide)
-    except Refusal:  # two points are not what it was made for
-        found = parameters(x, guide)
-    return any(p.dim() > 0 and len(p) == len(x) > 1 for p in found)
-
-
 def _exact(model: Program, x: Tensor) -> Tensor | None:
     if not hasattr(model, "log_prob"):
         return None
@@ -163,62 +151,6 @@ def _exact(model: Program, x: Tensor) -> Tensor | None:
             f"model.log_prob(x) has shape {tuple(exact.shape)}: it must be one number per point, ({len(x)},)."
         )
     return exact
-
-
-def _log_jacobian(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
-    whole = structure.observed == x[0].numel()  # of a part the transform does not say how much it is stretched
-    jacobian = transform.log_jacobian(x) if transform is not None and whole else None
-    if jacobian is None and structure.measure == "counting":
-        jacobian = x.new_zeros(len(x))  # a probability of pixels is on the pixels' own scale
-    return None if jacobian is None else jacobian.cpu()
-
-
-def _measure(structure: Structure, transform: Transform | None) -> str:
-    if transform is not None and transform.discrete == (structure.measure == "counting"):
-        return transform.measure(structure.observed)
-    return f"{structure.measure} measure"
-
-
-def refuse_measure(structure: Structure, transform: Transform) -> None:
-    """A density on R^D says nothing of {0, 1}^D, where it could be raised without bound. (A probability of real x needs no
-    refusal here: such x are outside its support.)"""
-    if transform.discrete and structure.measure != "counting":
-        raise Refusal(
-            f"The data are binary, {transform.space}, and the model is a density on R^D: choose a model of binary data "
-            "(a likelihood such as Bernoulli), or another transform."
-        )
-
-
-def fingerprint(x: Tensor) -> str:
-    """The first 12 hex digits of the SHA-256 of x's shape and values: the same points have the same fingerprint."""
-    values = x.detach().to("cpu", torch.float64).contiguous().numpy()
-    return hashlib.sha256(repr(tuple(x.shape)).encode() + values.tobytes()).hexdigest()[:12]
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """What computed a number: it belongs on the number's card. The commit is there where pyrovae runs from its repository."""
-    packages = {"pyrovae": "pyrovae", "torch": "torch", "pyro": "pyro-ppl"}
-    found = {"python": platform.python_version(), **{name: version(package) for name, package in packages.items()}}
-    commit = _commit(Path(__file__).parent)
-    return {**found, "commit": commit} if commit else found
-
-
-def _commit(folder: Path) -> str | None:
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # not a repository that merely holds our environment
-        return git("describe", "--always", "--dirty=+changes", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _in_words(latents: Iterable[Latent]) -> str:

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from ..estimators.annealing import ais
-from ..pair.execution import Program, sites
-from ..pair.structure import refuse_bad_points
+from ..pair.execution import Program
+from ..pair.sites import sites
+from ..pair.validation import refuse_bad_points
 from ..posterior.joint_density import Joint
 from ..posterior.optimise import Protocol
 from ..posterior.refinement import refine
 from ..posterior.variational_families import Family
-from .evaluating import evaluate, fingerprint
-from .result import Estimate, mean_over_points
+from ..statistics.estimate import Estimate, mean_over_points
+from ..utils.provenance import fingerprint
+from .evaluating import evaluate
 
 ESTIMATORS = ("importance weights of the guide", "importance weights of the refined q*", "annealed importance sampling")
 

@@ -1,23 +1,29 @@
 """Is log p̂ to be believed? The Pareto k̂ of the points, in a sentence."""
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from ..statistics.pareto import FEWEST, tail_length
-
-if TYPE_CHECKING:
-    from .result import Evidence
+from ..statistics.pareto import FEWEST, pareto_k_threshold, tail_length
 
 FEW = 0.05  # of the points may be out of bounds before the mean over all is
 BETTER = "a better guide (wider than the posterior, or with its correlations) or AIS"
 
 
-def verdict(evidence: "Evidence") -> str:
-    """Whether the mean of log p̂ is to be trusted, by the share of points with k̂ above its threshold: none, up to 5 %, more."""
-    K, k, bad, count = evidence.samples, evidence.pareto_k, evidence.untrusted, len(evidence)
-    if evidence.certain:
+def is_high(pareto_k: Tensor, samples: int) -> Tensor:
+    """The points whose k̂ is not below its threshold, or cannot be told: (N,), true or false."""
+    return ~((pareto_k < pareto_k_threshold(samples)) | (pareto_k == -math.inf))
+
+
+def verdict(samples: int, k: Tensor, ess: Tensor, jackknife_bias: float, certain: bool) -> str:
+    """Whether the mean of log p̂ is to be trusted, by the share of points with k̂ above its threshold: none, up to 5 %, more.
+
+    `k` and `ess` are (N,); `jackknife_bias` is what the jackknife adds to the mean of log p̂, nats; `certain` is a guide that draws
+    nothing.
+    """
+    K, bad, count = samples, is_high(k, samples), len(k)
+    if certain:
         return (
             "A bound, no estimate: the guide knows one z for each x, so all draws are one, and log p̂(x) is the ELBO, log p(x, z) at "
             "that z. log p(x) is above it by −log p(z|x), of which neither the missing Monte-Carlo error nor more samples say "
@@ -28,8 +34,7 @@ def verdict(evidence: "Evidence") -> str:
     if tail_length(K) < FEWEST:
         few = "one draw is" if K == 1 else f"{K} draws are"
         return f"Do not trust log p̂(x) yet: {few} too few to see the tail of the weights; take at least 100 samples."
-    limit = f"{evidence.pareto_k_threshold:.2f}"
-    low = evidence.mean_log_likelihood_jackknife.value - evidence.mean_log_likelihood.value
+    limit, low = f"{pareto_k_threshold(K):.2f}", jackknife_bias
     if not bool(bad.any()):
         bias = f" It is low by about {low:.2g} nats, which the jackknife adds." if low > 5e-4 else ""
         return f"Trust log p̂(x): k̂ is below {limit} at every point (at most {float(k.max()):.2f}).{bias}"
@@ -41,7 +46,7 @@ def verdict(evidence: "Evidence") -> str:
         )
     return (
         f"Do not trust log p̂(x): k̂ is above {limit} at {many} of {count} points ({many / count:.0%}; median "
-        f"{float(k.median()):.2f}). There a few draws carry the weight, of {K} about {float(evidence.ess[bad].median()):.0f}: "
+        f"{float(k.median()):.2f}). There a few draws carry the weight, of {K} about {float(ess[bad].median()):.0f}: "
         f"log p̂(x) is a lower bound, loose by an unknown amount, and its Monte-Carlo error is too small. {_remedy(k[bad], K)}"
     )
 

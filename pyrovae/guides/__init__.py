@@ -13,12 +13,13 @@
 | `ExactPosterior` | p(z|x) itself | whose model has `posterior(x)` |
 """
 
+from ..distributions.mixture_normal import MixtureNormal
 from .amortised import Amortised, lower, positive
 from .categorical import AmortisedCategorical
 from .exact import ExactPosterior, HasPosterior
 from .flows import IAF, AffineCoupling, Flow, NeuralSpline
 from .gaussian import FullCovariance, LinearGaussian, LowRank, MeanField
-from .mixture import Mixture, MixtureNormal
+from .mixture import Mixture
 from .per_point import PerPoint
 
 __all__ = [

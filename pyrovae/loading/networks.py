@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import Refusal
 from ..guides import Amortised
-from ..likelihoods.base import BernoulliMean, Likelihood
+from ..likelihoods.base import Likelihood
+from ..likelihoods.bernoulli import BernoulliMean
 from ..nn import Module, over_batch
 from ..pair.execution import evaluation_mode
 from .options import signature_of

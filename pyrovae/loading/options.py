@@ -8,13 +8,9 @@ from typing import Any
 
 from pyro.infer import ELBO
 
-from .. import guides, objectives
+from .. import guides, likelihoods, objectives, priors
 from .. import nn as nets
 from ..errors import Refusal, suggest
-from ..likelihoods import base as likelihoods
-from ..likelihoods import discrete as pixel_likelihoods
-from ..likelihoods import mixture_components as components
-from ..priors import base as priors
 from .registry import classes_of, refuse_other_kind
 from .user_files import module_of, named_in
 
@@ -151,9 +147,7 @@ def _own_value(path: Path, text: str) -> Any:
 def _known(names: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **vars(likelihoods),
-        **vars(pixel_likelihoods),
         **vars(guides),
-        **vars(components),
         **vars(priors),
         **vars(nets),
         **names,
@@ -185,7 +179,7 @@ def _refuse_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -
         if called.endswith(".py"):
             raise Refusal(f"{name}={word} names a file: write the class too, {name}={word}:Name.")
         own = {key for key, value in names.items() if _is_own(value) and value.__module__ == names.get("__name__")}
-        kind, offered = classes_of(name), (nets, likelihoods, pixel_likelihoods, guides, components, priors)
+        kind, offered = classes_of(name), (nets, likelihoods, guides, priors)
         every = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
         near = suggest(called, sorted(own | (set(kind) or every)))
         raise Refusal(

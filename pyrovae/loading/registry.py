@@ -5,22 +5,18 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import guides
+from .. import guides, likelihoods, priors
 from .. import nn as nets
 from ..errors import Refusal, suggest
-from ..likelihoods import base as likelihoods
-from ..likelihoods import discrete as pixel_likelihoods
-from ..likelihoods import mixture_components as components
 from ..pair.execution import Program
 from ..pair.structure import inspect
-from ..priors import base as priors
 
 KINDS = ("guide", "likelihood", "prior", "covariance")
 ROWS = 8  # of x, on which a guide is tried
 _UNFINISHED = (  # bases, and what takes more than an option can say
     *(guides.Amortised, guides.Flow, guides.HasPosterior, guides.MixtureNormal, guides.PerPoint),
-    *(likelihoods.Likelihood, pixel_likelihoods.OverLevels, priors.Prior),
-    *(components.Components, components.Independent),
+    *(likelihoods.Likelihood, likelihoods.OverLevels, priors.Prior),
+    *(likelihoods.Components, likelihoods.Independent),
 )
 
 
@@ -31,11 +27,11 @@ def classes_of(kind: str) -> dict[str, type]:
         case "guide":
             found = {name: getattr(guides, name) for name in guides.__all__}
         case "likelihood":
-            found = _derived(likelihoods.Likelihood, vars(likelihoods) | vars(pixel_likelihoods))
+            found = _derived(likelihoods.Likelihood, vars(likelihoods))
         case "prior":
             found = _derived(priors.Prior, vars(priors))
         case "covariance":
-            found = _derived(components.Components, vars(components))
+            found = _derived(likelihoods.Components, vars(likelihoods))
         case _:
             found = {}
     return {

@@ -11,7 +11,8 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from ..errors import Refusal
-from ..pair.execution import Program, sites
+from ..pair.execution import Program
+from ..pair.sites import sites
 from ..pair.structure import Structure, inspect
 
 

@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..errors import Refusal
-from ..pair.execution import Program, fork_rng, sites
-from ..pair.structure import PLATE, Structure
+from ..pair.execution import Program
+from ..pair.sites import PLATE, sites
+from ..pair.structure import Structure
+from ..utils.random import fork_rng
 from .base import HasObjective, HasTerms, LossOf, Objective, Terms
 
 

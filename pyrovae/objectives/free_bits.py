@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
 from ..errors import Refusal
-from ..pair.execution import Program, sites, trace
-from ..pair.structure import Structure, point_dim
+from ..pair.execution import Program, trace
+from ..pair.sites import point_dim, sites
+from ..pair.structure import Structure
 from .base import Objective, Terms, refuse_number
 from .elbo import default_objective
 from .log_densities import draw, weights_of

@@ -9,9 +9,9 @@ import math
 from torch import Tensor
 
 from ..errors import Refusal
-from ..evaluation.result import elbo, log_likelihood
 from ..pair.execution import Program
 from ..pair.structure import Structure
+from ..statistics.log_weights import elbo, log_likelihood
 from .base import Objective, Terms, refuse_samples, refuse_score_function
 from .log_densities import draw
 

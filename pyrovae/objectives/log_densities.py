@@ -10,8 +10,9 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ..errors import Refusal
-from ..pair.execution import Program, sites
+from ..pair.execution import Program
 from ..pair.importance_weights import guide_density, latent_density, model_density, run_guide, run_model
+from ..pair.sites import sites
 from .base import Terms
 
 

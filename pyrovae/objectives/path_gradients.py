@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..evaluation.result import log_likelihood
 from ..pair.execution import Program
 from ..pair.structure import Structure
+from ..statistics.log_weights import log_likelihood
 from .base import Terms
 from .importance_weighted import IWAE
 from .log_densities import cut, draw

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from ..errors import Refusal
-from ..evaluation.result import log_likelihood
 from ..pair.execution import Program
 from ..pair.structure import Structure
+from ..statistics.log_weights import log_likelihood
 from .base import Objective, Terms, refuse_samples
 from .log_densities import cut, draw, dream
 

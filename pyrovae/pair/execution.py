@@ -10,10 +10,9 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.nn import PyroModule
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-from ..errors import Diverged, Refusal
+from ..errors import Diverged, Refusal, in_one_line
 
 Program = Callable[[Tensor], Any]  # a model or a guide
 
@@ -53,15 +52,6 @@ def evaluation_mode(*programs: Program) -> Iterator[None]:
     finally:
         for part, training in zip(parts, before, strict=True):
             part.training = training
-
-
-@contextlib.contextmanager
-def fork_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """Leave torch's random state as it was found; inside, start from `seed` if one is given."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        if seed is not None:
-            torch.manual_seed(seed)
-        yield
 
 
 def modules(*programs: Program) -> list[nn.Module]:
@@ -125,11 +115,6 @@ def trace(kind: str, program: Program, x: Tensor) -> poutine.Trace:
         ) from error
 
 
-def in_one_line(error: Exception) -> str:
-    """What an error says, without the table of every site that Pyro adds."""
-    return " ".join(str(error).split("Trace Shapes:")[0].split())
-
-
 def _hint(reason: str) -> str:
     if "dtype" in reason or "scalar type" in reason:
         return " (x and the parameters must be of one type: x.float(), or model.double().)"
@@ -139,93 +124,3 @@ def _hint(reason: str) -> str:
             "does, and the dimensions of one point be declared with .to_event(1).)"
         )
     return ""
-
-
-def sites(run: poutine.Trace) -> list[dict[str, Any]]:
-    """The sites that have a density: a plate is a site too, and so is `pyro.deterministic`, and neither has one."""
-    return [
-        site
-        for site in run.nodes.values()
-        if site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
-    ]
-
-
-def parameters(x: Tensor, guide: Program, model: Program | None = None) -> list[Tensor]:
-    """Every unconstrained parameter that a run of the guide, and of the model on its draws, reads: each once, by identity.
-
-    By name two parameters of one name count as one, and Pyro's `SVI` then leaves the other untrained.
-    """
-    pair = [guide] if model is None else [guide, model]
-    with scoring(*pair), evaluation_mode(*pair), torch.no_grad(), fork_rng(x.device), parameters_read() as found:
-        q = trace("guide", guide, x)
-        if model is not None:
-            trace("model", poutine.replay(model, trace=q), x)
-    return found
-
-
-@contextlib.contextmanager
-def parameters_read() -> Iterator[list[Tensor]]:
-    """The unconstrained parameters that are read inside of it, as `parameters` has them, complete when it is left."""
-    found: list[Tensor] = []
-    with _Collect() as collect:
-        yield found
-    found += [value for value in collect.found.values() if value.requires_grad]
-
-
-def refuse_hidden(leaves: list[Tensor], *programs: Program) -> None:
-    """A network that Pyro does not see is used and never trained: `leaves` are the parameters that it does see."""
-    seen = {id(leaf) for leaf in leaves}
-    for module in modules(*programs):
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad and id(parameter) not in seen:
-                raise Refusal(
-                    f"Parameter {name} of a {type(module).__name__} is never seen by Pyro, so SVI would not train it: derive the "
-                    "module from pyrovae.Module and read its parameters in forward, or register it in the model with "
-                    "pyro.module; if it is to stay as it is, .requires_grad_(False)."
-                )
-
-
-class _Collect(poutine.messenger.Messenger):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: dict[int, Tensor] = {}
-
-    def _pyro_post_param(self, msg: Any) -> None:
-        leaf = unconstrained(msg["value"])
-        given = msg["args"][1] if len(msg["args"]) > 1 else None
-        if isinstance(given, nn.Parameter) and given.data_ptr() != leaf.data_ptr():
-            raise Refusal(
-                f"Pyro's store holds another parameter under the name '{msg['name']}', and would train that one: call "
-                "pyro.clear_param_store() before the pair is built, or give its pyro.module a name of its own."
-            )
-        self.found[id(leaf)] = leaf
-
-
-def unconstrained(value: Any) -> Tensor:
-    """The leaf tensor that an optimiser moves for a parameter's value."""
-    return value.unconstrained() if hasattr(value, "unconstrained") else value
-
-
-def sample(model: Program, num: int, like: Tensor, *, mean: bool = False) -> Tensor:
-    """`num` draws of x from the model alone, (num, *like.shape[1:]); with `mean`, E[x|z] of as many draws of z.
-
-    `like` (N, ...) gives x its shape, type and device. Draws come from torch's global generator.
-    Raises `Refusal` for a model that observes nothing of x's shape.
-    """
-    drawn = draw_observed(model, num, like)
-    for site in drawn:
-        if site["value"].shape == (num, *like.shape[1:]):
-            return site["fn"].mean if mean else site["value"]
-    shapes = ", ".join(f"{tuple(site['value'].shape[1:])} at '{site['name']}'" for site in drawn)
-    raise Refusal(
-        f"The model draws nothing of x's shape {tuple(like.shape[1:])}, but {shapes or 'nothing at all'}: let it observe x itself, "
-        "with obs=x; where a part of x is given, draw the rest by the model's own method (model.draw(c), if it has one)."
-    )
-
-
-def draw_observed(model: Program, num: int, like: Tensor) -> list[dict[str, Any]]:
-    """The sites that the model observes, each with a draw of its own as its value, for `num` points."""
-    blank = like[:1].expand(num, *like.shape[1:])
-    with scoring(model), evaluation_mode(model), torch.no_grad():
-        run = trace("model", poutine.uncondition(model), blank)
-    return [site for site in sites(run) if site["infer"].get("was_observed")]

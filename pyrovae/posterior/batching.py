@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ..errors import Refusal
-from ..evaluation.evaluating import is_per_point
 from ..pair.execution import Program
+from ..pair.parameters import is_per_point
 from .joint_density import Joint
 
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}  # numbers of x in flight, as many as fill a matrix product

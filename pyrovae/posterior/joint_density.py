@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from ..errors import Refusal
-from ..pair.execution import Program, scoring, sites, trace
-from ..pair.importance_weights import SAMPLES, sum_out
-from ..pair.structure import Structure, inspect, point_dim
+from ..pair.enumeration import sum_out
+from ..pair.execution import Program, scoring, trace
+from ..pair.sites import SAMPLES, point_dim, sites
+from ..pair.structure import Structure, inspect
 
 
 @dataclass(frozen=True)

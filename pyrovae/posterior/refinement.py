@@ -14,11 +14,15 @@ import torch
 from torch import Tensor
 
 from ..errors import Diverged, Refusal
-from ..evaluation import result as evidence
-from ..evaluation.evaluating import device_name, is_per_point, versions
-from ..evaluation.result import Estimate, mean_over_points
-from ..pair.execution import Program, evaluation_mode, fork_rng, sites
-from ..pair.structure import Structure, refuse_bad_points
+from ..pair.execution import Program, evaluation_mode
+from ..pair.parameters import is_per_point
+from ..pair.sites import sites
+from ..pair.structure import Structure
+from ..pair.validation import refuse_bad_points
+from ..statistics import log_weights as weights_statistics
+from ..statistics.estimate import Estimate, mean_over_points
+from ..utils.provenance import device_name, versions
+from ..utils.random import fork_rng
 from .batching import checked, in_chunks, share
 from .joint_density import Joint
 from .optimise import Protocol, ascend
@@ -106,7 +110,7 @@ def refine(
     names = ("elbo", "elbo_se", "log_likelihood", "log_likelihood_se", "gap_se", "ess")
     posteriors = Posteriors.joined([part[0] for part in parts])
     return Refined(
-        **{name: getattr(evidence, name)(log_w).cpu() for name in names},
+        **{name: getattr(weights_statistics, name)(log_w).cpu() for name in names},
         steps=torch.cat([part[1] for part in parts]),
         posteriors=posteriors,
         seconds=time.perf_counter() - started,

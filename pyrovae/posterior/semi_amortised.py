@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ..pair.execution import Program, evaluation_mode
-from ..pair.structure import PLATE, inspect
+from ..pair.sites import PLATE
+from ..pair.structure import inspect
 from .joint_density import Joint
 from .optimise import Protocol
 from .refinement import refine

@@ -8,64 +8,36 @@ RUN/model.py        a copy of the user's model file, where the model is one
 RUN/option_NAME.py  a copy of the user's file that option NAME takes a class from, where it does
 """
 
-import contextlib
-import itertools
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from inspect import signature
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
 import torch
 
 from ..data.datasets import Data, load_data
-from ..training.em import EM
-from ..errors import Refusal, suggest
-from ..evaluation.evaluating import refuse_measure, versions
-from ..utils.files import replacing
+from ..errors import Refusal
+from ..evaluation.base_measure import refuse_measure
+from ..loading.pairs import Pair
 from ..loading.registry import refuse_guide
-from ..loading.pairs import Pair, load
-from ..loading.options import parse_objective
 from ..loading.user_files import kept, placed
-from ..pair.execution import Program, fork_rng, modules, parameters
+from ..pair.execution import Program, modules
+from ..pair.parameters import parameters
 from ..pair.state import load_pair_state, store_names
 from ..pair.structure import inspect
-from ..training import Checkpoints, EarlyStopping, Fit, cosine, fit, staged, warmed
+from ..training import Checkpoints, Fit, fit
 from ..training.checkpoints import load_checkpoint
-from .metrics import MetricsFile
 from ..utils.distributed import Ranks
+from ..utils.files import replacing
+from ..utils.provenance import versions
+from ..utils.random import fork_rng
+from .config import Config, fit_arguments
+from .folder import open_run
+from .metrics import MetricsFile
 
 CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
-SCHEDULES = {"cosine": cosine, "staged": staged, "warmed": warmed(), "constant": None}
-INITIALISERS = {"em": EM}
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that a run was told, in plain JSON types."""
-
-    model: str  # a built-in's name, or the stem of the user's file
-    file: bool  # the run holds the model's file
-    options: list[str]  # name=value texts
-    data: str  # a name, or the absolute path of a file
-    transform: str | None
-    split_seed: int
-    root: str | None
-    dim: int
-    seed: int
-    fit: dict[str, Any]  # fit's own arguments
-    versions: dict[str, str]
-
-    def check(self) -> None:
-        """Raises `TypeError` for a field of another type than is written here: the file may have been edited."""
-        for name, kind in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if not isinstance(value, get_origin(kind) if get_origin(kind) in (list, dict) else kind):
-                raise TypeError(f"{name} is {value!r:.40}")
-        if not all(isinstance(option, str) for option in self.options):
-            raise TypeError(f"options are {self.options!r:.40}")
 
 
 @dataclass
@@ -201,29 +173,6 @@ def train(
         metrics.add(run.fit.history)
 
 
-def fit_arguments(told: dict[str, Any]) -> dict[str, Any]:
-    """`fit`'s arguments from the plain values of a config: names of schedules, initialisers and objectives become what
-    they name."""
-    arguments = dict(told)
-    if "schedule" in arguments:
-        arguments["schedule"] = _named(SCHEDULES, "schedule", arguments["schedule"])
-    if "init" in arguments:
-        arguments["init"] = _named(INITIALISERS, "init", arguments["init"])()
-    if "objective" in arguments:
-        arguments["objective"] = parse_objective(arguments["objective"])
-    held_out, patience = arguments.pop("validation", None), arguments.pop("patience", None)
-    if held_out is not None or patience is not None:
-        settings = {"points": held_out, "patience": patience}
-        arguments["early_stopping"] = EarlyStopping(**{k: v for k, v in settings.items() if v is not None})
-    return arguments
-
-
-def _named(known: dict[str, Any], kind: str, name: str) -> Any:
-    if name not in known:
-        raise Refusal(f"There is no {kind} '{name}'{suggest(name, known)}: give one of {', '.join(known)}.")
-    return known[name]
-
-
 def _build(pair: Pair, config: Config, device: torch.device) -> tuple[Program, Program]:
     with fork_rng(device, config.seed):
         model, guide = pair(config.dim, **pair.parse(config.options))
@@ -270,26 +219,6 @@ def write_config(run: Run, folder: Path) -> None:
         file.write_text(json.dumps({**asdict(run.config), "options": options}, indent=2) + "\n")
 
 
-def open_run(folder: Path) -> tuple[Config, Pair]:
-    """What the folder says of itself. Raises `Refusal` where it is no run, or a damaged one."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise Refusal(f"{folder} is not a run: it has no config.json; name a folder that `pyrovae train --out` wrote.")
-    try:
-        content = json.loads(path.read_text())
-        if isinstance(content, dict) and content.get("command") == "compare":
-            runs = ", ".join(str(folder / Path(name).name.removesuffix(".py")) for name in content["models"])
-            raise Refusal(f"{folder} is a comparison: name one of its runs, {runs}.")
-        config = Config(**content)
-        config.check()
-    except Refusal:
-        raise
-    except (ValueError, TypeError, KeyError) as error:
-        raise Refusal(f"{path} is damaged, or of another version of pyrovae: {error}.") from error
-    config = replace(config, options=[placed(option, folder) for option in config.options])
-    return config, load(folder / "model.py" if config.file else config.model)
-
-
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     """The trained pair that `pyrovae train` or `compare` left in a folder: its `.model`, `.guide`, `.fit` and `.config`.
 
@@ -311,58 +240,3 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
             f"The checkpoint of {folder} does not fit the model of {folder / 'config.json'}: {reason}"
         ) from error
     return Run(config, pair, model, guide, progress, names)
-
-
-@contextlib.contextmanager
-def new_folder(out: Path, overwrite: bool) -> Iterator[None]:
-    """`out`, made for what is written inside the context.
-
-    An existing folder is refused unless `overwrite`, and then only if pyrovae wrote it: runs are never mixed. The earlier one
-    stands aside until the new one is complete. If that never happens it comes back, and what the new one has of checkpoints is
-    kept beside it; a note on the error says where.
-    """
-    if not out.exists():
-        out.mkdir(parents=True)
-        yield
-        return
-    if not overwrite:
-        raise Refusal(f"{out} exists: name another folder, or say --overwrite to replace it.")
-    if not _is_ours(out):
-        raise Refusal(f"{out} is not a run of pyrovae, and is left as it is: name another folder.")
-    place = out.resolve()  # of a link, what it points to
-    if place == Path.cwd() or place in Path.cwd().parents:
-        raise Refusal(f"{out} is the folder you are in, or holds it: leave it first.")
-    aside = _free(place, "earlier")
-    place.rename(aside)
-    try:
-        place.mkdir()
-        yield
-    except BaseException as error:
-        if any(place.rglob("checkpoint.pt")):
-            stopped = _free(place, "stopped")
-            place.rename(stopped)
-            error.add_note(f"The earlier run is back in {out}; what there is of the new one is in {stopped}.")
-        else:
-            shutil.rmtree(place, ignore_errors=True)
-            error.add_note(f"The earlier run is back in {out}.")
-        aside.rename(place)
-        raise
-    shutil.rmtree(aside)
-
-
-def _free(place: Path, word: str) -> Path:
-    """A name beside `place` that nothing has."""
-    names = (place.with_name(f"{place.name}.{word}{number or ''}") for number in itertools.count())
-    return next(name for name in names if not name.exists())
-
-
-def _is_ours(folder: Path) -> bool:
-    """Empty, or with a config.json that says pyrovae wrote it: others have files of that name too."""
-    if not folder.is_dir():
-        return False
-    if not any(folder.iterdir()):
-        return True
-    try:
-        return "pyrovae" in json.loads((folder / "config.json").read_text())["versions"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return False

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from ..estimators.prior_sampling import Naive
 from ..evaluation.comparing import Comparison
-from ..evaluation.result import Estimate, Evidence
+from ..evaluation.result import Evidence
+from ..statistics.estimate import Estimate
 
 WIDTH = 132  # of text that goes to a file or a pipe
 LABEL = 24  # of a model's name with its settings: a longer one goes on in a line below

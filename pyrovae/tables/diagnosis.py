@@ -8,7 +8,7 @@ from rich.text import Text
 
 from ..diagnostics.prior_holes import TAIL, Share
 from ..diagnostics.result import ACTIVE, Diagnosis
-from ..evaluation.result import Estimate
+from ..statistics.estimate import Estimate
 from .comparison import error_text
 
 ROWS = 24  # of latents in the table; all of them are in the JSON file

@@ -4,8 +4,8 @@ from .batches import Points
 from .checkpoints import Checkpoints
 from .early_stopping import EarlyStopping
 from .fitting import StartsFromData, fit
+from .result import Fit
 from .schedules import adam, cosine, staged, warmed
-from .trainer import Fit
 
 __all__ = [
     "Checkpoints",

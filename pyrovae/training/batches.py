@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from ..data.datasets import taken
+from ..data.stochastic import taken
 from ..errors import Refusal
-from ..pair.execution import fork_rng
-from ..pair.structure import refuse_bad_points
+from ..pair.validation import refuse_bad_points
+from ..utils.random import fork_rng
 
 START = 20_000  # points of a stream that a model starts from, at most
 END = object()  # of batches

@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ..compilation.compiling import Unrecordable, reason
 from ..compilation.constants import lift
 from ..objectives import Terms
-from ..pair.execution import fork_rng
+from ..utils.random import fork_rng
 from .flat_parameters import Flat, joined
 
 Loss = Callable[[Tensor, Tensor], Terms]  # of a batch and the KL's weight

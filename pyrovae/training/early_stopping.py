@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from ..errors import Refusal
-from ..pair.execution import Program, evaluation_mode, fork_rng
+from ..pair.execution import Program, evaluation_mode
 from ..pair.importance_weights import draw_weights
-from ..pair.structure import Structure, refuse_bad_points
+from ..pair.structure import Structure
+from ..pair.validation import refuse_bad_points
+from ..utils.random import fork_rng
 from .batches import Resident, Source
 
 ROWS = 4096  # points that are scored at once

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import torch
 
 from ..errors import Diverged, Refusal
-from ..pair.execution import Program, evaluation_mode, fork_rng
+from ..pair.execution import Program, evaluation_mode
 from ..pair.importance_weights import draw_weights
 from ..pair.structure import Structure
+from ..utils.random import fork_rng
 from .batches import Source, seed_of
 
 SLACK = 0.1  # nats: a start at the optimum may lose a little

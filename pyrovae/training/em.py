@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import Diverged, Refusal
 from ..pair.execution import Program, evaluation_mode
-from ..pair.structure import refuse_bad_points
+from ..pair.validation import refuse_bad_points
 
 
 @runtime_checkable

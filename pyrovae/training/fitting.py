@@ -17,17 +17,22 @@ from torch.optim import Optimizer
 
 from ..errors import Diverged, Refusal, blamed
 from ..objectives import HasObjective, HasTerms, name_of, objective_of
-from ..pair.execution import Program, fork_rng, local_parameters, modules, parameters, refuse_hidden
-from ..pair.structure import Structure, inspect, observed_sites, refuse_value
+from ..pair.execution import Program, local_parameters, modules
+from ..pair.parameters import parameters, refuse_hidden
+from ..pair.sites import observed_sites
+from ..pair.structure import Structure, inspect
+from ..pair.validation import refuse_value
 from ..utils.distributed import Ranks
+from ..utils.random import fork_rng
 from .batches import Resident, Source, fingerprint, source_of
 from .checkpoints import Checkpoints
 from .early_stopping import ROWS, EarlyStopping
 from .elbo_decline import first_elbo
 from .em import EM
 from .flat_parameters import flattened
+from .result import Fit
 from .schedules import Schedule, adam, cosine
-from .trainer import Course, Fit
+from .trainer import Course
 
 log = logging.getLogger("pyrovae")
 

@@ -8,8 +8,8 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import Diverged, Refusal
-from ..pair.execution import Program, evaluation_mode, modules, scoring, sites, trace
-from ..pair.structure import point_dim
+from ..pair.execution import Program, evaluation_mode, modules, scoring, trace
+from ..pair.sites import point_dim, sites
 
 WORST = 5  # points that are named
 

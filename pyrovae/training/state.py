@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..errors import Refusal
-from ..pair.execution import in_one_line, modules
+from ..errors import Refusal, in_one_line
+from ..pair.execution import modules
 from .step import adam_state
 
 if TYPE_CHECKING:

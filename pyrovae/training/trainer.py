@@ -5,7 +5,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,19 +13,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..compilation.compiling import Unrecordable
-from ..errors import Diverged, Refusal
+from ..errors import Diverged, Refusal, in_one_line
 from ..objectives import Terms, is_elbo, name_of, terms_of, warm_up
-from ..pair.execution import Program, in_one_line, modules
+from ..pair.execution import Program, modules
 from ..pair.state import load_pair_state, pair_state, store_names
 from ..pair.structure import Structure
-from ..utils.distributed import Ranks, whole_batch_noise
+from ..utils.distributed import Ranks
 from .batches import Source
 from .checkpoints import Checkpoints
 from .compiled_step import Loss
+from .distributed_noise import whole_batch_noise
 from .early_stopping import EarlyStopping
-from .elbo_decline import decline
 from .flat_parameters import Flat
 from .nonfinite import blame
+from .result import Fit
 from .schedules import Schedule, adam
 from .state import put_back, take
 from .step import RECORD_FROM, SCALARS, Learner, Step, eager_step, recorded_step
@@ -35,34 +35,6 @@ log = logging.getLogger("pyrovae")
 
 READ_EVERY = 50  # steps between looks at a GPU's losses: a look waits for the GPU
 SUMS = 6  # over an epoch's points: loss, reconstruction, KL, points whose KL is known, gradient's norm, points
-
-
-@dataclass
-class Fit:
-    """How a fit went. `losses` are what was minimised, nats per data point, one an epoch, averaged over its batches' points:
-    −ELBO by default, minus the bound of other objectives; while `kl_warmup` lasts, with its weight on the KL.
-
-    `history` has a row for each epoch: `loss`; `elbo`, the ELBO itself whatever the objective, and its parts
-    `reconstruction` E[log p(x|z)] and `kl`, nats per point and NaN where the objective does not tell them; `gradient`, the mean
-    norm of a step's gradient per point; `lr`, as the epoch left it; `beta`, the weight of `kl_warmup` at its last step;
-    `validation`, nats per point held out; `seconds`.
-    """
-
-    losses: list[float] = field(default_factory=list, repr=False)
-    objective: str = ""
-    steps: int = 0
-    seconds: float = 0.0
-    road: str = ""  # whether steps were recorded, and why
-    history: list[dict[str, float]] = field(default_factory=list, repr=False)
-    stopped: str = ""  # why training ended before its last epoch, if it did
-    no_density: str = ""  # why `losses` are no −ELBO, and there is none in `history`: the model's own sentence
-    start: float = math.nan  # the ELBO before the first step, of some points, nats per point
-    start_se: float = math.nan
-
-    @property
-    def warning(self) -> str:
-        """What to know before the pair is used: that the ELBO ended below where it began, beyond its noise; else nothing."""
-        return decline(self.history, self.start, self.start_se)
 
 
 class Course:

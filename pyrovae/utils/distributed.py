@@ -8,16 +8,12 @@ are each process's own, over its own points; what is kept of them is the first's
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.distributed as group
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import Diverged
-from ..pair.structure import PLATE
 
 GONE = "Another process of the group has stopped, and its message says why; this one stops too."
 
@@ -89,50 +85,3 @@ def joined() -> Iterator[Ranks]:
         yield Ranks()
     finally:
         group.destroy_process_group()
-
-
-class whole_batch_noise(Messenger):
-    """Inside, a latent of this process's points is drawn as a part of a draw for the whole batch of `points`.
-
-    Every process of a seed consumes the same random numbers and keeps its own rows. Samplers that use up more or fewer
-    numbers for some values than for others (a gamma's rejections) are no less random, but another group's noise differs.
-    """
-
-    def __init__(self, points: int, part: slice):
-        super().__init__()
-        self.points, self.part = points, part
-
-    def _pyro_sample(self, msg: Any) -> None:
-        frame = next((frame for frame in msg["cond_indep_stack"] if frame.name == PLATE and frame.vectorized), None)
-        if frame is None or msg["is_observed"] or msg["value"] is not None:
-            return
-        with _Enlarged(len(msg["fn"].batch_shape) + frame.dim, frame.size, self.points, self.part.start):
-            msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])
-
-
-class _Enlarged(TorchDispatchMode):
-    """Random operations on tensors with `size` rows along `axis` are done with `points` rows, of which those from `start` on
-    are returned."""
-
-    def __init__(self, axis: int, size: int, points: int, start: int):
-        super().__init__()
-        self.axis, self.size, self.points, self.start = axis, size, points, start
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in func.tags:
-            return func(*args, **kwargs)
-        enlarged = [self._enlarge(argument) for argument in args]
-        if all(new is old for new, old in zip(enlarged, args, strict=True)):
-            return func(*args, **kwargs)
-        drawn = func(*enlarged, **kwargs).narrow(self.axis, self.start, self.size)
-        return args[0].copy_(drawn) if func._schema.is_mutable else drawn.clone()
-
-    def _enlarge(self, argument: Any) -> Any:
-        if isinstance(argument, Tensor) and argument.dim() > self.axis and argument.shape[self.axis] == self.size:
-            rows = (torch.arange(self.points, device=argument.device) - self.start) % self.size
-            return argument.index_select(self.axis, rows)
-        sizes = isinstance(argument, list | tuple) and len(argument) > self.axis
-        if sizes and all(isinstance(size, int) for size in argument) and argument[self.axis] == self.size:
-            return [*argument[: self.axis], self.points, *argument[self.axis + 1 :]]
-        return argument

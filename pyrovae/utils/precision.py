@@ -1,13 +1,14 @@
 """Whether low precision is worth it on a device: decided by a measurement of some milliseconds, once for each device and type."""
 
+import contextlib
 import functools
 import logging
 import time
+from collections.abc import Iterator
 
 import torch
 
-from ..estimators.compiled_log_weights import precision
-from ..pair.execution import in_one_line
+from ..errors import in_one_line
 from .distributed import Ranks
 
 log = logging.getLogger("pyrovae")
@@ -73,3 +74,10 @@ def in_words(dtype: torch.dtype) -> str:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def precision(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+    """Matrix products in `dtype`, None: in the type of what is multiplied."""
+    with torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext():
+        yield

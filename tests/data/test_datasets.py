@@ -8,7 +8,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from pyrovae import Refusal, load_data
-from pyrovae.data.datasets import Redrawn, default_root
+from pyrovae.data.datasets import default_root
+from pyrovae.data.stochastic import Redrawn
 from pyrovae.data.transforms import Dequantise, Identity, Threshold
 
 

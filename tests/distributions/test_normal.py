@@ -9,7 +9,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyrovae import PrecisionNormal, load
 from pyrovae.distributions.normal import DiagonalNormal
-from pyrovae.pair.execution import evaluation_mode, local_parameters, parameters, scoring
+from pyrovae.pair.execution import evaluation_mode, local_parameters, scoring
+from pyrovae.pair.parameters import parameters
 
 SHAPES = {  # of loc, of P, of x
     "one": ((3,), (3, 3), (5, 3)),

@@ -17,7 +17,7 @@ from pyro.infer.autoguide import AutoNormal
 import pyrovae
 from pyrovae import Refusal, evaluate
 from pyrovae.estimators.guide_draws import drawn_apart
-from pyrovae.evaluation.result import STATISTICS
+from pyrovae.statistics.log_weights import STATISTICS
 
 ENUMERATE = {"enumerate": "parallel"}
 
@@ -350,7 +350,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(tmp_path):
 
 
 def test_what_another_evaluation_left_is_not_taken_for_ones_own(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyrovae.evaluation.partial_results.SECONDS", 0.0)
+    monkeypatch.setattr("pyrovae.estimators.partial_results.SECONDS", 0.0)
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 200})
     path = tmp_path / "unfinished.pt"
     model, guide = pyrovae.load("ppca")(4, latent=2)
@@ -376,11 +376,11 @@ def test_what_another_evaluation_left_is_not_taken_for_ones_own(tmp_path, monkey
     for other in ({"x": torch.randn(10, 4)}, {"seed": 1}, {"samples": 101}):
         left()
         held = path.read_bytes()
-        monkeypatch.setattr("pyrovae.evaluation.partial_results.SECONDS", 100.0)
+        monkeypatch.setattr("pyrovae.estimators.partial_results.SECONDS", 100.0)
         fresh = evaluate(**{"model": model, "guide": guide, "x": x, "samples": 100, **other})
         again = evaluate(**{"model": model, "guide": guide, "x": x, "samples": 100, **other}, resume=path)
         same(fresh, again)
-        monkeypatch.setattr("pyrovae.evaluation.partial_results.SECONDS", 0.0)
+        monkeypatch.setattr("pyrovae.estimators.partial_results.SECONDS", 0.0)
         assert held
     left()
     with torch.no_grad():

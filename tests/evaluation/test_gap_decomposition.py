@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 import pyrovae
 from pyrovae import Refusal, gap
 from pyrovae.cli.app import app
-from pyrovae.cli.commands.gap import advice
 from pyrovae.evaluation.gap_decomposition import ESTIMATORS
 from pyrovae.plots.gap import gap_bars
 from pyrovae.posterior.optimise import Protocol
 from pyrovae.posterior.variational_families import DiagonalGaussian, FullGaussian
+from pyrovae.tables.gap import advice
 
 
 @pytest.fixture

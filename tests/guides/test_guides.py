@@ -10,8 +10,8 @@ from torch import nn
 
 import pyrovae
 from pyrovae import evaluate, fit, load, log_weights
-from pyrovae.evaluation.evaluating import is_per_point
-from pyrovae.guides.mixture import MixtureNormal
+from pyrovae.distributions.mixture_normal import MixtureNormal
+from pyrovae.pair.parameters import is_per_point
 
 FLOWS = (pyrovae.IAF, pyrovae.AffineCoupling, pyrovae.NeuralSpline)
 FAMILIES = (pyrovae.MeanField, pyrovae.LowRank, pyrovae.FullCovariance, pyrovae.Mixture, *FLOWS)

@@ -13,8 +13,9 @@ import pyrovae
 from pyrovae import IWAE, STL, Beta, DReG, FreeBits, Renyi, WakeSleep
 from pyrovae.objectives import terms_of, warm_up
 from pyrovae.objectives.log_densities import draw
-from pyrovae.pair.execution import local_parameters, modules, parameters
+from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.importance_weights import guide_density, model_density, run_guide, run_model
+from pyrovae.pair.parameters import parameters
 from pyrovae.pair.structure import inspect
 from pyrovae.training.compiled_step import gradient_of, record
 from pyrovae.training.flat_parameters import flattened, joined

@@ -14,7 +14,7 @@ from torch import nn
 
 import pyrovae
 from pyrovae import Diverged, Refusal, log_weights
-from pyrovae.pair.execution import parameters
+from pyrovae.pair.parameters import parameters
 from pyrovae.pair.structure import inspect as look
 
 

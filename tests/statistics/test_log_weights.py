@@ -11,36 +11,38 @@ import torch
 
 from pyrovae import Refusal, evaluate
 from pyrovae.data.transforms import Dequantise, Identity
-from pyrovae.evaluation import result as evidence
-from pyrovae.evaluation.result import mean_over_points
+from pyrovae.statistics import log_weights as statistics
+from pyrovae.statistics.estimate import mean_over_points
 from pyrovae.statistics.streaming import Running
 
 
 def test_against_the_formulas_written_out():
     log_w = torch.randn(40, 5).double()
     w = log_w.exp().numpy()
-    np.testing.assert_allclose(evidence.elbo(log_w), log_w.numpy().mean(0), atol=1e-12)
-    np.testing.assert_allclose(evidence.log_likelihood(log_w), np.log(w.mean(0)), atol=1e-12)
-    np.testing.assert_allclose(evidence.ess(log_w), w.sum(0) ** 2 / (w**2).sum(0), atol=1e-10)
+    np.testing.assert_allclose(statistics.elbo(log_w), log_w.numpy().mean(0), atol=1e-12)
+    np.testing.assert_allclose(statistics.log_likelihood(log_w), np.log(w.mean(0)), atol=1e-12)
+    np.testing.assert_allclose(statistics.ess(log_w), w.sum(0) ** 2 / (w**2).sum(0), atol=1e-10)
     np.testing.assert_allclose(
-        evidence.log_likelihood_se(log_w), w.std(0, ddof=1) / math.sqrt(40) / w.mean(0), atol=1e-12
+        statistics.log_likelihood_se(log_w), w.std(0, ddof=1) / math.sqrt(40) / w.mean(0), atol=1e-12
     )
-    np.testing.assert_allclose(evidence.elbo_se(log_w), log_w.numpy().std(0, ddof=1) / math.sqrt(40), atol=1e-12)
+    np.testing.assert_allclose(statistics.elbo_se(log_w), log_w.numpy().std(0, ddof=1) / math.sqrt(40), atol=1e-12)
 
 
 def test_thousands_of_nats_do_not_overflow():
     log_w = torch.tensor([[-90_000.0], [-90_001.0]]).double()
-    assert evidence.log_likelihood(log_w).item() == pytest.approx(-90_000 + math.log((1 + math.exp(-1)) / 2), abs=1e-9)
-    assert 1 < evidence.ess(log_w).item() < 2
+    assert statistics.log_likelihood(log_w).item() == pytest.approx(
+        -90_000 + math.log((1 + math.exp(-1)) / 2), abs=1e-9
+    )
+    assert 1 < statistics.ess(log_w).item() < 2
 
 
 def test_standard_errors_cover_at_their_nominal_rate():
     """500 estimates from 400 log-normal weights each: their errors, in standard errors, have variance about 1."""
     log_w = 0.5 * torch.randn(400, 500).double() - 0.125  # E w = 1, E log w = −1/8, gap 1/8
     for estimate, se, truth in (
-        (evidence.log_likelihood(log_w), evidence.log_likelihood_se(log_w), 0.0),
-        (evidence.elbo(log_w), evidence.elbo_se(log_w), -0.125),
-        (evidence.log_likelihood(log_w) - evidence.elbo(log_w), evidence.gap_se(log_w), 0.125),
+        (statistics.log_likelihood(log_w), statistics.log_likelihood_se(log_w), 0.0),
+        (statistics.elbo(log_w), statistics.elbo_se(log_w), -0.125),
+        (statistics.log_likelihood(log_w) - statistics.elbo(log_w), statistics.gap_se(log_w), 0.125),
     ):
         covered = ((estimate - truth).abs() < 1.96 * se).double().mean().item()
         assert 0.89 < covered < 0.99  # 95 % ± 6 standard errors, less a little for the bias −se²/2 of a logarithm
@@ -48,11 +50,11 @@ def test_standard_errors_cover_at_their_nominal_rate():
 
 def test_one_sample_has_no_error():
     log_w = torch.randn(1, 3)
-    torch.testing.assert_close(evidence.log_likelihood(log_w), log_w[0])
+    torch.testing.assert_close(statistics.log_likelihood(log_w), log_w[0])
     for name in ("log_likelihood_se", "elbo_se", "gap_se", "log_likelihood_jackknife", "pareto_k"):
         with pytest.raises(Refusal, match="One draw has no error: take at least 2 samples"):
-            getattr(evidence, name)(log_w)
-    assert evidence.bound_curve(log_w).samples == (1,)
+            getattr(statistics, name)(log_w)
+    assert statistics.bound_curve(log_w).samples == (1,)
 
 
 def test_one_sample_is_scored_without_an_error(toy):
@@ -172,8 +174,8 @@ def test_no_samples(toy, samples):
 
 def test_ess_in_single_precision_at_thousands_of_nats():
     log_w = torch.full((1000, 1), -20_000.0)
-    assert evidence.ess(log_w).item() == pytest.approx(1000, rel=1e-6)
-    assert evidence.log_likelihood_se(log_w).item() == pytest.approx(0, abs=1e-6)
+    assert statistics.ess(log_w).item() == pytest.approx(1000, rel=1e-6)
+    assert statistics.log_likelihood_se(log_w).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_parameters_for_each_point_are_scored_on_all_points_at_once(monkeypatch):

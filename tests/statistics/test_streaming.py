@@ -10,8 +10,8 @@ import torch
 from gaussians import Wrong, random_wrong
 
 from pyrovae import log_weights
-from pyrovae.evaluation import result as evidence
-from pyrovae.evaluation.result import STATISTICS
+from pyrovae.statistics import log_weights as statistics
+from pyrovae.statistics.log_weights import STATISTICS
 from pyrovae.statistics.pareto import pareto_k_threshold, tail_length
 from pyrovae.statistics.streaming import Running
 
@@ -32,11 +32,11 @@ def test_pieces_say_what_the_whole_says(samples, size):
     log_w = scale * torch.randn(samples, 4).double() - 700
     found = in_pieces(log_w, size)
     for name in STATISTICS:
-        whole, ours = getattr(evidence, name)(log_w), found[name]
+        whole, ours = getattr(statistics, name)(log_w), found[name]
         if name in ("log_likelihood_se", "gap_se"):
             whole, ours = samples * whole**2, samples * ours**2  # variances: of even weights, differences that cancel
         torch.testing.assert_close(ours, whole, rtol=1e-9, atol=1e-10, equal_nan=True)
-    curve = evidence.bound_curve(log_w)
+    curve = statistics.bound_curve(log_w)
     torch.testing.assert_close(found["bound"], curve.value, rtol=0, atol=1e-9)
     torch.testing.assert_close(found["bound_se"], curve.se, rtol=0, atol=1e-9)
 
@@ -55,19 +55,19 @@ def test_weights_of_zero_count_as_draws_and_add_nothing():
 
 def test_jackknife_is_its_definition():
     log_w = 2 * torch.randn(30, 4).double()
-    without = torch.stack([evidence.log_likelihood(torch.cat([log_w[:s], log_w[s + 1 :]])) for s in range(30)])
-    expected = 30 * evidence.log_likelihood(log_w) - 29 * without.mean(dim=0)
-    torch.testing.assert_close(evidence.log_likelihood_jackknife(log_w), expected, rtol=0, atol=1e-10)
+    without = torch.stack([statistics.log_likelihood(torch.cat([log_w[:s], log_w[s + 1 :]])) for s in range(30)])
+    expected = 30 * statistics.log_likelihood(log_w) - 29 * without.mean(dim=0)
+    torch.testing.assert_close(statistics.log_likelihood_jackknife(log_w), expected, rtol=0, atol=1e-10)
 
 
 def test_jackknife_of_one_weight_that_is_all_is_a_number():
     """1 − w/Σw rounds to zero, 60 nats above the others, and its logarithm does not exist."""
     log_w = torch.zeros(1000, 1).double()
     log_w[17] = 60.0
-    expected = evidence.log_likelihood(log_w) + 999 * (
+    expected = statistics.log_likelihood(log_w) + 999 * (
         math.log1p(-1 / 1000) - (math.log(999) - float(torch.logsumexp(log_w, 0))) / 1000
     )
-    torch.testing.assert_close(evidence.log_likelihood_jackknife(log_w), expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(statistics.log_likelihood_jackknife(log_w), expected, rtol=1e-9, atol=0)
     torch.testing.assert_close(in_pieces(log_w, 100)["log_likelihood_jackknife"], expected, rtol=1e-9, atol=0)
 
 
@@ -94,10 +94,10 @@ def test_bias_is_chi_squared_over_2K_and_the_jackknife_removes_it():
     log_w = log_weights(*mild().pair, torch.zeros(20_000, 1).double(), K) - exact
     chi2, third = mild().moment(2) - 1, mild().moment(3) - 3 * mild().moment(2) + 2
     noise = log_w.exp().mean(dim=0) - 1
-    low = -(evidence.log_likelihood(log_w) - noise)
+    low = -(statistics.log_likelihood(log_w) - noise)
     expected = chi2 / (2 * K) - (third / 3 - 3 * chi2**2 / 4) / K**2
     assert abs(low.mean() - expected) < 6 * low.std() / math.sqrt(20_000)
-    left = evidence.log_likelihood_jackknife(log_w) - noise
+    left = statistics.log_likelihood_jackknife(log_w) - noise
     assert abs(left.mean()) < chi2 / (2 * K) / 10 + 6 * left.std() / math.sqrt(20_000)
     assert low.mean() > 6 * low.std() / math.sqrt(20_000)  # there was a bias to remove
 
@@ -107,10 +107,10 @@ def test_bound_curve_rises_from_the_elbo_as_theory_says():
     wrong = mild()
     x = torch.tensor([[0.7]]).double()
     log_w = log_weights(*wrong.pair, x, 100_000)
-    sizes, value, se = evidence.bound_curve(log_w)
+    sizes, value, se = statistics.bound_curve(log_w)
     assert sizes == (1, 10, 100, 1000, 10_000, 100_000)
-    torch.testing.assert_close(value[0], evidence.elbo(log_w))
-    torch.testing.assert_close(value[-1], evidence.log_likelihood(log_w))
+    torch.testing.assert_close(value[0], statistics.elbo(log_w))
+    torch.testing.assert_close(value[-1], statistics.log_likelihood(log_w))
     exact = wrong.log_prob(x)
     assert abs(value[0] - (exact - wrong.gap)) < 6 * se[0]
     for K, bound, error in list(zip(sizes, value, se, strict=True))[2:-2]:
@@ -124,7 +124,7 @@ def test_bound_curve_rises_from_the_elbo_as_theory_says():
 def test_pareto_k_is_what_arviz_finds_in_all_the_weights(samples):
     log_w = 2 * torch.randn(samples, 5).double()
     expected = arviz.psislw(log_w.mT.numpy().copy())[1]
-    np.testing.assert_allclose(evidence.pareto_k(log_w), expected, rtol=1e-12)
+    np.testing.assert_allclose(statistics.pareto_k(log_w), expected, rtol=1e-12)
     np.testing.assert_allclose(in_pieces(log_w, 33)["pareto_k"], expected, rtol=1e-12)
 
 
@@ -134,7 +134,7 @@ def test_pareto_k_of_a_variance_ratio(variance):
     power of t, which at this depth lowers k̂ by up to 0.06."""
     wrong = mild(variance)
     assert wrong.tail == pytest.approx(1 - variance)
-    k = evidence.pareto_k(log_weights(*wrong.pair, torch.zeros(60, 1).double(), 5000))
+    k = statistics.pareto_k(log_weights(*wrong.pair, torch.zeros(60, 1).double(), 5000))
     error = (1 + wrong.tail) / math.sqrt(tail_length(5000))
     assert ((k - wrong.tail).abs() < 5.5 * error).all()
     assert abs(k.mean() - wrong.tail) < 0.09 + 6 * error / math.sqrt(60)
@@ -142,21 +142,21 @@ def test_pareto_k_of_a_variance_ratio(variance):
 
 def test_weights_that_are_bounded_have_a_negative_pareto_k():
     """A guide wider than the posterior: near its maximum w falls with the square of z, a tail of index −2."""
-    k = evidence.pareto_k(log_weights(*mild(1.5).pair, torch.zeros(60, 1).double(), 5000))
+    k = statistics.pareto_k(log_weights(*mild(1.5).pair, torch.zeros(60, 1).double(), 5000))
     assert -2 < k.mean() < -1  # the fit leans towards 1/2, where ArviZ has its prior
 
 
 def test_pareto_k_of_correlated_posteriors_under_diagonal_guides():
     for ratio in (0.5, 0.8, 1.0):
         wrong = random_wrong(ratio=ratio)
-        k = evidence.pareto_k(log_weights(*wrong.pair, wrong.draw(40), 5000))
+        k = statistics.pareto_k(log_weights(*wrong.pair, wrong.draw(40), 5000))
         error = (1 + wrong.tail) / math.sqrt(tail_length(5000))
         assert abs(k.mean() - wrong.tail) < 0.12 + 6 * error / math.sqrt(40)
 
 
 def test_too_few_draws_to_see_a_tail():
-    assert evidence.pareto_k(torch.randn(20, 3)).isnan().all()
-    assert not evidence.pareto_k(torch.randn(21, 3)).isnan().any()
+    assert statistics.pareto_k(torch.randn(20, 3)).isnan().all()
+    assert not statistics.pareto_k(torch.randn(21, 3)).isnan().any()
 
 
 def test_threshold_grows_with_the_samples_to_0_7():
@@ -171,8 +171,8 @@ def test_monte_carlo_error_covers_the_exact_value_where_the_variance_is_finite()
     for wrong, x in ((mild(), torch.linspace(-2, 2, 600).double()[:, None]), (finite(), None)):
         x = wrong.draw(600) if x is None else x
         log_w = log_weights(*wrong.pair, x, 1000)
-        error = evidence.log_likelihood(log_w) - wrong.log_prob(x)
-        covered = (error.abs() < 1.96 * evidence.log_likelihood_se(log_w)).double().mean()
+        error = statistics.log_likelihood(log_w) - wrong.log_prob(x)
+        covered = (error.abs() < 1.96 * statistics.log_likelihood_se(log_w)).double().mean()
         assert 0.90 < covered < 0.999
 
 
@@ -188,7 +188,7 @@ def test_gap_and_moments_of_the_weights_are_the_closed_forms():
     wrong = finite()
     x = wrong.draw(20)
     log_w = log_weights(*wrong.pair, x, 20_000)
-    assert ((evidence.elbo(log_w) - (wrong.log_prob(x) - wrong.gap)).abs() < 6 * evidence.elbo_se(log_w)).all()
+    assert ((statistics.elbo(log_w) - (wrong.log_prob(x) - wrong.gap)).abs() < 6 * statistics.elbo_se(log_w)).all()
     best = 0.5 * (wrong.P.diagonal().log().sum() - torch.logdet(wrong.P))
     assert wrong.gap == pytest.approx(float(best), abs=1e-10)  # ratio 1: the best diagonal guide
     w = (log_w - wrong.log_prob(x)).exp()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import pyrovae
 from pyrovae import Diverged, fit
-from pyrovae.data.datasets import Redrawn
+from pyrovae.data.stochastic import Redrawn
 from pyrovae.data.transforms import Binarise
 from pyrovae.pair.execution import modules
 from pyrovae.training import Checkpoints, EarlyStopping

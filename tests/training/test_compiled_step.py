@@ -14,7 +14,8 @@ import pyrovae
 from pyrovae import fit
 from pyrovae.compilation.compiling import Unrecordable
 from pyrovae.objectives import default_objective, terms_of, warm_up
-from pyrovae.pair.execution import local_parameters, modules, parameters
+from pyrovae.pair.execution import local_parameters, modules
+from pyrovae.pair.parameters import parameters
 from pyrovae.pair.structure import inspect
 from pyrovae.training.compiled_step import gradient_of, record
 from pyrovae.training.flat_parameters import flattened

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 import pyrovae
 from pyrovae import Refusal, fit
 from pyrovae.cli.app import app
-from pyrovae.data.datasets import Redrawn
+from pyrovae.data.stochastic import Redrawn
 from pyrovae.data.transforms import Binarise
 from pyrovae.pair.execution import modules
 from pyrovae.runs import run as runs

@@ -12,28 +12,18 @@ from rich.text import Text
 from ...data.datasets import Data, load_data
 from ...errors import Diverged, Refusal
 from ...evaluation.comparing import Comparison
-from ...evaluation.evaluating import versions
 from ...evaluation.result import Evidence
 from ...loading.options import listed, with_settings
 from ...loading.pairs import available, load
 from ...loading.user_files import shortened
 from ...plots import comparison as plots
 from ...runs import run as runs
+from ...runs.folder import new_folder
 from ...tables.comparison import as_text, show
-from ..common import (
-    FAILURES,
-    console,
-    device_of,
-    draw_points,
-    progress_bars,
-    refuse_unwritable,
-    score_run,
-    sentence_of,
-    source_of,
-    train_run,
-    write_json,
-    write_text,
-)
+from ...utils.files import replacing
+from ...utils.provenance import versions
+from ..common import device_of, draw_points, score_run, source_of, train_run
+from ..errors import FAILURES, sentence_of
 from ..options import (
     DataOption,
     DeviceOption,
@@ -47,6 +37,7 @@ from ..options import (
     SplitSeedOption,
     TransformOption,
 )
+from ..output import console, progress_bars, refuse_unwritable, write_json, write_text
 
 ALL = "all"
 TRIO = "gmm,ppca,vae"
@@ -105,7 +96,7 @@ def compare(
         )
     if json_file is None or out is None or out not in json_file.parents:
         refuse_unwritable(json_file)
-    with contextlib.nullcontext() if out is None else runs.new_folder(out, overwrite):
+    with contextlib.nullcontext() if out is None else new_folder(out, overwrite):
         if out is not None:
             settings = {
                 "command": "compare",
@@ -197,5 +188,5 @@ def _save_figures(out: Path, comparison: Comparison, prepared: list[runs.Run], d
         shown = data.transform.grey(data.test[:24].cpu())
         figures["samples.png"] = plots.samples_beside_data(shown, draws, data.shape)
     for name, figure in figures.items():
-        with runs.replacing(out / name) as file:
+        with replacing(out / name) as file:
             figure.savefig(file, dpi=150)

@@ -15,14 +15,17 @@ from ...diagnostics.aggregate_posterior import decode
 from ...diagnostics.diagnosing import diagnose as look
 from ...diagnostics.result import Diagnosis
 from ...errors import Refusal
-from ...evaluation.evaluating import is_per_point
-from ...pair.execution import evaluation_mode, fork_rng
+from ...pair.execution import evaluation_mode
+from ...pair.parameters import is_per_point
 from ...pair.structure import inspect
 from ...plots import diagnosis as plots
-from ...runs import run as runs
+from ...runs.run import Run
 from ...tables.diagnosis import show
-from ..common import console, open_scored, progress_bars, refuse_unwritable, rows_at_random, write_json
+from ...utils.files import replacing
+from ...utils.random import fork_rng
+from ..common import open_scored, rows_at_random
 from ..options import DeviceOption, JsonOption, OtherDataOption, RootOption, SeedOption, TransformOption
+from ..output import console, progress_bars, refuse_unwritable, write_json
 
 IMAGES = 12  # in a row of pictures
 STEPS = 9  # from one encoding to the other
@@ -63,13 +66,13 @@ def diagnose(
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in figures(found, restored, loaded, x, seed):
-        with runs.replacing(folder / name) as file:
+        with replacing(folder / name) as file:
             figure.savefig(file, dpi=150)
         written.append(name)
     if json_file is not None:
         write_json(json_file, {"card": dict(found.card), **found.to_dict()})
     if netcdf is not None:
-        with runs.replacing(netcdf) as file:
+        with replacing(netcdf) as file:
             found.to_arviz().to_netcdf(str(file))
     show(found, restored.name, console())
     if written:
@@ -84,7 +87,7 @@ def _some(x: Tensor, points: int | None, seed: int) -> Tensor:
     return x[rows_at_random(x, points, seed).to(x.device)]
 
 
-def figures(found: Diagnosis, run: runs.Run, data: Data, x: Tensor, seed: int) -> Iterator[tuple[str, Figure]]:
+def figures(found: Diagnosis, run: Run, data: Data, x: Tensor, seed: int) -> Iterator[tuple[str, Figure]]:
     """Each figure that this pair has, under the name of its file."""
     if found.names:
         yield "activity.png", plots.activity_curve(found)

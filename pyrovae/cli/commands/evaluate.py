@@ -9,14 +9,21 @@ import typer
 
 from ...errors import Refusal
 from ...estimators.prior_sampling import Naive, naive_log_likelihood
-from ...evaluation.comparing import Comparison, number
-from ...evaluation.result import STATISTICS, Evidence
+from ...evaluation.comparing import Comparison
+from ...evaluation.result import Evidence
 from ...plots import comparison as plots
-from ...runs import run as runs
+from ...statistics.log_weights import STATISTICS
+from ...tables.annealing import show as show_annealing
 from ...tables.comparison import bound_curve_table, naive_table, show
 from ...utils.distributed import joined
-from ..common import console, open_scored, options_said, progress_bars, refuse_unwritable, score_run, write_json
+from ...utils.export import number
+from ...utils.files import replacing
+from ..common import open_scored, options_said, score_run
 from ..options import (
+    AisOption,
+    AisPointsOption,
+    BdmcOption,
+    ChainsOption,
     DeviceOption,
     JsonOption,
     NetcdfOption,
@@ -24,18 +31,12 @@ from ..options import (
     RootOption,
     SamplesOption,
     SeedOption,
-    TransformOption,
-)
-from .ais import (
-    AisOption,
-    AisPointsOption,
-    BdmcOption,
-    ChainsOption,
     StartOption,
     StepsOption,
-    annealed_section,
-    refuse_annealing,
+    TransformOption,
 )
+from ..output import console, progress_bars, refuse_unwritable, write_json
+from .ais import annealed_section, refuse_annealing
 
 ANNEALING = ("chains", "steps", "start", "ais_points", "bdmc")  # options that mean nothing without --ais
 
@@ -108,10 +109,10 @@ def evaluate(
             content = replace(evidence, card=card).to_arviz()
             for name in NAIVE if prior else ():
                 content.sample_stats[f"naive_{name}"] = ("point", getattr(prior, name).numpy())
-            with runs.replacing(netcdf) as file:
+            with replacing(netcdf) as file:
                 content.to_netcdf(str(file))
         if figure is not None:
-            with runs.replacing(figure) as file:
+            with replacing(figure) as file:
                 plots.bound_curves(comparison).savefig(file, dpi=150)
         show(
             comparison,
@@ -120,7 +121,7 @@ def evaluate(
             [bound_curve_table(evidence), *([naive_table(evidence, prior)] if prior else [])],
         )
         if annealed:
-            annealed.show(console())
+            show_annealing(annealed, console())
 
 
 NAIVE = ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ...loading.options import plain
 from ...loading.pairs import available, load
-from ..common import console
+from ..output import console
 
 
 def models(

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from ...errors import Refusal
-from ...runs import run as runs
-from ..common import draw_points, open_scored, refuse_unwritable
+from ...utils.files import replacing
+from ..common import draw_points, open_scored
 from ..options import DeviceOption, SeedOption
+from ..output import refuse_unwritable
 
 
 def sample(
@@ -31,7 +32,7 @@ def sample(
     if target.suffix == ".npy":
         import numpy
 
-        with runs.replacing(target) as file:
+        with replacing(target) as file:
             numpy.save(file, drawn.numpy())
     elif loaded.shape is None:
         raise Refusal(f"The points of {loaded.name} are no images: name a .npy file with --out to get the numbers.")
@@ -42,6 +43,6 @@ def sample(
         images = loaded.transform.grey(drawn).reshape(num, 1, *loaded.shape)
         scale = max(1, 64 // loaded.shape[0])
         images = 1 - images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-        with runs.replacing(target) as file:
+        with replacing(target) as file:
             save_image(images, file, nrow=columns, padding=2, pad_value=0.8, format="png")
     print(f"{num} draws of {restored.name}: {target}")

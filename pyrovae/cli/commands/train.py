@@ -12,9 +12,11 @@ from ...errors import Refusal
 from ...loading.pairs import load
 from ...plots import comparison as plots
 from ...runs import run as runs
+from ...runs.folder import new_folder
 from ...training import Fit
 from ...utils.distributed import joined
-from ..common import device_of, options_said, progress_bars, source_of, train_run
+from ...utils.files import replacing
+from ..common import device_of, options_said, source_of, train_run
 from ..options import (
     BatchOption,
     DataOption,
@@ -29,6 +31,7 @@ from ..options import (
     SplitSeedOption,
     TransformOption,
 )
+from ..output import progress_bars
 
 
 def train(
@@ -119,7 +122,7 @@ def train(
             scored=False,
             **told,
         )
-        with runs.new_folder(out, overwrite) if ranks.first else contextlib.nullcontext():
+        with new_folder(out, overwrite) if ranks.first else contextlib.nullcontext():
             _train(run, loaded, out, ranks.first, tensorboard)
 
 
@@ -129,7 +132,7 @@ def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bo
         train_run(progress, run, data, folder, watch, resume=resume)
     if not first:
         return
-    with runs.replacing(folder / "learning_curve.png") as file:
+    with replacing(folder / "learning_curve.png") as file:
         plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
     if run.fit.no_density:
         print(f"{run.name}: {run.fit.no_density}")

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..utils.files import replacing
+
 SECONDS = 5.0  # between two writes: at most so much is scored again
 
 
@@ -64,8 +66,6 @@ class Done:
         return dict(self.parts[0])
 
     def save(self) -> None:
-        from ..runs.run import replacing  # runs knows evaluation, which knows this
-
         assert self.path is not None
         content = {"identity": self.identity, "points": self.points, "statistics": self.statistics()}
         with replacing(self.path) as file:

@@ -1,0 +1,57 @@
+"""Likelihoods with a density that are not normal."""
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ..distributions.continuous import Tilted
+from ..nn import inverse_softplus
+from .base import Likelihood, checked_floor
+
+
+class ContinuousBernoulli(Likelihood):
+    """p(x_d) = C(λ) λ^x (1 − λ)^{1−x} on [0, 1], λ = sigmoid(η_d): what a Bernoulli of grey pixels lacks is C (Loaiza-Ganem &
+    Cunningham 2019)."""
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        return Tilted(logits=eta).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """η with this mean, ½ + (coth(η/2) − 2/η)/2, by bisection."""
+        low, high = torch.full_like(mean, -100.0), torch.full_like(mean, 100.0)
+        wanted = mean.clamp(0.01, 0.99)
+        for _ in range(50):
+            middle = (low + high) / 2
+            half = torch.where(middle.abs() < 1e-3, torch.full_like(middle, 1e-3), middle) / 2
+            found = torch.where(middle.abs() < 1e-3, 0.5 + middle / 12, 0.5 + 0.5 * (1 / half.tanh() - 1 / half))
+            low, high = torch.where(found < wanted, middle, low), torch.where(found < wanted, high, middle)
+        return (low + high) / 2
+
+
+class StudentT(Likelihood):
+    """x_d ~ μ_d + σ_d t_ν, η = (μ, ρ), σ_d² = floor + softplus(ρ_d), one learned ν > 2: pixels that are far off cost log, not square
+    (Takahashi et al. 2018)."""
+
+    def __init__(self, floor: float = 1e-3):
+        super().__init__()
+        self.floor = checked_floor(floor)
+        self.raw = nn.Parameter(torch.tensor(math.log(math.expm1(3.0))))
+
+    @property
+    def df(self) -> Tensor:
+        """ν; it begins at 5."""
+        return 2 + softplus(self.raw)
+
+    def outputs(self, dim: int) -> int:
+        return 2 * dim
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        loc, rho = eta.chunk(2, dim=-1)
+        return dist.StudentT(self.df.to(eta), loc, (self.floor + softplus(rho)).sqrt()).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        square = variance * (self.df - 2) / self.df  # a t's variance is σ² ν/(ν − 2)
+        return torch.cat([mean, inverse_softplus((square - self.floor).clamp(min=self.floor))], dim=-1)

@@ -1,0 +1,108 @@
+"""Normal likelihoods, which differ in who knows the variance."""
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ..errors import Refusal
+from ..nn import inverse_softplus
+from .base import Likelihood, checked_floor
+
+
+class FixedNormal(Likelihood):
+    """x_d ~ N(η_d, σ²) with σ given."""
+
+    sigma: Tensor
+
+    def __init__(self, sigma: float):
+        super().__init__()
+        if not 0 < sigma < math.inf:
+            raise Refusal(f"sigma={sigma} is no standard deviation: give a number above 0.")
+        self.register_buffer("sigma", torch.tensor(float(sigma)))
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(eta, self.sigma.to(eta)).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        return mean
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        return mean
+
+
+class Normal(Likelihood):
+    """x_d ~ N(η_d, σ²) with one learned σ² = floor + softplus(ρ) for all pixels; at the optimum σ² is the mean squared
+    error (Rybkin et al. 2021, σ-VAE). The floor keeps the density finite where pixels hardly vary."""
+
+    def __init__(self, floor: float = 1e-4):
+        super().__init__()
+        self.floor = checked_floor(floor)
+        self.rho = nn.Parameter(torch.tensor(math.log(math.expm1(0.1))))
+
+    @property
+    def variance(self) -> Tensor:
+        return self.floor + softplus(self.rho)
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(eta, self.variance.sqrt()).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.rho.copy_(inverse_softplus(variance.mean().clamp(min=self.floor)))
+        return mean
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.rho.copy_(_above(share @ variance.mean(dim=-1), self.floor))
+        return mean
+
+
+class PixelNormal(Likelihood):
+    """x_d ~ N(μ_d, σ_d²) with η = (μ, ρ) and σ_d² = floor + softplus(ρ_d): mean and variance per pixel."""
+
+    def __init__(self, floor: float = 1e-3):
+        super().__init__()
+        self.floor = checked_floor(floor)
+
+    def outputs(self, dim: int) -> int:
+        return 2 * dim
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        loc, rho = eta.chunk(2, dim=-1)
+        return dist.Normal(loc, (self.floor + softplus(rho)).sqrt()).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        return torch.cat([mean, inverse_softplus(variance.clamp(min=self.floor))], dim=-1)
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        return torch.cat([mean, _above(variance, self.floor)], dim=-1)
+
+
+class ImageNormal(Likelihood):
+    """x ~ N(μ, σ² I) with η = (μ, ρ) and σ² = floor + softplus(ρ): one variance per image."""
+
+    def __init__(self, floor: float = 1e-3):
+        super().__init__()
+        self.floor = checked_floor(floor)
+
+    def outputs(self, dim: int) -> int:
+        return dim + 1
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        loc, rho = eta[..., :-1], eta[..., -1:]
+        return dist.Normal(loc, (self.floor + softplus(rho)).sqrt()).to_event(1)
+
+    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+        shared = variance.mean(dim=-1, keepdim=True).clamp(min=self.floor)
+        return torch.cat([mean, inverse_softplus(shared)], dim=-1)
+
+    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+        return torch.cat([mean, _above(variance.mean(dim=-1, keepdim=True), self.floor)], dim=-1)
+
+
+def _above(variance: Tensor, floor: float) -> Tensor:
+    """ρ with floor + softplus(ρ) = variance, or a millionth above the floor where that is higher: softplus has no zero."""
+    return inverse_softplus((variance - floor).clamp(min=1e-6 * floor))

@@ -1,0 +1,81 @@
+"""The parameters that a pair reads while it runs."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer.autoguide import AutoGuide
+from torch import Tensor, nn
+
+from ..errors import Refusal
+from ..utils.random import fork_rng
+from .execution import Program, evaluation_mode, modules, scoring, trace
+
+
+def is_per_point(guide: Program, x: Tensor) -> bool:
+    """Whether the guide has parameters for each point of the full batch, which then cannot be split."""
+    if isinstance(guide, AutoGuide):
+        return True
+    try:
+        found = parameters(x[:2], guide)
+    except Refusal:  # two points are not what it was made for
+        found = parameters(x, guide)
+    return any(p.dim() > 0 and len(p) == len(x) > 1 for p in found)
+
+
+def parameters(x: Tensor, guide: Program, model: Program | None = None) -> list[Tensor]:
+    """Every unconstrained parameter that a run of the guide, and of the model on its draws, reads: each once, by identity.
+
+    By name two parameters of one name count as one, and Pyro's `SVI` then leaves the other untrained.
+    """
+    pair = [guide] if model is None else [guide, model]
+    with scoring(*pair), evaluation_mode(*pair), torch.no_grad(), fork_rng(x.device), parameters_read() as found:
+        q = trace("guide", guide, x)
+        if model is not None:
+            trace("model", poutine.replay(model, trace=q), x)
+    return found
+
+
+@contextlib.contextmanager
+def parameters_read() -> Iterator[list[Tensor]]:
+    """The unconstrained parameters that are read inside of it, as `parameters` has them, complete when it is left."""
+    found: list[Tensor] = []
+    with _Collect() as collect:
+        yield found
+    found += [value for value in collect.found.values() if value.requires_grad]
+
+
+def refuse_hidden(leaves: list[Tensor], *programs: Program) -> None:
+    """A network that Pyro does not see is used and never trained: `leaves` are the parameters that it does see."""
+    seen = {id(leaf) for leaf in leaves}
+    for module in modules(*programs):
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad and id(parameter) not in seen:
+                raise Refusal(
+                    f"Parameter {name} of a {type(module).__name__} is never seen by Pyro, so SVI would not train it: derive the "
+                    "module from pyrovae.Module and read its parameters in forward, or register it in the model with "
+                    "pyro.module; if it is to stay as it is, .requires_grad_(False)."
+                )
+
+
+class _Collect(poutine.messenger.Messenger):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[int, Tensor] = {}
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        leaf = unconstrained(msg["value"])
+        given = msg["args"][1] if len(msg["args"]) > 1 else None
+        if isinstance(given, nn.Parameter) and given.data_ptr() != leaf.data_ptr():
+            raise Refusal(
+                f"Pyro's store holds another parameter under the name '{msg['name']}', and would train that one: call "
+                "pyro.clear_param_store() before the pair is built, or give its pyro.module a name of its own."
+            )
+        self.found[id(leaf)] = leaf
+
+
+def unconstrained(value: Any) -> Tensor:
+    """The leaf tensor that an optimiser moves for a parameter's value."""
+    return value.unconstrained() if hasattr(value, "unconstrained") else value

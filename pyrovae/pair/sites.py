@@ -1,0 +1,48 @@
+"""The sites of a run: which have a density, and where a site's points are."""
+
+from typing import Any
+
+import pyro.distributions as dist
+from pyro import poutine
+from pyro.poutine.util import site_is_subsample
+
+PLATE = "data"  # the plate in which a pair names its points
+
+SAMPLES = "_samples"  # the plate of draws, outside all of the pair's own
+
+
+def sites(run: poutine.Trace) -> list[dict[str, Any]]:
+    """The sites that have a density: a plate is a site too, and so is `pyro.deterministic`, and neither has one."""
+    return [
+        site
+        for site in run.nodes.values()
+        if site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
+    ]
+
+
+def observed_sites(run: poutine.Trace) -> list[dict[str, Any]]:
+    """The sites that observe data: a `pyro.factor` is observed too, and is none of them."""
+    return [site for site in sites(run) if site["is_observed"] and not isinstance(site["fn"], dist.Unit)]
+
+
+def point_dim(site: dict[str, Any]) -> int:
+    """The batch dimension, counted from the right, along which the site's points lie."""
+    return next(frame.dim for frame in site["cond_indep_stack"] if frame.name == PLATE)
+
+
+def points_axis(site: dict[str, Any]) -> int:
+    """The axis of a site's value along which its points lie."""
+    return site["value"].dim() - site["fn"].event_dim + point_dim(site)
+
+
+def _is_discrete(fn: Any) -> bool:
+    try:
+        return bool(fn.support.is_discrete)
+    except (NotImplementedError, AttributeError):
+        return False
+
+
+def _base(fn: Any) -> Any:
+    while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
+        fn = fn.base_dist
+    return fn

@@ -1,0 +1,46 @@
+"""A prior that a normalising flow makes of the standard normal."""
+
+from typing import Any
+
+import pyro.distributions as dist
+import pyro.distributions.transforms as T
+import torch
+from pyro.nn import DenseNN
+from torch import Tensor, nn
+
+from ..errors import Refusal
+from .base import Prior, _counted
+
+
+class FlowPrior(Prior):
+    """z = T(ε), ε ~ N(0, I), T of affine couplings (Dinh et al. 2017) that begin near the identity: exact density, one pass either
+    way."""
+
+    reversal: Tensor
+
+    def __init__(self, layers: int = 4, width: int = 64):
+        super().__init__()
+        self.count, self.width = _counted(self, "layers", layers), _counted(self, "width", width)
+
+    def prepare(self, dim: int, latent: int, guide: Any) -> None:
+        if latent < 2:
+            raise Refusal(
+                f"FlowPrior turns one latent number by another, and latent is {latent}: take MixtureOfGaussians."
+            )
+        half = latent // 2
+        self.nets = nn.ModuleList(
+            DenseNN(half, [self.width], [latent - half] * 2, nonlinearity=nn.Tanh()) for _ in range(self.count)
+        )
+        with torch.no_grad():
+            for name, parameter in self.nets.named_parameters():
+                if ".layers.1." in name:  # the last
+                    parameter.mul_(0.1)
+        self.register_buffer("reversal", torch.arange(latent).flip(0))
+
+    def forward(self, x: Tensor) -> dist.TorchDistribution:
+        assert self.latent is not None
+        transforms: list[Any] = []
+        for net in self.nets:  # a transform remembers its last draw, and is made anew for that
+            transforms += [T.AffineCoupling(self.latent // 2, net), T.Permute(self.reversal)]
+        noise = dist.Normal(x.new_zeros(self.latent), x.new_ones(self.latent)).to_event(1)
+        return dist.TransformedDistribution(noise, transforms)

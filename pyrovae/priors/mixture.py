@@ -1,0 +1,58 @@
+"""Priors that are mixtures of Gaussians."""
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ..errors import Refusal
+from ..guides import Amortised, MixtureNormal, positive
+from .base import _RHO_AT_1, Prior, _counted
+
+
+class MixtureOfGaussians(Prior):
+    """p(z) = Σ_j π_j N(μ_j, diag σ_j²), all learned; it begins near N(0, I)."""
+
+    def __init__(self, count: int = 10):
+        super().__init__()
+        self.count = _counted(self, "count", count)
+
+    def prepare(self, dim: int, latent: int, guide: Any) -> None:
+        self.logits = nn.Parameter(torch.zeros(self.count))
+        self.loc = nn.Parameter(0.5 * torch.randn(self.count, latent))  # equal components would stay equal
+        self.rho = nn.Parameter(torch.full((self.count, latent), math.log(math.expm1(0.75**0.5)) - _RHO_AT_1))
+
+    def forward(self, x: Tensor) -> dist.TorchDistribution:
+        return MixtureNormal(self.loc, positive(self.rho), self.logits)
+
+
+class VampPrior(Prior):
+    """p(z) = (1/C) Σ_c q(z|u_c): the guide's posteriors at C learned pseudo-inputs, which begin at random points of the data.
+
+    The best p(z) for a guide is its mean over the data, (1/N) Σ_n q(z|x_n), and this is that with fewer points. Model and guide
+    share the encoder: one pass of it over the pseudo-inputs is added to a step.
+    """
+
+    def __init__(self, count: int = 50):
+        super().__init__()
+        self.count = _counted(self, "count", count)
+
+    def prepare(self, dim: int, latent: int, guide: Any) -> None:
+        if not isinstance(guide, Amortised):
+            raise Refusal(
+                f"VampPrior is made of q(z|u), and {getattr(type(guide), '__name__', guide)} has no encoder for a new u: take a guide "
+                "such as MeanField, or another prior."
+            )
+        self._guide = (guide,)  # not a part of the model: its parameters keep the guide's names
+        self.inputs = nn.Parameter(torch.rand(self.count, dim))
+
+    def start(self, x: Tensor) -> None:
+        with torch.no_grad():
+            self.inputs.copy_(x[torch.randint(len(x), (self.count,), device=x.device)])
+
+    def forward(self, x: Tensor) -> dist.TorchDistribution:
+        guide = self._guide[0]
+        components = guide.posterior(guide.encoder(self.inputs))
+        return dist.MixtureSameFamily(dist.Categorical(logits=x.new_zeros(self.count)), components)

@@ -1,0 +1,1 @@
+"""A run folder: config, checkpoints, metrics; prepare, train, resume, load."""

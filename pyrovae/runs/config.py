@@ -1,0 +1,62 @@
+"""What a run was told, in plain JSON types, and `fit`'s arguments from it."""
+
+from dataclasses import dataclass
+from typing import Any, get_origin, get_type_hints
+
+from ..errors import Refusal, suggest
+from ..loading.options import parse_objective
+from ..training import EarlyStopping, cosine, staged, warmed
+from ..training.em import EM
+
+SCHEDULES = {"cosine": cosine, "staged": staged, "warmed": warmed(), "constant": None}
+
+INITIALISERS = {"em": EM}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a run was told, in plain JSON types."""
+
+    model: str  # a built-in's name, or the stem of the user's file
+    file: bool  # the run holds the model's file
+    options: list[str]  # name=value texts
+    data: str  # a name, or the absolute path of a file
+    transform: str | None
+    split_seed: int
+    root: str | None
+    dim: int
+    seed: int
+    fit: dict[str, Any]  # fit's own arguments
+    versions: dict[str, str]
+
+    def check(self) -> None:
+        """Raises `TypeError` for a field of another type than is written here: the file may have been edited."""
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if not isinstance(value, get_origin(kind) if get_origin(kind) in (list, dict) else kind):
+                raise TypeError(f"{name} is {value!r:.40}")
+        if not all(isinstance(option, str) for option in self.options):
+            raise TypeError(f"options are {self.options!r:.40}")
+
+
+def fit_arguments(told: dict[str, Any]) -> dict[str, Any]:
+    """`fit`'s arguments from the plain values of a config: names of schedules, initialisers and objectives become what
+    they name."""
+    arguments = dict(told)
+    if "schedule" in arguments:
+        arguments["schedule"] = _named(SCHEDULES, "schedule", arguments["schedule"])
+    if "init" in arguments:
+        arguments["init"] = _named(INITIALISERS, "init", arguments["init"])()
+    if "objective" in arguments:
+        arguments["objective"] = parse_objective(arguments["objective"])
+    held_out, patience = arguments.pop("validation", None), arguments.pop("patience", None)
+    if held_out is not None or patience is not None:
+        settings = {"points": held_out, "patience": patience}
+        arguments["early_stopping"] = EarlyStopping(**{k: v for k, v in settings.items() if v is not None})
+    return arguments
+
+
+def _named(known: dict[str, Any], kind: str, name: str) -> Any:
+    if name not in known:
+        raise Refusal(f"There is no {kind} '{name}'{suggest(name, known)}: give one of {', '.join(known)}.")
+    return known[name]

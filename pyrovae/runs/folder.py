@@ -1,0 +1,89 @@
+"""A run's folder: made anew without losing an earlier one, and opened again."""
+
+import contextlib
+import itertools
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import Refusal
+from ..loading.pairs import Pair, load
+from ..loading.user_files import placed
+from .config import Config
+
+
+def open_run(folder: Path) -> tuple[Config, Pair]:
+    """What the folder says of itself. Raises `Refusal` where it is no run, or a damaged one."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise Refusal(f"{folder} is not a run: it has no config.json; name a folder that `pyrovae train --out` wrote.")
+    try:
+        content = json.loads(path.read_text())
+        if isinstance(content, dict) and content.get("command") == "compare":
+            runs = ", ".join(str(folder / Path(name).name.removesuffix(".py")) for name in content["models"])
+            raise Refusal(f"{folder} is a comparison: name one of its runs, {runs}.")
+        config = Config(**content)
+        config.check()
+    except Refusal:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise Refusal(f"{path} is damaged, or of another version of pyrovae: {error}.") from error
+    config = replace(config, options=[placed(option, folder) for option in config.options])
+    return config, load(folder / "model.py" if config.file else config.model)
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, overwrite: bool) -> Iterator[None]:
+    """`out`, made for what is written inside the context.
+
+    An existing folder is refused unless `overwrite`, and then only if pyrovae wrote it: runs are never mixed. The earlier one
+    stands aside until the new one is complete. If that never happens it comes back, and what the new one has of checkpoints is
+    kept beside it; a note on the error says where.
+    """
+    if not out.exists():
+        out.mkdir(parents=True)
+        yield
+        return
+    if not overwrite:
+        raise Refusal(f"{out} exists: name another folder, or say --overwrite to replace it.")
+    if not _is_ours(out):
+        raise Refusal(f"{out} is not a run of pyrovae, and is left as it is: name another folder.")
+    place = out.resolve()  # of a link, what it points to
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise Refusal(f"{out} is the folder you are in, or holds it: leave it first.")
+    aside = _free(place, "earlier")
+    place.rename(aside)
+    try:
+        place.mkdir()
+        yield
+    except BaseException as error:
+        if any(place.rglob("checkpoint.pt")):
+            stopped = _free(place, "stopped")
+            place.rename(stopped)
+            error.add_note(f"The earlier run is back in {out}; what there is of the new one is in {stopped}.")
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+            error.add_note(f"The earlier run is back in {out}.")
+        aside.rename(place)
+        raise
+    shutil.rmtree(aside)
+
+
+def _free(place: Path, word: str) -> Path:
+    """A name beside `place` that nothing has."""
+    names = (place.with_name(f"{place.name}.{word}{number or ''}") for number in itertools.count())
+    return next(name for name in names if not name.exists())
+
+
+def _is_ours(folder: Path) -> bool:
+    """Empty, or with a config.json that says pyrovae wrote it: others have files of that name too."""
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        return "pyrovae" in json.loads((folder / "config.json").read_text())["versions"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False

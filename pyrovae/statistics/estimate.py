@@ -1,0 +1,26 @@
+"""A mean over data points with its two standard errors."""
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Estimate(NamedTuple):
+    """A mean over data points with its two errors, which answer different questions and are never added up.
+
+    `mc_se`: how far another set of latent draws would move it, on the same points. `data_se`: how far another set of points
+    from the same source would, sd / √N.
+    """
+
+    value: float
+    mc_se: float
+    data_se: float
+
+
+def mean_over_points(values: Tensor, se: Tensor | None = None) -> Estimate:
+    """Mean of `values` (N,) with the Monte-Carlo error that follows from each point's `se` (N,), none if they are exact."""
+    points = len(values)
+    mc = 0.0 if se is None else float(se.double().square().sum().sqrt() / points)
+    data = float(values.double().std() / math.sqrt(points)) if points > 1 else math.nan
+    return Estimate(float(values.double().mean()), mc, data)
