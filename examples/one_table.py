@@ -24,7 +24,7 @@ for name, evidence in comparison.evidence.items():
 
 try:
     pyrovae.compare({**pairs, "density": pyrovae.load("gmm")(data.dim)}, data.test, samples=10)
-except pyrovae.Refusal as refusal:
+except pyrovae.InvalidInputError as refusal:
     print(f"refused: {refusal}")
 else:
     raise AssertionError("a density was compared with a probability")

@@ -79,7 +79,7 @@ class NoPrior(dist.ImproperUniform):
     """No distribution of z at all: it costs nothing, and nothing can be drawn from it."""
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        raise pyrovae.Refusal(
+        raise pyrovae.InvalidInputError(
             "An autoencoder has no p(z) to draw from: take pca or vae for new x, or decode codes of your own with model.decode(z)."
         )
 

@@ -3,14 +3,13 @@
 The Gaussian mixture with another family of components; log p(x) and p(z|x) are exact.
 """
 
-from pyrovae.models.gmm import Mixture, mixture_guide
-
 import pyrovae
+from pyrovae.models.gmm import Mixture, mixture_guide
 
 RECIPE = {"steps": 300, "batch_size": 2048, "lr": 5e-2}
 
 
 def pair(dim: int, components: int = 10, guide: type = pyrovae.ExactPosterior) -> tuple[Mixture, object]:
     """`guide` is ExactPosterior or AmortisedCategorical."""
-    model = Mixture(pyrovae.Independent(components, dim, pyrovae.Bernoulli()))
+    model = Mixture(pyrovae.IndependentComponents(components, dim, pyrovae.Bernoulli()))
     return model, mixture_guide(guide, model, dim)

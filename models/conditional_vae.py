@@ -7,10 +7,10 @@ by neither (Sohn, Lee & Yan 2015, with a prior that does not know c: Kingma et a
 import pyro
 import pyro.distributions as dist
 import torch
-from pyrovae.models.vae import VAE
 from torch import Tensor, nn
 
 import pyrovae
+from pyrovae.models.vae import VAE
 
 RECIPE = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
@@ -55,7 +55,9 @@ def pair(
 ) -> tuple[ConditionalVAE, nn.Module]:
     """`given` of the `dim` columns, the last, are what is given: 10 for one-hot digits. The rest as for the vae."""
     if not 0 < given < dim:
-        raise pyrovae.Refusal(f"given={given} of {dim} columns: give at least 1 and leave at least 1 to be scored.")
+        raise pyrovae.InvalidInputError(
+            f"given={given} of {dim} columns: give at least 1 and leave at least 1 to be scored."
+        )
     likelihood = likelihood or pyrovae.PixelNormal()
     decoder = pyrovae.MLP(latent + given, *reversed(hidden), likelihood.outputs(dim - given))
     return ConditionalVAE(decoder, latent, dim, given, likelihood), guide(dim, latent, hidden)

@@ -45,7 +45,9 @@ class Diffusion(pyrovae.Module):
         super().__init__()
         first, last = ends
         if steps < 2 or not first > last:
-            raise pyrovae.Refusal(f"steps={steps}, ends={ends}: noise is added in 2 steps or more, and log SNR falls.")
+            raise pyrovae.InvalidInputError(
+                f"steps={steps}, ends={ends}: noise is added in 2 steps or more, and log SNR falls."
+            )
         self.dim, self.steps, self.likelihood, self.learn_variance = dim, steps, likelihood, learn_variance
         self.network = pyrovae.Residual(dim + TIME, 2 * dim, width)
         self.time = nn.Parameter(torch.randn(steps, TIME))

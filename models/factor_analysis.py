@@ -4,10 +4,10 @@ x ~ N(μ, WWᵀ + diag ψ) and z|x, a Gaussian whose precision is I + Wᵀψ⁻�
 """
 
 import torch
-from pyrovae.models.ppca import FactorModel, checked_latent
 from torch import Tensor, nn
 
 import pyrovae
+from pyrovae.models.ppca import FactorModel, checked_latent
 
 RECIPE = {"steps": 300, "batch_size": 2048, "lr": 1e-2}
 
@@ -21,7 +21,7 @@ class FactorAnalysis(FactorModel):
     def __init__(self, dim: int, latent: int, floor: float):
         super().__init__(dim, latent)
         if not 0 < floor < float("inf"):
-            raise pyrovae.Refusal(f"floor={floor} is no floor of variances: give a number above 0.")
+            raise pyrovae.InvalidInputError(f"floor={floor} is no floor of variances: give a number above 0.")
         self.floor = floor
         self.rho = nn.Parameter(torch.zeros(dim))
 

@@ -183,7 +183,9 @@ def pair(
     """`transform` is Linear, Autoregressive, Coupling or Spline, any of Pyro's that is made from (dim, hidden) and goes from x
     to z; each but the first has a Linear before it. `hidden` widths are their networks'."""
     if dim < 2 or layers < 1:
-        raise pyrovae.Refusal(f"A flow of {layers} layers over {dim} numbers: give at least 1 layer, and 2 numbers.")
+        raise pyrovae.InvalidInputError(
+            f"A flow of {layers} layers over {dim} numbers: give at least 1 layer, and 2 numbers."
+        )
     stack: list[nn.Module] = []
     for _ in range(layers):
         if stack and transform is not Linear:

@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 import pyrovae
-from pyrovae import Components, Full
+from pyrovae import Full, MixtureComponents
 
 NUMBERS, POINTS = 2**22, 512  # of N × K × D, and points, at once: enough for a matrix product, few enough for a cache
 RECIPE = {"steps": 150, "batch_size": 2048, "lr": 3e-2}
@@ -24,7 +24,7 @@ class Mixture(pyrovae.Module):
 
     initialised: Tensor
 
-    def __init__(self, components: Components):
+    def __init__(self, components: MixtureComponents):
         super().__init__()
         self.components = components
         self.logits = nn.Parameter(torch.zeros(components.count))
@@ -55,7 +55,7 @@ class Mixture(pyrovae.Module):
         Points are taken in blocks, and densities in chunks of these, so that memory does not grow with N.
         """
         with torch.no_grad():
-            family, count = self.components.settled(), self.components.count
+            family, count = self.components.family_detached(), self.components.count
             centre, log_share = family.mean, self.logits.log_softmax(-1)
             points = max(1, min(POINTS, NUMBERS // (count * x.shape[1])))
             smallest = math.log(torch.finfo(x.dtype).tiny)
@@ -79,7 +79,7 @@ class Mixture(pyrovae.Module):
             total = total.clamp(min=torch.finfo(x.dtype).tiny)  # a mean that no point is near stays where it is
             moved = step / total.unsqueeze(-1)
             about = self.components.square((moved * total.sqrt().unsqueeze(-1)).unsqueeze(1))
-            self.components.maximise(centre + moved, total, second - about)
+            self.components.m_step(centre + moved, total, second - about)
             self.logits.copy_((total / len(x)).log())
             return log_p / len(x)
 
@@ -88,7 +88,7 @@ class Mixture(pyrovae.Module):
         subset = x[torch.randperm(len(x), device=x.device)[:20_000]]
         count, different = self.components.count, len(subset.unique(dim=0))
         if different < count:
-            raise pyrovae.Refusal(
+            raise pyrovae.InvalidInputError(
                 f"{count} components need at least as many different points; there are {different}: lower components, or give "
                 "more data."
             )
@@ -104,7 +104,7 @@ class Mixture(pyrovae.Module):
 def pair(
     dim: int,
     components: int = 10,
-    covariance: Callable[[int, int, float], Components] = Full,
+    covariance: Callable[[int, int, float], MixtureComponents] = Full,
     floor: float = 1e-3,
     guide: type = pyrovae.ExactPosterior,
 ) -> tuple[Mixture, object]:

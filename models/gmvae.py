@@ -9,11 +9,11 @@ import math
 import pyro
 import pyro.distributions as dist
 import torch
-from pyrovae.models.vae import VAE
 from torch import Tensor, nn
 
 import pyrovae
 from pyrovae.guides import positive
+from pyrovae.models.vae import VAE
 
 RECIPE = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
@@ -33,7 +33,7 @@ class GMVAE(VAE):
         """It begins with means drawn from N(0, I) and σ = `width`."""
         super().__init__(decoder, latent, dim, likelihood)
         if components < 1:
-            raise pyrovae.Refusal(f"components={components}: give the number of clusters, at least 1.")
+            raise pyrovae.InvalidInputError(f"components={components}: give the number of clusters, at least 1.")
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, latent))
         self.rho = nn.Parameter(torch.full((components, latent), math.log(math.expm1(width)) - math.log(math.expm1(1))))

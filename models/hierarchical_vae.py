@@ -24,7 +24,7 @@ class HierarchicalVAE(pyrovae.Module):
     def __init__(self, dim: int, latents: tuple[int, ...], hidden: tuple[int, ...], likelihood: pyrovae.Likelihood):
         super().__init__()
         if len(latents) < 2 or min(latents) < 1:
-            raise pyrovae.Refusal(
+            raise pyrovae.InvalidInputError(
                 f"latents={latents} are not two layers or more: write their sizes from x upwards, such as 16,8."
             )
         self.likelihood, self.latents = likelihood, latents

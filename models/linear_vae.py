@@ -12,10 +12,10 @@ from collections.abc import Callable
 import pyro
 import pyro.distributions as dist
 import torch
-from pyrovae.models.ppca import PPCA, checked_latent
 from torch import Tensor, nn
 
 import pyrovae
+from pyrovae.models.ppca import PPCA, checked_latent
 
 RECIPE = {"steps": 300, "batch_size": 2048, "lr": 1e-3}
 
@@ -27,7 +27,7 @@ class LinearVAE(PPCA):
         super().__init__(dim, latent)
         if sigma is not None:
             if not 0 < sigma < math.inf:
-                raise pyrovae.Refusal(f"sigma={sigma} is no standard deviation: give a number above 0.")
+                raise pyrovae.InvalidInputError(f"sigma={sigma} is no standard deviation: give a number above 0.")
             self.log_sigma.requires_grad_(False).fill_(math.log(sigma))
 
         self.followers: list[Callable[[PPCA], None]] = []

@@ -29,11 +29,11 @@ class MixtureOfFactors(pyrovae.Module):
         """`noises` is how many ψ a component has: 1, or `dim`."""
         super().__init__()
         if components < 1 or not 0 < latent < dim:
-            raise pyrovae.Refusal(
+            raise pyrovae.InvalidInputError(
                 f"{components} components of {latent} directions: give at least 1 component, and 1 to {dim - 1} directions."
             )
         if not 0 < floor < math.inf:
-            raise pyrovae.Refusal(f"floor={floor} is no floor of variances: give a number above 0.")
+            raise pyrovae.InvalidInputError(f"floor={floor} is no floor of variances: give a number above 0.")
         self.floor = floor
         self.logits = nn.Parameter(torch.zeros(components))
         self.W = nn.Parameter(torch.randn(components, dim, latent) / dim**0.5)
@@ -130,7 +130,7 @@ class MixtureOfFactors(pyrovae.Module):
         count, latent = self.W.shape[0], self.W.shape[-1]
         different = len(subset.unique(dim=0))
         if different < count:
-            raise pyrovae.Refusal(
+            raise pyrovae.InvalidInputError(
                 f"{count} components need at least as many different points; there are {different}: lower components, or give "
                 "more data."
             )

@@ -7,11 +7,11 @@ numbers and back these lose least (Pearson 1901; Hotelling 1933). All x lie in k
 import pyro
 import pyro.distributions as dist
 import torch
-from pyrovae.models.autoencoder import SquaredError
-from pyrovae.models.ppca import checked_latent
 from torch import Tensor, nn
 
 import pyrovae
+from pyrovae.models.autoencoder import SquaredError
+from pyrovae.models.ppca import checked_latent
 
 RECIPE = {"epochs": 0}  # it begins at the least error
 
@@ -64,7 +64,9 @@ class PCA(pyrovae.Module):
         variances, vectors = (part.flip(-1) for part in torch.linalg.eigh(covariance))
         rank = int((variances > 1e-10 * variances[0]).sum())
         if rank < latent:
-            raise pyrovae.Refusal(f"The data vary in {rank} directions: there are no {latent} to find; lower latent.")
+            raise pyrovae.InvalidInputError(
+                f"The data vary in {rank} directions: there are no {latent} to find; lower latent."
+            )
         with torch.no_grad():
             self.mu.copy_(x.mean(dim=0))
             self.W.copy_(vectors[:, :latent] * variances[:latent].sqrt())

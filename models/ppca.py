@@ -150,7 +150,7 @@ def checked_latent(dim: int, latent: int | None) -> int:
     if latent is None:
         latent = min(8, dim - 1)
     if not 0 < latent < dim:
-        raise pyrovae.Refusal(
+        raise pyrovae.InvalidInputError(
             f"latent={latent} directions are not between 1 and dim − 1: x has {dim} numbers; set latent."
         )
     return latent

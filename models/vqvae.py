@@ -25,7 +25,7 @@ class CodePrior(pyrovae.Module):
     def __init__(self, positions: int, codes: int, hidden: int):
         super().__init__()
         if positions < 1 or codes < 2:
-            raise pyrovae.Refusal(
+            raise pyrovae.InvalidInputError(
                 f"positions={positions}, codes={codes}: give 1 position or more, with 2 codes or more."
             )
         self.positions, self.codes = positions, codes

@@ -8,14 +8,14 @@ from importlib.metadata import version
 
 from .data.datasets import Data, load_data
 from .diagnostics.diagnosing import diagnose
-from .diagnostics.result import Diagnosis
+from .diagnostics.result import LatentDiagnostics
 from .distributions.normal import PrecisionNormal
-from .errors import Diverged, Refusal
-from .estimators.annealing import Annealed, ais
-from .estimators.bidirectional import Bracket, bdmc, reverse_iwae
+from .errors import InvalidInputError, NonFiniteError
+from .estimators.annealing import AISResult, ais
+from .estimators.bidirectional import BDMCResult, bdmc, reverse_iwae
 from .evaluation.comparing import Comparison, compare
 from .evaluation.evaluating import evaluate
-from .evaluation.gap_decomposition import Gaps, gap
+from .evaluation.gap_decomposition import GapResult, gap
 from .evaluation.result import Evidence
 from .guides import (
     IAF,
@@ -35,24 +35,24 @@ from .likelihoods.base import Likelihood
 from .likelihoods.bernoulli import Bernoulli, BernoulliMean
 from .likelihoods.continuous import ContinuousBernoulli, StudentT
 from .likelihoods.discrete import Categorical, DiscretisedLogistic, LogisticMixture
-from .likelihoods.mixture_components import Components, Diagonal, Full, Independent, Spherical, Tied
+from .likelihoods.mixture_components import Diagonal, Full, IndependentComponents, MixtureComponents, Spherical, Tied
 from .likelihoods.normal import FixedNormal, ImageNormal, Normal, PixelNormal
 from .loading.networks import from_networks
-from .loading.pairs import Pair, available, load
+from .loading.pairs import PairBuilder, available, load
 from .nn import MLP, ConvDecoder, ConvEncoder, Module, Residual, over_batch
 from .objectives import IWAE, STL, Beta, DReG, FreeBits, Objective, Renyi, Terms, WakeSleep
 from .pair.importance_weights import log_weights
 from .pair.sampling import sample
-from .posterior.refinement import Refined, refine
+from .posterior.refinement import RefinementResult, refine
 from .posterior.semi_amortised import SemiAmortised
-from .posterior.variational_families import DiagonalGaussian, Flow, FullGaussian
+from .posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian
 from .priors.base import Prior, StandardNormal
 from .priors.flow import FlowPrior
 from .priors.mixture import MixtureOfGaussians, VampPrior
 from .runs.run import Run, load_run
 from .statistics.log_weights import elbo, ess, log_likelihood
 from .testing import check_pair
-from .training import Checkpoints, EarlyStopping, Fit, cosine, fit, staged, warmed
+from .training import Checkpoints, EarlyStopping, FitResult, cosine, fit, iwae_schedule, with_warmup
 from .training.em import EM, HasEMStep
 
 __version__ = version("pyrovae")
@@ -63,61 +63,61 @@ __all__ = [
     "IWAE",
     "MLP",
     "STL",
+    "AISResult",
     "AffineCoupling",
     "Amortised",
     "AmortisedCategorical",
-    "Annealed",
+    "BDMCResult",
     "Bernoulli",
     "BernoulliMean",
     "Beta",
-    "Bracket",
     "Categorical",
     "Checkpoints",
     "Comparison",
-    "Components",
     "ContinuousBernoulli",
     "ConvDecoder",
     "ConvEncoder",
     "DReG",
     "Data",
-    "Diagnosis",
     "Diagonal",
     "DiagonalGaussian",
     "DiscretisedLogistic",
-    "Diverged",
     "EarlyStopping",
     "Evidence",
     "ExactPosterior",
-    "Fit",
+    "FitResult",
     "FixedNormal",
-    "Flow",
+    "FlowFamily",
     "FlowPrior",
     "FreeBits",
     "Full",
     "FullCovariance",
     "FullGaussian",
-    "Gaps",
+    "GapResult",
     "HasEMStep",
     "ImageNormal",
-    "Independent",
+    "IndependentComponents",
+    "InvalidInputError",
+    "LatentDiagnostics",
     "Likelihood",
     "LinearGaussian",
     "LogisticMixture",
     "LowRank",
     "MeanField",
     "Mixture",
+    "MixtureComponents",
     "MixtureOfGaussians",
     "Module",
     "NeuralSpline",
+    "NonFiniteError",
     "Normal",
     "Objective",
-    "Pair",
+    "PairBuilder",
     "PerPoint",
     "PixelNormal",
     "PrecisionNormal",
     "Prior",
-    "Refined",
-    "Refusal",
+    "RefinementResult",
     "Renyi",
     "Residual",
     "Run",
@@ -142,6 +142,7 @@ __all__ = [
     "fit",
     "from_networks",
     "gap",
+    "iwae_schedule",
     "load",
     "load_data",
     "load_run",
@@ -151,6 +152,5 @@ __all__ = [
     "refine",
     "reverse_iwae",
     "sample",
-    "staged",
-    "warmed",
+    "with_warmup",
 ]

@@ -7,29 +7,29 @@ from collections.abc import Iterable, Iterator
 import torch
 
 
-class Refusal(ValueError):
+class InvalidInputError(ValueError):
     """Input that cannot be honoured. The message is complete: the command line prints it alone and exits with 2."""
 
 
-class Diverged(RuntimeError):
+class NonFiniteError(RuntimeError):
     """A number stopped being one while a model was running: the message names the site, the data point and the step."""
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Text such as " (did you mean 'gmm'?)", or nothing where no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 @contextlib.contextmanager
-def blamed(what: str) -> Iterator[None]:
+def user_code_errors(what: str) -> Iterator[None]:
     """An error in code that is not ours becomes a refusal that says whose it was: "model.initialise failed: …"."""
     try:
         yield
-    except (Refusal, Diverged, torch.OutOfMemoryError):
+    except (InvalidInputError, NonFiniteError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise Refusal(f"{what} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise InvalidInputError(f"{what} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def in_one_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from .errors import Refusal
+from .errors import InvalidInputError
 
 
 class Module(PyroModule):
@@ -33,7 +33,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, *sizes: int, activation: Callable[[], nn.Module] = nn.Tanh):
         if not all(isinstance(size, int) and size > 0 for size in sizes):
-            raise Refusal(
+            raise InvalidInputError(
                 f"layers of {', '.join(map(str, sizes))} units cannot be built: widths are whole numbers above 0."
             )
         layers: list[nn.Module] = []
@@ -131,7 +131,7 @@ class Residual(nn.Module):
 def _halved(shape: tuple[int, int], times: int) -> list[tuple[int, int]]:
     """The sizes of an image halved so often, rounded up, its own first."""
     if len(shape) != 2 or min(shape) < 1 or times < 1:
-        raise Refusal(
+        raise InvalidInputError(
             f"An image of shape {shape} cannot be halved {times} times: give (height, width) and some channels."
         )
     sizes = [(int(shape[0]), int(shape[1]))]

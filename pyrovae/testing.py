@@ -6,12 +6,12 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from .errors import Refusal
+from .errors import InvalidInputError
 from .evaluation.evaluating import evaluate
-from .objectives import HasTerms, objective_of
-from .pair.execution import Program, evaluation_mode, local_parameters, modules
-from .pair.importance_weights import draw_weights, log_weights, site_densities
-from .pair.parameters import is_per_point, parameters, refuse_hidden, unconstrained
+from .objectives import HasTerms, resolve_objective
+from .pair.execution import ModelOrGuide, evaluation_mode, local_parameters, modules
+from .pair.importance_weights import log_weights, log_weights_unchecked, site_densities
+from .pair.parameters import check_registered, is_per_point, parameters, unconstrained
 from .pair.sampling import draw_observed
 from .pair.structure import Structure, inspect
 from .utils.random import fork_rng
@@ -19,10 +19,10 @@ from .utils.random import fork_rng
 SIGMAS = 6.0  # a Monte-Carlo check of a correct pair fails once in 5e8 times
 
 
-def check_pair(model: Program, guide: Program, x: Tensor, *, seed: int = 0) -> None:
+def check_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, seed: int = 0) -> None:
     """Hold a pair to everything that training, evidence and the command line assume of it.
 
-    x is (N, ...), N ≥ 4, a few points of the kind that the pair is for. Returns nothing, and raises `Refusal`, whose sentence
+    x is (N, ...), N ≥ 4, a few points of the kind that the pair is for. Returns nothing, and raises `InvalidInputError`, whose sentence
     says what is wrong and what to do:
 
     1. sites: the same latents in both, inside plate("data"), no scales, x observed and inside the support;
@@ -36,7 +36,7 @@ def check_pair(model: Program, guide: Program, x: Tensor, *, seed: int = 0) -> N
     The pair's parameters and torch's random state are left as they were.
     """
     if len(x) < 4:
-        raise Refusal(f"check_pair needs at least 4 points to tell them apart; got {len(x)}.")
+        raise InvalidInputError(f"check_pair needs at least 4 points to tell them apart; got {len(x)}.")
     with evaluation_mode(model, guide), fork_rng(x.device, seed):
         structure = inspect(model, guide, x)
         _check_weights(model, guide, x)
@@ -47,52 +47,52 @@ def check_pair(model: Program, guide: Program, x: Tensor, *, seed: int = 0) -> N
         _check_sampling(model, guide, x)
 
 
-def _check_weights(model: Program, guide: Program, x: Tensor) -> None:
+def _check_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> None:
     for samples in (1, 3):
         shape = tuple(log_weights(model, guide, x, samples).shape)
         if shape != (samples, len(x)):
-            raise Refusal(f"log_weights has shape {shape} where ({samples}, {len(x)}) was asked for.")
+            raise InvalidInputError(f"log_weights has shape {shape} where ({samples}, {len(x)}) was asked for.")
 
 
-def _check_independence(model: Program, guide: Program, x: Tensor) -> None:
+def _check_independence(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> None:
     """The first half of the points, alone, must have the densities that they have in company, for the same latents."""
     try:
         company, alone = site_densities(model, guide, x, len(x) // 2)
-    except Refusal:
+    except InvalidInputError:
         if is_per_point(guide, x):
             return  # its parameters are those of the full batch
         raise
     for name, density in alone.items():
         tolerance = 1e-3 * (1 + company[name].abs().max())
         if density.shape != company[name].shape or bool(((density - company[name]).abs() > tolerance).any()):
-            raise Refusal(
+            raise InvalidInputError(
                 f"The density of a point at site '{name}' changes with the other points of the batch: compute nothing over the "
                 "data dimension (no batch statistics, no sums over points)."
             )
 
 
-def _check_constants(model: Program, guide: Program, x: Tensor, structure: Structure) -> None:
-    objective = objective_of(guide, structure)
+def _check_constants(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> None:
+    objective = resolve_objective(guide, structure)
     with local_parameters(model, guide), torch.no_grad():
         scale = structure.full_size or len(x)  # by which a subsampled plate scales the loss
         losses = torch.tensor([_loss(objective, model, guide, x) for _ in range(32)]) / scale
-        log_w = draw_weights(model, guide, x, 256, structure.nesting).double().mean(dim=1)
+        log_w = log_weights_unchecked(model, guide, x, 256, structure.max_plate_nesting).double().mean(dim=1)
     difference = float(log_w.mean() + losses.double().mean())
     error = float((log_w.var() / len(log_w) + losses.double().var() / len(losses)).sqrt())
     if abs(difference) > SIGMAS * error + 1e-4 * (1 + abs(float(losses.mean()))):
-        raise Refusal(
+        raise InvalidInputError(
             f"The mean log-weight is {float(log_w.mean()):.4f} and −{type(objective).__name__} {-float(losses.mean()):.4f} nats a "
             "point: training and evidence do not see the same densities; look for scales, and for terms that only the loss has."
         )
 
 
-def _loss(objective: Any, model: Program, guide: Program, x: Tensor) -> float:
+def _loss(objective: Any, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> float:
     if isinstance(objective, HasTerms):
         return float(objective.terms(model, guide, x).loss)
     return float(objective.loss(model, guide, x))
 
 
-def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Structure) -> None:
+def _check_parameters(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> None:
     with local_parameters(model, guide), fork_rng(x.device):
         traces = {"guide": poutine.trace(guide, param_only=True).get_trace(x)}
         traces["model"] = poutine.trace(poutine.replay(model, structure.guide_trace), param_only=True).get_trace(x)
@@ -102,19 +102,19 @@ def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Stru
         }
     for name, leaf in seen["model"].items():
         if seen["guide"].get(name, leaf) is not leaf:
-            raise Refusal(
+            raise InvalidInputError(
                 f"Model and guide both call a parameter '{name}', and Pyro's SVI would train only one of the two: derive them from "
                 "pyrovae.Module, or give each PyroModule a name."
             )
     leaves = parameters(x, guide, model)
-    refuse_hidden(leaves, model, guide)
+    check_registered(leaves, model, guide)
     names = {id(p): name for module in modules(model, guide) for name, p in module.named_parameters()}
     before = [leaf.grad for leaf in leaves]
     for leaf in leaves:
         leaf.grad = None
     try:
         with local_parameters(model, guide):
-            objective = objective_of(guide, structure)
+            objective = resolve_objective(guide, structure)
             if isinstance(objective, HasTerms):
                 objective.terms(model, guide, x).loss.backward()
             else:
@@ -122,34 +122,36 @@ def _check_parameters(model: Program, guide: Program, x: Tensor, structure: Stru
         for leaf in leaves:
             if leaf.grad is None:
                 name = names.get(id(leaf), f"of shape {tuple(leaf.shape)}")
-                raise Refusal(f"No gradient reaches parameter {name}: look for .detach(), .data or an unused result.")
+                raise InvalidInputError(
+                    f"No gradient reaches parameter {name}: look for .detach(), .data or an unused result."
+                )
     finally:
         for leaf, grad in zip(leaves, before, strict=True):
             leaf.grad = grad
 
 
-def _check_log_prob(model: Program, guide: Program, x: Tensor, seed: int) -> None:
+def _check_log_prob(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> None:
     if not hasattr(model, "log_prob"):
         return
     evidence = evaluate(model, guide, x, samples=512, seed=seed)
     assert evidence.exact_log_likelihood is not None
     excess = evidence.mean_log_likelihood.value - float(evidence.exact_log_likelihood.double().mean())
     if excess > SIGMAS * evidence.mean_log_likelihood.mc_se + 1e-4 * (1 + abs(evidence.mean_log_likelihood.value)):
-        raise Refusal(
+        raise InvalidInputError(
             f"The importance-weighted bound is {excess:.4f} nats a point above model.log_prob(x), which it cannot be: log_prob is "
             "not the log-density of what forward samples; look for a constant, or a density over other variables."
         )
     if evidence.mean_gap.value < 1e-4 and abs(excess) > 1e-3 * (1 + abs(evidence.mean_elbo.value)):
-        raise Refusal(
+        raise InvalidInputError(
             f"The guide has no gap, so its weights are log p(x), yet model.log_prob(x) is {-excess:.4f} nats a point above them: "
             "log_prob is not the log-density of what forward samples."
         )
 
 
-def _check_sampling(model: Program, guide: Program, x: Tensor) -> None:
+def _check_sampling(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> None:
     for site in draw_observed(model, len(x), x):
         if not bool(torch.isfinite(site["value"]).all()):
-            raise Refusal(
+            raise InvalidInputError(
                 f"A draw of '{site['name']}' from the model alone is not finite: look at the scales of its prior."
             )
         if site["value"].shape == x.shape:

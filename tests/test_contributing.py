@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import pyrovae
-from pyrovae import Refusal, check_pair, evaluate
+from pyrovae import InvalidInputError, check_pair, evaluate
 from pyrovae.loading.user_files import module_of
 
 PAGE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
@@ -68,7 +68,7 @@ def test_every_mistake_has_both_and_a_sentence():
 @pytest.mark.parametrize("title", SECTIONS)
 def test_wrong_gets_the_sentence_that_is_quoted(title, names):
     quoted = one_line(" ".join(re.findall(r"^> ?(.*)$", SECTIONS[title], re.MULTILINE)))
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         run(blocks(SECTIONS[title])[0], names)
     pattern = ".*".join(map(re.escape, quoted.split("…")))  # what torch says in its own words may change
     assert re.fullmatch(pattern, one_line(str(caught.value))), f"{caught.value}"

@@ -8,7 +8,7 @@ from pyro import poutine
 from torch import nn
 
 import pyrovae
-from pyrovae import Refusal, check_pair
+from pyrovae import InvalidInputError, check_pair
 
 X = torch.linspace(-1, 1, 24).reshape(8, 3)
 
@@ -65,7 +65,7 @@ class BatchStatistics(Model):
         return dist.Normal(loc - loc.mean(dim=-2, keepdim=True), 1.0).to_event(1)
 
 
-class Annealed(Model):
+class AISResult(Model):
     def forward(self, x):
         with poutine.scale(scale=0.5):
             super().forward(x)
@@ -110,14 +110,14 @@ class Forgetful(Model):
         (Model, GlobalLatent, r"'w' of the guide is outside plate\(\"data\"\)"),
         (Forgetful, Guide, "Latent 'x' is in the model but not in the guide.*give it obs="),
         (BatchStatistics, Guide, "density of a point at site 'x' changes with the other points"),
-        (Annealed, Guide, "is scaled"),
+        (AISResult, Guide, "is scaled"),
         (Detached, Guide, "No gradient reaches parameter net.weight"),
         (HiddenNetwork, Guide, "Parameter inner.net.weight of a HiddenNetwork is never seen by Pyro"),
         (WrongConstant, Guide, "nats a point above model.log_prob"),
     ],
 )
 def test_broken_pairs(model, guide, message):
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         check_pair(model(), guide(), X)
 
 
@@ -127,19 +127,19 @@ def test_one_name_for_two_parameters():
     model.forward = lambda x: Model.forward(model, x)
     model.likelihood = lambda z, x: Model.likelihood(model, z, x)
     guide.forward = lambda x: Guide.forward(guide, x)
-    with pytest.raises(Refusal, match="Model and guide both call a parameter 'net.*SVI would train only one"):
+    with pytest.raises(InvalidInputError, match="Model and guide both call a parameter 'net.*SVI would train only one"):
         check_pair(model, guide, X)
 
 
 def test_objective_and_weights_that_see_different_densities(monkeypatch):
     original = pyro.infer.TraceMeanField_ELBO.loss
     monkeypatch.setattr(pyro.infer.TraceMeanField_ELBO, "loss", lambda *a: original(*a) - len(X) * 2.7)
-    with pytest.raises(Refusal, match="training and evidence do not see the same densities"):
+    with pytest.raises(InvalidInputError, match="training and evidence do not see the same densities"):
         check_pair(Model(), Guide(), X)
 
 
 def test_too_few_points():
-    with pytest.raises(Refusal, match="at least 4 points"):
+    with pytest.raises(InvalidInputError, match="at least 4 points"):
         check_pair(Model(), Guide(), X[:3])
 
 
@@ -189,7 +189,7 @@ def test_a_guide_whose_points_see_one_another():
         def forward(self, x):
             super().forward(x - x.mean(0))
 
-    with pytest.raises(Refusal, match=r"at site 'q\(z\)' changes with the other points"):
+    with pytest.raises(InvalidInputError, match=r"at site 'q\(z\)' changes with the other points"):
         check_pair(Model(), Centred(), X)
 
 
@@ -205,7 +205,7 @@ def test_batch_statistics_are_found_whatever_the_number_of_points():
             super().forward(x - x.mean(0))
 
     for count in (4, 6, 8):
-        with pytest.raises(Refusal, match="changes with the other points"):
+        with pytest.raises(InvalidInputError, match="changes with the other points"):
             check_pair(Model(), Centred(), X[:count])
 
 

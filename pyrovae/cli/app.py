@@ -12,7 +12,7 @@ from .commands.gap import gap
 from .commands.models import models
 from .commands.sample import sample
 from .commands.train import train
-from .errors import sentences
+from .errors import report_errors
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Latent-variable models as Pyro model/guide pairs, with a log p(x) that can be believed.",
 )
 for command in (compare, train, evaluate, gap, diagnose, sample, models):
-    app.command()(sentences(command))
+    app.command()(report_errors(command))
 
 
 def main() -> None:

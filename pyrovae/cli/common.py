@@ -11,14 +11,14 @@ import typer
 from rich.progress import Progress
 
 from ..data.datasets import Data, load_data
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..evaluation.evaluating import evaluate
 from ..evaluation.result import Evidence
 from ..pair.sampling import sample as draw
 from ..runs import run as runs
-from ..training import Fit
+from ..training import FitResult
 from ..utils.random import fork_rng
-from .errors import warnings_said
+from .errors import warnings_on_stderr
 
 
 def train_run(
@@ -28,7 +28,7 @@ def train_run(
     epochs = run.config.fit["epochs"]
     task = progress.add_task(f"train {run.name}", total=epochs, note="")
 
-    def on_epoch(fit: Fit) -> None:
+    def on_epoch(fit: FitResult) -> None:
         row = fit.history[-1]
         parts = "" if math.isnan(row["kl"]) else f" = {row['reconstruction']:.2f} − KL {row['kl']:.2f}"
         rate = fit.steps / fit.seconds if fit.seconds else 0.0
@@ -41,7 +41,7 @@ def train_run(
                 if name not in ("epoch", "steps") and not math.isnan(value):
                     watch.add_scalar(name, value, int(row["steps"]))
 
-    with warnings_said(run.name):
+    with warnings_on_stderr(run.name):
         runs.train(run, data, folder, on_epoch, resume=resume)
     if watch is not None:
         watch.close()
@@ -76,7 +76,7 @@ def open_scored(
         whole=data is not None,
     )
     if loaded.dim != config.dim:
-        raise Refusal(
+        raise InvalidInputError(
             f"{folder} was trained on points of {config.dim} numbers, and {loaded.name} has {loaded.dim}: evaluate it on data "
             "of its own size."
         )
@@ -101,9 +101,9 @@ def device_of(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):
-        raise Refusal(f"There is no device '{name}': give auto, cpu or cuda.")
+        raise InvalidInputError(f"There is no device '{name}': give auto, cpu or cuda.")
     if name == "cuda" and not torch.cuda.is_available():
-        raise Refusal(
+        raise InvalidInputError(
             "CUDA was asked for and torch finds none: use --device cpu, or install a driver and a CUDA build of torch."
         )
     return torch.device(name)
@@ -113,7 +113,7 @@ def source_of(data: str) -> str:
     return data if data in ("digits", "mnist") else str(Path(data).resolve())
 
 
-def options_said(context: typer.Context, counts: Callable[[str], bool]) -> list[str]:
+def options_given(context: typer.Context, counts: Callable[[str], bool]) -> list[str]:
     """Of the options whose names count, those that stand on the command line, as they are written there."""
     return [
         "/".join([*parameter.opts, *parameter.secondary_opts])

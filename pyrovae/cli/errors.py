@@ -10,19 +10,19 @@ from typing import Any
 import torch
 import typer
 
-from ..errors import Diverged, Refusal, in_one_line
+from ..errors import InvalidInputError, NonFiniteError, in_one_line
 
-FAILURES = (Refusal, Diverged, torch.OutOfMemoryError)  # of one pair: another may do well
+FAILURES = (InvalidInputError, NonFiniteError, torch.OutOfMemoryError)  # of one pair: another may do well
 
 
-def sentence_of(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """What a failure says, in one line."""
     if isinstance(error, torch.OutOfMemoryError):
         return "The device is out of memory: use --device cpu, or a smaller model."
     return in_one_line(error)
 
 
-def sentences(command: Callable[..., None]) -> Callable[..., None]:
+def report_errors(command: Callable[..., None]) -> Callable[..., None]:
     """What goes wrong is said in one sentence: exit code 2 for what was asked, 1 for what happened, 130 for Ctrl-C."""
 
     @functools.wraps(command)
@@ -32,7 +32,7 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
             return
         except FAILURES as error:
-            code, message, notes = 2 if isinstance(error, Refusal) else 1, sentence_of(error), error
+            code, message, notes = 2 if isinstance(error, InvalidInputError) else 1, error_line(error), error
         except OSError as error:
             file = f": {error.filename}" if error.filename else ""
             code, message, notes = 1, f"{error.strerror or error}{file}.", error
@@ -50,7 +50,7 @@ def sentences(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextlib.contextmanager
-def warnings_said(name: str) -> Iterator[None]:
+def warnings_on_stderr(name: str) -> Iterator[None]:
     """What is logged as a warning inside is said on standard error, in one line, with whom it is about."""
 
     class Said(logging.Handler):

@@ -10,22 +10,22 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..tables.comparison import WIDTH
 from ..utils.files import replacing
 
 
-def refuse_unwritable(path: Path | None) -> None:
+def check_writable(path: Path | None) -> None:
     """Better before an hour of work than after it."""
     if path is None:
         return
     folder = path.resolve().parent
     if not folder.is_dir():
-        raise Refusal(f"The folder of {path} does not exist: make it first.")
+        raise InvalidInputError(f"The folder of {path} does not exist: make it first.")
     if path.is_dir():
-        raise Refusal(f"{path} is a folder: name a file.")
+        raise InvalidInputError(f"{path} is a folder: name a file.")
     if not os.access(folder, os.W_OK):
-        raise Refusal(f"Nothing can be written to {folder}: choose another folder.")
+        raise InvalidInputError(f"Nothing can be written to {folder}: choose another folder.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,15 +19,15 @@ from ..utils.random import fork_rng
 Function = Callable[..., Any]  # of tensors, to a tuple of tensors
 
 
-class Unrecordable(Exception):
+class CompilationError(Exception):
     """What stops a step from being recorded, as the end of a sentence."""
 
 
 def compiled(function: Function, inputs: Sequence[Tensor]) -> Function:
     """Machine code for `function` of tensors like `inputs`, which it may change in place. Noise comes from torch's own kernels,
-    in their order. Raises `Unrecordable`."""
+    in their order. Raises `CompilationError`."""
     if inputs[0].device.type == "cpu" and compiler() is None:
-        raise Unrecordable("there is no C++ compiler: install g++, or name one in $CXX")
+        raise CompilationError("there is no C++ compiler: install g++, or name one in $CXX")
     copies = [_copy(value) for value in inputs]  # recording runs the function
     try:
         with torch.no_grad(), fork_rng(inputs[0].device), _quiet():
@@ -36,7 +36,7 @@ def compiled(function: Function, inputs: Sequence[Tensor]) -> Function:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        raise Unrecordable(f"it cannot be compiled: {reason(error)}") from error
+        raise CompilationError(f"it cannot be compiled: {reason(error)}") from error
 
 
 def _copy(value: Tensor) -> Tensor:

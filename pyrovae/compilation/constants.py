@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 
-def lift(graph: GraphModule, first: Sequence[Tensor] = ()) -> list[Tensor]:
+def lift_constants(graph: GraphModule, first: Sequence[Tensor] = ()) -> list[Tensor]:
     """Tensors that were recorded as constants (parameters, buffers) become inputs of the graph: those of `first` in front of its
     own, known or not, and all others, which are returned, behind."""
     nodes = graph.graph

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if path.suffix == ".npy":
         return {"x": np.load(path, allow_pickle=False)}
     if path.suffix == ".npz":
@@ -23,7 +23,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         values = np.loadtxt(lines[header:], delimiter=",", ndmin=2)
     except ValueError:
-        _refuse_cell(path, found[header:])
+        _check_cells(path, found[header:])
         raise
     whole = not any("." in line for line in lines[header:]) and bool(
         (values >= 0).all() and (values == values.round()).all()
@@ -31,7 +31,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return {"x": values.astype(np.int64) if whole else values}  # text has no type: pixels are written without a point
 
 
-def _refuse_cell(path: Path, lines: list[tuple[int, str]]) -> None:
+def _check_cells(path: Path, lines: list[tuple[int, str]]) -> None:
     """The first cell that is no number, by row and column, counted from 0 as everywhere, and by the line of the file; or the
     first row that is longer or shorter than those before."""
     remedy = "fill it in, or remove the row"
@@ -41,9 +41,11 @@ def _refuse_cell(path: Path, lines: list[tuple[int, str]]) -> None:
         for column, cell in enumerate(cells):
             if not _is_number(cell):
                 what = f"has '{cell.strip()}', which is no number," if cell.strip() else "misses a value"
-                raise Refusal(f"{path} {what} at row {row}, column {column} (line {number} of the file): {remedy}.")
+                raise InvalidInputError(
+                    f"{path} {what} at row {row}, column {column} (line {number} of the file): {remedy}."
+                )
         if len(cells) != width:
-            raise Refusal(
+            raise InvalidInputError(
                 f"{path} has {len(cells)} values in row {row} (line {number} of the file), and {width} before: {remedy}."
             )
 

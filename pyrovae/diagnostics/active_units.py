@@ -83,7 +83,7 @@ def class_probabilities(fn: Any) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class Classes:
+class ClassUsage:
     """One discrete latent: how often its classes are used. `used` and `prior` are (D, K) for D such latents of K classes."""
 
     used: Tensor  # q(z = k), the mean of q(z = k|x_n) over points

@@ -14,9 +14,9 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import biject_to
 
-from ..errors import Refusal, blamed
-from ..pair.execution import Program, scoring, trace
-from ..pair.importance_weights import draw_weights
+from ..errors import InvalidInputError, user_code_errors
+from ..pair.execution import ModelOrGuide, scoring, trace
+from ..pair.importance_weights import log_weights_unchecked
 from ..pair.sites import SAMPLES, point_dim, sites
 from ..pair.structure import Structure
 
@@ -30,14 +30,14 @@ class Layout:
     """Where latents keep their points: between values as Pyro broadcasts them and rows with a draw to each."""
 
     def __init__(self, structure: Structure):
-        self.nesting = structure.nesting
+        self.max_plate_nesting = structure.max_plate_nesting
         runs = (structure.model_trace, structure.guide_trace)
         self.sites = {site["name"]: site for run in runs for site in sites(run)}
         self.model_sites = structure.model_trace.nodes
 
     def axis(self, name: str) -> int:
         """Of the points, among (samples, plates)."""
-        return 1 + self.nesting + point_dim(self.sites[name])
+        return 1 + self.max_plate_nesting + point_dim(self.sites[name])
 
     def rows(self, name: str, value: Tensor) -> Tensor:
         """(S, plates, event) → (S, N, plates but that of the points, event)."""
@@ -54,7 +54,7 @@ class Layout:
 
     def per_point(self, name: str, values: Tensor, samples: int, event_dim: int = 0) -> Tensor:
         """Numbers over as many of (samples, plates, event) as they have → (samples, N, all the rest)."""
-        missing = 1 + self.nesting + event_dim - values.dim()
+        missing = 1 + self.max_plate_nesting + event_dim - values.dim()
         values = values.reshape((1,) * missing + values.shape)
         moved = self.rows(name, values.expand(samples, *values.shape[1:]))
         return moved.reshape(*moved.shape[:2], -1)
@@ -70,7 +70,7 @@ class Chunk(NamedTuple):
 
 
 def draws(
-    model: Program, guide: Program, x: Tensor, structure: Structure, samples: int, batch: int
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure, samples: int, batch: int
 ) -> Iterator[list[Chunk]]:
     """z_sn ~ q(z|x_n) for `batch` points at a time, in as many chunks as memory asks for."""
     layout, prior = Layout(structure), latents_only(model)
@@ -79,11 +79,13 @@ def draws(
         chunks = []
         for done in range(0, samples, size):
             count = min(size, samples - done)
-            with scoring(model, guide), pyro.plate(SAMPLES, count, dim=-1 - structure.nesting):
+            with scoring(model, guide), pyro.plate(SAMPLES, count, dim=-1 - structure.max_plate_nesting):
                 q = trace("guide", guide, points)
                 p = trace("model", poutine.replay(prior, trace=q), points)
             with scoring(model, guide):
-                log_w = draw_weights(prior, poutine.replay(guide, trace=q), points, count, structure.nesting)
+                log_w = log_weights_unchecked(
+                    prior, poutine.replay(guide, trace=q), points, count, structure.max_plate_nesting
+                )
             log_q = log_density(layout, q, count)
             chunks.append(Chunk(q, p, log_q, log_w + log_q))
         yield chunks
@@ -95,18 +97,18 @@ def log_density(layout: Layout, run: poutine.Trace, samples: int) -> Tensor:
     return torch.stack(terms).sum(0)
 
 
-def latents_only(model: Program) -> Program:
+def latents_only(model: ModelOrGuide) -> ModelOrGuide:
     """p(z): the model without what it observes."""
     return poutine.block(model, hide_fn=lambda msg: msg["type"] == "sample" and msg["is_observed"])
 
 
-def draw_prior(model: Program, x: Tensor, structure: Structure, count: int) -> tuple[Rows, list[poutine.Trace]]:
+def draw_prior(model: ModelOrGuide, x: Tensor, structure: Structure, count: int) -> tuple[Rows, list[poutine.Trace]]:
     """`count` rows z ~ p(z), and the runs that they are from."""
     layout, points = Layout(structure), x[:COMPONENTS]
     prior, runs = latents_only(model), []
     each = max(1, NUMBERS // (len(points) * x[0].numel()))
     for _ in range(0, count, each * len(points)):
-        with scoring(model), pyro.plate(SAMPLES, each, dim=-1 - structure.nesting):
+        with scoring(model), pyro.plate(SAMPLES, each, dim=-1 - structure.max_plate_nesting):
             runs.append(trace("model", prior, points))
     names = [site["name"] for site in sites(runs[0])]
     rows = {
@@ -119,7 +121,7 @@ def draw_prior(model: Program, x: Tensor, structure: Structure, count: int) -> t
 class Aggregate:
     """q(z) of one guide on all the points x (N, ...)."""
 
-    def __init__(self, guide: Program, x: Tensor, structure: Structure, whole: bool):
+    def __init__(self, guide: ModelOrGuide, x: Tensor, structure: Structure, whole: bool):
         """`whole`: the guide has parameters for each point, and runs on all of them or on none."""
         self.guide, self.layout = guide, Layout(structure)
         size = len(x) if whole else COMPONENTS
@@ -140,7 +142,7 @@ class Aggregate:
     def log_sum(self, rows: Rows, owners: Tensor | None = None) -> Tensor:
         """log Σ_n q(z_m|x_n) for every row z_m, (M,), in double precision; with `owners` (M, k), without those k points.
 
-        Raises `Refusal` where q(z|x) cannot be evaluated at a z that is not its own draw.
+        Raises `InvalidInputError` where q(z|x) cannot be evaluated at a z that is not its own draw.
         """
         rows = self._free_rows(rows)
         count = len(next(iter(rows.values())))
@@ -156,7 +158,7 @@ class Aggregate:
     def _blocks(self, rows: Rows, owners: Tensor | None) -> Iterator[Tensor]:
         first = 0
         for number, points in enumerate(self.batches):
-            with scoring(self.guide), blamed("q(z|x) at another point's latents (a flow needs an inverse)"):
+            with scoring(self.guide), user_code_errors("q(z|x) at another point's latents (a flow needs an inverse)"):
                 log_q = self._densities(number, points, rows).double()
             if owners is not None:
                 here = torch.arange(first, first + len(points), device=owners.device)
@@ -171,7 +173,7 @@ class Aggregate:
         if self.known is not None:
             ((name, value),) = given.items()
             return self.layout.per_point(name, self.known[number].log_prob(value), count).sum(-1)
-        with pyro.plate(SAMPLES, count, dim=-1 - self.layout.nesting):
+        with pyro.plate(SAMPLES, count, dim=-1 - self.layout.max_plate_nesting):
             run = trace("guide", pyro.condition(self.guide, given), points)
         return log_density(self.layout, run, count)
 
@@ -181,7 +183,7 @@ class Aggregate:
         for name in self.free:
             latent = name.removesuffix("_unconstrained")
             if name not in rows and latent not in rows:
-                raise Refusal(
+                raise InvalidInputError(
                     f"The guide makes its latents from the auxiliary site '{name}', and where it did not draw them itself "
                     "their density is not known: draw the latents themselves, or use a guide of AutoNormal's form."
                 )
@@ -193,10 +195,10 @@ class Aggregate:
         return found
 
 
-def decode(model: Program, rows: Rows, like: Tensor, structure: Structure) -> Tensor:
+def decode(model: ModelOrGuide, rows: Rows, like: Tensor, structure: Structure) -> Tensor:
     """E[x|z] for every row of z, or a draw of x where the likelihood has no mean: (M, *like.shape[1:]).
 
-    Raises `Refusal` for a model that observes nothing of x's shape.
+    Raises `InvalidInputError` for a model that observes nothing of x's shape.
     """
     layout, count = Layout(structure), len(next(iter(rows.values())))
     given = {name: layout.at_points(name, value) for name, value in rows.items()}
@@ -207,7 +209,9 @@ def decode(model: Program, rows: Rows, like: Tensor, structure: Structure) -> Te
         if site["infer"].get("was_observed") and site["value"].shape == blank.shape:
             mean = mean_or_none(site["fn"])
             return site["value"] if mean is None else mean
-    raise Refusal(f"The model draws nothing of x's shape {tuple(like.shape[1:])}: let it observe x itself, with obs=x.")
+    raise InvalidInputError(
+        f"The model draws nothing of x's shape {tuple(like.shape[1:])}: let it observe x itself, with obs=x."
+    )
 
 
 def mean_or_none(fn: Any) -> Tensor | None:

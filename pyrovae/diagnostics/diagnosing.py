@@ -1,4 +1,4 @@
-"""diagnose(): one pass of draws from the guide, and from them everything that a `Diagnosis` holds."""
+"""diagnose(): one pass of draws from the guide, and from them everything that a `LatentDiagnostics` holds."""
 
 import itertools
 import math
@@ -11,31 +11,31 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import Refusal
-from ..pair.execution import Program, evaluation_mode, scoring, trace
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide, evaluation_mode, scoring, trace
 from ..pair.parameters import is_per_point
 from ..pair.sites import sites
 from ..pair.structure import Structure, inspect
-from ..pair.validation import refuse_bad_points
+from ..pair.validation import check_points
 from ..statistics.estimate import mean_over_points
 from ..utils.provenance import device_name, fingerprint, versions
 from ..utils.random import fork_rng
 from . import active_units as units
 from .aggregate_posterior import NUMBERS, Aggregate, Chunk, Layout, Rows, draw_prior, draws, latents_only, mean_or_none
 from .prior_holes import find_holes
-from .result import Diagnosis
+from .result import LatentDiagnostics
 
 
 def diagnose(
-    model: Program,
-    guide: Program,
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
     x: Tensor,
     samples: int = 8,
     seed: int = 0,
     *,
     prior_samples: int = 2000,
     progress: Any = None,
-) -> Diagnosis:
+) -> LatentDiagnostics:
     """Which latents carry x, I(n; z), KL(q(z) ‖ p(z)), and the prior's holes, with q(z) = 1/N Σ_n q(z|x_n) over all rows of x.
 
     x is (N, ...), N ≥ 2, on the device and in the type of the pair's parameters; `samples` draws of z for each, at least 2;
@@ -43,24 +43,24 @@ def diagnose(
     is called with the number of points done since its last call, each point counting twice: drawn, and held against all.
 
     Modules are put in evaluation mode and back; torch's random state is left as it was. Raises what `log_weights` raises, and
-    `Refusal` for a guide that draws nothing, masked latents, and a prior that depends on x.
+    `InvalidInputError` for a guide that draws nothing, masked latents, and a prior that depends on x.
     """
     for name, value, least in (("samples", samples, 2), ("prior_samples", prior_samples, 1)):
         if not isinstance(value, int) or value < least:
-            raise Refusal(f"{name} is {value}: give a whole number, at least {least}.")
-    refuse_bad_points(x)
+            raise InvalidInputError(f"{name} is {value}: give a whole number, at least {least}.")
+    check_points(x)
     if len(x) < 2:
-        raise Refusal("One point has no variance over points and no I(n; z): give at least 2.")
+        raise InvalidInputError("One point has no variance over points and no I(n; z): give at least 2.")
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         whole = is_per_point(guide, x)
         batch = len(x) if whole else max(2, min(len(x), NUMBERS // (samples * x[0].numel())))
         structure = inspect(model, guide, x[:batch])
-        _refuse(structure)
+        _check(structure)
         seen = _Seen(structure)
         for chunks in draws(model, guide, x, structure, samples, batch):
             if not seen.log_q:
-                _refuse_conditional(model, x[: chunks[0].log_q.shape[1]], structure, chunks[0])
+                _check_unconditional(model, x[: chunks[0].log_q.shape[1]], structure, chunks[0])
             seen.add(chunks)
             if progress is not None:
                 progress(chunks[0].log_q.shape[1])
@@ -83,7 +83,7 @@ def diagnose(
     information, upper = log_q - every, log_q - left_out
     continuous = [latent.name for latent in seen.continuous]
     activity = [units.activity(torch.cat(seen.means[name], dim=1)) for name in continuous]
-    return Diagnosis(
+    return LatentDiagnostics(
         names=tuple(name for latent in continuous for name in _names(latent, rows[latent].shape[2:])),
         activity=_join([a for a, _ in activity]),
         activity_se=_join([se for _, se in activity]),
@@ -197,7 +197,7 @@ class _Seen:
         if table is None:
             return None
         samples = value.shape[0]
-        flat = self.layout.per_point(name, table, samples, table.dim() - 1 - self.layout.nesting)
+        flat = self.layout.per_point(name, table, samples, table.dim() - 1 - self.layout.max_plate_nesting)
         return flat.reshape(*flat.shape[:2], -1, table.shape[-1]).double()
 
     def means_of(self, rows: Rows) -> Rows:
@@ -210,12 +210,12 @@ class _Seen:
             for latent in self.continuous
         }
 
-    def classes(self, prior: list[poutine.Trace]) -> dict[str, units.Classes]:
+    def classes(self, prior: list[poutine.Trace]) -> dict[str, units.ClassUsage]:
         found = {}
         for name, used in self.used.items():
             K = used[0].shape[-1]
             expected = torch.cat([self._probabilities(name, run, K).flatten(0, 1) for run in prior])  # type: ignore[union-attr]
-            found[name] = units.Classes(torch.cat(used).mean(0).cpu(), expected.mean(0).cpu())
+            found[name] = units.ClassUsage(torch.cat(used).mean(0).cpu(), expected.mean(0).cpu())
         return found
 
     def notes(self) -> list[str]:
@@ -236,22 +236,22 @@ class _Seen:
         return found
 
 
-def _refuse(structure: Structure) -> None:
+def _check(structure: Structure) -> None:
     drawn = sites(structure.guide_trace)
     if not drawn:
-        raise Refusal(
+        raise InvalidInputError(
             "The guide draws nothing, every latent is summed out exactly: there is no q(z|x) to look at; sample a latent in "
             "the guide."
         )
     for site in [*drawn, *(s for s in sites(structure.model_trace) if not s["is_observed"])]:
         if site["mask"] is not None:
-            raise Refusal(
+            raise InvalidInputError(
                 f"Latent '{site['name']}' is masked: points have different latents, and q(z) has no one space; give all points "
                 "the same."
             )
 
 
-def _refuse_conditional(model: Program, x: Tensor, structure: Structure, chunk: Chunk) -> None:
+def _check_unconditional(model: ModelOrGuide, x: Tensor, structure: Structure, chunk: Chunk) -> None:
     """One z must have one p(z) at all points."""
     if any(latent.summed_out for latent in structure.latents):
         return
@@ -265,7 +265,7 @@ def _refuse_conditional(model: Program, x: Tensor, structure: Structure, chunk: 
     for name in given:
         log_p = layout.per_point(name, run.nodes[name]["fn"].log_prob(run.nodes[name]["value"]), 1).sum(-1)[0].double()
         if float(log_p.max() - log_p.min()) > 1e-4 * (1 + float(log_p.abs().max())):
-            raise Refusal(
+            raise InvalidInputError(
                 f"The model's p({name}) differs from point to point: a conditional prior has no q(z) to be held against; look "
                 "at the KL of single points, or make the prior one for all."
             )

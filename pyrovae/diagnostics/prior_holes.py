@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..pair.structure import Structure
 from .aggregate_posterior import Aggregate, Rows
 
@@ -16,7 +16,7 @@ BOOTSTRAPS = 200
 PAIRS = 1000  # of points, whose midpoints are looked at
 
 
-class Share(NamedTuple):
+class Proportion(NamedTuple):
     """Of draws of the prior below a threshold, with its standard error."""
 
     value: float
@@ -24,7 +24,7 @@ class Share(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Holes:
+class PriorHoles:
     """Draws of the prior, and how near encodings come to them.
 
     A score is log q(z), nats. z is in a hole if its score is below `threshold`, which 1 % of encodings z ~ q(z|x_n) have of
@@ -35,10 +35,10 @@ class Holes:
     scores: Tensor  # log q(z_k), (K,)
     reference: Tensor  # log 1/(N−1) Σ_{m≠n} q(z_sn|x_m) at encodings, (S, N)
     threshold: float
-    share: Share  # of prior draws in holes
+    share: Proportion  # of prior draws in holes
     pairs: Tensor | None  # (P, 2) points, and halfway between their posterior means
     midpoints: Tensor | None  # the scores there, without the q of the two, (P,)
-    midpoint_share: Share | None  # of such boundary samples in holes
+    midpoint_share: Proportion | None  # of such boundary samples in holes
 
 
 def threshold(reference: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def threshold(reference: Tensor) -> Tensor:
     return reference.kthvalue(max(1, round(TAIL * reference.shape[-1]))).values
 
 
-def share(scores: Tensor, reference: Tensor) -> Share:
+def share(scores: Tensor, reference: Tensor) -> Proportion:
     """The share of `scores` (K,) below the threshold of `reference` (S, N).
 
     scores: log q(z_k) at prior draws z_k. reference: log 1/(N−1) Σ_{m≠n} q(z_sn|x_m) at encodings z_sn of point n, which is
@@ -62,12 +62,12 @@ def share(scores: Tensor, reference: Tensor) -> Share:
         kept = reference[:, torch.randint(points, (points,), device=reference.device)].flatten()
         drawn = scores[torch.randint(len(scores), (len(scores),), device=scores.device)]
         again.append((drawn < threshold(kept)).double().mean())
-    return Share(float(value), max(float(torch.stack(again).std()), 1 / len(scores)))
+    return Proportion(float(value), max(float(torch.stack(again).std()), 1 / len(scores)))
 
 
 def find_holes(
     aggregate: Aggregate, reference: Tensor, prior: Rows, means: Rows, structure: Structure
-) -> tuple[Holes | None, list[str]]:
+) -> tuple[PriorHoles | None, list[str]]:
     """The holes of a prior from rows of its draws, and of the midpoints of posterior means; or None, and a sentence why.
 
     `reference` (S, N): log 1/(N−1) Σ_{m≠n} q(z_sn|x_m).
@@ -83,7 +83,7 @@ def find_holes(
         return None, ["Encodings lie outside the support of every other point's q(z|x): no holes are looked for."]
     try:
         scores = aggregate.log_sum(prior) - math.log(points)
-    except Refusal as error:
+    except InvalidInputError as error:
         return None, [f"No holes are looked for: {error}"]
     pairs = midpoints = midpoint_share = None
     if points > 2 and not any(latent.discrete for latent in structure.latents if not latent.summed_out):
@@ -93,7 +93,7 @@ def find_holes(
         halfway = {name: value[pairs].mean(1) for name, value in means.items()}
         midpoints = aggregate.log_sum(halfway, pairs) - math.log(points - 2)
         midpoint_share = share(midpoints, reference)
-    return Holes(
+    return PriorHoles(
         latents={name: value.cpu() for name, value in prior.items()},
         scores=scores.cpu(),
         reference=reference.cpu(),

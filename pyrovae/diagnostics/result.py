@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..statistics.estimate import Estimate, mean_over_points
-from .active_units import Classes
+from .active_units import ClassUsage
 from .aggregate_posterior import Rows
-from .prior_holes import TAIL, Holes
+from .prior_holes import TAIL, PriorHoles
 
 ACTIVE = 0.01  # Var_x(E_q[z_j|x]) of an active unit: Burda, Grosse & Salakhutdinov 2016
 SILENT = 0.1  # nats of I(n; z) below which latents say nothing of x
@@ -21,7 +21,7 @@ ABOVE = 2 * TAIL  # share that, by three of its errors, is more than draws and p
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis:
+class LatentDiagnostics:
     """What `diagnose` found: tensors on the CPU in double precision, nats. N points, S draws for each, D continuous latents.
 
     Per point (N,), means over its draws, with their Monte-Carlo errors: `kl`, KL(q(z|x_n) ‖ p(z)); `information`,
@@ -41,8 +41,8 @@ class Diagnosis:
     information_upper: Tensor
     information_upper_se: Tensor
     marginal_se: Tensor  # of kl − information, (N,)
-    classes: Mapping[str, Classes]
-    holes: Holes | None
+    classes: Mapping[str, ClassUsage]
+    holes: PriorHoles | None
     draws: Tensor  # z_sn, (S, N, D)
     means: Rows  # E_q[z|x_n] of each continuous latent, (N, ...)
     prior_draws: Tensor  # z ~ p(z), (K, D)

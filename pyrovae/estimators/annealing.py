@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import Diverged
-from ..pair.execution import Program, evaluation_mode
-from ..pair.validation import refuse_bad_points
+from ..errors import NonFiniteError
+from ..pair.execution import ModelOrGuide, evaluation_mode
+from ..pair.validation import check_points
 from ..posterior.batching import checked, in_chunks, share
 from ..posterior.compiled_density import record
 from ..posterior.joint_density import Joint
@@ -28,7 +28,7 @@ TARGET, SMALLEST, LARGEST = 0.65, 1e-4, 0.5  # acceptance, and step sizes in uni
 
 
 @dataclass(frozen=True, repr=False)
-class Annealed:
+class AISResult:
     """What `ais` found, point by point: tensors on the CPU, nats.
 
     `log_w` (chains, N): every exp(log_w) is an unbiased estimate of p(x), so `log_likelihood`, the log of their mean, is a
@@ -71,8 +71,8 @@ class Annealed:
 
 
 def ais(
-    model: Program,
-    guide: Program,
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
     x: Tensor,
     chains: int = 16,
     steps: int = 1000,
@@ -82,7 +82,7 @@ def ais(
     schedule: Schedule | None = None,
     leapfrog: int = 10,
     progress: Callable[[float], None] | None = None,
-) -> Annealed:
+) -> AISResult:
     """Annealed importance sampling of log p(x_n) for every row of x.
 
     Chains begin at draws of the prior, or of the guide, and pass `steps` distributions f_β = q(z)^(1−β) p(x, z)^β, β from 0 to
@@ -99,22 +99,22 @@ def ais(
     number of points done since its last call, a fraction. x is on the device and in the type of the pair's parameters; modules
     are put in evaluation mode and back, torch's random state is left as it was. The same seed gives the same numbers.
 
-    Raises `Refusal` for chains < 2, discrete latents that are not summed out, a guide without a density where it is the start;
-    `Diverged` where no chain of a point has a finite weight.
+    Raises `InvalidInputError` for chains < 2, discrete latents that are not summed out, a guide without a density where it is the start;
+    `NonFiniteError` where no chain of a point has a finite weight.
     """
     settings = checked(chains=chains, steps=steps, leapfrog=leapfrog)
-    refuse_bad_points(x)
+    check_points(x)
     schedule = schedule or Sigmoid()
     started = time.perf_counter()
 
-    def work(joint: Joint, start: int) -> Walk:
+    def work(joint: Joint, start: int) -> AISTrajectory:
         walk = Path(joint, chains, from_guide).forward(schedule(steps), leapfrog, share(progress, len(joint.x)))
-        refuse_no_weight(walk.log_w, start)
+        check_weights(walk.log_w, start)
         return walk
 
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         parts = in_chunks(model, guide, x, chains + pilots_of(chains), work)
-    return Annealed(
+    return AISResult(
         torch.cat([part.log_w for part in parts], dim=1).cpu(),
         torch.cat([part.acceptance for part in parts]).cpu(),
         torch.cat([part.steps[-1] for part in parts]).cpu(),
@@ -133,7 +133,7 @@ def ais(
 
 
 @dataclass(frozen=True)
-class Walk:
+class AISTrajectory:
     """Chains that have gone all the way."""
 
     log_w: Tensor  # (chains, N), float64
@@ -150,14 +150,14 @@ class Path:
         self.densities = joint.log_guide_and_p if from_guide else joint.log_prior_and_p
         self.spread = _spread(self.draw(64))  # (N, d); from draws of its own, so that chains do not know it
 
-    def forward(self, betas: Tensor, leapfrog: int, progress: Callable[[float], None]) -> Walk:
+    def forward(self, betas: Tensor, leapfrog: int, progress: Callable[[float], None]) -> AISTrajectory:
         """From q to p: weights whose mean is p(x)."""
         u = self.draw(self.pilots + self.chains)
-        return self._walk(u, betas, _Pilots(self.pilots, u), leapfrog, progress)
+        return self._walk(u, betas, StepSizeAdapter(self.pilots, u), leapfrog, progress)
 
     def backward(
         self, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, progress: Callable[[float], None]
-    ) -> Walk:
+    ) -> AISTrajectory:
         """From an exact posterior draw z (1, N, d) to q: weights whose mean is 1/p(x). The step sizes are those of a forward
         walk, (T − 1, N), which knew nothing of z."""
         u = z.expand(self.chains, *z.shape[1:]).contiguous()
@@ -167,10 +167,10 @@ class Path:
         self,
         u: Tensor,
         betas: Tensor,
-        sizes: "_Pilots | _Given",
+        sizes: "StepSizeAdapter | _Given",
         leapfrog: int,
         progress: Callable[[float], None],
-    ) -> Walk:
+    ) -> AISTrajectory:
         slopes = record(self.densities, u)
         state = State(u, *slopes(u))
         log_w = torch.zeros(u.shape[:2], dtype=torch.float64, device=u.device)
@@ -185,12 +185,12 @@ class Path:
                 sizes.learn(probability)
             progress(1 / (len(betas) - 1))
         counted = slice(len(u) - self.chains, None)
-        return Walk(
+        return AISTrajectory(
             log_w[counted], accepted[counted].mean(0) / max(1, len(betas) - 2), torch.stack(taken or [sizes.mean()])
         )
 
 
-class _Pilots:
+class StepSizeAdapter:
     """Step sizes that the first rows of chains learn, each for itself and its share of the others."""
 
     def __init__(self, count: int, u: Tensor):
@@ -232,11 +232,11 @@ def pilots_of(chains: int) -> int:
     return max(1, chains // 4)
 
 
-def refuse_no_weight(log_w: Tensor, start: int) -> None:
+def check_weights(log_w: Tensor, start: int) -> None:
     none = ~torch.isfinite(log_w.logsumexp(0))
     if bool(none.any()):
         point = int(none.nonzero()[0])
-        raise Diverged(
+        raise NonFiniteError(
             f"No chain of data point {start + point} has a finite weight (log w at most {log_w[:, point].max().item()}): its density "
             "is zero or no number where the chains begin; begin at the other of prior and guide, or look at that point."
         )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 
 
 class Linear:
@@ -22,7 +22,7 @@ class Sigmoid:
 
     def __init__(self, rad: float = 4.0):
         if not rad > 0:
-            raise Refusal(
+            raise InvalidInputError(
                 f"rad={rad}: a sigmoid schedule needs a half-width above 0; 4 is usual, Linear() is its limit at 0."
             )
         self.rad = rad

@@ -9,19 +9,19 @@ from pyro import poutine
 from torch import Tensor
 
 from ..distributions.indexed import Indexed
-from ..errors import Refusal
-from ..pair.execution import Program, scoring
-from ..pair.importance_weights import guide_density, model_density, refuse_no_number, run_model
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide, scoring
+from ..pair.importance_weights import check_finite, guide_density, model_density, run_model
 from ..pair.sites import observed_sites
 from ..pair.structure import Structure
-from ..statistics.streaming import Running
-from ..utils.distributed import Ranks
+from ..statistics.streaming import StreamingStatistics
+from ..utils.distributed import ProcessGroup
 from ..utils.precision import precision
-from .compiled_log_weights import Weights
-from .compiled_scoring import Block, Fast
-from .guide_draws import blocks, drawn_apart, narrowed
-from .low_precision import MAY_ERR, Screened
-from .partial_results import Done
+from .compiled_log_weights import LogDensities
+from .compiled_scoring import CompiledScorer, DrawBlock
+from .guide_draws import blocks, independent_sites, narrowed
+from .low_precision import MAY_ERR, LowPrecisionCorrection
+from .partial_results import PartialResults
 
 # Numbers of x in a block: enough to keep a matrix product busy, few enough for caches; and rows, where x has few numbers.
 NUMBERS = {"cpu": 2**23, "cuda": 2**27}
@@ -44,7 +44,7 @@ def _most(numbers: dict[str, int], x: Tensor) -> int:
 
 
 @dataclass(frozen=True)
-class Geometry:
+class BatchLayout:
     """How the noise is laid out: `batch` points by `draws` draws to a block.
 
     A batch has a stream of random numbers of its own, of (seed, its first point), and takes its blocks from it in order. So
@@ -57,14 +57,14 @@ class Geometry:
     draws: int
 
     @staticmethod
-    def of(x: Tensor, samples: int, structure: Structure, per_point: bool) -> "Geometry":
+    def of(x: Tensor, samples: int, structure: Structure, per_point: bool) -> "BatchLayout":
         """For points that cannot be split (`per_point`) the batch is all of them."""
         rows = rows_at_once(x)
         if all(isinstance(site["fn"], Indexed) for site in observed_sites(structure.model_trace)):
             rows = max(rows, TABLE_ROWS)
         batch = len(x) if per_point else min(len(x), max(1, rows // min(samples, DRAWS)))
         most = min(samples, max(1, rows // batch))
-        return Geometry(batch, -(-samples // -(-samples // most)))  # blocks of one size, as nearly as can be
+        return BatchLayout(batch, -(-samples // -(-samples // most)))  # blocks of one size, as nearly as can be
 
     def blocks(self, points: int, samples: int) -> int:
         """How many there are in all."""
@@ -72,7 +72,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class How:
+class ScoringOptions:
     """How the weights are computed: what `evaluate` says of its arguments of these names."""
 
     rows: int | None = None
@@ -81,31 +81,31 @@ class How:
 
 
 def score(
-    model: Program,
-    guide: Program,
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
     x: Tensor,
     samples: int,
     seed: int,
     structure: Structure,
     per_point: bool,
-    how: How,
-    done: Done,
+    how: ScoringOptions,
+    done: PartialResults,
     progress: Callable[[int], None] | None,
 ) -> dict[str, Tensor]:
-    """What `Running.statistics` says of all points, on the CPU; those that `done` holds are not scored again. Processes of a
+    """What `StreamingStatistics.statistics` says of all points, on the CPU; those that `done` holds are not scored again. Processes of a
     group score whole batches each, and all have the result.
 
     Out of memory, the chunk is halved and its block goes on. Where a block's latents alone are too much, or one draw of every
     point of the batch, the batch is halved, or, of points that cannot be split, the block: the noise of the points to come
     is then another.
     """
-    geometry, ranks = Geometry.of(x, samples, structure, per_point), Ranks()
+    geometry, ranks = BatchLayout.of(x, samples, structure, per_point), ProcessGroup()
     share = ranks.share(-(-len(x) // geometry.batch))  # of the batches, each with noise of its own
     done.begin(share.start * geometry.batch)
     last = min(len(x), share.stop * geometry.batch)
-    scorer = Scorer(model, structure.nesting, how, geometry.blocks(max(0, last - done.points), samples))
+    scorer = Scorer(model, structure.max_plate_nesting, how, geometry.blocks(max(0, last - done.points), samples))
     with scoring(model, guide):
-        apart = drawn_apart(guide, x[: geometry.batch])
+        independent = independent_sites(guide, x[: geometry.batch])
         if progress is not None and done.points:
             progress(done.points)
         while done.points < last:
@@ -115,7 +115,7 @@ def score(
                 for screen in (how.screen, None) if how.screen is not None else (None,):
                     if found is None:  # a screen that is not good enough is as if it had not been
                         torch.manual_seed(stream(seed, done.points))
-                        drawn = blocks(guide, points, geometry.draws, structure.nesting, apart)
+                        drawn = blocks(guide, points, geometry.draws, structure.max_plate_nesting, independent)
                         found = _batch(points, samples, geometry.draws, drawn, scorer, done.points, screen)
             except torch.OutOfMemoryError as error:
                 found = None
@@ -139,24 +139,26 @@ class Scorer:
     """log w of blocks of draws, in chunks of at most `rows` draws times points (None: `EAGER`); fewer, once they have
     proved too many for the device. Whole blocks by a recording, where the work is worth one."""
 
-    def __init__(self, model: Program, nesting: int, how: How, count: int):
-        self.model, self.nesting, self.rows = model, nesting, how.rows
+    def __init__(self, model: ModelOrGuide, max_plate_nesting: int, how: ScoringOptions, count: int):
+        self.model, self.max_plate_nesting, self.rows = model, max_plate_nesting, how.rows
         self.quick = False  # whether the last block was scored by a recording
-        self.blocks = {dtype: Fast(model, nesting, dtype, how.compiled, count) for dtype in {None, how.screen}}
-        self.again = Fast(model, nesting, None, how.compiled, count)  # what a screen has left over
+        self.blocks = {
+            dtype: CompiledScorer(model, max_plate_nesting, dtype, how.compiled, count) for dtype in {None, how.screen}
+        }
+        self.again = CompiledScorer(model, max_plate_nesting, None, how.compiled, count)  # what a screen has left over
 
     def __call__(
         self, x: Tensor, q: poutine.Trace, size: int, draws: int, first: int, dtype: torch.dtype | None
-    ) -> Weights:
+    ) -> LogDensities:
         """The first `draws` of a block of `size`; `first` is the place of x's first point among all; matrix products in
         `dtype`."""
 
-        def slowly(some: int) -> Weights:
+        def slowly(some: int) -> LogDensities:
             some = min(some, draws)
-            log_q = guide_density(q, x, size, self.nesting)
+            log_q = guide_density(q, x, size, self.max_plate_nesting)
             return self._in_chunks(x, q, log_q, some, first, dtype), log_q[:some]
 
-        log_w, log_q = self._fast(self.blocks[dtype], Block(x, q, None, size, first), slowly)
+        log_w, log_q = self._fast(self.blocks[dtype], DrawBlock(x, q, None, size, first), slowly)
         return log_w[:draws], log_q[:draws]
 
     def forget(self) -> None:
@@ -167,12 +169,12 @@ class Scorer:
     def exactly(self, x: Tensor, q: poutine.Trace, log_q: Tensor, first: int) -> Tensor:
         """The draws of q, whose log-densities are known, in full precision: log w."""
 
-        def slowly(some: int) -> Weights:
+        def slowly(some: int) -> LogDensities:
             return self._in_chunks(x, q, log_q, some, first, None), log_q
 
-        return self._fast(self.again, Block(x, q, log_q, len(log_q), first), slowly)[0]
+        return self._fast(self.again, DrawBlock(x, q, log_q, len(log_q), first), slowly)[0]
 
-    def _fast(self, fast: Fast, block: Block, slowly: Callable[[int], Weights]) -> Weights:
+    def _fast(self, fast: CompiledScorer, block: DrawBlock, slowly: Callable[[int], LogDensities]) -> LogDensities:
         """Chunks are Pyro's own to run: a recording knows whole blocks."""
         self.quick = False
         if self.rows is None:
@@ -217,11 +219,11 @@ class Scorer:
         self, x: Tensor, q: poutine.Trace, log_q: Tensor, start: int, length: int, first: int, dtype: torch.dtype | None
     ) -> Tensor:
         if length < len(log_q):
-            q, log_q = narrowed(q, start, length, self.nesting), log_q[start : start + length]
+            q, log_q = narrowed(q, start, length, self.max_plate_nesting), log_q[start : start + length]
         with precision(x.device, dtype):
-            p = run_model(self.model, x, q, length, self.nesting)
-            log_p = model_density(p, len(x), length, self.nesting)
-        refuse_no_number(q, p, log_q, log_p, first)
+            p = run_model(self.model, x, q, length, self.max_plate_nesting)
+            log_p = model_density(p, len(x), length, self.max_plate_nesting)
+        check_finite(q, p, log_q, log_p, first)
         return (log_p - log_q).to(x.dtype)
 
 
@@ -235,8 +237,8 @@ def _batch(
     screen: torch.dtype | None,
 ) -> dict[str, Tensor] | None:
     """None where a screen leaves more of an error than it may."""
-    running = Running(samples, len(x), x.device)
-    screened = Screened(scorer.nesting) if screen is not None else None
+    running = StreamingStatistics(samples, len(x), x.device)
+    screened = LowPrecisionCorrection(scorer.max_plate_nesting) if screen is not None else None
     left, roads = samples, set()
     while left:
         q = next(drawn)
@@ -254,7 +256,7 @@ def _batch(
             return None
     zero = (running.largest == -torch.inf).all(dim=0)
     if bool(zero.any()):
-        raise Refusal(
+        raise InvalidInputError(
             f"All {samples} weights of data point {first + int(zero.nonzero()[0])} are zero: the model gives that point no "
             "probability together with any draw of the guide; take a guide that reaches where the model has some, more "
             "samples, or leave the point out."
@@ -262,7 +264,7 @@ def _batch(
     return {name: value.cpu() for name, value in running.statistics().items()}
 
 
-def _smaller(geometry: Geometry, points: int, per_point: bool, error: torch.OutOfMemoryError) -> Geometry:
+def _smaller(geometry: BatchLayout, points: int, per_point: bool, error: torch.OutOfMemoryError) -> BatchLayout:
     if points > 1 and not per_point:
         return replace(geometry, batch=points // 2)
     if geometry.draws > 1:

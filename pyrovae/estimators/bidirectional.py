@@ -13,9 +13,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import Refusal, blamed
-from ..pair.execution import Program, evaluation_mode, scoring, trace
-from ..pair.importance_weights import draw_weights
+from ..errors import InvalidInputError, user_code_errors
+from ..pair.execution import ModelOrGuide, evaluation_mode, scoring, trace
+from ..pair.importance_weights import log_weights_unchecked
 from ..pair.sites import sites
 from ..pair.structure import inspect
 from ..posterior.batching import checked, in_chunks, share
@@ -24,12 +24,12 @@ from ..statistics import log_weights as weights_statistics
 from ..statistics.estimate import Estimate, mean_over_points
 from ..utils.provenance import device_name, versions
 from ..utils.random import fork_rng
-from .annealing import Path, Walk, pilots_of, refuse_no_weight
+from .annealing import AISTrajectory, Path, check_weights, pilots_of
 from .annealing_schedules import Schedule, Sigmoid
 
 
 @dataclass(frozen=True, repr=False)
-class Bracket:
+class BDMCResult:
     """A lower and an upper bound on log p(x), both in expectation, for every simulated point: tensors (N,) on the CPU, nats.
 
     The errors of a point are those over its chains or draws. They do not hold what another exact z would change, which the errors
@@ -80,8 +80,8 @@ class Bracket:
 
 
 def bdmc(
-    model: Program,
-    guide: Program,
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
     like: Tensor,
     points: int = 100,
     chains: int = 16,
@@ -92,7 +92,7 @@ def bdmc(
     schedule: Schedule | None = None,
     leapfrog: int = 10,
     progress: Callable[[float], None] | None = None,
-) -> Bracket:
+) -> BDMCResult:
     """Bidirectional Monte Carlo on `points` simulated (x, z): forward chains, as in `ais`, bound log p(x) from below, backward
     chains from the exact z bound it from above: E [−log (1/C) Σ_c 1/w_c] ≥ log p(x) (Grosse, Ancha & Roy 2016).
 
@@ -107,19 +107,19 @@ def bdmc(
         x, drawn = simulate(model, like, points)
         z, betas = Joint(model, guide, x).at(drawn), schedule(steps)
 
-        def work(joint: Joint, start: int) -> tuple[Walk, Walk]:
+        def work(joint: Joint, start: int) -> tuple[AISTrajectory, AISTrajectory]:
             path, advance = Path(joint, chains, from_guide), share(progress, len(joint.x) / 2)
             forward = path.forward(betas, leapfrog, advance)
             own = z[:, start : start + len(joint.x)]
             backward = path.backward(own, betas, forward.steps, leapfrog, advance)
-            refuse_no_weight(forward.log_w, start)
-            refuse_no_weight(backward.log_w, start)
+            check_weights(forward.log_w, start)
+            check_weights(backward.log_w, start)
             return forward, backward
 
         parts = in_chunks(model, guide, x, chains + pilots_of(chains), work)
         exact = _exact(model, x)
     forward, backward = (torch.cat([part[side].log_w for part in parts], dim=1).cpu() for side in (0, 1))
-    return Bracket(
+    return BDMCResult(
         lower=weights_statistics.log_likelihood(forward),
         lower_se=weights_statistics.log_likelihood_se(forward),
         upper=-weights_statistics.log_likelihood(backward),
@@ -141,16 +141,18 @@ def bdmc(
 
 
 def reverse_iwae(
-    model: Program, guide: Program, like: Tensor, points: int = 100, samples: int = 1000, seed: int = 0
-) -> Bracket:
+    model: ModelOrGuide, guide: ModelOrGuide, like: Tensor, points: int = 100, samples: int = 1000, seed: int = 0
+) -> BDMCResult:
     """The cheap bracket on `points` simulated (x, z₀), from importance weights w alone: below, log p̂ of `samples` draws; above,
     the same with one draw replaced by the exact z₀, E log (w(z₀) + Σ_{k<K} w(z_k)) / K ≥ log p(x).
 
     Any pair with weights will do, discrete latents too; the guide must have a density at z₀. `like` is as in `bdmc`.
-    Raises `Refusal` for samples < 2, a model whose x cannot be simulated, a guide without a density.
+    Raises `InvalidInputError` for samples < 2, a model whose x cannot be simulated, a guide without a density.
     """
     if not isinstance(samples, int) or samples < 2:
-        raise Refusal(f"samples is {samples}: give a whole number, at least 2, so that the bounds have errors.")
+        raise InvalidInputError(
+            f"samples is {samples}: give a whole number, at least 2, so that the bounds have errors."
+        )
     checked(points=points)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(like.device, seed):
@@ -158,17 +160,19 @@ def reverse_iwae(
         structure = inspect(model, guide, x)
         for site in sites(structure.guide_trace):
             if site["infer"].get("is_auxiliary"):
-                raise Refusal(
+                raise InvalidInputError(
                     f"The guide draws its latents with the help of site '{site['name']}', and has no density at the exact one: "
                     "give the pair a guide that has, or use bdmc from the prior."
                 )
         exact_draw = poutine.replay(guide, trace=drawn)
-        log_w0 = draw_weights(model, exact_draw, x, 1, structure.nesting).double()
+        log_w0 = log_weights_unchecked(model, exact_draw, x, 1, structure.max_plate_nesting).double()
         sizes = [min(256, samples - done) for done in range(0, samples, 256)]
-        log_w = torch.cat([draw_weights(model, guide, x, size, structure.nesting).double() for size in sizes]).cpu()
+        log_w = torch.cat(
+            [log_weights_unchecked(model, guide, x, size, structure.max_plate_nesting).double() for size in sizes]
+        ).cpu()
         exact = _exact(model, x)
     with_exact = torch.cat([log_w0.cpu(), log_w[1:]])
-    return Bracket(
+    return BDMCResult(
         lower=weights_statistics.log_likelihood(log_w),
         lower_se=weights_statistics.log_likelihood_se(log_w),
         upper=weights_statistics.log_likelihood(with_exact),
@@ -188,7 +192,7 @@ def reverse_iwae(
     )
 
 
-def simulate(model: Program, like: Tensor, points: int) -> tuple[Tensor, poutine.Trace]:
+def simulate(model: ModelOrGuide, like: Tensor, points: int) -> tuple[Tensor, poutine.Trace]:
     """x (points, *like.shape[1:]) that the model has drawn, and the run that drew it, whose latents are exact posterior draws."""
     blank = like[:1].expand(points, *like.shape[1:])
     with scoring(model):
@@ -196,15 +200,15 @@ def simulate(model: Program, like: Tensor, points: int) -> tuple[Tensor, poutine
     observed = [site for site in sites(run) if site["infer"].get("was_observed")]
     if len(observed) != 1 or observed[0]["value"].shape != blank.shape:
         shapes = ", ".join(str(tuple(site["value"].shape[1:])) for site in observed) or "nothing"
-        raise Refusal(
+        raise InvalidInputError(
             f"The model observes {shapes} where x is {tuple(like.shape[1:])}, so x cannot be simulated: let one site observe x "
             "itself, with obs=x."
         )
     return observed[0]["value"].detach(), run
 
 
-def _exact(model: Program, x: Tensor) -> Tensor | None:
+def _exact(model: ModelOrGuide, x: Tensor) -> Tensor | None:
     if not hasattr(model, "log_prob"):
         return None
-    with blamed("model.log_prob(x)"):
+    with user_code_errors("model.log_prob(x)"):
         return model.log_prob(x).double().cpu()

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..compilation.compiling import compiled
-from ..compilation.constants import lift
-from ..pair.execution import Program
+from ..compilation.constants import lift_constants
+from ..pair.execution import ModelOrGuide
 from ..pair.importance_weights import guide_density, model_density, run_model, within_support
 from ..pair.sites import points_axis, sites
 from ..utils.precision import precision
@@ -19,45 +19,47 @@ from .guide_draws import draws_axis, narrowed, with_values
 
 NUMBERS = 3 * 2**19  # of x at once on a CPU: its products outrun memory, and its caches hold so much
 
-Weights = tuple[Tensor, Tensor]  # log w and log q, (draws, N)
+LogDensities = tuple[Tensor, Tensor]  # log w and log q, (draws, N)
 
 
-class Recorded:
+class CompiledLogWeights:
     """log w of a block of one shape, (draws, N), by graphs recorded from a run of the pair on such a block: one of the guide's
     half, where log q is not given, and one of the model's half, of as many of the draws as a cache holds.
 
     Parameters are read where they are, at every call. What a model computes in Python, out of the recorder's reach, is frozen
-    as it was: so `Fast` holds a recording against Pyro's own run before it believes it, on other draws and other points.
+    as it was: so `CompiledScorer` holds a recording against Pyro's own run before it believes it, on other draws and other points.
     """
 
     def __init__(
         self,
-        model: Program,
+        model: ModelOrGuide,
         x: Tensor,
         q: poutine.Trace,
         log_q: Tensor | None,
         draws: int,
-        nesting: int,
+        max_plate_nesting: int,
         dtype: torch.dtype | None,
     ):
-        self.points, self.draws, self.nesting = len(x), draws, nesting
+        self.points, self.draws, self.max_plate_nesting = len(x), draws, max_plate_nesting
         self.shapes = _shapes([x, *_values(q)])
         self.of_guide = _shapes(_of_guide(q))
         self.given = log_q is not None
         most = max(1, NUMBERS // x.numel()) if x.device.type == "cpu" else draws
         self.piece = -(-draws // -(-draws // most))  # of one size, as nearly as can be
-        names, first = [site["name"] for site in sites(q)], narrowed(q, 0, self.piece, nesting)
+        names, first = [site["name"] for site in sites(q)], narrowed(q, 0, self.piece, max_plate_nesting)
 
         def density(*inputs: Tensor) -> Tensor:
             run = with_values(q, dict(zip(names, inputs, strict=False)))
             with _swapped(run, inputs[len(names) :]):
-                return guide_density(run, x, draws, nesting, check=False)
+                return guide_density(run, x, draws, max_plate_nesting, check=False)
 
         def weights(x: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
             *values, log_q = inputs
             with precision(x.device, dtype):
-                p = run_model(model, x, with_values(first, dict(zip(names, values, strict=True))), self.piece, nesting)
-                log_p = model_density(p, len(x), self.piece, nesting, check=False)
+                p = run_model(
+                    model, x, with_values(first, dict(zip(names, values, strict=True))), self.piece, max_plate_nesting
+                )
+                log_p = model_density(p, len(x), self.piece, max_plate_nesting, check=False)
             log_w = (log_p - log_q).to(x.dtype)
             return log_w, within_support(p) & torch.isfinite(log_q).all() & (log_w < torch.inf).all()
 
@@ -69,7 +71,7 @@ class Recorded:
         same = (draws, log_q is not None) == (self.draws, self.given)
         return same and _shapes([x, *_values(q)]) == self.shapes
 
-    def __call__(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> Weights | None:
+    def __call__(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> LogDensities | None:
         """Of as many points as it was made for, or somewhat fewer. None where a block's shape is another, a value lies outside of
         its support, or a weight is no number: Pyro's own run says which."""
         log_q = self._log_q(x, q) if log_q is None else log_q
@@ -88,12 +90,12 @@ class Recorded:
         inputs = _of_guide(q)
         if self.density is not None and _shapes(inputs) == self.of_guide:
             return self.density(*inputs)
-        return guide_density(q, x, self.draws, self.nesting)
+        return guide_density(q, x, self.draws, self.max_plate_nesting)
 
     def _inputs(self, x: Tensor, q: poutine.Trace, log_q: Tensor) -> list[tuple[Tensor, int | None]]:
         """x, the latents and log q, with the axis of each along which the draws are; copies of the first point where a few are
         missing."""
-        latents = [(site["value"], draws_axis(site, self.nesting), points_axis(site)) for site in sites(q)]
+        latents = [(site["value"], draws_axis(site, self.max_plate_nesting), points_axis(site)) for site in sites(q)]
         missing = self.points - len(x)
         few = 0 < missing <= 2 * len(x)  # for more, Pyro's own run of those that there are takes no longer
         return [
@@ -109,7 +111,7 @@ class Recorded:
 def _machine_code(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable[..., Any]:
     """`function`, compiled; tensors that it knows besides its inputs are read anew at every call."""
     graph = make_fx(function)(*inputs)
-    held = lift(graph)
+    held = lift_constants(graph)
     found = compiled(graph, [*inputs, *held])
     return lambda *inputs: found(*inputs, *held)
 

@@ -10,14 +10,14 @@ from pyro import poutine
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..pair.execution import Program
-from .compiled_log_weights import Recorded, Weights
+from ..pair.execution import ModelOrGuide
+from .compiled_log_weights import CompiledLogWeights, LogDensities
 
 SOME = 4  # draws of a block, by which a recording is held against Pyro's run
 WORTH = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
 
 
-class Block(NamedTuple):
+class DrawBlock(NamedTuple):
     """Draws of a batch of points, to be scored: `log_q` where it is known, and the place of the first point among all."""
 
     x: Tensor
@@ -27,7 +27,7 @@ class Block(NamedTuple):
     first: int
 
 
-class Fast:
+class CompiledScorer:
     """A recording where the work is worth one, or Pyro's own run: for the blocks of one evaluation, `count` of them.
 
     `compiled` is whether to record, None: where a block's operations times `count` are worth it. A recording is held against
@@ -36,14 +36,22 @@ class Fast:
     Python, and machines without a compiler do without.
     """
 
-    def __init__(self, model: Program, nesting: int, dtype: torch.dtype | None, compiled: bool | None, count: int):
-        self.model, self.nesting, self.dtype, self.compiled, self.count = model, nesting, dtype, compiled, count
-        self.recorded: Recorded | None = None
+    def __init__(
+        self, model: ModelOrGuide, max_plate_nesting: int, dtype: torch.dtype | None, compiled: bool | None, count: int
+    ):
+        self.model, self.max_plate_nesting, self.dtype, self.compiled, self.count = (
+            model,
+            max_plate_nesting,
+            dtype,
+            compiled,
+            count,
+        )
+        self.recorded: CompiledLogWeights | None = None
         self.quick = False  # whether the last block was scored by it
         self.fresh = False
         self.seen: list[int] = []  # the batches, by their first points, on which it was held against Pyro's run
 
-    def __call__(self, block: Block, slowly: Callable[[int], Weights]) -> Weights:
+    def __call__(self, block: DrawBlock, slowly: Callable[[int], LogDensities]) -> LogDensities:
         """`slowly` is Pyro's own run, of as many of the block's draws as it is told."""
         found = None
         if self.compiled is None:
@@ -56,7 +64,9 @@ class Fast:
             return quick
         return slowly(block.draws) if found is None else found
 
-    def _by_recording(self, block: Block, slowly: Callable[[int], Weights], found: Weights | None) -> Weights | None:
+    def _by_recording(
+        self, block: DrawBlock, slowly: Callable[[int], LogDensities], found: LogDensities | None
+    ) -> LogDensities | None:
         """None where there is no recording that does what Pyro's run does; `found` is that run, where there was one."""
         if self.recorded is None:
             self.recorded = _kept(self.model, block, self.dtype)
@@ -76,10 +86,12 @@ class Fast:
         self.compiled = self.fresh = quick is not None
         return quick
 
-    def _record(self, block: Block, slow: Weights) -> Weights | None:
+    def _record(self, block: DrawBlock, slow: LogDensities) -> LogDensities | None:
         """The block's weights by a new recording; None where there can be none, or they are not Pyro's."""
         try:
-            recorded = Recorded(self.model, block.x, block.q, block.log_q, block.draws, self.nesting, self.dtype)
+            recorded = CompiledLogWeights(
+                self.model, block.x, block.q, block.log_q, block.draws, self.max_plate_nesting, self.dtype
+            )
             found = recorded(block.x, block.q, block.log_q)
         except torch.OutOfMemoryError:
             raise
@@ -93,7 +105,7 @@ class Fast:
         return found
 
 
-def _are_one(quick: Weights, slow: Weights, dtype: torch.dtype | None) -> bool:
+def _are_one(quick: LogDensities, slow: LogDensities, dtype: torch.dtype | None) -> bool:
     """Whether a block's first weights are Pyro's; log q, which low precision leaves alone, to rounding of its own type."""
     kinds = (dtype, None)
     return all(_agree(one[: len(other)], other, kind) for one, other, kind in zip(quick, slow, kinds, strict=True))
@@ -108,10 +120,12 @@ def _agree(one: Tensor, other: Tensor, dtype: torch.dtype | None) -> bool:
 
 # A model's recordings live as long as it does: it may be scored many times, while it trains for one. A model that has changed
 # in Python meanwhile is found out at the first block, and forgotten.
-_every: weakref.WeakKeyDictionary[Any, list[tuple[torch.dtype | None, Recorded]]] = weakref.WeakKeyDictionary()
+_every: weakref.WeakKeyDictionary[Any, list[tuple[torch.dtype | None, CompiledLogWeights]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def _kept(model: Program, block: Block, dtype: torch.dtype | None) -> Recorded | None:
+def _kept(model: ModelOrGuide, block: DrawBlock, dtype: torch.dtype | None) -> CompiledLogWeights | None:
     try:
         every = _every.get(model, [])
     except TypeError:
@@ -120,6 +134,6 @@ def _kept(model: Program, block: Block, dtype: torch.dtype | None) -> Recorded |
     return next((found for kind, found in every if kind == dtype and found.fits(x, q, log_q, draws)), None)
 
 
-def _forget(model: Program) -> None:
+def _forget(model: ModelOrGuide) -> None:
     with contextlib.suppress(TypeError):
         _every.pop(model, None)

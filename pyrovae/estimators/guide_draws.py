@@ -9,25 +9,27 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ..pair.execution import Program, scoring, trace
+from ..pair.execution import ModelOrGuide, scoring, trace
 from ..pair.importance_weights import run_guide
 from ..pair.sites import sites
 
 
-def blocks(guide: Program, x: Tensor, draws: int, nesting: int, apart: bool) -> Iterator[poutine.Trace]:
+def blocks(
+    guide: ModelOrGuide, x: Tensor, draws: int, max_plate_nesting: int, independent: bool
+) -> Iterator[poutine.Trace]:
     """Without end, a run of the guide with `draws` draws from q(·|x) as its values.
 
     All are drawn from torch's global generator in one order, so a block depends on how many came before and on nothing else.
-    With `apart`, as `drawn_apart` finds it, the guide is run once and its distributions are drawn from again; else it is run
+    With `independent`, as `independent_sites` finds it, the guide is run once and its distributions are drawn from again; else it is run
     for every block. To be called inside `scoring`.
     """
-    q = run_guide(guide, x, draws, nesting)
+    q = run_guide(guide, x, draws, max_plate_nesting)
     while True:
         yield q
-        if apart:
+        if independent:
             q = with_values(q, {site["name"]: site["fn"](*site["args"], **site["kwargs"]) for site in sites(q)})
         else:
-            q = run_guide(guide, x, draws, nesting)
+            q = run_guide(guide, x, draws, max_plate_nesting)
 
 
 def with_values(q: poutine.Trace, values: dict[str, Tensor]) -> poutine.Trace:
@@ -39,20 +41,20 @@ def with_values(q: poutine.Trace, values: dict[str, Tensor]) -> poutine.Trace:
     return copy
 
 
-def narrowed(q: poutine.Trace, start: int, length: int, nesting: int) -> poutine.Trace:
+def narrowed(q: poutine.Trace, start: int, length: int, max_plate_nesting: int) -> poutine.Trace:
     """The run with `length` of its draws, from the one at `start`."""
     values = {}
     for site in sites(q):
-        values[site["name"]] = site["value"].narrow(draws_axis(site, nesting), start, length)
+        values[site["name"]] = site["value"].narrow(draws_axis(site, max_plate_nesting), start, length)
     return with_values(q, values)
 
 
-def draws_axis(site: dict[str, Any], nesting: int) -> int:
+def draws_axis(site: dict[str, Any], max_plate_nesting: int) -> int:
     """The axis of a site's value along which its draws are."""
-    return site["value"].dim() - site["fn"].event_dim - 1 - nesting
+    return site["value"].dim() - site["fn"].event_dim - 1 - max_plate_nesting
 
 
-def drawn_apart(guide: Program, x: Tensor) -> bool:
+def independent_sites(guide: ModelOrGuide, x: Tensor) -> bool:
     """Whether no latent's distribution in the guide is computed from a draw, of its own or of another latent: then all of
     them can be drawn again without running the guide. Where it cannot be told, False."""
     watch = _Watch()
@@ -63,7 +65,7 @@ def drawn_apart(guide: Program, x: Tensor) -> bool:
         raise
     except Exception:
         return False
-    return watch.apart and not watch.reads
+    return watch.independent and not watch.reads
 
 
 class _Watch(pyro.poutine.messenger.Messenger):
@@ -71,7 +73,7 @@ class _Watch(pyro.poutine.messenger.Messenger):
 
     def __init__(self) -> None:
         super().__init__()
-        self.apart = True
+        self.independent = True
         self.reads: list[str] = []
         self.mark = type("_Mark", (_Drawn,), {"reads": self.reads})
 
@@ -79,7 +81,7 @@ class _Watch(pyro.poutine.messenger.Messenger):
         if site_is_subsample(msg) or not isinstance(msg["value"], Tensor):
             return
         # a distribution of marked parameters makes a marked draw
-        self.apart &= not isinstance(msg["value"], _Drawn) and not isinstance(msg["mask"], _Drawn)
+        self.independent &= not isinstance(msg["value"], _Drawn) and not isinstance(msg["mask"], _Drawn)
         msg["value"] = msg["value"].as_subclass(self.mark)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..posterior.compiled_density import Slopes
+from ..posterior.compiled_density import ValueAndGrad
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class State:
         )
 
 
-def trajectory(state: State, beta: float, step: Tensor, leapfrog: int, slopes: Slopes) -> tuple[State, Tensor]:
+def trajectory(state: State, beta: float, step: Tensor, leapfrog: int, slopes: ValueAndGrad) -> tuple[State, Tensor]:
     """A Hamiltonian trajectory that leaves f_β invariant, and the probability (C, N) with which it was accepted.
 
     `step` (C, N, d) is jittered by up to a fifth, one factor for each chain: at one length a trajectory may come back to where

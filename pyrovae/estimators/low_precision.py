@@ -8,19 +8,19 @@ from pyro import poutine
 from torch import Tensor
 
 from ..pair.sites import points_axis, sites
-from ..statistics.streaming import Running
+from ..statistics.streaming import StreamingStatistics
 from .guide_draws import draws_axis, narrowed, with_values
 
 CONTROLS = 128  # draws of each point that are scored both ways
 MAY_ERR = 1.25e-3  # nats, a standard error of log p̂ of a point: four of them are the 0.005 that a screen may be off
 
 
-class Screened:
+class LowPrecisionCorrection:
     """The draws of a batch that are to be scored again: those of the largest weights, and the first of all, the controls."""
 
-    def __init__(self, nesting: int):
-        self.nesting = nesting
-        # values and log q, (draws, N, ...), of the draws that `Running` keeps, and of those that wait there to be ranked
+    def __init__(self, max_plate_nesting: int):
+        self.max_plate_nesting = max_plate_nesting
+        # values and log q, (draws, N, ...), of the draws that `StreamingStatistics` keeps, and of those that wait there to be ranked
         self.waiting: list[list[Tensor]] = []
         self.controls: list[Tensor] = []
         self.first: poutine.Trace | None = None
@@ -30,12 +30,12 @@ class Screened:
         """A block of draws, and, once some are ranked, which rows of [those kept so far; those added since] are kept now."""
         self.waiting.append([*self._values(q, len(log_w)), log_q])
         if self.first is None:
-            self.first, self.rough = narrowed(q, 0, 1, self.nesting), log_w[:CONTROLS].double()
+            self.first, self.rough = narrowed(q, 0, 1, self.max_plate_nesting), log_w[:CONTROLS].double()
             self.controls = [value[:CONTROLS].clone() for value in self.waiting[0]]
         if order is not None:
             self.waiting = [_picked(order, self.waiting)]
 
-    def correct(self, running: Running, exactly: Callable[[poutine.Trace, Tensor], Tensor]) -> Tensor:
+    def correct(self, running: StreamingStatistics, exactly: Callable[[poutine.Trace, Tensor], Tensor]) -> Tensor:
         """The kept weights become exact; all others are shifted by what the controls say of the error of low precision: on
         average of log w for the ELBO, of w for their sum.
 
@@ -64,7 +64,7 @@ class Screened:
         )
 
     def _axes(self, site: dict) -> tuple[int, int]:
-        return draws_axis(site, self.nesting), points_axis(site)
+        return draws_axis(site, self.max_plate_nesting), points_axis(site)
 
 
 def _picked(order: Tensor, blocks: list[list[Tensor]]) -> list[Tensor]:

@@ -15,7 +15,7 @@ from ..utils.files import replacing
 SECONDS = 5.0  # between two writes: at most so much is scored again
 
 
-class Done:
+class PartialResults:
     """Statistics of the points that are done, in order. `identity` tells one evaluation from another: a file of another, or
     one that cannot be read, counts for nothing and is written over."""
 
@@ -26,9 +26,9 @@ class Done:
             return
         self.identity = hashlib.sha256(repr(identity()).encode()).hexdigest()
         if path.is_file():
-            self._read(path)
+            self.read_arrays(path)
 
-    def _read(self, path: Path) -> None:
+    def read_arrays(self, path: Path) -> None:
         try:
             held = torch.load(path, map_location="cpu", weights_only=True)
             if held["identity"] == self.identity:

@@ -12,22 +12,22 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ..errors import Refusal
-from ..pair.execution import Program, evaluation_mode, scoring, trace
-from ..pair.importance_weights import observed_density, refuse_no_number
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide, evaluation_mode, scoring, trace
+from ..pair.importance_weights import check_finite, observed_density
 from ..pair.sites import SAMPLES, point_dim, points_axis, sites
 from ..pair.structure import inspect
-from ..pair.validation import refuse_bad_points
+from ..pair.validation import check_points
 from ..statistics.estimate import Estimate, mean_over_points
 from ..statistics.pareto import pareto_k_threshold
-from ..statistics.streaming import Running
+from ..statistics.streaming import StreamingStatistics
 from ..utils.random import fork_rng
-from .batched_scoring import How, rows_at_once, score
-from .partial_results import Done
+from .batched_scoring import ScoringOptions, rows_at_once, score
+from .partial_results import PartialResults
 
 
 @dataclass(frozen=True)
-class Naive:
+class PriorSamplingResult:
     """log p̂(x_n) = log (1/K) Σ_s p(x_n|z_s), z_s ~ p(z): tensors (N,) on the CPU, nats. A lower bound in expectation.
 
     With `shared`, all points were held against the same draws, and their errors are not independent: `mean_log_likelihood`
@@ -53,14 +53,14 @@ class Naive:
         return 1 - float(trusted.double().mean())
 
 
-def naive_log_likelihood(
-    model: Program,
+def prior_sampling_log_likelihood(
+    model: ModelOrGuide,
     x: Tensor,
     samples: int = 5000,
     seed: int = 0,
     *,
     progress: Callable[[int], None] | None = None,
-) -> Naive:
+) -> PriorSamplingResult:
     """log (1/K) Σ_s p(x_n|z_s) for every row of x (N, ...), z_1 … z_K drawn from the model's prior, p(z).
 
     One draw serves all points, and so does the decoder's pass over it, where the prior is the same for all of them; else every
@@ -72,23 +72,34 @@ def naive_log_likelihood(
     Raises what `log_weights` raises.
     """
     if not isinstance(samples, int) or samples < 1:
-        raise Refusal(f"samples is {samples}: give a whole number, at least 1.")
-    refuse_bad_points(x)
+        raise InvalidInputError(f"samples is {samples}: give a whole number, at least 1.")
+    check_points(x)
     prior = _prior(model)
     with evaluation_mode(model), torch.no_grad(), fork_rng(x.device, seed):
         structure = inspect(model, prior, x[: rows_at_once(x)])
         with scoring(model):
-            shared = _is_shared(model, x[: rows_at_once(x)], structure.nesting)
-            found = _shared(model, x, samples, structure.nesting) if shared else None
+            shared = _is_shared(model, x[: rows_at_once(x)], structure.max_plate_nesting)
+            found = _shared(model, x, samples, structure.max_plate_nesting) if shared else None
         if found is None:
-            every = score(model, prior, x, samples, seed, structure, False, How(), Done(None, tuple), progress)
+            every = score(
+                model,
+                prior,
+                x,
+                samples,
+                seed,
+                structure,
+                False,
+                ScoringOptions(),
+                PartialResults(None, tuple),
+                progress,
+            )
             found = {name: every[name] for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}
         elif progress is not None:
             progress(len(x))
-    return Naive(**found, samples=samples, shared=shared)
+    return PriorSamplingResult(**found, samples=samples, shared=shared)
 
 
-def _prior(model: Program) -> Program:
+def _prior(model: ModelOrGuide) -> ModelOrGuide:
     """The model as a guide: its latents alone."""
     return poutine.block(model, hide_fn=lambda msg: msg["type"] == "sample" and msg["is_observed"])
 
@@ -105,16 +116,16 @@ def _of_first(site: dict[str, Any]) -> Tensor:
     return site["value"].narrow(points_axis(site), 0, 1)
 
 
-def _run(model: Program, x: Tensor, draws: int, nesting: int) -> poutine.Trace:
-    with pyro.plate(SAMPLES, draws, dim=-1 - nesting):
+def _run(model: ModelOrGuide, x: Tensor, draws: int, max_plate_nesting: int) -> poutine.Trace:
+    with pyro.plate(SAMPLES, draws, dim=-1 - max_plate_nesting):
         return trace("model", _OneForAll()(model), x)
 
 
-def _is_shared(model: Program, x: Tensor, nesting: int) -> bool:
+def _is_shared(model: ModelOrGuide, x: Tensor, max_plate_nesting: int) -> bool:
     """Whether the latents of the first point have the same prior density at all others, and the model takes them there."""
     try:
-        run = _run(model, x, 2, nesting)
-    except (Refusal, RuntimeError):
+        run = _run(model, x, 2, max_plate_nesting)
+    except (InvalidInputError, RuntimeError):
         return False
     return all(_is_one(site) for site in sites(run) if not site["is_observed"])
 
@@ -124,14 +135,14 @@ def _is_one(site: dict[str, Any]) -> bool:
     return torch.allclose(density, density.narrow(point_dim(site), 0, 1), rtol=1e-6, atol=1e-6)
 
 
-def _shared(model: Program, x: Tensor, samples: int, nesting: int) -> dict[str, Tensor]:
-    running = Running(samples, len(x), x.device)
+def _shared(model: ModelOrGuide, x: Tensor, samples: int, max_plate_nesting: int) -> dict[str, Tensor]:
+    running = StreamingStatistics(samples, len(x), x.device)
     most = max(1, rows_at_once(x) // len(x))
     for start in range(0, samples, most):
         draws = min(most, samples - start)
-        run = _run(model, x, draws, nesting)
-        log_p = observed_density(run, len(x), draws, nesting)
-        refuse_no_number(poutine.Trace(), run, torch.zeros(()), log_p)
+        run = _run(model, x, draws, max_plate_nesting)
+        log_p = observed_density(run, len(x), draws, max_plate_nesting)
+        check_finite(poutine.Trace(), run, torch.zeros(()), log_p)
         running.add(log_p)
     found = running.statistics()
     return {name: found[name].cpu() for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}

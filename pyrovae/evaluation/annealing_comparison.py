@@ -5,20 +5,20 @@ from typing import Any
 
 import torch
 
-from ..estimators.annealing import Annealed
-from ..estimators.bidirectional import Bracket
+from ..estimators.annealing import AISResult
+from ..estimators.bidirectional import BDMCResult
 from ..statistics.estimate import Estimate, mean_over_points
 
 
 @dataclass(frozen=True)
-class Annealing:
+class AnnealingComparison:
     """AIS on some of the points, the importance-weighted estimate of the same, and BDMC on simulated ones."""
 
-    annealed: Annealed
+    annealed: AISResult
     weighted: torch.Tensor
     weighted_se: torch.Tensor
     index: torch.Tensor  # which of the points
-    bracket: Bracket | None
+    bracket: BDMCResult | None
 
     @property
     def difference(self) -> Estimate:

@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from ..data.transforms import Transform
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..pair.structure import Structure
 
 
-def _log_jacobian(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
+def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
     whole = structure.observed == x[0].numel()  # of a part the transform does not say how much it is stretched
     jacobian = transform.log_jacobian(x) if transform is not None and whole else None
     if jacobian is None and structure.measure == "counting":
@@ -15,17 +15,17 @@ def _log_jacobian(x: Tensor, transform: Transform | None, structure: Structure) 
     return None if jacobian is None else jacobian.cpu()
 
 
-def _measure(structure: Structure, transform: Transform | None) -> str:
+def measure_name(structure: Structure, transform: Transform | None) -> str:
     if transform is not None and transform.discrete == (structure.measure == "counting"):
         return transform.measure(structure.observed)
     return f"{structure.measure} measure"
 
 
-def refuse_measure(structure: Structure, transform: Transform) -> None:
+def check_base_measure(structure: Structure, transform: Transform) -> None:
     """A density on R^D says nothing of {0, 1}^D, where it could be raised without bound. (A probability of real x needs no
     refusal here: such x are outside its support.)"""
     if transform.discrete and structure.measure != "counting":
-        raise Refusal(
+        raise InvalidInputError(
             f"The data are binary, {transform.space}, and the model is a density on R^D: choose a model of binary data "
             "(a likelihood such as Bernoulli), or another transform."
         )

@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from ..data.transforms import Transform
-from ..errors import Refusal
-from ..pair.execution import Program
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide
 from ..pair.parameters import parameters
-from ..pair.validation import refuse_bad_points
+from ..pair.validation import check_points
 from ..statistics.estimate import Estimate, mean_over_points
-from ..training import Fit
+from ..training import FitResult
 from ..utils.export import number
 from .evaluating import evaluate
 from .result import Evidence
@@ -26,7 +26,7 @@ KINDS = {
 
 
 def compare(
-    pairs: Mapping[str, tuple[Program, Program]],
+    pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]],
     x: Tensor,
     samples: int = 1000,
     seed: int = 0,
@@ -38,12 +38,12 @@ def compare(
 
     The k-th pair draws from `seed` + k, k = 0, 1, …, so that the Monte-Carlo errors of two are independent.
 
-    Raises `Refusal` when their base measures differ, or when two share parameters (in Pyro's global store, by name).
+    Raises `InvalidInputError` when their base measures differ, or when two share parameters (in Pyro's global store, by name).
     """
     if not pairs:
-        raise Refusal("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
-    refuse_bad_points(x)
-    _refuse_shared(pairs, x)
+        raise InvalidInputError("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
+    check_points(x)
+    _check_no_shared_parameters(pairs, x)
     return Comparison(
         {
             name: evaluate(model, guide, x, samples, seed + place, transform=transform, progress=progress)
@@ -52,13 +52,13 @@ def compare(
     )
 
 
-def _refuse_shared(pairs: Mapping[str, tuple[Program, Program]], x: Tensor) -> None:
+def _check_no_shared_parameters(pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]], x: Tensor) -> None:
     """Two pairs may share a half, one model under two guides; other shared parameters were trained by both."""
     found = {name: {id(p) for p in parameters(x, guide, model)} for name, (model, guide) in pairs.items()}
     for (name, pair), (other, other_pair) in itertools.combinations(pairs.items(), 2):
         halves = {id(half) for half in pair} & {id(half) for half in other_pair}
         if not halves and found[name] & found[other]:
-            raise Refusal(
+            raise InvalidInputError(
                 f"{name} and {other} share a parameter, so training one moved the other: build each pair anew, and give "
                 "pyro.param statements names of their own."
             )
@@ -70,23 +70,23 @@ class Comparison:
     that were to stand here and have no evidence, with a sentence each that says why."""
 
     evidence: Mapping[str, Evidence]
-    fits: Mapping[str, Fit] | None = None
+    fits: Mapping[str, FitResult] | None = None
     failed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (first, reference), *others = self.evidence.items()
         for name, other in others:
             if other.points != reference.points:
-                raise Refusal(
+                raise InvalidInputError(
                     f"{first} and {name} were scored on different points: evaluate both on the same held-out x."
                 )
             if other.measure != reference.measure:
-                raise Refusal(
+                raise InvalidInputError(
                     f"{first} gives x {KINDS[reference.measure]} and {name} {KINDS[other.measure]}: the two have no common "
                     "unit; compare them apart."
                 )
             if other.dim != reference.dim:
-                raise Refusal(
+                raise InvalidInputError(
                     f"{first} observes {reference.dim} numbers of each point and {name} {other.dim}: likelihoods of different "
                     "things cannot be compared; let both observe all of x."
                 )

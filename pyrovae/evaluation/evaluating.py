@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 
 from ..data.transforms import Transform
-from ..errors import Refusal, blamed
-from ..estimators.batched_scoring import How, score
-from ..estimators.partial_results import Done
-from ..pair.execution import Program, evaluation_mode, modules
+from ..errors import InvalidInputError, user_code_errors
+from ..estimators.batched_scoring import ScoringOptions, score
+from ..estimators.partial_results import PartialResults
+from ..pair.execution import ModelOrGuide, evaluation_mode, modules
 from ..pair.parameters import is_per_point, parameters_read
 from ..pair.structure import Latent, inspect
-from ..pair.validation import refuse_bad_points
+from ..pair.validation import check_points
 from ..statistics.bound_curve import BoundCurve, curve_sizes
-from ..utils.distributed import Ranks
+from ..utils.distributed import ProcessGroup
 from ..utils.precision import in_words, usable
 from ..utils.provenance import device_name, fingerprint, versions
 from ..utils.random import fork_rng
-from .base_measure import _log_jacobian, _measure, refuse_measure
+from .base_measure import check_base_measure, log_jacobian_of, measure_name
 from .result import Evidence
 
 
 def evaluate(
-    model: Program,
-    guide: Program,
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
     x: Tensor,
     samples: int = 5000,
     seed: int = 0,
@@ -46,10 +46,10 @@ def evaluate(
 
     x is (N, ...), on the device and in the type of the pair's parameters. `transform` is what made x out of pixels, for bits
     per dimension. `progress` is called with the number of points done since its last call. Modules are put in evaluation
-    mode and back; torch's random state is left as it was. Raises what `log_weights` raises, and `Refusal` for a point whose
+    mode and back; torch's random state is left as it was. Raises what `log_weights` raises, and `InvalidInputError` for a point whose
     weights are all zero.
 
-    Memory does not grow with `samples`: points come in batches, draws in blocks (`Geometry`), and a block is scored in chunks
+    Memory does not grow with `samples`: points come in batches, draws in blocks (`BatchLayout`), and a block is scored in chunks
     of at most `rows` draws times points, all of it at once if None. Where that is too much for the device it is halved until
     it fits. The noise of a point follows from the seed, the point and the draw: chunks change no number but by rounding.
 
@@ -65,16 +65,20 @@ def evaluate(
     there, if points, samples, seed and parameters are the same; the file is removed at the end.
     """
     if not isinstance(samples, int) or samples < 1:
-        raise Refusal(f"samples is {samples}: give a whole number, at least 1.")
+        raise InvalidInputError(f"samples is {samples}: give a whole number, at least 1.")
     if rows is not None and (not isinstance(rows, int) or rows < 1):
-        raise Refusal(f"rows is {rows}: give a whole number, at least 1, or None.")
+        raise InvalidInputError(f"rows is {rows}: give a whole number, at least 1, or None.")
     if transform is not None and not isinstance(transform, Transform):
-        raise Refusal(f"transform is {transform!r:.40}: give a Transform object, such as load_data's .transform.")
+        raise InvalidInputError(
+            f"transform is {transform!r:.40}: give a Transform object, such as load_data's .transform."
+        )
     if screen not in (None, torch.bfloat16, torch.float16):
-        raise Refusal(f"screen is {screen!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision.")
-    refuse_bad_points(x)
+        raise InvalidInputError(
+            f"screen is {screen!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision."
+        )
+    check_points(x)
     screen = usable(screen, x)
-    how = How(rows, screen, compiled)
+    how = ScoringOptions(rows, screen, compiled)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         per_point = is_per_point(guide, x)
@@ -82,8 +86,8 @@ def evaluate(
         with parameters_read() as used:
             structure = inspect(model, guide, first)
         if transform is not None:
-            refuse_measure(structure, transform)
-        done = Done(
+            check_base_measure(structure, transform)
+        done = PartialResults(
             _own(resume),
             lambda: (
                 fingerprint(x),
@@ -98,7 +102,7 @@ def evaluate(
         with done.kept():
             scored = score(model, guide, x, samples, seed, structure, per_point, how, done, progress)
         exact = _exact(model, x)
-        jacobian = _log_jacobian(x, transform, structure)
+        jacobian = log_jacobian_of(x, transform, structure)
         done.remove()
     if structure.certain:
         scored |= {name: torch.full_like(scored[name], math.nan) for name in ("gap_se", "ess", "pareto_k")}
@@ -120,7 +124,7 @@ def evaluate(
             "samples": samples,
             "seed": seed,
             "points": len(x),
-            "measure": _measure(structure, transform),
+            "measure": measure_name(structure, transform),
             "dtype": in_words(x.dtype) if screen is None else f"{in_words(x.dtype)}, {in_words(screen)} screen",
             "device": device_name(x.device),
             **versions(),
@@ -130,24 +134,24 @@ def evaluate(
 
 def _own(path: Path | None) -> Path | None:
     """The file of this process, where several share the points."""
-    ranks = Ranks()
+    ranks = ProcessGroup()
     return path if path is None or ranks.count == 1 else path.with_name(f"{path.name}.{ranks.rank}-of-{ranks.count}")
 
 
-def _state(model: Program, guide: Program, used: list[Tensor]) -> list[str]:
+def _state(model: ModelOrGuide, guide: ModelOrGuide, used: list[Tensor]) -> list[str]:
     """What the pair computes with, and what computes it."""
     held = modules(model, guide)
     buffers = [buffer for module in held for buffer in module.buffers()]
     return [*map(fingerprint, (*used, *buffers)), *map(str, held), *versions().values()]
 
 
-def _exact(model: Program, x: Tensor) -> Tensor | None:
+def _exact(model: ModelOrGuide, x: Tensor) -> Tensor | None:
     if not hasattr(model, "log_prob"):
         return None
-    with blamed("model.log_prob(x)"):
+    with user_code_errors("model.log_prob(x)"):
         exact = torch.cat([model.log_prob(points) for points in x.split(1024)]).double().cpu()
     if exact.shape != (len(x),):
-        raise Refusal(
+        raise InvalidInputError(
             f"model.log_prob(x) has shape {tuple(exact.shape)}: it must be one number per point, ({len(x)},)."
         )
     return exact

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from ..estimators.annealing import ais
-from ..pair.execution import Program
+from ..pair.execution import ModelOrGuide
 from ..pair.sites import sites
-from ..pair.validation import refuse_bad_points
+from ..pair.validation import check_points
 from ..posterior.joint_density import Joint
-from ..posterior.optimise import Protocol
+from ..posterior.optimise import RefinementSettings
 from ..posterior.refinement import refine
-from ..posterior.variational_families import Family
+from ..posterior.variational_families import VariationalFamily
 from ..statistics.estimate import Estimate, mean_over_points
 from ..utils.provenance import fingerprint
 from .evaluating import evaluate
@@ -28,7 +28,7 @@ ESTIMATORS = ("importance weights of the guide", "importance weights of the refi
 
 
 @dataclass(frozen=True, repr=False)
-class Gaps:
+class GapResult:
     """What `gap` found, point by point: tensors (N,) on the CPU, nats.
 
     `elbo` L[q_φ], `refined_elbo` L[q*], and three estimates of log p(x): `weighted` by the guide's importance weights, `refined` by
@@ -206,19 +206,19 @@ class Gaps:
 
 
 def gap(
-    model: Program,
-    guide: Program,
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
     x: Tensor,
-    family: Family | None = None,
+    family: VariationalFamily | None = None,
     samples: int = 5000,
     seed: int = 0,
     *,
     annealing: bool = True,
     chains: int = 16,
     steps: int = 1000,
-    protocol: Protocol | None = None,
+    protocol: RefinementSettings | None = None,
     progress: Callable[[float], None] | None = None,
-) -> Gaps:
+) -> GapResult:
     """The approximation gap and the amortisation gap of a guide, for every row of x.
 
     q is refined within `family`, by default the one that the guide's own looks like; `samples` draws of the guide and of q* give
@@ -227,7 +227,7 @@ def gap(
 
     Raises what `evaluate`, `refine` and `ais` raise.
     """
-    refuse_bad_points(x)
+    check_points(x)
     joint, started = (
         Joint(model, guide, x),
         time.perf_counter(),
@@ -239,7 +239,7 @@ def gap(
     if annealing:
         helpers = any(site["infer"].get("is_auxiliary") for site in sites(joint.structure.guide_trace))
         annealed = ais(model, guide, x, chains, steps, seed + 2, from_guide=not helpers, progress=advance)
-    return Gaps(
+    return GapResult(
         elbo=weighted.elbo,
         elbo_se=weighted.elbo_se,
         refined_elbo=refined.elbo,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..nn import MLP, Module, inverse_softplus
 
 
@@ -36,7 +36,7 @@ class Amortised(Module):
         super().__init__()
         for name, size in {"latent": latent, **sizes}.items():
             if not isinstance(size, int) or size < 1:
-                raise Refusal(f"{name}={size} of {type(self).__name__}: give a whole number, at least 1.")
+                raise InvalidInputError(f"{name}={size} of {type(self).__name__}: give a whole number, at least 1.")
         self.latent, self.site, self.sizes = latent, site, sizes
         self.encoder = encoder if encoder is not None else MLP(dim, *hidden, self.outputs(latent, **sizes))
 
@@ -54,7 +54,7 @@ class Amortised(Module):
         expected = (len(x), self.outputs(self.latent, **self.sizes))
         if outputs.shape != expected:
             told = ", ".join([str(self.latent), *(f"{name}={size}" for name, size in self.sizes.items())])
-            raise Refusal(
+            raise InvalidInputError(
                 f"The encoder returns {tuple(outputs.shape)} where {type(self).__name__}(latent={told}) needs "
                 f"{expected}: give it {expected[1]} outputs, {type(self).__name__}.outputs({told})."
             )

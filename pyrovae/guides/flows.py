@@ -13,7 +13,7 @@ import torch
 from pyro.nn import ConditionalAutoRegressiveNN, ConditionalDenseNN
 from torch import Tensor, nn
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from .amortised import Amortised, positive
 
 
@@ -36,7 +36,7 @@ class Flow(Amortised):
     ):
         """`layers` transforms with networks of one hidden layer of `width` units (at least latent + 1); h has `features` numbers."""
         if latent < 2:
-            raise Refusal(
+            raise InvalidInputError(
                 f"{type(self).__name__} turns one latent number by another, and latent is {latent}: take MeanField or Mixture."
             )
         super().__init__(dim, latent, hidden, layers=layers, width=width, features=features, **given)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..nn import Module
 from .amortised import Amortised
 from .gaussian import MeanField
@@ -21,7 +21,7 @@ class Table(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if len(x) != len(self.rows):
-            raise Refusal(
+            raise InvalidInputError(
                 f"The guide has parameters for each of {len(self.rows)} points, and is given {len(x)}: give it those points, all "
                 "of them and in their order (fit with batch_size=None)."
             )
@@ -38,7 +38,7 @@ class PerPoint(Module):
     def __init__(self, count: int, latent: int, family: type[Amortised] = MeanField, **given: Any):
         super().__init__()
         if not isinstance(count, int) or count < 1:
-            raise Refusal(f"count={count} of PerPoint: give the number of points, at least 1.")
+            raise InvalidInputError(f"count={count} of PerPoint: give the number of points, at least 1.")
         self.family = family(1, latent, (), **given)
         outputs = family.outputs(latent, **self.family.sizes)
         start = 0.01 * torch.randn(count, outputs)  # components of a mixture must differ to part

@@ -1,4 +1,4 @@
-"""Families p(x|z), from decoder outputs (`Likelihood`) or one density per class (`Components`).
+"""Families p(x|z), from decoder outputs (`Likelihood`) or one density per class (`MixtureComponents`).
 
 | family | p(x|z) | x | measure |
 |---|---|---|---|
@@ -14,23 +14,23 @@ from .base import Likelihood, checked_floor
 from .bernoulli import Bernoulli, BernoulliMean
 from .continuous import ContinuousBernoulli, StudentT
 from .discrete import Categorical, DiscretisedLogistic, LogisticMixture, OverLevels
-from .mixture_components import Components, Diagonal, Full, Independent, Spherical, Tied
+from .mixture_components import Diagonal, Full, IndependentComponents, MixtureComponents, Spherical, Tied
 from .normal import FixedNormal, ImageNormal, Normal, PixelNormal
 
 __all__ = [
     "Bernoulli",
     "BernoulliMean",
     "Categorical",
-    "Components",
     "ContinuousBernoulli",
     "Diagonal",
     "DiscretisedLogistic",
     "FixedNormal",
     "Full",
     "ImageNormal",
-    "Independent",
+    "IndependentComponents",
     "Likelihood",
     "LogisticMixture",
+    "MixtureComponents",
     "Normal",
     "OverLevels",
     "PixelNormal",

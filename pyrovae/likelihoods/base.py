@@ -9,14 +9,14 @@ import math
 import pyro.distributions as dist
 from torch import Tensor
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..nn import Module
 
 
 def checked_floor(floor: float) -> float:
     """A floor of variances must be above 0: without one the density of data that hardly vary has no maximum."""
     if not 0 < floor < math.inf:
-        raise Refusal(f"floor={floor} is no floor of variances: give a number above 0.")
+        raise InvalidInputError(f"floor={floor} is no floor of variances: give a number above 0.")
     return floor
 
 
@@ -38,7 +38,7 @@ class Likelihood(Module):
     def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
         """η (K, outputs) that maximises the mean of log p(x|η_k) over points of these moments (K, dim), whose shares are (K,):
         what an EM step needs; training does not."""
-        raise Refusal(
+        raise InvalidInputError(
             f"{type(self).__name__} does not say where its likelihood is highest: train without EM, or write "
             "maximum(mean, variance, share)."
         )

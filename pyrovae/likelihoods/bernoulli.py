@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..distributions.bernoulli import Pixels
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from .base import Likelihood
 
 
@@ -28,7 +28,7 @@ class BernoulliMean(Likelihood):
     Logits are the better output: an η that has rounded to 0 or to 1 is taken to the nearest (normal) number inside, and the two ends
     differ. In single precision 0 is 2⁻¹²⁶, 87 nats from certain where x is 1, and 1 is 1 − 2⁻²⁴, 17 nats where x is 0.
 
-    Raises `Refusal` at the first η that is no probability, if the pair's first run has one (later ones make the density nan), and where
+    Raises `InvalidInputError` at the first η that is no probability, if the pair's first run has one (later ones make the density nan), and where
     a pair's outputs start at the data's mean: what is free to move from there does not stay a probability. Pyrovae's own pairs
     return logits, for `Bernoulli`.
     """
@@ -49,15 +49,15 @@ class BernoulliMean(Likelihood):
 
     @staticmethod
     def refuse_logits(eta: Tensor) -> None:
-        """Raises `Refusal` where an η lies outside [0, 1]."""
+        """Raises `InvalidInputError` where an η lies outside [0, 1]."""
         if bool(((eta < 0) | (eta > 1)).any()):
-            raise Refusal(
+            raise InvalidInputError(
                 f"The decoder returns {float(eta.min()):.3g} to {float(eta.max()):.3g}, and BernoulliMean reads probabilities: give "
                 "Bernoulli(), which reads logits, or end the decoder in a sigmoid."
             )
 
     def start(self, mean: Tensor, variance: Tensor) -> Tensor:
-        raise Refusal(
+        raise InvalidInputError(
             "BernoulliMean reads probabilities, and this pair's outputs are free to leave [0, 1]: give Bernoulli(), which reads "
             "logits. BernoulliMean is for decoders that end in a sigmoid, in from_networks or a pair of your own."
         )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..distributions.levels import CategoricalLevels, LevelDistribution, LogisticLevels
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from .base import Likelihood
 
 
@@ -31,7 +31,9 @@ class OverLevels(Likelihood):
     def __init__(self, levels: int = 256):
         super().__init__()
         if not isinstance(levels, int) or levels < 2:
-            raise Refusal(f"levels={levels}: give the number of a pixel's levels, at least 2 (256 for bytes).")
+            raise InvalidInputError(
+                f"levels={levels}: give the number of a pixel's levels, at least 2 (256 for bytes)."
+            )
         self.levels = levels
 
     def outputs(self, dim: int) -> int:
@@ -65,7 +67,7 @@ class LogisticMixture(OverLevels):
     def __init__(self, levels: int = 256, count: int = 5):
         super().__init__(levels)
         if not isinstance(count, int) or count < 1:
-            raise Refusal(f"count={count}: give the number of logistics, at least 1.")
+            raise InvalidInputError(f"count={count}: give the number of logistics, at least 1.")
         self.count, self.numbers = count, 3 * count
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:

@@ -12,28 +12,28 @@ from torch import Tensor, nn
 
 from ..distributions.indexed import Indexed
 from ..distributions.normal import DiagonalNormal, PrecisionNormal
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..nn import Module
 from .base import Likelihood, checked_floor
 
 NUMBERS = 2**18  # of points' differences from a mean at once: few enough for a cache
 
 
-class Components(Module):
+class MixtureComponents(Module):
     """K densities p_k(x) over x of `dim` numbers."""
 
     def __init__(self, count: int, dim: int):
         super().__init__()
         if count < 1:
-            raise Refusal(f"{count} components are no mixture: give at least 1.")
+            raise InvalidInputError(f"{count} components are no mixture: give at least 1.")
         self.count, self.dim = count, dim
 
     def family(self) -> dist.TorchDistribution:
         """All of them: batch_shape (K,), event_shape (dim,)."""
         raise NotImplementedError
 
-    def settled(self) -> dist.TorchDistribution:
-        """`family()` for numbers without gradients, which may be cheaper where `maximise` set it; may read on the host."""
+    def family_detached(self) -> dist.TorchDistribution:
+        """`family()` for numbers without gradients, which may be cheaper where `m_step` set it; may read on the host."""
         return self.family()
 
     def square(self, y: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Components(Module):
             found[k] += self.square(y)
         return found
 
-    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+    def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Set p_k to the family's maximum of the likelihood for points with these means (K, dim), which weigh `total` (K,) and
         `scatter` about them: the M-step."""
         raise NotImplementedError
@@ -58,7 +58,7 @@ class Components(Module):
         """Begin at the moments of x (N, dim) weighted by responsibilities (N, K)."""
         total = responsibilities.sum(dim=0)
         mean = (responsibilities / total).mT @ x
-        self.maximise(mean, total, self.scatter(x, responsibilities, mean))
+        self.m_step(mean, total, self.scatter(x, responsibilities, mean))
 
     def forward(self, index: Tensor) -> "Indexed":
         """p_z(x) for z = index (*batch,)."""
@@ -87,10 +87,10 @@ def weighed(x: Tensor, responsibilities: Tensor, centre: Tensor) -> Iterator[tup
             yield k, x.index_select(0, some).sub_(centre[k]).mul_(r.unsqueeze(-1))
 
 
-class Independent(Components):
+class IndependentComponents(MixtureComponents):
     """p_k(x) = Π_d p(x_d | η_k) with any likelihood: a table η (K, outputs) where a VAE has a decoder.
 
-    `Independent(K, D, Bernoulli())` is the family of a mixture of Bernoullis, with `PixelNormal()` of a diagonal Gaussian
+    `IndependentComponents(K, D, Bernoulli())` is the family of a mixture of Bernoullis, with `PixelNormal()` of a diagonal Gaussian
     mixture.
     """
 
@@ -112,12 +112,12 @@ class Independent(Components):
         with torch.no_grad():
             self.eta.copy_(self.likelihood.start(mean, variance))
 
-    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+    def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         with torch.no_grad():
             self.eta.copy_(self.likelihood.maximum(mean, scatter / total.unsqueeze(-1), total / total.sum()))
 
 
-class Diagonal(Components):
+class Diagonal(MixtureComponents):
     """N(μ_k, diag σ_k²), σ_kd² ≥ floor.
 
     From the start, m and v, the mean is m + √v b and the variance v e^(2ρ), or the floor where that is higher; b and ρ are
@@ -144,7 +144,7 @@ class Diagonal(Components):
         variance = (self.variances * (2 * self.log_scale).exp()).clamp(min=self.floor)
         return DiagonalNormal(dist.Normal(self.centre + self.variances.sqrt() * self.shift, variance.sqrt()), 1)
 
-    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+    def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """σ² is the points' variance, or the floor where that is higher: the maximum under the floor."""
         variance = scatter / total.unsqueeze(-1)
         with torch.no_grad():
@@ -162,7 +162,7 @@ class Spherical(Diagonal):
         return 1
 
 
-class Full(Components):
+class Full(MixtureComponents):
     """N(μ_k, Σ_k), no eigenvalue of any Σ_k below floor.
 
     Σ = U diag(v) Uᵀ and μ are fixed at the start; from there μ + U diag(√v) b and Σ⁻¹ = P Pᵀ, P = U diag(v^−½) R C, with b and
@@ -209,7 +209,7 @@ class Full(Components):
             self.centre + step.squeeze(-1), self.axes @ (factor * cap.unsqueeze(-2)), log_det=log_det
         )
 
-    def settled(self) -> dist.TorchDistribution:
+    def family_detached(self) -> dist.TorchDistribution:
         if bool(self.packed.any()) or bool(self.shift.any()):
             return self.family()
         variances = self.variances.clamp(min=self.floor)  # what C does to R = I
@@ -220,7 +220,7 @@ class Full(Components):
     def square(self, y: Tensor) -> Tensor:
         return y.mT @ y
 
-    def maximise(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
+    def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Σ is the points' covariance with the eigenvalues below the floor raised to it: the maximum under the floor."""
         variances, axes = torch.linalg.eigh(self._covariances(total, scatter))
         with torch.no_grad():

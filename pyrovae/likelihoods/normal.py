@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..nn import inverse_softplus
 from .base import Likelihood, checked_floor
 
@@ -20,7 +20,7 @@ class FixedNormal(Likelihood):
     def __init__(self, sigma: float):
         super().__init__()
         if not 0 < sigma < math.inf:
-            raise Refusal(f"sigma={sigma} is no standard deviation: give a number above 0.")
+            raise InvalidInputError(f"sigma={sigma} is no standard deviation: give a number above 0.")
         self.register_buffer("sigma", torch.tensor(float(sigma)))
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..guides import Amortised
 from ..likelihoods.base import Likelihood
 from ..likelihoods.bernoulli import BernoulliMean
@@ -38,7 +38,7 @@ class NetworkVAE(Module):
         self.decoder, self.latent, self.likelihood = decoder, latent, likelihood
 
     def forward(self, x: Tensor) -> None:
-        _refuse_images(x)
+        _check_images(x)
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent), x.new_ones(self.latent)).to_event(1))
             pyro.sample("x", self.decode(z), obs=x)
@@ -70,33 +70,33 @@ def from_networks(
 
     The modules themselves are in the pair, not copies: training the pair goes on training them. For evidence they are put in
     evaluation mode, so dropout is off and batch statistics stand still. A pair as any other: `evaluate`, `gap`, `diagnose`, `fit`.
-    Raises `Refusal` for a decoder whose outputs are no probabilities where `BernoulliMean` reads them, and, when the pair is run,
+    Raises `InvalidInputError` for a decoder whose outputs are no probabilities where `BernoulliMean` reads them, and, when the pair is run,
     for outputs that are none of these and for x that are not rows.
 
     A pythae `VAE` with reconstruction_loss "mse" is
     `from_networks(vae.encoder, vae.decoder, vae.latent_dim, FixedNormal(1.0), shape=vae.input_dim)`; with "bce", `BernoulliMean()`.
     """
-    _refuse_names(likelihood)
+    _check_names(likelihood)
     model = NetworkVAE(_Decoder(decoder), latent, likelihood)
     if isinstance(likelihood, BernoulliMean):
-        _refuse_logits(model, likelihood)
+        _check_logits(model, likelihood)
     return model, family(1, latent, (), encoder=_Encoder(encoder, latent, shape))
 
 
-def _refuse_names(likelihood: Any) -> None:
+def _check_names(likelihood: Any) -> None:
     """A text or a class, where the object belongs."""
     if not isinstance(likelihood, str | type) and callable(likelihood):
         return
     called = getattr(likelihood, "__name__", str(likelihood))
     known = {name.lower(): name for name in classes_of("likelihood")}
     name = known.get(called.lower(), "Bernoulli")
-    raise Refusal(
+    raise InvalidInputError(
         f"likelihood={likelihood!r:.60} is no likelihood: pass an object, {'' if called.lower() in known else 'such as '}pyrovae.{name}"
         f"{signature_of(classes_of('likelihood')[name])}."
     )
 
 
-def _refuse_logits(model: NetworkVAE, likelihood: BernoulliMean) -> None:
+def _check_logits(model: NetworkVAE, likelihood: BernoulliMean) -> None:
     """Better here, at 64 draws of the prior, than as a density that is no number."""
     like = next(model.parameters(), torch.zeros(()))
     z = torch.randn(64, model.latent, generator=torch.Generator().manual_seed(0)).to(like)
@@ -112,19 +112,19 @@ class _Encoder(nn.Module):
         self.network, self.latent, self.shape = network, latent, None if shape is None else tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        _refuse_images(x)
+        _check_images(x)
         found = self.network(x if self.shape is None else x.reshape(-1, *self.shape))
         if hasattr(found, "embedding") and hasattr(found, "log_covariance"):
             found = found.embedding, found.log_covariance
         parts = [found] if isinstance(found, Tensor) else found
         if not (isinstance(parts, list | tuple) and 0 < len(parts) <= 2 and all(isinstance(p, Tensor) for p in parts)):
-            raise Refusal(
+            raise InvalidInputError(
                 f"The encoder returns {_described(found)}: let it return μ and log σ², two tensors or one of both, for example in a "
                 "module that calls it."
             )
         if len(parts) == 2 and not (_rows(parts[0], len(x)) == self.latent and _rows(parts[1], len(x))):
             shapes = " and ".join(str(tuple(part.shape)) for part in parts)
-            raise Refusal(f"The encoder returns {shapes}: μ and log σ² are of {(len(x), self.latent)} each.")
+            raise InvalidInputError(f"The encoder returns {shapes}: μ and log σ² are of {(len(x), self.latent)} each.")
         return torch.cat([part.reshape(len(part), -1) for part in parts], dim=-1)
 
 
@@ -139,7 +139,7 @@ class _Decoder(nn.Module):
         found = self.network(z)
         found = getattr(found, "reconstruction", found)
         if not isinstance(found, Tensor):
-            raise Refusal(
+            raise InvalidInputError(
                 f"The decoder returns {_described(found)}: let it return one tensor, what the likelihood reads."
             )
         return found.flatten(1)
@@ -150,10 +150,10 @@ def _rows(part: Tensor, points: int) -> int:
     return part.numel() // points if part.dim() > 0 and len(part) == points else 0
 
 
-def _refuse_images(x: Tensor) -> None:
+def _check_images(x: Tensor) -> None:
     """The model draws rows, so rows are what it is given: for its draws, and a guide that learns of them, to be like the data."""
     if x.dim() != 2:
-        raise Refusal(
+        raise InvalidInputError(
             f"x of shape {tuple(x.shape)} is not a row for each point: give x.flatten(1), and, where the encoder takes images, "
             f"from_networks(…, shape={tuple(x.shape[1:])})."
         )

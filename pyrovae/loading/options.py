@@ -10,9 +10,9 @@ from pyro.infer import ELBO
 
 from .. import guides, likelihoods, objectives, priors
 from .. import nn as nets
-from ..errors import Refusal, suggest
-from .registry import classes_of, refuse_other_kind
-from .user_files import module_of, named_in
+from ..errors import InvalidInputError, did_you_mean
+from .registry import check_kind, classes_of
+from .user_files import module_of, parse_file_class
 
 
 def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,18 +21,18 @@ def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[s
     A value is a Python literal (`20`, `200,200`, `0.1`), the name of one of pyrovae's classes or of those in `names`
     (`FullCovariance`), or a call of one with literals (`FixedNormal(0.1)`); a class of a file of one's own has the file before it,
     `own_guide.py:HeavyTails`, and naming it runs the file. `defaults` are the pair's own, whose kinds say what is expected. Raises
-    `Refusal` for what is none of these.
+    `InvalidInputError` for what is none of these.
     """
     options = {}
     for text in settings:
         name, equals, value = text.partition("=")
         if not equals:
-            raise Refusal(f"'{text}' is not an option: write name=value, for example latent=20.")
+            raise InvalidInputError(f"'{text}' is not an option: write name=value, for example latent=20.")
         name, value = name.strip(), value.strip()
         default, parsed = defaults.get(name), _value(value, names)
         if isinstance(parsed, str):
-            _refuse_word(name, parsed, default, names)
-        refuse_other_kind(name, value, parsed, default)
+            _check_word(name, parsed, default, names)
+        check_kind(name, value, parsed, default)
         if isinstance(default, tuple) and not isinstance(parsed, tuple):
             parsed = (parsed,)
         if isinstance(parsed, type) and not isinstance(default, type):  # an object is wanted: likelihood=Bernoulli
@@ -44,7 +44,7 @@ def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[s
 def listed(text: str) -> list[str]:
     """The parts of a text between commas that stand in no brackets: `gmm,vae(hidden=200,200)` has two.
 
-    Raises `Refusal` where a bracket has no partner.
+    Raises `InvalidInputError` where a bracket has no partner.
     """
     parts, depth = [""], 0
     for character in text:
@@ -56,7 +56,7 @@ def listed(text: str) -> list[str]:
         else:
             parts[-1] += character
     if depth:
-        raise Refusal(
+        raise InvalidInputError(
             f"'{text}' has a bracket without its partner: write name(option=value, …), such as vae(guide=IAF)."
         )
     return [part.strip() for part in parts]
@@ -88,7 +88,7 @@ def with_settings(text: str) -> tuple[str, list[str]]:
 
 
 def parse_objective(text: str) -> ELBO:
-    """The objective that `DReG(50)` stands for: one of `pyrovae.objectives`, called with literals. Raises `Refusal` for others."""
+    """The objective that `DReG(50)` stands for: one of `pyrovae.objectives`, called with literals. Raises `InvalidInputError` for others."""
     known = {name: kind for name, kind in vars(objectives).items() if isinstance(kind, type) and issubclass(kind, ELBO)}
     known.pop(objectives.Objective.__name__)
     found = _value(text.strip().replace("-inf", "-1e999"), {}, known)  # which Python reads as −∞
@@ -96,8 +96,8 @@ def parse_objective(text: str) -> ELBO:
         found = _called(text, found)
     if not isinstance(found, ELBO):
         called = text.partition("(")[0].strip()
-        raise Refusal(
-            f"There is no objective '{text}'{suggest(called, sorted(known))}: give one of {', '.join(sorted(known))}, such as "
+        raise InvalidInputError(
+            f"There is no objective '{text}'{did_you_mean(called, sorted(known))}: give one of {', '.join(sorted(known))}, such as "
             "DReG(50)."
         )
     return found
@@ -113,7 +113,7 @@ def plain(value: Any) -> str:
 
 
 def _value(text: str, names: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> Any:
-    if known is None and (own := named_in(text)) is not None:
+    if known is None and (own := parse_file_class(text)) is not None:
         return _own_value(*own)
     known = _known(names) if known is None else known
     try:
@@ -128,7 +128,7 @@ def _value(text: str, names: Mapping[str, Any], known: Mapping[str, Any] | None 
                 values = [ast.literal_eval(arg) for arg in args]
                 named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
             except (ValueError, TypeError) as error:
-                raise Refusal(f"'{text}' must be called with plain values, such as {name}(0.1).") from error
+                raise InvalidInputError(f"'{text}' must be called with plain values, such as {name}(0.1).") from error
             return _called(text, known[name], *values, **named)
     try:
         return ast.literal_eval(tree)
@@ -140,7 +140,7 @@ def _own_value(path: Path, text: str) -> Any:
     found, name = vars(module_of(path)), text.partition("(")[0]
     if not isinstance(found.get(name), type):
         known = [key for key, value in found.items() if _is_own(value)]
-        raise Refusal(f"{path} has no class '{name}'{suggest(name, known)}.")
+        raise InvalidInputError(f"{path} has no class '{name}'{did_you_mean(name, known)}.")
     return _value(text, found)
 
 
@@ -158,7 +158,7 @@ def _called(text: str, kind: type, *args: Any, **named: Any) -> Any:
     try:
         return kind(*args, **named)
     except Exception as error:
-        raise Refusal(
+        raise InvalidInputError(
             f"'{text}' cannot be made: {error}; it is called as {kind.__name__}{signature_of(kind)}."
         ) from error
 
@@ -172,22 +172,22 @@ def signature_of(kind: type) -> str:
     return f"({', '.join(p.name if p.default is p.empty else f'{p.name}={p.default}' for p in parameters)})"
 
 
-def _refuse_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -> None:
+def _check_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -> None:
     """A word where a class or a number belongs is a slip of the pen: better said now than as an error deep in a model."""
     if isinstance(default, type) or default is None:
         called = word.partition("(")[0]
         if called.endswith(".py"):
-            raise Refusal(f"{name}={word} names a file: write the class too, {name}={word}:Name.")
+            raise InvalidInputError(f"{name}={word} names a file: write the class too, {name}={word}:Name.")
         own = {key for key, value in names.items() if _is_own(value) and value.__module__ == names.get("__name__")}
         kind, offered = classes_of(name), (nets, likelihoods, guides, priors)
         every = {key for module in offered for key, value in vars(module).items() if _is_own(value)}
-        near = suggest(called, sorted(own | (set(kind) or every)))
-        raise Refusal(
+        near = did_you_mean(called, sorted(own | (set(kind) or every)))
+        raise InvalidInputError(
             f"{name}={word}: '{word}' is no number, and there is no class of that name{near}"
             f"{'; give one of ' + ', '.join(kind) if kind and not near else ''}."
         )
     if isinstance(default, int | float | tuple):
-        raise Refusal(f"{name}={word}: '{word}' is not a number; write {name}={plain(default)}, for example.")
+        raise InvalidInputError(f"{name}={word}: '{word}' is not a number; write {name}={plain(default)}, for example.")
 
 
 def _is_own(value: Any) -> bool:

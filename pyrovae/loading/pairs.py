@@ -11,8 +11,8 @@ from typing import Any
 
 import pyro
 
-from ..errors import Refusal, blamed, suggest
-from ..pair.execution import Program
+from ..errors import InvalidInputError, did_you_mean, user_code_errors
+from ..pair.execution import ModelOrGuide
 from .options import parse, plain
 from .user_files import module_of
 
@@ -20,32 +20,32 @@ BUILT_IN = "pyrovae.models"
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairBuilder:
     """What a model file offers: called with the size of x and its options, it builds `(model, guide)`."""
 
     name: str
     module: ModuleType
     file: Path | None  # where a user's own came from; None for a built-in
 
-    def __call__(self, dim: int, **options: Any) -> tuple[Program, Program]:
-        """A new model and guide for x of `dim` numbers. Raises `Refusal` for an option that the pair does not have."""
-        self._refuse_unknown(options)
+    def __call__(self, dim: int, **options: Any) -> tuple[ModelOrGuide, ModelOrGuide]:
+        """A new model and guide for x of `dim` numbers. Raises `InvalidInputError` for an option that the pair does not have."""
+        self._check_known(options)
         with pyro.settings.context(module_local_params=True):  # modules of one name share nothing
             told = ", ".join(f"{key}={plain(value)}" for key, value in options.items()) or "its own options"
-            with blamed(f"Building {self.name} for x of {dim} numbers with {told}"):
+            with user_code_errors(f"Building {self.name} for x of {dim} numbers with {told}"):
                 built = self._build(dim, **options)
         if not (isinstance(built, tuple) and len(built) == 2 and all(map(callable, built))):
-            raise Refusal(
+            raise InvalidInputError(
                 f"pair(dim, **options) of {self.name} must return (model, guide), two callables; got {built!r:.80}."
             )
         return built
 
-    def _refuse_unknown(self, options: Iterable[str]) -> None:
+    def _check_known(self, options: Iterable[str]) -> None:
         for option in () if self._open else options:
             if option not in self.options:
                 known = ", ".join(f"{key}={plain(value)}" for key, value in self.options.items()) or "none"
-                raise Refusal(
-                    f"{self.name} has no option '{option}'{suggest(option, self.options)}; its options are: {known}."
+                raise InvalidInputError(
+                    f"{self.name} has no option '{option}'{did_you_mean(option, self.options)}; its options are: {known}."
                 )
 
     @property
@@ -77,7 +77,7 @@ class Pair:
         recipe = getattr(self.module, "RECIPE", {})
         known = {"steps", "epochs", "batch_size", "lr"}
         if not (isinstance(recipe, dict) and set(recipe) <= known):
-            raise Refusal(
+            raise InvalidInputError(
                 f"RECIPE of {self.name} must be a dictionary of {', '.join(sorted(known))}; got {recipe!r:.80}."
             )
         return dict(recipe)
@@ -85,26 +85,26 @@ class Pair:
     def parse(self, settings: Iterable[str]) -> dict[str, Any]:
         """Options from `name=value` texts, as `options.parse` reads them: the file's own classes may be named too."""
         settings = list(settings)
-        self._refuse_unknown(text.partition("=")[0].strip() for text in settings if "=" in text)
+        self._check_known(text.partition("=")[0].strip() for text in settings if "=" in text)
         return parse(settings, self.options, vars(self.module))
 
 
-def load(name_or_file: str | Path) -> Pair:
+def load(name_or_file: str | Path) -> PairBuilder:
     """The pair of that name (`available()` lists them), or of the Python file at that path.
 
-    A file must define `pair(dim, **options) -> (model, guide)`. Loading runs it. Raises `Refusal` when there is no such name
+    A file must define `pair(dim, **options) -> (model, guide)`. Loading runs it. Raises `InvalidInputError` when there is no such name
     or file, when it cannot be run, or has no `pair`.
     """
     text = str(name_or_file)
     if text.endswith(".py") or "/" in text:
         return _from_file(Path(text))
     if text not in available():
-        near = f" (did you mean '{text}.py'?)" if Path(f"{text}.py").is_file() else suggest(text, available())
-        raise Refusal(
+        near = f" (did you mean '{text}.py'?)" if Path(f"{text}.py").is_file() else did_you_mean(text, available())
+        raise InvalidInputError(
             f"There is no model '{text}'{near}; there are {', '.join(available())}, or give the path of a "
             ".py file that defines pair(dim, **options)."
         )
-    return Pair(text, importlib.import_module(f"{BUILT_IN}.{text}"), None)
+    return PairBuilder(text, importlib.import_module(f"{BUILT_IN}.{text}"), None)
 
 
 def available() -> list[str]:
@@ -112,10 +112,12 @@ def available() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(BUILT_IN).__path__))
 
 
-def _from_file(path: Path) -> Pair:
+def _from_file(path: Path) -> PairBuilder:
     if not path.is_file():
-        raise Refusal(f"There is no model file {path}.")
+        raise InvalidInputError(f"There is no model file {path}.")
     module = module_of(path)
     if not callable(getattr(module, "pair", None)):
-        raise Refusal(f"{path} does not define pair: add a function pair(dim, **options) that returns (model, guide).")
-    return Pair(path.stem, module, path.resolve())
+        raise InvalidInputError(
+            f"{path} does not define pair: add a function pair(dim, **options) that returns (model, guide)."
+        )
+    return PairBuilder(path.stem, module, path.resolve())

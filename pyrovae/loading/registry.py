@@ -7,8 +7,8 @@ from torch import Tensor
 
 from .. import guides, likelihoods, priors
 from .. import nn as nets
-from ..errors import Refusal, suggest
-from ..pair.execution import Program
+from ..errors import InvalidInputError, did_you_mean
+from ..pair.execution import ModelOrGuide
 from ..pair.structure import inspect
 
 KINDS = ("guide", "likelihood", "prior", "covariance")
@@ -16,7 +16,7 @@ ROWS = 8  # of x, on which a guide is tried
 _UNFINISHED = (  # bases, and what takes more than an option can say
     *(guides.Amortised, guides.Flow, guides.HasPosterior, guides.MixtureNormal, guides.PerPoint),
     *(likelihoods.Likelihood, likelihoods.OverLevels, priors.Prior),
-    *(likelihoods.Components, likelihoods.Independent),
+    *(likelihoods.MixtureComponents, likelihoods.IndependentComponents),
 )
 
 
@@ -31,7 +31,7 @@ def classes_of(kind: str) -> dict[str, type]:
         case "prior":
             found = _derived(priors.Prior, vars(priors))
         case "covariance":
-            found = _derived(likelihoods.Components, vars(likelihoods))
+            found = _derived(likelihoods.MixtureComponents, vars(likelihoods))
         case _:
             found = {}
     return {
@@ -43,7 +43,7 @@ def _derived(base: type, found: Mapping[str, Any]) -> dict[str, type]:
     return {name: value for name, value in found.items() if isinstance(value, type) and issubclass(value, base)}
 
 
-def refuse_other_kind(name: str, text: str, value: Any, default: Any) -> None:
+def check_kind(name: str, text: str, value: Any, default: Any) -> None:
     """A class of pyrovae's where one of another kind belongs, or a number where a class does."""
     mine = classes_of(name)
     if not mine or not (default is None or default in mine.values()):
@@ -53,15 +53,17 @@ def refuse_other_kind(name: str, text: str, value: Any, default: Any) -> None:
     other = found in vars(nets).values() or any(found in classes for classes in others)
     number = isinstance(value, int | float | tuple) and (default is not None or name == "likelihood")
     if (other and found not in mine.values()) or number:
-        raise Refusal(f"{name}={text}: {text} is no {name}{suggest(text, mine)}; give one of {', '.join(mine)}.")
+        raise InvalidInputError(
+            f"{name}={text}: {text} is no {name}{did_you_mean(text, mine)}; give one of {', '.join(mine)}."
+        )
 
 
-def refuse_guide(
+def check_guide(
     name: str,
     asked: Any,
     default: Any,
     own: tuple[type, ...],
-    build: Callable[[type], tuple[Program, Program]],
+    build: Callable[[type], tuple[ModelOrGuide, ModelOrGuide]],
     x: Tensor,
 ) -> None:
     """Say which guides a pair takes, if `asked` is one of pyrovae's and it does not work, though the pair does under its `default`.
@@ -74,12 +76,12 @@ def refuse_guide(
     offered = {default.__name__: default, **known}
     works = [called for called, guide in sorted(offered.items()) if _works(build, guide, x[:ROWS])]
     if default.__name__ in works and asked.__name__ not in works:
-        raise Refusal(f"{name} takes no guide={asked.__name__}: it takes {', '.join(works)}.")
+        raise InvalidInputError(f"{name} takes no guide={asked.__name__}: it takes {', '.join(works)}.")
 
 
-def _works(build: Callable[[type], tuple[Program, Program]], guide: type, x: Tensor) -> bool:
+def _works(build: Callable[[type], tuple[ModelOrGuide, ModelOrGuide]], guide: type, x: Tensor) -> bool:
     try:
         inspect(*build(guide), x, scored=False)
-    except Refusal:
+    except InvalidInputError:
         return False
     return True

@@ -6,51 +6,51 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 
 # folders have any characters in their names, so the file ends at the last `.py:` that a class's name follows
 _NAMED = re.compile(r"(?P<file>.+\.py):(?P<called>[A-Za-z_]\w*(\(.*\))?)", re.DOTALL)
 
 
 def module_of(path: Path) -> ModuleType:
-    """The module that a file is: loading runs it. Raises `Refusal` where there is no such file, or it cannot be run."""
+    """The module that a file is: loading runs it. Raises `InvalidInputError` where there is no such file, or it cannot be run."""
     if not path.is_file():
-        raise Refusal(f"There is no file {path}.")
+        raise InvalidInputError(f"There is no file {path}.")
     spec = importlib.util.spec_from_file_location(f"pyrovae_user_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise Refusal(f"{path} is not a Python file.")
+        raise InvalidInputError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickles look their module up
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise Refusal(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+        raise InvalidInputError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     return module
 
 
-def named_in(text: str) -> tuple[Path, str] | None:
+def parse_file_class(text: str) -> tuple[Path, str] | None:
     """File and class of a text `file.py:Name`, or `file.py:Name(3)`; None for any other text."""
     found = _NAMED.fullmatch(text.strip())
     return None if found is None else (Path(found["file"]), found["called"])
 
 
-def placed(option: str, folder: Path) -> str:
+def absolute(option: str, folder: Path) -> str:
     """The option `name=file.py:Name` with the file's absolute path, where that was relative to `folder`; others as they are."""
     name, _, value = option.partition("=")
-    own = named_in(value)
+    own = parse_file_class(value)
     return option if own is None else f"{name.strip()}={(folder / own[0]).resolve()}:{own[1]}"
 
 
-def shortened(option: str) -> str:
+def label(option: str) -> str:
     """The option as a label has it: of a file its name alone, without the folders."""
     name, _, value = option.partition("=")
-    own = named_in(value)
+    own = parse_file_class(value)
     return option if own is None else f"{name}={own[0].name}:{own[1]}"
 
 
-def kept(option: str) -> tuple[str, str, Path] | None:
+def copy_for_run(option: str) -> tuple[str, str, Path] | None:
     """What a run's folder keeps of an option that names a file, `guide=…/mine.py:Name`: the option in terms of the copy,
     `guide=option_guide.py:Name`, the copy's name, and the file to be copied. None where it names none."""
     name, _, value = option.partition("=")
-    own, copy = named_in(value), f"option_{name.strip()}.py"
+    own, copy = parse_file_class(value), f"option_{name.strip()}.py"
     return None if own is None else (f"{name.strip()}={copy}:{own[1]}", copy, own[0])

@@ -23,7 +23,7 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanFie
 
 from .base import HasObjective, HasTerms, Objective, Terms
 from .beta import Beta, warm_up
-from .elbo import default_objective, is_elbo, name_of, objective_of, terms_of
+from .elbo import default_objective, differentiable_loss, is_elbo, name_of, resolve_objective
 from .free_bits import FreeBits
 from .importance_weighted import IWAE, Renyi
 from .path_gradients import STL, DReG
@@ -46,9 +46,9 @@ __all__ = [
     "Trace_ELBO",
     "WakeSleep",
     "default_objective",
+    "differentiable_loss",
     "is_elbo",
     "name_of",
-    "objective_of",
-    "terms_of",
+    "resolve_objective",
     "warm_up",
 ]

@@ -10,8 +10,8 @@ from pyro import poutine
 from pyro.infer import ELBO
 from torch import Tensor
 
-from ..errors import Refusal
-from ..pair.execution import Program
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide
 from ..pair.sites import sites
 from ..pair.structure import Structure, inspect
 
@@ -37,7 +37,7 @@ class Terms(NamedTuple):
 class HasTerms(Protocol):
     """An objective of one's own that can be recorded: tensors in, tensors out, and no value read on the way."""
 
-    def terms(self, model: Program, guide: Program, x: Tensor) -> Terms: ...
+    def terms(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Terms: ...
 
 
 @runtime_checkable
@@ -47,42 +47,44 @@ class HasObjective(Protocol):
     def objective(self) -> ELBO | HasTerms: ...
 
 
-LossOf = Callable[[Program, Program, Tensor], Terms]
+LossOf = Callable[[ModelOrGuide, ModelOrGuide, Tensor], Terms]
 
 
 class Objective(ELBO):
     """One of pyrovae's own: for `fit(objective=…)`, and for Pyro's `SVI` like Pyro's own objects. A new one writes `batch`."""
 
-    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
+    def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
         """The terms of a batch x (B, ...) of a pair that is made like `structure`, summed over its points and scaled as SVI does."""
         raise NotImplementedError
 
     def refuse(self, structure: Structure) -> None:
-        """Raise `Refusal` for a pair that has no such objective."""
+        """Raise `InvalidInputError` for a pair that has no such objective."""
         if structure.no_density:
-            raise Refusal(f"{structure.no_density} {self!r} is about log p(x): train it without an objective.")
+            raise InvalidInputError(
+                f"{structure.no_density} {self!r} is about log p(x): train it without an objective."
+            )
 
-    def bind(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> LossOf | str:
+    def bind(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> LossOf | str:
         """`batch` for pairs like this one; where it cannot be had in tensors, what stands in the way."""
         self.refuse(structure)
         return functools.partial(self.batch, structure=structure)
 
-    def terms(self, model: Program, guide: Program, x: Tensor) -> Terms:
+    def terms(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Terms:
         """The terms of a batch of any pair, which is looked over first."""
         with poutine.block():
             structure = inspect(model, guide, x)
         self.refuse(structure)
         return self.batch(model, guide, x, structure)
 
-    def differentiable_loss(self, model: Program, guide: Program, x: Tensor) -> Tensor:
+    def differentiable_loss(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Tensor:
         """The loss, whose gradient is the objective's."""
         return self.terms(model, guide, x).loss
 
-    def loss(self, model: Program, guide: Program, x: Tensor) -> float:
+    def loss(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> float:
         with torch.no_grad():
             return self.terms(model, guide, x).loss.item()
 
-    def loss_and_grads(self, model: Program, guide: Program, x: Tensor) -> float:
+    def loss_and_grads(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> float:
         """The loss; its gradient is added to what the parameters have of it."""
         loss = self.differentiable_loss(model, guide, x)
         if loss.requires_grad:
@@ -94,9 +96,9 @@ class Objective(ELBO):
 
     def __repr__(self) -> str:
         """As it would be written after `--objective`."""
-        return f"{type(self).__name__}({', '.join(map(_written, self.told()))})"
+        return f"{type(self).__name__}({', '.join(map(_written, self.hyperparameters()))})"
 
-    def told(self) -> tuple[float, ...]:
+    def hyperparameters(self) -> tuple[float, ...]:
         """What it was made with."""
         return ()
 
@@ -105,25 +107,25 @@ def _written(value: float) -> str:
     return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
 
 
-def refuse_samples(samples: int) -> int:
+def check_num_samples(samples: int) -> int:
     """The number of draws, if it is one."""
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise Refusal(f"samples is {samples}: give the number of draws for each point, at least 1.")
+        raise InvalidInputError(f"samples is {samples}: give the number of draws for each point, at least 1.")
     return samples
 
 
-def refuse_number(name: str, value: float, least: float = 0.0) -> float:
+def check_number(name: str, value: float, least: float = 0.0) -> float:
     """The number, if it is finite and not below `least`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
-        raise Refusal(f"{name} is {value}: give a finite number, at least {least:g}.")
+        raise InvalidInputError(f"{name} is {value}: give a finite number, at least {least:g}.")
     return float(value)
 
 
-def refuse_score_function(objective: Objective, structure: Structure) -> None:
-    """Raise `Refusal` where a latent is drawn without reparameterisation."""
+def check_reparameterised(objective: Objective, structure: Structure) -> None:
+    """Raise `InvalidInputError` where a latent is drawn without reparameterisation."""
     for site in sites(structure.guide_trace):
         if not site["fn"].has_rsample:
-            raise Refusal(
+            raise InvalidInputError(
                 f"{objective!r} moves the guide along its draws, and latent '{site['name']}' is drawn without "
                 'reparameterisation: sum it out (infer={"enumerate": "parallel"} in the model, and none in the guide), or use '
                 "WakeSleep, or the ELBO (TraceGraph_ELBO), whose gradient is a score function's."

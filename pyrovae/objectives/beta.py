@@ -8,11 +8,11 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ..errors import Refusal
-from ..pair.execution import Program
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide
 from ..pair.structure import Structure, inspect
-from .base import LossOf, Objective, Terms, refuse_number
-from .elbo import default_objective, terms_of
+from .base import LossOf, Objective, Terms, check_number
+from .elbo import default_objective, differentiable_loss
 
 
 class warm_up(Messenger):
@@ -36,41 +36,43 @@ class Beta(Objective):
 
     def __init__(self, beta: float):
         super().__init__()
-        self.beta = refuse_number("beta", beta)
+        self.beta = check_number("beta", beta)
 
-    def bind(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> LossOf | str:
+    def bind(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> LossOf | str:
         self.refuse(structure)
-        of = terms_of(default_objective(structure), model, guide, x, structure)
+        of = differentiable_loss(default_objective(structure), model, guide, x, structure)
         return of if isinstance(of, str) else lambda model, guide, x: self._weighted(of, model, guide, x)
 
-    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
+    def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
         of = self.bind(model, guide, x, structure)
         if isinstance(of, str):
-            raise Refusal(f"{self!r} has no loss that can be differentiated here, because {of}: train by fit or SVI.")
+            raise InvalidInputError(
+                f"{self!r} has no loss that can be differentiated here, because {of}: train by fit or SVI."
+            )
         return of(model, guide, x)
 
-    def _weighted(self, of: LossOf, model: Program, guide: Program, x: Tensor) -> Terms:
+    def _weighted(self, of: LossOf, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Terms:
         with warm_up(self.beta):
             terms = of(model, guide, x)
         kl = (terms.loss + terms.reconstruction) / self.beta if self.beta else terms.loss * float("nan")
         return Terms(terms.loss, terms.reconstruction, kl)
 
-    def loss(self, model: Program, guide: Program, x: Tensor) -> float:
+    def loss(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> float:
         chosen = self._chosen(model, guide, x)
         with warm_up(self.beta):
             return chosen.loss(model, guide, x)
 
-    def loss_and_grads(self, model: Program, guide: Program, x: Tensor) -> float:
+    def loss_and_grads(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> float:
         """By Pyro's own object, which has score functions too."""
         chosen = self._chosen(model, guide, x)
         with warm_up(self.beta):
             return chosen.loss_and_grads(model, guide, x)
 
-    def _chosen(self, model: Program, guide: Program, x: Tensor) -> ELBO:
+    def _chosen(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> ELBO:
         with poutine.block():
             structure = inspect(model, guide, x)
         self.refuse(structure)
         return default_objective(structure)
 
-    def told(self) -> tuple[float, ...]:
+    def hyperparameters(self) -> tuple[float, ...]:
         return (self.beta,)

@@ -18,15 +18,15 @@ from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceM
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ..errors import Refusal
-from ..pair.execution import Program
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide
 from ..pair.sites import PLATE, sites
 from ..pair.structure import Structure
 from ..utils.random import fork_rng
 from .base import HasObjective, HasTerms, LossOf, Objective, Terms
 
 
-def objective_of(guide: Program, structure: Structure) -> Any:
+def resolve_objective(guide: ModelOrGuide, structure: Structure) -> Any:
     """The objective that the guide names, `guide.objective()`, or the default of the pair's sites."""
     if isinstance(guide, HasObjective) and not isinstance(
         guide.objective, ELBO
@@ -49,7 +49,7 @@ def default_objective(structure: Structure) -> ELBO:
         latent.summed_out or guide[latent.name]["infer"].get("enumerate") == "parallel" for latent in latents
     )
     if enumerated:
-        return TraceEnum_ELBO(max_plate_nesting=structure.nesting)
+        return TraceEnum_ELBO(max_plate_nesting=structure.max_plate_nesting)
     if any(latent.discrete for latent in latents):
         return TraceGraph_ELBO()
     pairs = [(structure.model_trace.nodes[latent.name]["fn"], guide[latent.name]["fn"]) for latent in latents]
@@ -67,7 +67,9 @@ def _is_mean_field(fn: Any) -> bool:
     return isinstance(fn, dist.Normal)
 
 
-def terms_of(objective: ELBO, model: Program, guide: Program, x: Tensor, structure: Structure) -> LossOf | str:
+def differentiable_loss(
+    objective: ELBO, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure
+) -> LossOf | str:
     """The objective's loss as tensors; where there is no such thing, what stands in the way."""
     if isinstance(objective, Objective):
         return objective.bind(model, guide, x, structure)
@@ -89,7 +91,7 @@ def terms_of(objective: ELBO, model: Program, guide: Program, x: Tensor, structu
 
 def _checked(objective: HasTerms, terms: Any) -> Terms:
     if not isinstance(terms, Terms):
-        raise Refusal(
+        raise InvalidInputError(
             f"{type(objective).__name__}.terms gives {type(terms).__name__}: return pyrovae.Terms(loss, reconstruction)."
         )
     return terms
@@ -109,8 +111,8 @@ def name_of(objective: ELBO) -> str:
 
 def _over_particles(
     objective: ELBO,
-    model: Program,
-    guide: Program,
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
     x: Tensor,
     parts: Callable[[poutine.Trace, poutine.Trace], Terms],
 ) -> Terms:
@@ -152,11 +154,13 @@ def _total(every: list[dict[str, Any]]) -> Any:
     return functools.reduce(operator.add, (site["log_prob_sum"] for site in every), 0.0)
 
 
-def _traces(objective: ELBO, model: Program, guide: Program, x: Tensor) -> tuple[poutine.Trace, poutine.Trace]:
+def _traces(
+    objective: ELBO, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor
+) -> tuple[poutine.Trace, poutine.Trace]:
     return next(iter(objective._get_traces(model, guide, (x,), {})))
 
 
-def _hinders_enumeration(objective: ELBO, model: Program, guide: Program, x: Tensor) -> str | None:
+def _hinders_enumeration(objective: ELBO, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str | None:
     """What `_enumerated` does not hold for. Where it does, every latent has a dimension left of the plates, or none."""
     if any(site["infer"].get("enumerate") == "sequential" for site in sites(poutine.trace(guide).get_trace(x))):
         return "the guide enumerates one value after another (sequential)"

@@ -9,11 +9,11 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
-from ..errors import Refusal
-from ..pair.execution import Program, trace
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide, trace
 from ..pair.sites import point_dim, sites
 from ..pair.structure import Structure
-from .base import Objective, Terms, refuse_number
+from .base import Objective, Terms, check_number
 from .elbo import default_objective
 from .log_densities import draw, weights_of
 
@@ -23,32 +23,36 @@ class FreeBits(Objective):
     ELBO at λ = 0. `nats` is λ, of each group.
 
     A group is one number of a latent where the KL is known in closed form, number by number: factorised Gaussian prior and
-    guide, drawn in one order. Otherwise it is all of z, its KL estimated from one draw a point. Raises `Refusal` in several
+    guide, drawn in one order. Otherwise it is all of z, its KL estimated from one draw a point. Raises `InvalidInputError` in several
     processes, each of which would know the KL of its own points only.
     """
 
     def __init__(self, nats: float):
         super().__init__()
-        self.nats = refuse_number("nats", nats)
+        self.nats = check_number("nats", nats)
 
     def refuse(self, structure: Structure) -> None:
         super().refuse(structure)
         if not structure.latents:
-            raise Refusal(f"{self!r} is about the KL of latents, and the pair has none: train it without an objective.")
+            raise InvalidInputError(
+                f"{self!r} is about the KL of latents, and the pair has none: train it without an objective."
+            )
         for site in sites(structure.guide_trace):
             if not site["fn"].has_rsample:
-                raise Refusal(
+                raise InvalidInputError(
                     f"{self!r} takes the gradient of a KL, and latent '{site['name']}' is drawn without reparameterisation: sum it "
                     "out, or train with kl_warmup."
                 )
         if group.is_available() and group.is_initialized() and group.get_world_size() > 1:
-            raise Refusal(f"{self!r} needs the KL of the whole batch: train in one process, or with kl_warmup.")
+            raise InvalidInputError(
+                f"{self!r} needs the KL of the whole batch: train in one process, or with kl_warmup."
+            )
 
-    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
+    def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
         if _by_number(structure):
             reconstruction, scale, beta, kl = _closed_form(model, guide, x)
         else:
-            draws = draw(model, guide, x, 1, structure.nesting)
+            draws = draw(model, guide, x, 1, structure.max_plate_nesting)
             reconstruction, scale, beta = draws.log_likelihood.sum(), draws.scale, draws.beta
             kl = (draws.log_q - draws.log_prior).reshape(-1, 1)
         groups = kl.mean(0)  # (groups,)
@@ -56,7 +60,7 @@ class FreeBits(Objective):
         loss = len(x) * beta * counted.sum() - reconstruction
         return Terms(*(scale * part for part in (loss, reconstruction, len(x) * beta * groups.sum())))
 
-    def told(self) -> tuple[float, ...]:
+    def hyperparameters(self) -> tuple[float, ...]:
         return (self.nats,)
 
 
@@ -65,7 +69,7 @@ def _by_number(structure: Structure) -> bool:
     return isinstance(default_objective(structure), TraceMeanField_ELBO) and not masked
 
 
-def _closed_form(model: Program, guide: Program, x: Tensor) -> tuple[Tensor, Any, Any, Tensor]:
+def _closed_form(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> tuple[Tensor, Any, Any, Tensor]:
     """log p(x|z) of the batch at one draw, its scale, the KL's weight, and KL (B, groups) in closed form."""
     q = trace("guide", guide, x)
     p = trace("model", poutine.replay(model, trace=q), x)
@@ -74,13 +78,13 @@ def _closed_form(model: Program, guide: Program, x: Tensor) -> tuple[Tensor, Any
     parts = []
     for site in sites(p):
         if not site["is_observed"]:
-            kl = kl_divergence(_base(q.nodes[site["name"]]["fn"]), _base(site["fn"]))
+            kl = kl_divergence(base_distribution(q.nodes[site["name"]]["fn"]), base_distribution(site["fn"]))
             axis = kl.dim() - site["fn"].event_dim + point_dim(site)
             parts.append(kl.movedim(axis, 0).reshape(len(x), -1))
     return torch.stack(seen).sum(), scale, beta, torch.cat(parts, dim=1)
 
 
-def _base(fn: Any) -> Any:
+def base_distribution(fn: Any) -> Any:
     while isinstance(fn, Independent):
         fn = fn.base_dist
     return fn

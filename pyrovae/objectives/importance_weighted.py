@@ -8,20 +8,20 @@ import math
 
 from torch import Tensor
 
-from ..errors import Refusal
-from ..pair.execution import Program
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide
 from ..pair.structure import Structure
 from ..statistics.log_weights import elbo, log_likelihood
-from .base import Objective, Terms, refuse_samples, refuse_score_function
+from .base import Objective, Terms, check_num_samples, check_reparameterised
 from .log_densities import draw
 
 
-class ManySamples(Objective):
+class MultiSampleObjective(Objective):
     """A bound that is a function of K log-weights: a new one writes `bound`."""
 
     def __init__(self, samples: int):
         super().__init__()
-        self.samples = refuse_samples(samples)
+        self.samples = check_num_samples(samples)
 
     def bound(self, log_w: Tensor) -> Tensor:
         """log w (K, B) → (B,), nats."""
@@ -29,29 +29,29 @@ class ManySamples(Objective):
 
     def refuse(self, structure: Structure) -> None:
         super().refuse(structure)
-        refuse_score_function(self, structure)
+        check_reparameterised(self, structure)
 
-    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
-        draws = draw(model, guide, x, self.samples, structure.nesting)
+    def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
+        draws = draw(model, guide, x, self.samples, structure.max_plate_nesting)
         return draws.terms(-self.bound(draws.log_w).sum())
 
-    def told(self) -> tuple[float, ...]:
+    def hyperparameters(self) -> tuple[float, ...]:
         return (self.samples,)
 
 
-class IWAE(ManySamples):
+class IWAE(MultiSampleObjective):
     """L_K = E log (1/K) Σ_s w_s, the importance-weighted bound: L_1 is the ELBO, L_K ≤ L_{K+1} ≤ log p(x) (Burda, Grosse &
     Salakhutdinov 2016, eq. 8).
 
     The gradient of its guide has a signal-to-noise ratio that falls as 1/√K (Rainforth et al. 2018): `DReG` is the same bound with
-    one that grows. Raises `Refusal` for latents that are drawn without reparameterisation.
+    one that grows. Raises `InvalidInputError` for latents that are drawn without reparameterisation.
     """
 
     def bound(self, log_w: Tensor) -> Tensor:
         return log_likelihood(log_w)
 
 
-class Renyi(ManySamples):
+class Renyi(MultiSampleObjective):
     """L_α = 1/(1−α) · E log (1/K) Σ_s w_s^(1−α), the variational Rényi bound (Li & Turner 2016): the ELBO at α = 1, `IWAE` at
     α = 0, and falling in α. α = −∞ is the largest weight's (VR-max). For α < 0 it is no lower bound on log p(x).
     """
@@ -59,7 +59,7 @@ class Renyi(ManySamples):
     def __init__(self, alpha: float, samples: int):
         super().__init__(samples)
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not alpha < math.inf:
-            raise Refusal(f"alpha is {alpha}: give a number below infinity, such as 0.5.")
+            raise InvalidInputError(f"alpha is {alpha}: give a number below infinity, such as 0.5.")
         self.alpha = float(alpha)
 
     def bound(self, log_w: Tensor) -> Tensor:
@@ -69,5 +69,5 @@ class Renyi(ManySamples):
             return log_w.max(dim=0).values
         return log_likelihood((1 - self.alpha) * log_w) / (1 - self.alpha)
 
-    def told(self) -> tuple[float, ...]:
+    def hyperparameters(self) -> tuple[float, ...]:
         return self.alpha, self.samples

@@ -9,8 +9,8 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ..errors import Refusal
-from ..pair.execution import Program
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide
 from ..pair.importance_weights import guide_density, latent_density, model_density, run_guide, run_model
 from ..pair.sites import sites
 from .base import Terms
@@ -46,7 +46,7 @@ class Draws(NamedTuple):
         return Terms(*(self.scale * part for part in (loss, self.log_likelihood.mean(0).sum(), kl.mean(0).sum())))
 
 
-class cut(Messenger):
+class detach_draws(Messenger):
     """Inside, a guide's draws are cut off from what they were drawn from: `drawn` has them as they were, `held` as they go on,
     equal values that parameters do not move; both by site, in the order of the guide."""
 
@@ -66,15 +66,22 @@ class cut(Messenger):
         msg["value"] = held
 
 
-def draw(model: Program, guide: Program, x: Tensor, samples: int, nesting: int, held: cut | None = None) -> Draws:
+def draw(
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
+    x: Tensor,
+    samples: int,
+    max_plate_nesting: int,
+    held: detach_draws | None = None,
+) -> Draws:
     """K = `samples` draws of z for each point, and what model and guide say of them; the draws may be `held` still."""
     with held or contextlib.nullcontext():
-        q = run_guide(guide, x, samples, nesting)
-    p = run_model(model, x, q, samples, nesting)
+        q = run_guide(guide, x, samples, max_plate_nesting)
+    p = run_model(model, x, q, samples, max_plate_nesting)
     return Draws(
-        model_density(p, len(x), samples, nesting, check=False),
-        latent_density(p, x, samples, nesting),
-        guide_density(q, x, samples, nesting, check=False),
+        model_density(p, len(x), samples, max_plate_nesting, check=False),
+        latent_density(p, x, samples, max_plate_nesting),
+        guide_density(q, x, samples, max_plate_nesting, check=False),
         *weights_of(p, q),
     )
 
@@ -90,15 +97,17 @@ def _is_one(beta: Any) -> bool:
     return not isinstance(beta, Tensor) and beta == 1.0
 
 
-def dream(model: Program, guide: Program, x: Tensor, nesting: int) -> Tensor:
+def sleep_phase_log_q(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, max_plate_nesting: int) -> Tensor:
     """log q(z̃|x̃) (1, B) of the model's own draws z̃, x̃ ~ p(x, z), as many as x has points; nothing flows back into the model."""
     with torch.no_grad():
         p = poutine.trace(poutine.uncondition(model)).get_trace(x)
     dreamt = (site["value"] for site in sites(p) if site["infer"].get("was_observed"))
     seen = next((value for value in dreamt if value.shape == x.shape), None)
     if seen is None:
-        raise Refusal(
+        raise InvalidInputError(
             f"The model dreams nothing of x's shape {tuple(x.shape)}, which the guide would learn from: let it observe x itself, or give "
             "WakeSleep insomnia=1, which asks for no dreams."
         )
-    return guide_density(poutine.trace(poutine.replay(guide, trace=p)).get_trace(seen), x, 1, nesting, check=False)
+    return guide_density(
+        poutine.trace(poutine.replay(guide, trace=p)).get_trace(seen), x, 1, max_plate_nesting, check=False
+    )

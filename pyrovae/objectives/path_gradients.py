@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pair.execution import Program
+from ..pair.execution import ModelOrGuide
 from ..pair.structure import Structure
 from ..statistics.log_weights import log_likelihood
 from .base import Terms
 from .importance_weighted import IWAE
-from .log_densities import cut, draw
+from .log_densities import detach_draws, draw
 
 
 class PathGradient(IWAE):
@@ -25,9 +25,9 @@ class PathGradient(IWAE):
         """c, the weights of the draws' paths, from their shares w̃, (K, B) → (K, B), where the KL counts β times."""
         raise NotImplementedError
 
-    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
-        held = cut()
-        draws = draw(model, guide, x, self.samples, structure.nesting, held)
+    def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
+        held = detach_draws()
+        draws = draw(model, guide, x, self.samples, structure.max_plate_nesting, held)
         log_w = draws.log_w
         loss = -log_likelihood(log_w.detach()).sum()
         if not torch.is_grad_enabled():
@@ -37,7 +37,7 @@ class PathGradient(IWAE):
         return draws.terms(loss - (gradient - gradient.detach()))
 
 
-def _through(draws: cut, value: Tensor) -> Tensor:
+def _through(draws: detach_draws, value: Tensor) -> Tensor:
     """What has, by the guide's parameters, the gradient that `value` has through the draws.
 
     From the last draw to the first: one that was drawn given others hands its part on to them.

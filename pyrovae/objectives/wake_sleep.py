@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from ..errors import Refusal
-from ..pair.execution import Program
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide
 from ..pair.structure import Structure
 from ..statistics.log_weights import log_likelihood
-from .base import Objective, Terms, refuse_samples
-from .log_densities import cut, draw, dream
+from .base import Objective, Terms, check_num_samples
+from .log_densities import detach_draws, draw, sleep_phase_log_q
 
 
 class WakeSleep(Objective):
@@ -22,13 +22,15 @@ class WakeSleep(Objective):
 
     def __init__(self, samples: int = 1, insomnia: float = 0.0):
         super().__init__()
-        self.samples = refuse_samples(samples)
+        self.samples = check_num_samples(samples)
         if not 0 <= insomnia <= 1:
-            raise Refusal(f"insomnia is {insomnia}: give the wake phase's share in the guide's gradient, 0 to 1.")
+            raise InvalidInputError(
+                f"insomnia is {insomnia}: give the wake phase's share in the guide's gradient, 0 to 1."
+            )
         self.insomnia = float(insomnia)
 
-    def batch(self, model: Program, guide: Program, x: Tensor, structure: Structure) -> Terms:
-        draws = draw(model, guide, x, self.samples, structure.nesting, cut())
+    def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
+        draws = draw(model, guide, x, self.samples, structure.max_plate_nesting, detach_draws())
         log_w = draws.log_p - draws.beta * draws.log_q.detach()
         loss = -log_likelihood(log_w).sum()
         if not torch.is_grad_enabled():
@@ -37,8 +39,10 @@ class WakeSleep(Objective):
         if self.insomnia > 0:
             climbed = climbed + self.insomnia * (log_w.detach().softmax(dim=0) * draws.log_q).sum()
         if self.insomnia < 1:
-            climbed = climbed + (1 - self.insomnia) * dream(model, guide, x, structure.nesting).sum()
+            climbed = (
+                climbed + (1 - self.insomnia) * sleep_phase_log_q(model, guide, x, structure.max_plate_nesting).sum()
+            )
         return draws.terms(loss - (climbed - climbed.detach()))
 
-    def told(self) -> tuple[float, ...]:
+    def hyperparameters(self) -> tuple[float, ...]:
         return self.samples, self.insomnia

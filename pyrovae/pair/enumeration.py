@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from .sites import PLATE, SAMPLES, sites
 
 
@@ -26,7 +26,7 @@ def sum_out(run: poutine.Trace, samples: int, points: int, log_prob: Callable[[d
 
     A variable inside a plate is one variable for each of its places: it is eliminated first, and the plate's places are
     multiplied after that. Logarithms are added before they are exponentiated, so that no product of far-apart factors
-    underflows. Raises `Refusal` where variables of crossing plates meet in one factor, whose sum is exponential.
+    underflows. Raises `InvalidInputError` where variables of crossing plates meet in one factor, whose sum is exponential.
     """
     run.symbolize_dims()  # Pyro's letters: dimensions are used again (pyro.markov), letters are not
     keep, homes, factors = "", {}, []
@@ -49,7 +49,7 @@ def sum_out(run: poutine.Trace, samples: int, points: int, log_prob: Callable[[d
         if not touching:
             continue  # it has one value
         if any((set(factor.dims) & plates) - homes[variable] for factor in touching):
-            raise Refusal(
+            raise InvalidInputError(
                 "Enumerated latents of plates that cross meet in one density, and their sum is exponential: name one of them "
                 "in the guide, so that it is drawn."
             )
@@ -76,8 +76,8 @@ def _multiply(factors: list[_Factor]) -> _Factor:
     for value, own in factors:
         value = value.permute([own.index(letter) for letter in dims if letter in own])
         aligned.append(value[tuple(slice(None) if letter in own else None for letter in dims)])
-    return _Factor(_add(aligned), dims)
+    return _Factor(add_all(aligned), dims)
 
 
-def _add(terms: list[Tensor]) -> Tensor:
+def add_all(terms: list[Tensor]) -> Tensor:
     return functools.reduce(torch.add, terms)

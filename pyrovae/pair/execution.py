@@ -12,13 +12,13 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ..errors import Diverged, Refusal, in_one_line
+from ..errors import InvalidInputError, NonFiniteError, in_one_line
 
-Program = Callable[[Tensor], Any]  # a model or a guide
+ModelOrGuide = Callable[[Tensor], Any]  # a model or a guide
 
 
 @contextlib.contextmanager
-def local_parameters(*programs: Program) -> Iterator[None]:
+def local_parameters(*programs: ModelOrGuide) -> Iterator[None]:
     """Parameters belong to their modules while a pair runs, not to Pyro's global store.
 
     In the store two modules with the same names would share them, and training one would move the other. Turned on for
@@ -34,14 +34,14 @@ def local_parameters(*programs: Program) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scoring(*programs: Program) -> Iterator[None]:
+def scoring(*programs: ModelOrGuide) -> Iterator[None]:
     """A pair at work: its parameters its own, and Pyro's checks off, because ours name the site and the point."""
     with local_parameters(*programs), pyro.validation_enabled(False):
         yield
 
 
 @contextlib.contextmanager
-def evaluation_mode(*programs: Program) -> Iterator[None]:
+def evaluation_mode(*programs: ModelOrGuide) -> Iterator[None]:
     """Dropout off, batch statistics frozen; each module goes back to the mode it was in."""
     parts = [part for module in modules(*programs) for part in module.modules()]
     before = [part.training for part in parts]
@@ -54,7 +54,7 @@ def evaluation_mode(*programs: Program) -> Iterator[None]:
             part.training = training
 
 
-def modules(*programs: Program) -> list[nn.Module]:
+def modules(*programs: ModelOrGuide) -> list[nn.Module]:
     """The modules that programs are, are methods of, or use: in closures, global names, attributes, partial arguments
     and containers of these. Each once, in a fixed order."""
     found: dict[int, nn.Module] = {}
@@ -99,17 +99,17 @@ def _is_beside(value: Any, function: Any) -> bool:
     return inspect.isfunction(value) and value.__module__ == function.__module__
 
 
-def trace(kind: str, program: Program, x: Tensor) -> poutine.Trace:
+def trace(kind: str, program: ModelOrGuide, x: Tensor) -> poutine.Trace:
     """A run of one half of the pair; an error in it says which half could not be run, and on what, in one sentence."""
     try:
         return poutine.trace(program).get_trace(x)
-    except (torch.OutOfMemoryError, Diverged):
+    except (torch.OutOfMemoryError, NonFiniteError):
         raise
     except Exception as error:
         reason = in_one_line(error)
-        if isinstance(error, Refusal):
-            raise Refusal(reason) from error
-        raise Refusal(
+        if isinstance(error, InvalidInputError):
+            raise InvalidInputError(reason) from error
+        raise InvalidInputError(
             f"The {kind} cannot be run on x of shape {tuple(x.shape)}, {x.dtype}: {type(error).__name__}: {reason}"
             f"{_hint(reason)}"
         ) from error

@@ -8,15 +8,15 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import Diverged
-from .enumeration import _add, sum_out
-from .execution import Program, evaluation_mode, scoring, trace
+from ..errors import NonFiniteError
+from .enumeration import add_all, sum_out
+from .execution import ModelOrGuide, evaluation_mode, scoring, trace
 from .sites import SAMPLES, point_dim, points_axis, sites
 from .structure import inspect
-from .validation import refuse_value
+from .validation import check_value
 
 
-def log_weights(model: Program, guide: Program, x: Tensor, samples: int = 1) -> Tensor:
+def log_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, samples: int = 1) -> Tensor:
     """log w_sn = log p(x_n, z_sn) − log q(z_sn | x_n), z_sn ~ q(·|x_n). Returns (samples, N), in nats.
 
     Means over `samples` estimate the ELBO, log-mean-exps log p(x) (Burda, Grosse & Salakhutdinov 2016, eq. 8); with the exact
@@ -26,54 +26,56 @@ def log_weights(model: Program, guide: Program, x: Tensor, samples: int = 1) -> 
     Draws come from torch's global generator, gradients flow as the distributions allow, and modules are used in the mode
     they are in (`fit` leaves them in evaluation mode).
 
-    Raises `Refusal` where the pair has no such weights: a latent in only one of the two, a site outside plate("data"), a
-    scale, x outside the support; `Diverged` where a density is no number. log w = −∞ is one: a draw that the model rules out.
+    Raises `InvalidInputError` where the pair has no such weights: a latent in only one of the two, a site outside plate("data"), a
+    scale, x outside the support; `NonFiniteError` where a density is no number. log w = −∞ is one: a draw that the model rules out.
     """
-    nesting = inspect(model, guide, x).nesting
+    max_plate_nesting = inspect(model, guide, x).max_plate_nesting
     with scoring(model, guide):
-        q = run_guide(guide, x, samples, nesting)
-        p = run_model(model, x, q, samples, nesting)
-        log_q = guide_density(q, x, samples, nesting)
-        log_p = model_density(p, len(x), samples, nesting)
-        refuse_no_number(q, p, log_q, log_p)
+        q = run_guide(guide, x, samples, max_plate_nesting)
+        p = run_model(model, x, q, samples, max_plate_nesting)
+        log_q = guide_density(q, x, samples, max_plate_nesting)
+        log_p = model_density(p, len(x), samples, max_plate_nesting)
+        check_finite(q, p, log_q, log_p)
     return log_p - log_q
 
 
-def draw_weights(model: Program, guide: Program, x: Tensor, samples: int, nesting: int) -> Tensor:
+def log_weights_unchecked(
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, samples: int, max_plate_nesting: int
+) -> Tensor:
     """`log_weights` of a pair that `inspect` has passed: a loop over chunks inspects once and draws many times. A weight of
-    zero is `Diverged` too: here it is the place of a fault that is looked for."""
+    zero is `NonFiniteError` too: here it is the place of a fault that is looked for."""
     with scoring(model, guide):
-        q = run_guide(guide, x, samples, nesting)
-        p = run_model(model, x, q, samples, nesting)
-        log_w = model_density(p, len(x), samples, nesting) - guide_density(q, x, samples, nesting)
+        q = run_guide(guide, x, samples, max_plate_nesting)
+        p = run_model(model, x, q, samples, max_plate_nesting)
+        log_w = model_density(p, len(x), samples, max_plate_nesting) - guide_density(q, x, samples, max_plate_nesting)
         if not bool(torch.isfinite(log_w).all()):
             _blame([*sites(q), *sites(p)], [], ~torch.isfinite(log_w))
     return log_w
 
 
-def run_guide(guide: Program, x: Tensor, samples: int, nesting: int) -> poutine.Trace:
+def run_guide(guide: ModelOrGuide, x: Tensor, samples: int, max_plate_nesting: int) -> poutine.Trace:
     """`samples` draws from q(·|x) for every point, inside a plate of their own. To be called inside `scoring`."""
-    with pyro.plate(SAMPLES, samples, dim=-1 - nesting):
+    with pyro.plate(SAMPLES, samples, dim=-1 - max_plate_nesting):
         return trace("guide", guide, x)
 
 
-def run_model(model: Program, x: Tensor, q: poutine.Trace, samples: int, nesting: int) -> poutine.Trace:
+def run_model(model: ModelOrGuide, x: Tensor, q: poutine.Trace, samples: int, max_plate_nesting: int) -> poutine.Trace:
     """The model on draws of the guide. To be called inside `scoring`."""
-    sample_dim = -1 - nesting
+    sample_dim = -1 - max_plate_nesting
     with pyro.plate(SAMPLES, samples, dim=sample_dim):
         enumerated = poutine.enum(model, first_available_dim=sample_dim - 1)
         return trace("model", poutine.replay(enumerated, trace=q), x)
 
 
-def model_density(p: poutine.Trace, points: int, samples: int, nesting: int, check: bool = True) -> Tensor:
+def model_density(p: poutine.Trace, points: int, samples: int, max_plate_nesting: int, check: bool = True) -> Tensor:
     """log p(x, z) of a run of the model, enumerated latents summed out: (samples, N). `check` holds every value to its
     distribution's support."""
     if any(site["infer"].get("_enumerate_dim") is not None for site in sites(p)):
-        return sum_out(p, samples, points, functools.partial(_log_prob, check=check))
-    return _add([_per_point(site, -1 - nesting, check) for site in sites(p)]).reshape(samples, points)
+        return sum_out(p, samples, points, functools.partial(site_log_prob, check=check))
+    return add_all([_per_point(site, -1 - max_plate_nesting, check) for site in sites(p)]).reshape(samples, points)
 
 
-def latent_density(p: poutine.Trace, x: Tensor, samples: int, nesting: int) -> Tensor:
+def latent_density(p: poutine.Trace, x: Tensor, samples: int, max_plate_nesting: int) -> Tensor:
     """log p(z) of a run of the model, enumerated latents summed out: (samples, N). Values are not held to their support."""
     latents = [site for site in sites(p) if not site["is_observed"]]
     if not latents:
@@ -82,19 +84,19 @@ def latent_density(p: poutine.Trace, x: Tensor, samples: int, nesting: int) -> T
     for site in sites(p):
         if site["is_observed"]:
             prior.remove_node(site["name"])
-    return model_density(prior, len(x), samples, nesting, check=False)
+    return model_density(prior, len(x), samples, max_plate_nesting, check=False)
 
 
-def guide_density(q: poutine.Trace, x: Tensor, samples: int, nesting: int, check: bool = True) -> Tensor:
+def guide_density(q: poutine.Trace, x: Tensor, samples: int, max_plate_nesting: int, check: bool = True) -> Tensor:
     """log q(z|x) of a run of the guide: (samples, N)."""
-    drawn = [_per_point(site, -1 - nesting, check) for site in sites(q)]
-    return _add(drawn).reshape(samples, len(x)) if drawn else x.new_zeros(samples, len(x))
+    drawn = [_per_point(site, -1 - max_plate_nesting, check) for site in sites(q)]
+    return add_all(drawn).reshape(samples, len(x)) if drawn else x.new_zeros(samples, len(x))
 
 
-def observed_density(p: poutine.Trace, points: int, samples: int, nesting: int) -> Tensor:
+def observed_density(p: poutine.Trace, points: int, samples: int, max_plate_nesting: int) -> Tensor:
     """log p(x|z) of a run of the model, its `pyro.factor`s included: (samples, N)."""
-    seen = [_per_point(site, -1 - nesting) for site in sites(p) if site["is_observed"]]
-    return _add(seen).reshape(samples, points)
+    seen = [_per_point(site, -1 - max_plate_nesting) for site in sites(p) if site["is_observed"]]
+    return add_all(seen).reshape(samples, points)
 
 
 def within_support(p: poutine.Trace) -> Tensor:
@@ -109,8 +111,8 @@ def within_support(p: poutine.Trace) -> Tensor:
     return inside
 
 
-def refuse_no_number(q: poutine.Trace, p: poutine.Trace, log_q: Tensor, log_p: Tensor, first: int = 0) -> None:
-    """`Diverged` with site and data point (counted from `first`) where a weight is no number: log p(x, z) is NaN or +∞, or
+def check_finite(q: poutine.Trace, p: poutine.Trace, log_q: Tensor, log_p: Tensor, first: int = 0) -> None:
+    """`NonFiniteError` with site and data point (counted from `first`) where a weight is no number: log p(x, z) is NaN or +∞, or
     log q(z|x) not finite. log p(x, z) = −∞ is a weight of zero, and one."""
     bad_q = ~torch.isfinite(log_q)
     bad = bad_q | torch.isnan(log_p) | (log_p == torch.inf)
@@ -118,7 +120,9 @@ def refuse_no_number(q: poutine.Trace, p: poutine.Trace, log_q: Tensor, log_p: T
         _blame(sites(q) if bool(bad_q.any()) else [], sites(p), bad, first)
 
 
-def site_densities(model: Program, guide: Program, x: Tensor, part: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def site_densities(
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, part: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Log-densities of the first `part` points, in company of the rest and alone, at the same latents: of the model's sites
     and, under "q(name)", of the guide's. Two dictionaries to (..., part), which differ where points depend on one another."""
     with scoring(model, guide), evaluation_mode(model, guide), torch.no_grad():
@@ -135,18 +139,18 @@ def site_densities(model: Program, guide: Program, x: Tensor, part: int) -> tupl
         }
         return (
             {
-                label.format(site["name"]): _log_prob(site).narrow(point_dim(site), 0, part)
+                label.format(site["name"]): site_log_prob(site).narrow(point_dim(site), 0, part)
                 for label, run in company.items()
                 for site in sites(run)
             },
-            {label.format(site["name"]): _log_prob(site) for label, run in alone.items() for site in sites(run)},
+            {label.format(site["name"]): site_log_prob(site) for label, run in alone.items() for site in sites(run)},
         )
 
 
-def _log_prob(site: dict[str, Any], check: bool = True) -> Tensor:
+def site_log_prob(site: dict[str, Any], check: bool = True) -> Tensor:
     """One site's log-density, over all its batch dimensions: scale left out, mask kept."""
     if check:
-        refuse_value(site, site["value"])
+        check_value(site, site["value"])
     log_prob = site["fn"].log_prob(site["value"])
     if site["mask"] is None:
         return log_prob
@@ -155,7 +159,7 @@ def _log_prob(site: dict[str, Any], check: bool = True) -> Tensor:
 
 def _per_point(site: dict[str, Any], sample_dim: int, check: bool = True) -> Tensor:
     """One site's log-density, summed over inner plates: (samples, 1..., N, 1...)."""
-    log_prob = _log_prob(site, check)
+    log_prob = site_log_prob(site, check)
     inner = [d for d in range(sample_dim + 1, 0) if d != point_dim(site)]
     return log_prob.sum(dim=inner, keepdim=True) if inner else log_prob
 
@@ -164,16 +168,16 @@ def _blame(finite: list[dict[str, Any]], scored: list[dict[str, Any]], bad: Tens
     """Name the first site that is no number, and the first data point where it is not; else the point alone. Sites that are
     `finite` must be that, those `scored` may have a density of zero."""
     for place, site in enumerate([*finite, *scored]):
-        log_prob = _log_prob(site)
+        log_prob = site_log_prob(site)
         wrong = ~torch.isfinite(log_prob)
         if place >= len(finite):
             wrong &= log_prob != -torch.inf
         if bool(wrong.any()):
             index = wrong.nonzero()[0]
             point = first + int(index[point_dim(site)])
-            raise Diverged(
+            raise NonFiniteError(
                 f"log-density {log_prob[tuple(index)].item()} at site '{site['name']}', data point {point}: "
                 "lower the learning rate, floor the variances, or look at that point."
             )
     point = first + int(bad.nonzero()[0, 1])
-    raise Diverged(f"The log-weight of data point {point} is no finite number: look at that point.")
+    raise NonFiniteError(f"The log-weight of data point {point} is no finite number: look at that point.")

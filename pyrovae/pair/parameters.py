@@ -9,23 +9,23 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..utils.random import fork_rng
-from .execution import Program, evaluation_mode, modules, scoring, trace
+from .execution import ModelOrGuide, evaluation_mode, modules, scoring, trace
 
 
-def is_per_point(guide: Program, x: Tensor) -> bool:
+def is_per_point(guide: ModelOrGuide, x: Tensor) -> bool:
     """Whether the guide has parameters for each point of the full batch, which then cannot be split."""
     if isinstance(guide, AutoGuide):
         return True
     try:
         found = parameters(x[:2], guide)
-    except Refusal:  # two points are not what it was made for
+    except InvalidInputError:  # two points are not what it was made for
         found = parameters(x, guide)
     return any(p.dim() > 0 and len(p) == len(x) > 1 for p in found)
 
 
-def parameters(x: Tensor, guide: Program, model: Program | None = None) -> list[Tensor]:
+def parameters(x: Tensor, guide: ModelOrGuide, model: ModelOrGuide | None = None) -> list[Tensor]:
     """Every unconstrained parameter that a run of the guide, and of the model on its draws, reads: each once, by identity.
 
     By name two parameters of one name count as one, and Pyro's `SVI` then leaves the other untrained.
@@ -47,13 +47,13 @@ def parameters_read() -> Iterator[list[Tensor]]:
     found += [value for value in collect.found.values() if value.requires_grad]
 
 
-def refuse_hidden(leaves: list[Tensor], *programs: Program) -> None:
+def check_registered(leaves: list[Tensor], *programs: ModelOrGuide) -> None:
     """A network that Pyro does not see is used and never trained: `leaves` are the parameters that it does see."""
     seen = {id(leaf) for leaf in leaves}
     for module in modules(*programs):
         for name, parameter in module.named_parameters():
             if parameter.requires_grad and id(parameter) not in seen:
-                raise Refusal(
+                raise InvalidInputError(
                     f"Parameter {name} of a {type(module).__name__} is never seen by Pyro, so SVI would not train it: derive the "
                     "module from pyrovae.Module and read its parameters in forward, or register it in the model with "
                     "pyro.module; if it is to stay as it is, .requires_grad_(False)."
@@ -69,7 +69,7 @@ class _Collect(poutine.messenger.Messenger):
         leaf = unconstrained(msg["value"])
         given = msg["args"][1] if len(msg["args"]) > 1 else None
         if isinstance(given, nn.Parameter) and given.data_ptr() != leaf.data_ptr():
-            raise Refusal(
+            raise InvalidInputError(
                 f"Pyro's store holds another parameter under the name '{msg['name']}', and would train that one: call "
                 "pyro.clear_param_store() before the pair is built, or give its pyro.module a name of its own."
             )

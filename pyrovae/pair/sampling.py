@@ -6,29 +6,29 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import Refusal
-from .execution import Program, evaluation_mode, scoring, trace
+from ..errors import InvalidInputError
+from .execution import ModelOrGuide, evaluation_mode, scoring, trace
 from .sites import sites
 
 
-def sample(model: Program, num: int, like: Tensor, *, mean: bool = False) -> Tensor:
+def sample(model: ModelOrGuide, num: int, like: Tensor, *, mean: bool = False) -> Tensor:
     """`num` draws of x from the model alone, (num, *like.shape[1:]); with `mean`, E[x|z] of as many draws of z.
 
     `like` (N, ...) gives x its shape, type and device. Draws come from torch's global generator.
-    Raises `Refusal` for a model that observes nothing of x's shape.
+    Raises `InvalidInputError` for a model that observes nothing of x's shape.
     """
     drawn = draw_observed(model, num, like)
     for site in drawn:
         if site["value"].shape == (num, *like.shape[1:]):
             return site["fn"].mean if mean else site["value"]
     shapes = ", ".join(f"{tuple(site['value'].shape[1:])} at '{site['name']}'" for site in drawn)
-    raise Refusal(
+    raise InvalidInputError(
         f"The model draws nothing of x's shape {tuple(like.shape[1:])}, but {shapes or 'nothing at all'}: let it observe x itself, "
         "with obs=x; where a part of x is given, draw the rest by the model's own method (model.draw(c), if it has one)."
     )
 
 
-def draw_observed(model: Program, num: int, like: Tensor) -> list[dict[str, Any]]:
+def draw_observed(model: ModelOrGuide, num: int, like: Tensor) -> list[dict[str, Any]]:
     """The sites that the model observes, each with a draw of its own as its value, for `num` points."""
     blank = like[:1].expand(num, *like.shape[1:])
     with scoring(model), evaluation_mode(model), torch.no_grad():

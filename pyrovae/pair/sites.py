@@ -35,14 +35,14 @@ def points_axis(site: dict[str, Any]) -> int:
     return site["value"].dim() - site["fn"].event_dim + point_dim(site)
 
 
-def _is_discrete(fn: Any) -> bool:
+def is_discrete(fn: Any) -> bool:
     try:
         return bool(fn.support.is_discrete)
     except (NotImplementedError, AttributeError):
         return False
 
 
-def _base(fn: Any) -> Any:
+def base_distribution(fn: Any) -> Any:
     while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
         fn = fn.base_dist
     return fn

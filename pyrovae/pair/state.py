@@ -6,11 +6,11 @@ import pyro
 import torch
 from torch import nn
 
-from .execution import Program, modules
+from .execution import ModelOrGuide, modules
 from .structure import Structure
 
 
-def pair_state(model: Program, guide: Program, store: tuple[str, ...] = ()) -> dict[str, Any]:
+def pair_state(model: ModelOrGuide, guide: ModelOrGuide, store: tuple[str, ...] = ()) -> dict[str, Any]:
     """The state of a pair whose parameters of the names `store` live in Pyro's store: those of pairs written as functions."""
     state: dict[str, Any] = {
         key: [{name: value.detach().clone() for name, value in module.state_dict().items()} for module in held]
@@ -20,7 +20,7 @@ def pair_state(model: Program, guide: Program, store: tuple[str, ...] = ()) -> d
     return {**state, "store": {name: values[name].detach().clone() for name in store}}
 
 
-def load_pair_state(state: dict[str, Any], model: Program, guide: Program) -> None:
+def load_pair_state(state: dict[str, Any], model: ModelOrGuide, guide: ModelOrGuide) -> None:
     """Put a state back into a pair that has run once, so that what `pyro.param` makes is there.
 
     Raises `RuntimeError`, `KeyError`, `TypeError` or `ValueError` where the state is another pair's.
@@ -45,7 +45,7 @@ def store_names(structure: Structure) -> tuple[str, ...]:
     return tuple({name: None for name, site in sites if site["type"] == "param" and name in store})
 
 
-def _halves(model: Program, guide: Program) -> dict[str, list[nn.Module]]:
+def _halves(model: ModelOrGuide, guide: ModelOrGuide) -> dict[str, list[nn.Module]]:
     """The modules of each half; those that the guide shares with the model are the model's."""
     own = modules(model)
     return {"model": own, "guide": [module for module in modules(guide) if module not in own]}

@@ -8,11 +8,11 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..utils.random import fork_rng
-from .execution import Program, evaluation_mode, scoring, trace
-from .sites import PLATE, _base, _is_discrete, observed_sites, sites
-from .validation import _refuse_mismatch, _refuse_shape, _refuse_site, refuse_bad_points, refuse_value
+from .execution import ModelOrGuide, evaluation_mode, scoring, trace
+from .sites import PLATE, base_distribution, is_discrete, observed_sites, sites
+from .validation import check_latents_match, check_points, check_shape, check_site, check_value
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Latent:
 class Structure:
     """What one run of a pair shows of it."""
 
-    nesting: int  # how many plate dimensions the pair uses, the data plate's among them
+    max_plate_nesting: int  # how many plate dimensions the pair uses, the data plate's among them
     latents: tuple[Latent, ...]
     measure: str  # of the observed sites: "counting" (probabilities), "Lebesgue" (densities) or "mixed"
     observed: int  # how many numbers of a point the model observes
@@ -52,40 +52,40 @@ class Structure:
         return bool(drawn) and all(_is_certain(site["fn"]) for site in drawn)
 
 
-def inspect(model: Program, guide: Program, x: Tensor, *, scored: bool = True) -> Structure:
+def inspect(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored: bool = True) -> Structure:
     """Run the pair once, without side effects on random state and modules, and refuse what has no weights per point.
 
     A model may say of itself that it has no log p(x): its `no_density` is the sentence why. It is refused with that sentence,
     unless it is not to be `scored`: a loss that is no density can be minimised as any other, by a guide that is a point.
     """
-    refuse_bad_points(x)
+    check_points(x)
     no_density = getattr(model, "no_density", "")
     if scored and no_density:
-        raise Refusal(no_density)
+        raise InvalidInputError(no_density)
     with scoring(model, guide), evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device):
         q = trace("guide", guide, x)
         p = trace("model", poutine.replay(model, trace=q), x)
     for kind, run in (("guide", q), ("model", p)):
         for site in sites(run):
-            _refuse_site(kind, site, len(x))
-    _refuse_mismatch(p, q, points_allowed=bool(no_density))
+            check_site(kind, site, len(x))
+    check_latents_match(p, q, points_allowed=bool(no_density))
     every = [*sites(p), *sites(q)]
     frames = [frame for site in every for frame in site["cond_indep_stack"] if frame.vectorized]
-    nesting = max(-frame.dim for frame in frames)
+    max_plate_nesting = max(-frame.dim for frame in frames)
     sizes = {frame.full_size or frame.size for frame in frames if frame.name == PLATE}
     if len(sizes) > 1:
-        raise Refusal(
+        raise InvalidInputError(
             f'plate("{PLATE}") is said to have {" and ".join(map(str, sorted(sizes)))} points in all at different sites: SVI would '
             "scale them differently; give all of them, in model and guide, one size."
         )
     for site in every:
-        _refuse_shape(site, nesting)
+        check_shape(site, max_plate_nesting)
     observed = observed_sites(p)
     for site in observed:
-        refuse_value(site, site["value"])
-    kinds = {_is_discrete(site["fn"]) for site in observed}
+        check_value(site, site["value"])
+    kinds = {is_discrete(site["fn"]) for site in observed}
     return Structure(
-        nesting=nesting,
+        max_plate_nesting=max_plate_nesting,
         latents=tuple(_latent(site, q) for site in sites(p) if not site["is_observed"]),
         measure="mixed" if len(kinds) == 2 else "counting" if kinds == {True} else "Lebesgue",
         observed=sum(site["value"].numel() for site in observed) // len(x),
@@ -98,7 +98,7 @@ def inspect(model: Program, guide: Program, x: Tensor, *, scored: bool = True) -
 
 def _is_certain(fn: Any) -> bool:
     """Probabilities of 0 but for one; those that only round to it have finite logarithms."""
-    base = _base(fn)
+    base = base_distribution(fn)
     if not isinstance(base, dist.Categorical | dist.OneHotCategorical):
         return False
     return bool((torch.isfinite(base.logits).sum(-1) == 1).all()) and base.logits.shape[-1] > 1
@@ -109,7 +109,7 @@ def _latent(site: dict[str, Any], guide_trace: poutine.Trace) -> Latent:
     return Latent(
         name=site["name"],
         event_shape=tuple(fn.event_shape),
-        discrete=_is_discrete(fn),
+        discrete=is_discrete(fn),
         classes=len(fn.enumerate_support(expand=False)) if fn.has_enumerate_support and not fn.event_shape else None,
         summed_out=site["name"] not in guide_trace,
     )

@@ -7,17 +7,19 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import Diverged, Refusal
-from .sites import PLATE, _base, _is_discrete, observed_sites, sites
+from ..errors import InvalidInputError, NonFiniteError
+from .sites import PLATE, base_distribution, is_discrete, observed_sites, sites
 
 
-def refuse_bad_points(x: Tensor) -> None:
+def check_points(x: Tensor) -> None:
     """x must be (N, ...), N ≥ 1, floating point and finite."""
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
         shape = tuple(x.shape) if isinstance(x, Tensor) else f"{type(x).__name__} (torch.as_tensor converts it)"
-        raise Refusal(f"x must be a tensor with a row for each data point, (N, D) with N ≥ 1; got {shape}.")
+        raise InvalidInputError(f"x must be a tensor with a row for each data point, (N, D) with N ≥ 1; got {shape}.")
     if not x.is_floating_point():
-        raise Refusal(f"x is {x.dtype}: convert it with x.float() or x.double(), the type of the model's parameters.")
+        raise InvalidInputError(
+            f"x is {x.dtype}: convert it with x.float() or x.double(), the type of the model's parameters."
+        )
     # where the sum is finite every number is, which takes a tenth of the time to find; a sum may be too large by itself
     if bool(x.detach().sum().isfinite()):
         return
@@ -26,17 +28,17 @@ def refuse_bad_points(x: Tensor) -> None:
         index = tuple(bad.nonzero()[0].tolist())
         place = f"x[{', '.join(map(str, index))}]"
         count = int(bad.flatten(1).any(1).sum())
-        raise Refusal(
+        raise InvalidInputError(
             f"{place} is {x[index].item()}: remove or impute such values; {count} of {len(x)} points have any."
         )
 
 
-def refuse_value(site: dict[str, Any], value: Tensor) -> None:
+def check_value(site: dict[str, Any], value: Tensor) -> None:
     """A site's value must have the shape and lie in the support of its distribution."""
     fn, name = site["fn"], site["name"]
     split = value.dim() - fn.event_dim
     if tuple(value.shape[split:]) != tuple(fn.event_shape):
-        raise Refusal(
+        raise InvalidInputError(
             f"Site '{name}' is of shape {tuple(fn.event_shape)} for each point, and is given values of shape "
             f"{tuple(value.shape[split:])}: build the pair for points of the data's size."
         )
@@ -50,10 +52,10 @@ def refuse_value(site: dict[str, Any], value: Tensor) -> None:
     family = type(getattr(inner, "base_dist", inner)).__name__
     if not site["is_observed"]:
         if bool(torch.isnan(value).any()):
-            raise Diverged(
+            raise NonFiniteError(
                 f"The guide draws nan for latent '{name}': look at its parameters, or lower the learning rate."
             )
-        raise Refusal(
+        raise InvalidInputError(
             f"The guide draws latent '{name}' outside the support of the model's {family}: give both one support."
         )
     index = tuple((~inside).nonzero()[0].tolist())
@@ -62,58 +64,62 @@ def refuse_value(site: dict[str, Any], value: Tensor) -> None:
     number = (culprit if len(culprit) else bad)[0].item()
     hint = (
         "binarise them first (--transform binarise, in Python transforms.Binarise or Threshold)"
-        if _is_discrete(fn)
+        if is_discrete(fn)
         else "transform them first"
     )
-    raise Refusal(
+    raise InvalidInputError(
         f"Point {index[-1]} has the value {number:.4g} at site '{name}', outside the support of {family}: such data are no "
         f"draw from this likelihood; {hint}, or choose another likelihood."
     )
 
 
-def _refuse_site(kind: str, site: dict[str, Any], points: int) -> None:
+def check_site(kind: str, site: dict[str, Any], points: int) -> None:
     name = site["name"]
     frames = {frame.name: frame for frame in site["cond_indep_stack"]}
     if PLATE not in frames:
         where = f"site '{name}' of the {kind} is outside plate(\"{PLATE}\")"
         if kind == "guide" and site["infer"].get("is_auxiliary"):
-            raise Refusal(f"{where}: it ties all points together, so none has a weight of its own; use AutoNormal.")
-        raise Refusal(
+            raise InvalidInputError(
+                f"{where}: it ties all points together, so none has a weight of its own; use AutoNormal."
+            )
+        raise InvalidInputError(
             f"{where} (the plate of points has that name), so the weights do not factorise over points: move it inside, or "
             "make it a parameter if it is global."
         )
     if not frames[PLATE].vectorized:
-        raise Refusal(f'plate("{PLATE}") is sequential at site \'{name}\': use `with pyro.plate("{PLATE}", len(x)):`.')
+        raise InvalidInputError(
+            f'plate("{PLATE}") is sequential at site \'{name}\': use `with pyro.plate("{PLATE}", len(x)):`.'
+        )
     if frames[PLATE].size != points:
-        raise Refusal(
+        raise InvalidInputError(
             f"plate(\"{PLATE}\") has {frames[PLATE].size} points at site '{name}' of the {kind} where x has {points}: write "
             f'`with pyro.plate("{PLATE}", len(x)):`. (An autoguide belongs to the points that it was fitted on.)'
         )
     subsample = (frames[PLATE].full_size or points) / points  # SVI's business: it never enters a weight
     if not _equals(site["scale"], 1.0) and not _equals(site["scale"], subsample):
-        raise Refusal(
+        raise InvalidInputError(
             f"Site '{name}' of the {kind} is scaled (poutine.scale, or a subsampled inner plate): a likelihood has no such "
             "knob; keep scales in the training objective."
         )
     if kind == "guide" and site["is_observed"]:
-        raise Refusal(f"Site '{name}' of the guide is observed: a guide only draws latents, remove its obs=.")
+        raise InvalidInputError(f"Site '{name}' of the guide is observed: a guide only draws latents, remove its obs=.")
 
 
 def _equals(scale: Any, number: float) -> bool:
     return bool((torch.as_tensor(scale, dtype=torch.float64) - number).abs().max() < 1e-9 * number)
 
 
-def _refuse_shape(site: dict[str, Any], nesting: int) -> None:
+def check_shape(site: dict[str, Any], max_plate_nesting: int) -> None:
     fn, value = site["fn"], site["value"]
-    if len(fn.batch_shape) > nesting:
-        raise Refusal(
+    if len(fn.batch_shape) > max_plate_nesting:
+        raise InvalidInputError(
             f"Site '{site['name']}' has batch shape {tuple(fn.batch_shape)}, more dimensions than there are plates: declare "
             "those of one point with .to_event(1)."
         )
     own = {frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
     for dim in range(-len(fn.batch_shape), 0):
         if fn.batch_shape[dim] > 1 and dim not in own:
-            raise Refusal(
+            raise InvalidInputError(
                 f"Site '{site['name']}' has {fn.batch_shape[dim]} values at plate dimension {dim} without being inside that "
                 "plate: a value has left its plate; sum over it, or put the site inside."
             )
@@ -121,18 +127,18 @@ def _refuse_shape(site: dict[str, Any], nesting: int) -> None:
     if len(batch) > len(fn.batch_shape) or any(
         size not in (1, expected) for size, expected in zip(batch[::-1], fn.batch_shape[::-1], strict=False)
     ):
-        raise Refusal(
+        raise InvalidInputError(
             f"Site '{site['name']}' has batch shape {tuple(fn.batch_shape)} and is given values of shape {tuple(value.shape)}: "
             "points would be scored against one another; declare the dimensions of one point with .to_event(1)."
         )
 
 
-def _refuse_mismatch(p: poutine.Trace, q: poutine.Trace, points_allowed: bool) -> None:
+def check_latents_match(p: poutine.Trace, q: poutine.Trace, points_allowed: bool) -> None:
     latents = {site["name"]: site for site in sites(p) if not site["is_observed"]}
     drawn = {site["name"]: site for site in sites(q)}
     for name, site in latents.items():
         if name not in drawn and site["infer"].get("enumerate") != "parallel":
-            raise Refusal(
+            raise InvalidInputError(
                 f"Latent '{name}' is in the model but not in the guide, and would be drawn from its prior: give it obs= if it "
                 f"is data, else sample '{name}' in the guide, or, if it is discrete, mark it "
                 'infer={"enumerate": "parallel"} to sum it out.'
@@ -140,16 +146,16 @@ def _refuse_mismatch(p: poutine.Trace, q: poutine.Trace, points_allowed: bool) -
     auxiliary = [name for name, site in drawn.items() if site["infer"].get("is_auxiliary")]
     for name in drawn:
         if name not in latents and name not in auxiliary:
-            raise Refusal(
+            raise InvalidInputError(
                 f"Latent '{name}' is in the guide but not in the model: sample '{name}' in the model, or leave it out of the "
                 "guide."
             )
     if not observed_sites(p):
-        raise Refusal("The model observes nothing: write pyro.sample(..., obs=x) for the data.")
+        raise InvalidInputError("The model observes nothing: write pyro.sample(..., obs=x) for the data.")
     for name in latents.keys() & drawn.keys():
-        point_mass = isinstance(_base(drawn[name]["fn"]), dist.Delta)
+        point_mass = isinstance(base_distribution(drawn[name]["fn"]), dist.Delta)
         if auxiliary and not point_mass:
-            raise Refusal(
+            raise InvalidInputError(
                 f"The guide draws '{name}' with the help of auxiliary site '{auxiliary[0]}': its density q(z|x), summed over "
                 "the helper, is not known, and there are no weights without it; make the latent a function of the helper "
                 "(AutoNormal's form), or leave the helper out."
@@ -158,9 +164,9 @@ def _refuse_mismatch(p: poutine.Trace, q: poutine.Trace, points_allowed: bool) -
             point_mass
             and not points_allowed
             and not auxiliary
-            and not bool(torch.as_tensor(_base(drawn[name]["fn"]).log_density).any())
+            and not bool(torch.as_tensor(base_distribution(drawn[name]["fn"]).log_density).any())
         ):
-            raise Refusal(
+            raise InvalidInputError(
                 f"Latent '{name}' has a point mass for a guide: a point has no density, so there are no weights; use a guide "
                 "with a width."
             )

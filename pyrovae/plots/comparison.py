@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..evaluation.comparing import Comparison
-from ..training import Fit
+from ..training import FitResult
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe & Ito: told apart by everyone
 FEW = 4  # curves among which a legend finds room
 LINES = ["-", "--", ":", "-."]  # where there are more curves than colours
 
 
-def learning_curves(fits: Mapping[str, Fit]) -> Figure:
+def learning_curves(fits: Mapping[str, FitResult]) -> Figure:
     """Training ELBO in nats per point: of one fit against its epochs, of several against the share of their epochs done. Minus the
     loss, where the fit knows no ELBO."""
     figure, axes = _curves(len(fits))

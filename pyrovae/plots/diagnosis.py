@@ -11,13 +11,13 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from ..diagnostics.prior_holes import TAIL
-from ..diagnostics.result import ACTIVE, Diagnosis
+from ..diagnostics.result import ACTIVE, LatentDiagnostics
 from .comparison import COLOURS, grid
 
 USED, IDLE, PRIOR = COLOURS[0], "0.7", COLOURS[1]
 
 
-def activity_curve(diagnosis: Diagnosis) -> Figure:
+def activity_curve(diagnosis: LatentDiagnostics) -> Figure:
     """The number of active units for every threshold: a cliff is a clear answer, a slope says that the threshold decides."""
     figure, axes = _axes()
     thresholds, active = diagnosis.activity_curve()
@@ -38,7 +38,7 @@ def activity_curve(diagnosis: Diagnosis) -> Figure:
     return figure
 
 
-def kl_bars(diagnosis: Diagnosis) -> Figure | None:
+def kl_bars(diagnosis: LatentDiagnostics) -> Figure | None:
     """KL of each latent, largest first; None where no latent has one of its own."""
     known = [j for j in range(len(diagnosis.names)) if math.isfinite(diagnosis.unit_kl[j])]
     if not known:
@@ -57,7 +57,7 @@ def kl_bars(diagnosis: Diagnosis) -> Figure | None:
     return figure
 
 
-def aggregate_and_prior(diagnosis: Diagnosis) -> Figure:
+def aggregate_and_prior(diagnosis: LatentDiagnostics) -> Figure:
     """Left: encodings on the two most active latents over the prior. Right, where holes were looked for: how near draws of
     the prior are to encodings, beside encodings of points left out."""
     holes = diagnosis.holes
@@ -102,7 +102,7 @@ def _scatter(axes: Axes, encodings: Tensor, prior: Tensor) -> None:
     axes.set_aspect("equal", adjustable="datalim")
 
 
-def _scores(axes: Axes, diagnosis: Diagnosis) -> None:
+def _scores(axes: Axes, diagnosis: LatentDiagnostics) -> None:
     holes = diagnosis.holes
     assert holes is not None
     everything = [(holes.reference.flatten(), USED, "encodings of points left out of q(z)")]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from matplotlib.figure import Figure
 
-from ..evaluation.gap_decomposition import Gaps
+from ..evaluation.gap_decomposition import GapResult
 from .comparison import COLOURS
 
 PARTS = {
@@ -14,7 +14,7 @@ PARTS = {
 }
 
 
-def gap_bars(gaps: Mapping[str, Gaps]) -> Figure:
+def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
     """On the left the mean gaps of each run, stacked, with the data error of each; on the right those of every point, widest
     first."""
     figure = Figure(figsize=(9.5, 1.9 + 0.75 * len(gaps)), layout="constrained")

@@ -6,8 +6,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..errors import Refusal
-from ..pair.execution import Program
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide
 from ..pair.parameters import is_per_point
 from .joint_density import Joint
 
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def in_chunks(
-    model: Program, guide: Program, x: Tensor, draws: int, work: Callable[[Joint, int], Result]
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, draws: int, work: Callable[[Joint, int], Result]
 ) -> list[Result]:
     """What `work` makes of one chunk of points after another, as many at once as `draws` rows of each are held in memory; a
     device that runs out of it gets half as many. `work` is told the place of its first point."""
@@ -46,7 +46,7 @@ def checked(**settings: int) -> dict[str, int]:
         least = 2 if name in ("chains", "samples") else 1
         if not isinstance(value, int) or value < least:
             why = ", so that the estimate has an error" if least == 2 else ""
-            raise Refusal(f"{name} is {value}: give a whole number, at least {least}{why}.")
+            raise InvalidInputError(f"{name} is {value}: give a whole number, at least {least}{why}.")
     return settings
 
 

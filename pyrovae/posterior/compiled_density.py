@@ -13,10 +13,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from .joint_density import per_point
 
 Densities = Callable[[Tensor], tuple[Tensor, ...]]
-Slopes = Callable[[Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
+ValueAndGrad = Callable[[Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
 
 
-def record(function: Densities, u: Tensor) -> Slopes:
+def record(function: Densities, u: Tensor) -> ValueAndGrad:
     """`per_point(function, ·)` for arguments of u's shape, as a recorded graph where that can be had, else as it is.
 
     The graph is held to the function at u and at another place before it is believed: a model that branches on its latents

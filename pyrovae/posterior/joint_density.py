@@ -15,9 +15,9 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import biject_to
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..pair.enumeration import sum_out
-from ..pair.execution import Program, scoring, trace
+from ..pair.execution import ModelOrGuide, scoring, trace
 from ..pair.sites import SAMPLES, point_dim, sites
 from ..pair.structure import Structure, inspect
 
@@ -50,11 +50,11 @@ class Joint:
     Discrete latents that the model marks for enumeration and the guide leaves out are summed out. Points and draws are
     independent, so that the gradient of a sum is that of each.
 
-    Raises `Refusal` where there is no such function: discrete latents that are drawn, no continuous latent, a support that
+    Raises `InvalidInputError` where there is no such function: discrete latents that are drawn, no continuous latent, a support that
     has no map from R^d; and all that `log_weights` refuses.
     """
 
-    def __init__(self, model: Program, guide: Program, x: Tensor):
+    def __init__(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor):
         self.model, self.guide, self.x = model, guide, x
         self.structure: Structure = inspect(model, guide, x)
         self.blocks = _blocks(self.structure)
@@ -73,8 +73,8 @@ class Joint:
         return prior + log_jacobian, self._total(run, every, len(u)) + log_jacobian
 
     def log_guide_and_p(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """log q(u|x) and log p(x, u). Raises `Refusal` for a guide that can be drawn from and not be asked for a density."""
-        self.refuse_helpers()
+        """log q(u|x) and log p(x, u). Raises `InvalidInputError` for a guide that can be drawn from and not be asked for a density."""
+        self.check_no_auxiliary()
         run, log_jacobian = self._run_model(u)
         place = _Place({block.name: run.nodes[block.name]["value"] for block in self.blocks})
         with scoring(self.model, self.guide), self._draws(len(u)), place:
@@ -105,11 +105,11 @@ class Joint:
         return {block.name: (run.nodes[block.name]["value"], place.jacobians[block.name]) for block in self.blocks}
 
     def _draws(self, draws: int) -> pyro.plate:
-        return pyro.plate(SAMPLES, draws, dim=-1 - self.structure.nesting)
+        return pyro.plate(SAMPLES, draws, dim=-1 - self.structure.max_plate_nesting)
 
     def _run_model(self, u: Tensor) -> tuple[poutine.Trace, Tensor]:
         place = _Move({block.name: block.unpack(u) for block in self.blocks})
-        model = poutine.enum(self.model, first_available_dim=-2 - self.structure.nesting)
+        model = poutine.enum(self.model, first_available_dim=-2 - self.structure.max_plate_nesting)
         with scoring(self.model), self._draws(len(u)), place:
             run = trace("model", model, self.x)
         jacobians = [_over_inner(place.jacobians[block.name], 1 + block.axis) for block in self.blocks]
@@ -123,8 +123,8 @@ class Joint:
                 if not any(site is kept for kept in chosen):
                     part.remove_node(site["name"])
             return sum_out(part, draws, len(self.x), _density)
-        nesting = self.structure.nesting
-        terms = [_over_inner(_density(site), 1 + nesting + point_dim(site)) for site in chosen]
+        max_plate_nesting = self.structure.max_plate_nesting
+        terms = [_over_inner(_density(site), 1 + max_plate_nesting + point_dim(site)) for site in chosen]
         return functools.reduce(torch.add, terms)
 
     def _pack(self, run: poutine.Trace, draws: int) -> Tensor:
@@ -135,11 +135,11 @@ class Joint:
             columns.append(block.pack(value.expand(draws, *block.batch, *block.event)))
         return torch.cat(columns, dim=-1)
 
-    def refuse_helpers(self) -> None:
+    def check_no_auxiliary(self) -> None:
         """A guide with an auxiliary site gives draws and their density, and no density of other values."""
         for site in sites(self.structure.guide_trace):
             if site["infer"].get("is_auxiliary"):
-                raise Refusal(
+                raise InvalidInputError(
                     f"The guide draws its latents with the help of site '{site['name']}', and cannot be asked for their density "
                     "at other values: begin at the prior, or refine a Gaussian (SemiAmortised)."
                 )
@@ -182,21 +182,21 @@ def _blocks(structure: Structure) -> list[Block]:
         if latent.summed_out:
             continue
         if latent.discrete:
-            raise Refusal(
+            raise InvalidInputError(
                 f"Latent '{latent.name}' is discrete, and annealing and refinement move latents along gradients: mark it "
                 'infer={"enumerate": "parallel"} in the model and leave it out of the guide, so that it is summed out, or use '
                 "evaluate, whose weights need no gradient."
             )
         site = structure.model_trace.nodes[latent.name]
         fn = site["fn"]
-        batch = (1,) * (structure.nesting - len(fn.batch_shape)) + tuple(fn.batch_shape)
-        axis = structure.nesting + point_dim(site)
+        batch = (1,) * (structure.max_plate_nesting - len(fn.batch_shape)) + tuple(fn.batch_shape)
+        axis = structure.max_plate_nesting + point_dim(site)
         event = tuple(_to_reals(site, site["value"]).shape[site["value"].dim() - fn.event_dim :])
         start = blocks[-1].end if blocks else 0
         size = torch.Size((*batch[:axis], *batch[axis + 1 :], *event)).numel()
         blocks.append(Block(latent.name, start, start + size, axis, batch, event))
     if not blocks:
-        raise Refusal(
+        raise InvalidInputError(
             "The model has no continuous latent to anneal or refine: its discrete ones are summed out, and every log-weight is "
             "log p(x) already; use evaluate."
         )
@@ -209,7 +209,7 @@ def _to_reals(site: dict[str, Any], value: Tensor) -> Tensor:
     try:
         return biject_to(fn.support).inv(value)
     except NotImplementedError as error:
-        raise Refusal(
+        raise InvalidInputError(
             f"Latent '{site['name']}' lives where torch has no map from R^d ({type(fn).__name__} on {fn.support}): write it as a "
             "function of a latent that has one, or use evaluate, whose weights need none."
         ) from error

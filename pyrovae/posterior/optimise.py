@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from .batching import checked
-from .compiled_density import Slopes, record
+from .compiled_density import ValueAndGrad, record
 from .joint_density import Joint
-from .variational_families import Family, Parameters, Posteriors
+from .variational_families import Parameters, Posteriors, VariationalFamily
 
 
 @dataclass(frozen=True)
-class Protocol:
+class RefinementSettings:
     """How q is moved: Adam at `lr`, in units of the start's spread (the family's own rate if None), on `draws` draws of each point; every `check` steps their
     mean ELBO is looked at, and a point that has not gained for `patience` checks, or has had `limit` steps, rests. At the end
     `settle` more steps take the rate down to 0 along a cosine, so that q comes to lie at the optimum and not around it."""
@@ -29,18 +29,18 @@ class Protocol:
         whole = {name: getattr(self, name) for name in ("draws", "check", "patience", "limit")}
         checked(**whole)
         if (self.lr is not None and not self.lr > 0) or self.settle < 0 or self.draws % 2:
-            raise Refusal(
+            raise InvalidInputError(
                 f"lr={self.lr}, settle={self.settle}, draws={self.draws}: lr must be above 0, settle not below, draws even."
             )
 
 
-PUBLISHED = Protocol(
+CREMER_2018 = RefinementSettings(
     lr=1e-3, draws=100, check=100, patience=10, limit=100_000, settle=0
 )  # Cremer et al. 2018, from N(0, I)
 
 
 def ascend(
-    joint: Joint, family: Family, protocol: Protocol, from_guide: bool, divisible: bool
+    joint: Joint, family: VariationalFamily, protocol: RefinementSettings, from_guide: bool, divisible: bool
 ) -> tuple[Posteriors, Tensor]:
     """Refined posteriors of one chunk of points, and how many steps each took."""
     moving_noise, settling_noise = (_generator(joint.x.device) for _ in range(2))
@@ -78,10 +78,10 @@ class _Mover:
         self,
         joint: Joint,
         parameters: Parameters,
-        family: Family,
+        family: VariationalFamily,
         loc: Tensor,
         spread: Tensor,
-        protocol: Protocol,
+        protocol: RefinementSettings,
         noise: torch.Generator,
     ):
         self.joint, self.family, self.loc, self.spread, self.protocol = joint, family, loc, spread, protocol
@@ -91,7 +91,7 @@ class _Mover:
         self.noise = noise
         self.slopes = self._record()
 
-    def _record(self) -> Slopes:
+    def _record(self) -> ValueAndGrad:
         like = self.loc.expand(self.protocol.draws, *self.loc.shape)
         return record(lambda u: (self.joint.log_p(u),), like + self.spread * torch.randn_like(like))
 

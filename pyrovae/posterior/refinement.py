@@ -13,24 +13,24 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ..errors import Diverged, Refusal
-from ..pair.execution import Program, evaluation_mode
+from ..errors import InvalidInputError, NonFiniteError
+from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
 from ..pair.sites import sites
 from ..pair.structure import Structure
-from ..pair.validation import refuse_bad_points
+from ..pair.validation import check_points
 from ..statistics import log_weights as weights_statistics
 from ..statistics.estimate import Estimate, mean_over_points
 from ..utils.provenance import device_name, versions
 from ..utils.random import fork_rng
 from .batching import checked, in_chunks, share
 from .joint_density import Joint
-from .optimise import Protocol, ascend
-from .variational_families import DiagonalGaussian, Family, Flow, FullGaussian, Posteriors
+from .optimise import RefinementSettings, ascend
+from .variational_families import DiagonalGaussian, FlowFamily, FullGaussian, Posteriors, VariationalFamily
 
 
 @dataclass(frozen=True, repr=False)
-class Refined:
+class RefinementResult:
     """What `refine` found, point by point: tensors on the CPU, nats; all from `samples` fresh draws of the refined q.
 
     `elbo` L[q*] ≤ log p(x) and `log_likelihood` ≤ log p(x), both in expectation: `bound` says so.
@@ -65,17 +65,17 @@ class Refined:
 
 
 def refine(
-    model: Program,
-    guide: Program,
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
     x: Tensor,
-    family: Family | None = None,
+    family: VariationalFamily | None = None,
     samples: int = 1000,
     seed: int = 0,
     *,
-    protocol: Protocol | None = None,
+    protocol: RefinementSettings | None = None,
     from_guide: bool = True,
     progress: Callable[[float], None] | None = None,
-) -> Refined:
+) -> RefinementResult:
     """argmax_q L[q] = E_q[log p(x_n, u) − log q(u)] within a family, for every row of x by itself, and what L and log p̂ are there.
 
     q is over the unconstrained latents u; without a `family` it is `matching`'s, the guide's own. It begins at the guide's moments,
@@ -86,22 +86,22 @@ def refine(
     done since its last call, a fraction. x is on the device and in the type of the pair's parameters; modules are put in
     evaluation mode and back, torch's random state is left as it was.
 
-    Raises `Refusal` for discrete latents that are not summed out and latents on a circle; `Diverged` where q finds no density.
+    Raises `InvalidInputError` for discrete latents that are not summed out and latents on a circle; `NonFiniteError` where q finds no density.
     """
     checked(samples=samples)
-    refuse_bad_points(x)
-    protocol = protocol or Protocol()
+    check_points(x)
+    protocol = protocol or RefinementSettings()
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         whole, noise = is_per_point(guide, x), int(torch.randint(2**62, ()))
 
         def work(joint: Joint, start: int) -> tuple[Posteriors, Tensor, Tensor]:
-            _refuse_circles(joint.structure)
+            _check_no_circles(joint.structure)
             chosen = family or matching(joint.structure)
             with fork_rng(x.device, noise):  # the same in each chunk
                 posteriors, steps = ascend(joint, chosen, protocol, from_guide, divisible=not whole)
             log_w = log_weights(joint, posteriors, samples, protocol.draws)
-            _refuse_no_bound(log_w, start)
+            _check_finite(log_w, start)
             share(progress, len(joint.x))(1.0)
             return posteriors, steps, log_w
 
@@ -109,7 +109,7 @@ def refine(
     log_w = torch.cat([part[2] for part in parts], dim=1)
     names = ("elbo", "elbo_se", "log_likelihood", "log_likelihood_se", "gap_se", "ess")
     posteriors = Posteriors.joined([part[0] for part in parts])
-    return Refined(
+    return RefinementResult(
         **{name: getattr(weights_statistics, name)(log_w).cpu() for name in names},
         steps=torch.cat([part[1] for part in parts]),
         posteriors=posteriors,
@@ -128,7 +128,7 @@ def refine(
     )
 
 
-def matching(structure: Structure) -> Family:
+def matching(structure: Structure) -> VariationalFamily:
     """The family that the guide's own looks like: diagonal where all its latents are independent Gaussians, a flow where one is
     transformed, else with a full covariance."""
     drawn = [site["fn"] for site in sites(structure.guide_trace) if not site["infer"].get("is_auxiliary")]
@@ -136,7 +136,7 @@ def matching(structure: Structure) -> Family:
     if all(isinstance(base, dist.Normal | dist.Delta) for base in bases):
         return DiagonalGaussian()
     if any(type(base) is dist.TransformedDistribution for base in bases):
-        return Flow()
+        return FlowFamily()
     return FullGaussian()
 
 
@@ -149,22 +149,22 @@ def log_weights(joint: Joint, posteriors: Posteriors, samples: int, chunk: int) 
     return torch.cat(parts)
 
 
-def _refuse_circles(structure: Structure) -> None:
+def _check_no_circles(structure: Structure) -> None:
     """A density on a circle repeats itself along R for ever, and a Gaussian over R gains by being wide without end."""
     for latent in structure.latents:
         fn = structure.model_trace.nodes[latent.name]["fn"]
         if isinstance(getattr(fn, "base_dist", fn), dist.VonMises | dist.SineBivariateVonMises):
-            raise Refusal(
+            raise InvalidInputError(
                 f"Latent '{latent.name}' is an angle, and no Gaussian over the real line is a density on the circle: use ais or "
                 "evaluate, which need none."
             )
 
 
-def _refuse_no_bound(log_w: Tensor, start: int) -> None:
+def _check_finite(log_w: Tensor, start: int) -> None:
     bad = ~torch.isfinite(log_w).all(0)
     if bool(bad.any()):
         point = int(bad.nonzero()[0])
-        raise Diverged(
+        raise NonFiniteError(
             f"The refined q of data point {start + point} draws where the model has no density: lower the protocol's lr, or look "
             "at that point."
         )

@@ -12,13 +12,13 @@ from pyro.poutine import runtime
 from torch import Tensor
 from torch.distributions import constraints
 
-from ..pair.execution import Program, evaluation_mode
+from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.sites import PLATE
 from ..pair.structure import inspect
 from .joint_density import Joint
-from .optimise import Protocol
+from .optimise import RefinementSettings
 from .refinement import refine
-from .variational_families import Family, Posteriors
+from .variational_families import Posteriors, VariationalFamily
 
 
 class SemiAmortised:
@@ -40,11 +40,11 @@ class SemiAmortised:
 
     def __init__(
         self,
-        model: Program,
-        guide: Program,
-        family: Family | None = None,
+        model: ModelOrGuide,
+        guide: ModelOrGuide,
+        family: VariationalFamily | None = None,
         *,
-        protocol: Protocol | None = None,
+        protocol: RefinementSettings | None = None,
         seed: int = 0,
     ):
         """`family` and `protocol` are as in `refine`; `seed` fixes q*, and torch's random state is left alone by refining."""
@@ -74,7 +74,9 @@ class SemiAmortised:
 
     def _write_out(self, joint: Joint, u: Tensor, plates: "_Plates") -> None:
         """Every latent as the function of u that it is, with the density that this gives it."""
-        outer = u.shape[: max(0, u.dim() - 1 - joint.structure.nesting)]  # plates of draws, outside the pair's own
+        outer = u.shape[
+            : max(0, u.dim() - 1 - joint.structure.max_plate_nesting)
+        ]  # plates of draws, outside the pair's own
         with _apart():
             latents = joint.latents(u.reshape(-1, len(joint.x), joint.size))
         for block in joint.blocks:

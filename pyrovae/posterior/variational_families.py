@@ -14,12 +14,12 @@ from pyro.nn import DenseNN
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 
 Parameters = dict[str, Tensor]
 
 
-class Family(Protocol):
+class VariationalFamily(Protocol):
     """What refinement asks of a family."""
 
     rate: float  # Adam's, in units of the start
@@ -87,21 +87,25 @@ class FullGaussian:
         return "full-covariance Gaussian"
 
 
-class Flow:
+class FlowFamily:
     """q(v) by affine coupling layers from N(0, I), small networks to each point (RealNVP; Dinh et al. 2017, Pyro's transforms)."""
 
     rate = 0.005  # networks bear less
 
     def __init__(self, layers: int = 4, hidden: int = 32):
         if layers < 1 or hidden < 1:
-            raise Refusal(f"A flow of {layers} layers of {hidden} units cannot be built: give at least 1 of each.")
+            raise InvalidInputError(
+                f"A flow of {layers} layers of {hidden} units cannot be built: give at least 1 of each."
+            )
         self.layers, self.hidden = layers, hidden
         self._nets: dict[int, _Layers] = {}  # one for each d: points differ in parameters alone
 
     def begin(self, like: Tensor) -> Parameters:
         points, d = like.shape
         if d < 2:
-            raise Refusal("An affine flow of one latent number is a Gaussian: refine with DiagonalGaussian().")
+            raise InvalidInputError(
+                "An affine flow of one latent number is a Gaussian: refine with DiagonalGaussian()."
+            )
         net = self._nets[d] = _Layers(d, self.layers, max(self.hidden, d)).to(like)
         return {name: p.detach().expand(points, *p.shape).clone() for name, p in net.named_parameters()}
 
@@ -154,7 +158,7 @@ class _Layers(nn.Module):
 class Posteriors:
     """q*(u) of each point: a family's parameters, in units of the start. Tensors (N, ...)."""
 
-    family: Family
+    family: VariationalFamily
     parameters: Parameters
     loc: Tensor  # (N, d)
     spread: Tensor  # (N, d)

@@ -16,7 +16,7 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..nn import Module
 
 
@@ -30,7 +30,9 @@ class Prior(Module):
     def bind(self, dim: int, latent: int, guide: Any) -> "Prior":
         """Make it the prior of a pair: x of `dim` numbers, z of `latent`, and the guide. A prior belongs to one model."""
         if self.latent is not None:
-            raise Refusal(f"This {type(self).__name__} is another model's prior already: make one for each model.")
+            raise InvalidInputError(
+                f"This {type(self).__name__} is another model's prior already: make one for each model."
+            )
         self.latent = latent
         self.prepare(dim, latent, guide)
         return self
@@ -54,10 +56,10 @@ class StandardNormal(Prior):
         return dist.Normal(x.new_zeros(self.latent), x.new_ones(self.latent)).to_event(1)
 
 
-_RHO_AT_1 = math.log(math.expm1(1.0))  # `positive` is 1 at 0
+RHO_AT_1 = math.log(math.expm1(1.0))  # `positive` is 1 at 0
 
 
-def _counted(prior: Prior, name: str, count: int) -> int:
+def check_count(prior: Prior, name: str, count: int) -> int:
     if not isinstance(count, int) or count < 1:
-        raise Refusal(f"{name}={count} of {type(prior).__name__}: give a whole number, at least 1.")
+        raise InvalidInputError(f"{name}={count} of {type(prior).__name__}: give a whole number, at least 1.")
     return count

@@ -8,8 +8,8 @@ import torch
 from pyro.nn import DenseNN
 from torch import Tensor, nn
 
-from ..errors import Refusal
-from .base import Prior, _counted
+from ..errors import InvalidInputError
+from .base import Prior, check_count
 
 
 class FlowPrior(Prior):
@@ -20,11 +20,11 @@ class FlowPrior(Prior):
 
     def __init__(self, layers: int = 4, width: int = 64):
         super().__init__()
-        self.count, self.width = _counted(self, "layers", layers), _counted(self, "width", width)
+        self.count, self.width = check_count(self, "layers", layers), check_count(self, "width", width)
 
     def prepare(self, dim: int, latent: int, guide: Any) -> None:
         if latent < 2:
-            raise Refusal(
+            raise InvalidInputError(
                 f"FlowPrior turns one latent number by another, and latent is {latent}: take MixtureOfGaussians."
             )
         half = latent // 2

@@ -7,9 +7,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..guides import Amortised, MixtureNormal, positive
-from .base import _RHO_AT_1, Prior, _counted
+from .base import RHO_AT_1, Prior, check_count
 
 
 class MixtureOfGaussians(Prior):
@@ -17,12 +17,12 @@ class MixtureOfGaussians(Prior):
 
     def __init__(self, count: int = 10):
         super().__init__()
-        self.count = _counted(self, "count", count)
+        self.count = check_count(self, "count", count)
 
     def prepare(self, dim: int, latent: int, guide: Any) -> None:
         self.logits = nn.Parameter(torch.zeros(self.count))
         self.loc = nn.Parameter(0.5 * torch.randn(self.count, latent))  # equal components would stay equal
-        self.rho = nn.Parameter(torch.full((self.count, latent), math.log(math.expm1(0.75**0.5)) - _RHO_AT_1))
+        self.rho = nn.Parameter(torch.full((self.count, latent), math.log(math.expm1(0.75**0.5)) - RHO_AT_1))
 
     def forward(self, x: Tensor) -> dist.TorchDistribution:
         return MixtureNormal(self.loc, positive(self.rho), self.logits)
@@ -37,11 +37,11 @@ class VampPrior(Prior):
 
     def __init__(self, count: int = 50):
         super().__init__()
-        self.count = _counted(self, "count", count)
+        self.count = check_count(self, "count", count)
 
     def prepare(self, dim: int, latent: int, guide: Any) -> None:
         if not isinstance(guide, Amortised):
-            raise Refusal(
+            raise InvalidInputError(
                 f"VampPrior is made of q(z|u), and {getattr(type(guide), '__name__', guide)} has no encoder for a new u: take a guide "
                 "such as MeanField, or another prior."
             )

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, get_origin, get_type_hints
 
-from ..errors import Refusal, suggest
+from ..errors import InvalidInputError, did_you_mean
 from ..loading.options import parse_objective
-from ..training import EarlyStopping, cosine, staged, warmed
+from ..training import EarlyStopping, cosine, iwae_schedule, with_warmup
 from ..training.em import EM
 
-SCHEDULES = {"cosine": cosine, "staged": staged, "warmed": warmed(), "constant": None}
+SCHEDULES = {"cosine": cosine, "iwae_schedule": iwae_schedule, "with_warmup": with_warmup(), "constant": None}
 
 INITIALISERS = {"em": EM}
 
@@ -58,5 +58,7 @@ def fit_arguments(told: dict[str, Any]) -> dict[str, Any]:
 
 def _named(known: dict[str, Any], kind: str, name: str) -> Any:
     if name not in known:
-        raise Refusal(f"There is no {kind} '{name}'{suggest(name, known)}: give one of {', '.join(known)}.")
+        raise InvalidInputError(
+            f"There is no {kind} '{name}'{did_you_mean(name, known)}: give one of {', '.join(known)}."
+        )
     return known[name]

@@ -8,29 +8,31 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import Refusal
-from ..loading.pairs import Pair, load
-from ..loading.user_files import placed
+from ..errors import InvalidInputError
+from ..loading.pairs import PairBuilder, load
+from ..loading.user_files import absolute
 from .config import Config
 
 
-def open_run(folder: Path) -> tuple[Config, Pair]:
-    """What the folder says of itself. Raises `Refusal` where it is no run, or a damaged one."""
+def open_run(folder: Path) -> tuple[Config, PairBuilder]:
+    """What the folder says of itself. Raises `InvalidInputError` where it is no run, or a damaged one."""
     path = folder / "config.json"
     if not path.is_file():
-        raise Refusal(f"{folder} is not a run: it has no config.json; name a folder that `pyrovae train --out` wrote.")
+        raise InvalidInputError(
+            f"{folder} is not a run: it has no config.json; name a folder that `pyrovae train --out` wrote."
+        )
     try:
         content = json.loads(path.read_text())
         if isinstance(content, dict) and content.get("command") == "compare":
             runs = ", ".join(str(folder / Path(name).name.removesuffix(".py")) for name in content["models"])
-            raise Refusal(f"{folder} is a comparison: name one of its runs, {runs}.")
+            raise InvalidInputError(f"{folder} is a comparison: name one of its runs, {runs}.")
         config = Config(**content)
         config.check()
-    except Refusal:
+    except InvalidInputError:
         raise
     except (ValueError, TypeError, KeyError) as error:
-        raise Refusal(f"{path} is damaged, or of another version of pyrovae: {error}.") from error
-    config = replace(config, options=[placed(option, folder) for option in config.options])
+        raise InvalidInputError(f"{path} is damaged, or of another version of pyrovae: {error}.") from error
+    config = replace(config, options=[absolute(option, folder) for option in config.options])
     return config, load(folder / "model.py" if config.file else config.model)
 
 
@@ -47,12 +49,12 @@ def new_folder(out: Path, overwrite: bool) -> Iterator[None]:
         yield
         return
     if not overwrite:
-        raise Refusal(f"{out} exists: name another folder, or say --overwrite to replace it.")
+        raise InvalidInputError(f"{out} exists: name another folder, or say --overwrite to replace it.")
     if not _is_ours(out):
-        raise Refusal(f"{out} is not a run of pyrovae, and is left as it is: name another folder.")
+        raise InvalidInputError(f"{out} is not a run of pyrovae, and is left as it is: name another folder.")
     place = out.resolve()  # of a link, what it points to
     if place == Path.cwd() or place in Path.cwd().parents:
-        raise Refusal(f"{out} is the folder you are in, or holds it: leave it first.")
+        raise InvalidInputError(f"{out} is the folder you are in, or holds it: leave it first.")
     aside = _free(place, "earlier")
     place.rename(aside)
     try:

@@ -18,18 +18,18 @@ from typing import Any
 import torch
 
 from ..data.datasets import Data, load_data
-from ..errors import Refusal
-from ..evaluation.base_measure import refuse_measure
-from ..loading.pairs import Pair
-from ..loading.registry import refuse_guide
-from ..loading.user_files import kept, placed
-from ..pair.execution import Program, modules
+from ..errors import InvalidInputError
+from ..evaluation.base_measure import check_base_measure
+from ..loading.pairs import PairBuilder
+from ..loading.registry import check_guide
+from ..loading.user_files import absolute, copy_for_run
+from ..pair.execution import ModelOrGuide, modules
 from ..pair.parameters import parameters
 from ..pair.state import load_pair_state, store_names
 from ..pair.structure import inspect
-from ..training import Checkpoints, Fit, fit
+from ..training import Checkpoints, FitResult, fit
 from ..training.checkpoints import load_checkpoint
-from ..utils.distributed import Ranks
+from ..utils.distributed import ProcessGroup
 from ..utils.files import replacing
 from ..utils.provenance import versions
 from ..utils.random import fork_rng
@@ -45,10 +45,10 @@ class Run:
     """A pair, how it was made, and how its training went."""
 
     config: Config
-    pair: Pair
-    model: Program
-    guide: Program
-    fit: Fit
+    pair: PairBuilder
+    model: ModelOrGuide
+    guide: ModelOrGuide
+    fit: FitResult
     store: tuple[str, ...] = ()  # names of parameters that live in Pyro's store: those of pairs written as functions
     files: dict[str, bytes] = field(default_factory=dict)  # copies of the user's own, by their names in the folder
     observed: int = 0  # how many numbers of each point are scored; known of a run that was looked over
@@ -59,7 +59,7 @@ class Run:
 
 
 def prepare(
-    pair: Pair,
+    pair: PairBuilder,
     data: Data,
     *,
     source: str,
@@ -75,7 +75,7 @@ def prepare(
     `told` are training arguments, as `fit_arguments` reads them; those that are None are the pair's own (its RECIPE), then
     `fit`'s; a recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
     with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
-    Raises `Refusal` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
+    Raises `InvalidInputError` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """
     arguments = {**pair.recipe, **{key: value for key, value in told.items() if value is not None}}
     steps, batch = arguments.pop("steps", None), min(arguments.get("batch_size") or len(data.train), len(data.train))
@@ -85,7 +85,7 @@ def prepare(
     config = Config(
         model=pair.name,
         file=pair.file is not None,
-        options=_with_likelihood([placed(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
+        options=_with_likelihood([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
         data=source,
         transform=transform,
         split_seed=data.seed,
@@ -98,35 +98,37 @@ def prepare(
     return _ready(pair, config, data, scored)
 
 
-def _ready(pair: Pair, config: Config, data: Data, scored: bool) -> Run:
+def _ready(pair: PairBuilder, config: Config, data: Data, scored: bool) -> Run:
     """The pair as it stands before its first step, after every check that needs none."""
     x = data.train[:256]
     try:
         model, guide = _build(pair, config, x.device)
         structure = inspect(model, guide, x, scored=scored)
-    except Refusal:
-        _refuse_guide(pair, config, x)
+    except InvalidInputError:
+        _check_guide(pair, config, x)
         raise
     if not structure.no_density:
-        refuse_measure(structure, data.transform)
+        check_base_measure(structure, data.transform)
     # no step yet: its checks, and the model's start
     checked = {key: value for key, value in fit_arguments(config.fit).items() if key != "init"}
     fit(model, guide, data.train, seed=config.seed, **{**checked, "epochs": 0})
     files = {"model.py": pair.file} if pair.file is not None else {}
-    files |= {copy: file for _, copy, file in filter(None, map(kept, config.options))}
+    files |= {copy: file for _, copy, file in filter(None, map(copy_for_run, config.options))}
     contents = {name: file.read_bytes() for name, file in files.items()}
-    return Run(config, pair, model, guide, Fit(), store_names(structure), contents, structure.observed)
+    return Run(config, pair, model, guide, FitResult(), store_names(structure), contents, structure.observed)
 
 
-def taken_up(folder: Path, device: torch.device) -> tuple[Run, Data]:
+def resume_run(folder: Path, device: torch.device) -> tuple[Run, Data]:
     """A run whose training was stopped, with its data, ready for `train(…, resume=True)`.
 
-    Raises `Refusal` where the folder is no run, or a damaged one.
+    Raises `InvalidInputError` where the folder is no run, or a damaged one.
     """
     config, pair = open_run(folder)
     loaded = load_data(config.data, config.transform, seed=config.split_seed, root=config.root).to(device)
     if loaded.dim != config.dim:
-        raise Refusal(f"{folder} was begun on points of {config.dim} numbers, and {loaded.name} now has {loaded.dim}.")
+        raise InvalidInputError(
+            f"{folder} was begun on points of {config.dim} numbers, and {loaded.name} now has {loaded.dim}."
+        )
     return _ready(pair, config, loaded, scored=False), loaded
 
 
@@ -142,7 +144,7 @@ def train(
     run: Run,
     data: Data,
     folder: Path | None,
-    on_epoch: Callable[[Fit], None] | None = None,
+    on_epoch: Callable[[FitResult], None] | None = None,
     *,
     resume: bool = False,
 ) -> None:
@@ -150,13 +152,13 @@ def train(
     keep = None if folder is None else Checkpoints(folder, CHECKPOINT_SECONDS)
     if keep is not None:
         keep.resume = resume and keep.exist()  # stopped before the first one, it begins again
-    writes = folder is not None and Ranks().first
+    writes = folder is not None and ProcessGroup().first
     if folder is not None and writes and not resume:
         write_config(run, folder)
 
     metrics = MetricsFile(folder / "metrics.csv") if folder is not None and writes else None
 
-    def after_epoch(progress: Fit) -> None:
+    def after_epoch(progress: FitResult) -> None:
         run.fit = progress
         if metrics is not None:
             metrics.add(progress.history)
@@ -173,7 +175,7 @@ def train(
         metrics.add(run.fit.history)
 
 
-def _build(pair: Pair, config: Config, device: torch.device) -> tuple[Program, Program]:
+def _build(pair: PairBuilder, config: Config, device: torch.device) -> tuple[ModelOrGuide, ModelOrGuide]:
     with fork_rng(device, config.seed):
         model, guide = pair(config.dim, **pair.parse(config.options))
     for module in modules(model, guide):
@@ -181,18 +183,18 @@ def _build(pair: Pair, config: Config, device: torch.device) -> tuple[Program, P
     return model, guide
 
 
-def _refuse_guide(pair: Pair, config: Config, x: torch.Tensor) -> None:
+def _check_guide(pair: PairBuilder, config: Config, x: torch.Tensor) -> None:
     """Where it is the guide that the pair cannot be run under: which it takes."""
     told, default = pair.parse(config.options), pair.options.get("guide")
 
-    def build(guide: type) -> tuple[Program, Program]:
+    def build(guide: type) -> tuple[ModelOrGuide, ModelOrGuide]:
         with fork_rng(x.device):
             model, q = pair(config.dim, **{**told, "guide": guide})
         for module in modules(model, q):
             module.to(x.device)
         return model, q
 
-    refuse_guide(pair.name, told.get("guide"), default, getattr(pair.module, "GUIDES", ()), build, x)
+    check_guide(pair.name, told.get("guide"), default, getattr(pair.module, "GUIDES", ()), build, x)
 
 
 def _last_of_each(options: list[str]) -> list[str]:
@@ -200,7 +202,7 @@ def _last_of_each(options: list[str]) -> list[str]:
     return list({option.partition("=")[0].strip(): option for option in options}.values())
 
 
-def _with_likelihood(options: list[str], pair: Pair, data: Data) -> list[str]:
+def _with_likelihood(options: list[str], pair: PairBuilder, data: Data) -> list[str]:
     told = any(option.partition("=")[0].strip() == "likelihood" for option in options)
     return (
         [*options, f"likelihood={data.transform.likelihood}"]
@@ -214,7 +216,7 @@ def write_config(run: Run, folder: Path) -> None:
     for name, content in run.files.items():
         with replacing(folder / name) as file:
             file.write_bytes(content)
-    options = [own[0] if (own := kept(option)) else option for option in run.config.options]
+    options = [own[0] if (own := copy_for_run(option)) else option for option in run.config.options]
     with replacing(folder / "config.json") as file:
         file.write_text(json.dumps({**asdict(run.config), "options": options}, indent=2) + "\n")
 
@@ -222,7 +224,7 @@ def write_config(run: Run, folder: Path) -> None:
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     """The trained pair that `pyrovae train` or `compare` left in a folder: its `.model`, `.guide`, `.fit` and `.config`.
 
-    Raises `Refusal` where the folder is no run, or a damaged one. A run of a user's own files runs its copies
+    Raises `InvalidInputError` where the folder is no run, or a damaged one. A run of a user's own files runs its copies
     of them.
     """
     folder, device = Path(folder), torch.device(device)
@@ -233,10 +235,10 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     parameters(torch.zeros(2, config.dim, device=device), guide, model)
     try:
         load_pair_state(state["pair"], model, guide)
-        names, progress = tuple(state["pair"]["store"]), Fit(**state["training"]["fit"])
+        names, progress = tuple(state["pair"]["store"]), FitResult(**state["training"]["fit"])
     except (RuntimeError, KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise Refusal(
+        raise InvalidInputError(
             f"The checkpoint of {folder} does not fit the model of {folder / 'config.json'}: {reason}"
         ) from error
     return Run(config, pair, model, guide, progress, names)

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-STEP = 10  # from one K to the next
+CURVE_BASE = 10  # from one K to the next
 
 
 def curve_sizes(samples: int) -> tuple[int, ...]:
     """1, 10, 100, … as long as there are two blocks of so many draws, and `samples` itself."""
     sizes = [1]
-    while sizes[-1] * STEP <= samples // 2:
-        sizes.append(sizes[-1] * STEP)
+    while sizes[-1] * CURVE_BASE <= samples // 2:
+        sizes.append(sizes[-1] * CURVE_BASE)
     return (*sizes, samples) if samples > 1 else (1,)
 
 
@@ -25,7 +25,7 @@ class BoundCurve(NamedTuple):
     se: Tensor
 
 
-class Moments:
+class RunningMoments:
     """Mean and standard error of rows (·, N) that come in pieces (Chan, Golub & LeVeque 1979)."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Moments:
         return (self.scatter / (self.count - 1) / self.count).sqrt()
 
 
-class Ladder:
+class BoundCurveAccumulator:
     """L_K for K = 1, 10, 100, …, from log-weights that come in pieces.
 
     L_K is the mean of log (1/K) Σ w over disjoint blocks of K consecutive draws, its error their standard deviation over the
@@ -62,7 +62,9 @@ class Ladder:
 
     def __init__(self, samples: int):
         self.sizes = curve_sizes(samples)
-        self.rungs = [Moments() for _ in self.sizes[: max(1, len(self.sizes) - 1)]]  # above them, all draws at once
+        self.rungs = [
+            RunningMoments() for _ in self.sizes[: max(1, len(self.sizes) - 1)]
+        ]  # above them, all draws at once
         self.waiting: list[Tensor | None] = [None for _ in self.rungs]
 
     def add(self, log_w: Tensor) -> None:
@@ -74,9 +76,9 @@ class Ladder:
             if rung + 1 < len(self.rungs):
                 held = self.waiting[rung]
                 log_w = log_w if held is None else torch.cat([held, log_w])
-                whole = len(log_w) // STEP * STEP
+                whole = len(log_w) // CURVE_BASE * CURVE_BASE
                 self.waiting[rung] = log_w[whole:].clone()
-                log_w = log_w[:whole].unflatten(0, (-1, STEP)).logsumexp(dim=1) - math.log(STEP)
+                log_w = log_w[:whole].unflatten(0, (-1, CURVE_BASE)).logsumexp(dim=1) - math.log(CURVE_BASE)
 
     def curve(self, value: Tensor, se: Tensor) -> BoundCurve:
         """The rungs, and above them all draws at once, whose bound and error are known otherwise."""

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import Refusal
-from .bound_curve import BoundCurve, Ladder
+from ..errors import InvalidInputError
+from .bound_curve import BoundCurve, BoundCurveAccumulator
 from .pareto import pareto_k_of_largest, tail_length
 
 # What follows from the weights alone, a number for each point.
@@ -32,7 +32,7 @@ def log_likelihood(log_w: Tensor) -> Tensor:
 def log_likelihood_se(log_w: Tensor) -> Tensor:
     """Standard error of log p̂ over its draws, by the delta method: sd(w) / (√K mean(w)). (samples, N) → (N,), nats.
 
-    It is as good as the weights' second moment; where the ESS is a handful it is too small. Raises `Refusal` for one sample.
+    It is as good as the weights' second moment; where the ESS is a handful it is too small. Raises `InvalidInputError` for one sample.
     """
     samples = _at_least_two(log_w)
     return ((samples / ess(log_w) - 1).clamp(min=0) / (samples - 1)).sqrt()
@@ -42,7 +42,7 @@ def log_likelihood_jackknife(log_w: Tensor) -> Tensor:
     """K log p̂ − (K−1) (1/K) Σ_s log p̂₋ₛ, log p̂₋ₛ without draw s: log p̂ less its bias of order 1/K. (samples, N) → (N,), nats.
 
     Its own bias is of order 1/K² where the weights have moments enough (Quenouille 1956; Nowozin 2018, JVI₁). It is no bound,
-    and where one draw carries nearly all the weight it overshoots. Raises `Refusal` for one sample.
+    and where one draw carries nearly all the weight it overshoots. Raises `InvalidInputError` for one sample.
     """
     samples = _at_least_two(log_w)
     ranked = log_w.sort(dim=0, descending=True).values
@@ -52,14 +52,14 @@ def log_likelihood_jackknife(log_w: Tensor) -> Tensor:
 
 
 def elbo_se(log_w: Tensor) -> Tensor:
-    """Standard error of the ELBO over its draws: sd(log w) / √K. (samples, N) → (N,), nats. Raises `Refusal` for one."""
+    """Standard error of the ELBO over its draws: sd(log w) / √K. (samples, N) → (N,), nats. Raises `InvalidInputError` for one."""
     samples = _at_least_two(log_w)
     return log_w.std(dim=0) / math.sqrt(samples)
 
 
 def gap_se(log_w: Tensor) -> Tensor:
     """Standard error of log p̂ − L, both from the same draws: sd(w / mean(w) − log w) / √K. (samples, N) → (N,), nats.
-    Raises `Refusal` for one sample."""
+    Raises `InvalidInputError` for one sample."""
     samples = _at_least_two(log_w)
     influence = (log_w - log_likelihood(log_w)).exp() - log_w
     return influence.std(dim=0) / math.sqrt(samples)
@@ -77,7 +77,7 @@ def pareto_k(log_w: Tensor) -> Tensor:
     Weights with a tail of index k have moments below 1/k: their mean is safe while k̂ is below `pareto_k_threshold(samples)`
     (Vehtari et al. 2024). −∞ where the largest weights are equal to rounding (no tail: an exact guide); +∞ where too few stand out for a
     fit; NaN where there are too few draws to say, K ≤ 20. k̂ knows only what was drawn: nothing of a mode that the guide never
-    visits. Raises `Refusal` for one sample.
+    visits. Raises `InvalidInputError` for one sample.
     """
     samples = _at_least_two(log_w)
     largest = log_w.topk(min(samples, tail_length(samples) + 1), dim=0).values
@@ -91,7 +91,7 @@ def bound_curve(log_w: Tensor) -> BoundCurve:
     It rises from the ELBO at K = 1 towards log p(x), by χ²(p ‖ q)/2K once K is large, where χ² is finite: a curve that still
     rises at its end has not arrived. A K that is not the last has two blocks at least.
     """
-    ladder = Ladder(len(log_w))
+    ladder = BoundCurveAccumulator(len(log_w))
     ladder.add(log_w)
     se = log_likelihood_se(log_w) if len(log_w) > 1 else torch.full_like(log_w[0], math.nan)
     return ladder.curve(log_likelihood(log_w), se)
@@ -99,5 +99,5 @@ def bound_curve(log_w: Tensor) -> BoundCurve:
 
 def _at_least_two(log_w: Tensor) -> int:
     if len(log_w) < 2:
-        raise Refusal("One draw has no error: take at least 2 samples, or ask for the estimate alone.")
+        raise InvalidInputError("One draw has no error: take at least 2 samples, or ask for the estimate alone.")
     return len(log_w)

@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from .bound_curve import Ladder
+from .bound_curve import BoundCurveAccumulator
 from .pareto import pareto_k_of_largest, tail_length
 
 KEPT = 224  # of a point's weights at least: the others are then each below 1/224 of the sum
 POWERS = (1, 2, 3, 4)
 
 
-class Running:
+class StreamingStatistics:
     """The statistics of log-weights (samples, N) of which any number of rows is seen at a time.
 
     Kept are the largest weights, which the Pareto fit needs, and power sums Σ wʲ, j = 1 … 4, of all others, the body: so
@@ -26,7 +26,7 @@ class Running:
         self.seen = 0
         self.waiting: list[Tensor] = []
         self.largest = zeros.expand(0, points)  # (≤ kept, N), in any order
-        self.ladder = Ladder(samples)
+        self.ladder = BoundCurveAccumulator(samples)
         self.top = zeros - math.inf  # the body's largest, by which its sums are divided
         self.powers = zeros.repeat(len(POWERS), 1)
         self.cross = zeros  # Σ w (log w − centre) over the body

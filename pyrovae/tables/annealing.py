@@ -4,12 +4,12 @@ from rich.console import Console, Group
 from rich.padding import Padding
 from rich.text import Text
 
-from ..evaluation.annealing_comparison import Annealing
+from ..evaluation.annealing_comparison import AnnealingComparison
 from ..statistics.estimate import mean_over_points
 from .comparison import bounds_table, estimate_cells
 
 
-def show(found: Annealing, page: Console) -> None:
+def show(found: AnnealingComparison, page: Console) -> None:
     """Print the table, and what it says."""
     sheet = bounds_table(f"annealed importance sampling: {len(found.annealed)} of the points, nats per point")
     weights = mean_over_points(found.weighted, found.weighted_se)
@@ -36,7 +36,7 @@ def show(found: Annealing, page: Console) -> None:
     page.print(Group(sheet, Padding(Text(verdict(found)), (0, 0, 1, 1)), Padding(told, (0, 0, 0, 1))))
 
 
-def verdict(found: Annealing) -> str:
+def verdict(found: AnnealingComparison) -> str:
     """What to make of it, in a sentence."""
     value, error, _ = found.difference
     few = float(found.annealed.ess.mean()) < min(4, found.annealed.card["chains"] / 2)

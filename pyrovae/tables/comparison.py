@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..estimators.prior_sampling import Naive
+from ..estimators.prior_sampling import PriorSamplingResult
 from ..evaluation.comparing import Comparison
 from ..evaluation.result import Evidence
 from ..statistics.estimate import Estimate
@@ -169,7 +169,7 @@ def bound_curve_table(evidence: Evidence) -> Table:
     return sheet
 
 
-def naive_table(evidence: Evidence, naive: Naive) -> Table:
+def naive_table(evidence: Evidence, naive: PriorSamplingResult) -> Table:
     """The guide's draws beside the prior's, as many of each."""
     sheet = titled("naive Monte Carlo beside it")
     for heading in ("draws of", "log p̂(x)", "± Monte Carlo", "± data", "ESS", f"k̂ over {_limit(evidence)}"):

@@ -6,15 +6,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..diagnostics.prior_holes import TAIL, Share
-from ..diagnostics.result import ACTIVE, Diagnosis
+from ..diagnostics.prior_holes import TAIL, Proportion
+from ..diagnostics.result import ACTIVE, LatentDiagnostics
 from ..statistics.estimate import Estimate
 from .comparison import error_text
 
 ROWS = 24  # of latents in the table; all of them are in the JSON file
 
 
-def show(found: Diagnosis, name: str, page: Console) -> None:
+def show(found: LatentDiagnostics, name: str, page: Console) -> None:
     """The latents, what adds up to what, and the verdict."""
     card = found.card
     parts = [_units(found)] if found.names else []
@@ -36,7 +36,7 @@ def show(found: Diagnosis, name: str, page: Console) -> None:
     )
 
 
-def _units(found: Diagnosis) -> Table:
+def _units(found: LatentDiagnostics) -> Table:
     sheet = _sheet()
     for heading in ("latent", "Var E\\[z|x] ± data", "KL to prior, nats", ""):
         sheet.add_column(heading, justify="left" if heading in ("latent", "") else "right", no_wrap=True)
@@ -60,7 +60,7 @@ def _units(found: Diagnosis) -> Table:
     return sheet
 
 
-def _classes(found: Diagnosis) -> list[Table]:
+def _classes(found: LatentDiagnostics) -> list[Table]:
     if not found.classes:
         return []
     sheet = _sheet()
@@ -75,7 +75,7 @@ def _classes(found: Diagnosis) -> list[Table]:
     return [sheet]
 
 
-def _sums(found: Diagnosis) -> Table:
+def _sums(found: LatentDiagnostics) -> Table:
     sheet = _sheet()
     sheet.add_column("in sum")
     sheet.add_column("", justify="right", no_wrap=True)
@@ -129,5 +129,5 @@ def _estimate(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} ± {error_text(estimate.mc_se)} ± {error_text(estimate.data_se)}"
 
 
-def _share(share: Share) -> str:
+def _share(share: Proportion) -> str:
     return f"{share.value:.1%} ± {share.se:.1%}"

@@ -6,12 +6,12 @@ from rich.console import Console, Group
 from rich.padding import Padding
 from rich.text import Text
 
-from ..evaluation.gap_decomposition import ESTIMATORS, Gaps
+from ..evaluation.gap_decomposition import ESTIMATORS, GapResult
 from ..statistics.estimate import Estimate
 from .comparison import bounds_table, estimate_cells
 
 
-def show(name: str, found: Gaps, card: dict[str, Any], page: Console) -> None:
+def show(name: str, found: GapResult, card: dict[str, Any], page: Console) -> None:
     """The table: from log p(x) down to the ELBO, and between them the gaps."""
     sheet = bounds_table(f"{name}: {len(found)} held-out points, nats per point")
     rows: list[tuple[str, Estimate | None, str]] = [
@@ -37,7 +37,7 @@ def show(name: str, found: Gaps, card: dict[str, Any], page: Console) -> None:
     page.print(Group(sheet, Padding(Text(advice(found)), (0, 0, 1, 1)), Padding(below, (0, 0, 0, 1))))
 
 
-def advice(found: Gaps) -> str:
+def advice(found: GapResult) -> str:
     """What the split says is worth doing."""
     family, network = found.mean_approximation, found.mean_amortisation
     if network.value < -3 * max(network.mc_se, 1e-4):

@@ -4,18 +4,18 @@ from .batches import Points
 from .checkpoints import Checkpoints
 from .early_stopping import EarlyStopping
 from .fitting import StartsFromData, fit
-from .result import Fit
-from .schedules import adam, cosine, staged, warmed
+from .result import FitResult
+from .schedules import adam, cosine, iwae_schedule, with_warmup
 
 __all__ = [
     "Checkpoints",
     "EarlyStopping",
-    "Fit",
+    "FitResult",
     "Points",
     "StartsFromData",
     "adam",
     "cosine",
     "fit",
-    "staged",
-    "warmed",
+    "iwae_schedule",
+    "with_warmup",
 ]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from ..data.stochastic import taken
-from ..errors import Refusal
-from ..pair.validation import refuse_bad_points
+from ..data.stochastic import index_rows
+from ..errors import InvalidInputError
+from ..pair.validation import check_points
 from ..utils.random import fork_rng
 
 START = 20_000  # points of a stream that a model starts from, at most
@@ -24,7 +24,7 @@ END = object()  # of batches
 
 
 class Points(Protocol):
-    """Data on one device: a tensor (N, ...), or anything that gives one for an index, such as `datasets.Redrawn`."""
+    """Data on one device: a tensor (N, ...), or anything that gives one for an index, such as `datasets.StochasticData`."""
 
     @property
     def device(self) -> torch.device: ...
@@ -50,16 +50,16 @@ def source_of(x: Any, batch_size: int | None, seed: int, device: torch.device) -
     """Tensors and what is like one are resident; data sets and iterables of batches are streams."""
     # NumPy's arrays have a device too, a string
     if hasattr(x, "__getitem__") and isinstance(getattr(x, "device", None), torch.device):
-        return Resident(x, batch_size, seed)
+        return InMemoryBatches(x, batch_size, seed)
     if isinstance(x, Dataset | DataLoader) or (isinstance(x, Iterable) and not hasattr(x, "__array__")):
-        return Stream(x, batch_size, seed, device)
-    raise Refusal(
+        return StreamingBatches(x, batch_size, seed, device)
+    raise InvalidInputError(
         f"x is {type(x).__name__}: give a tensor with a row for each point (torch.as_tensor makes one of an array; of "
         "load_data's result it is .train), a torch Dataset, or an iterable of batches."
     )
 
 
-class Resident:
+class InMemoryBatches:
     """Data on the device: batches are drawn there, without replacement; the last of an epoch may be smaller."""
 
     def __init__(self, x: Points, batch_size: int | None, seed: int, rows: Tensor | None = None):
@@ -68,7 +68,7 @@ class Resident:
         self.rows = torch.arange(len(x), device=x.device) if rows is None else rows
         self.device = x.device
         self.example = x[:] if rows is None else x[rows]
-        refuse_bad_points(self.example)
+        check_points(self.example)
         self.size = min(batch_size or len(self.rows), len(self.rows))
         self.steps: int | None = -(-len(self.rows) // self.size)
 
@@ -82,14 +82,14 @@ class Resident:
         generator = torch.Generator(self.device).manual_seed(seed_of("order", self.seed, epoch))
         order = self.rows[torch.randperm(len(self.rows), generator=generator, device=self.device)]
         for rows in order.split(self.size)[start:]:
-            yield taken(self.x, rows) if isinstance(self.x, Tensor) else self.x[rows], rows
+            yield index_rows(self.x, rows) if isinstance(self.x, Tensor) else self.x[rows], rows
 
     def hold_out(self, share: float) -> Tensor:
         """Take that share of the points out of the batches, at random, and return them."""
         points = len(self.rows)
         held = round(share * points)
         if not 0 < held < points:
-            raise Refusal(
+            raise InvalidInputError(
                 f"A share of {share} of {points} points cannot be held out: give more points, or another share."
             )
         generator = torch.Generator(self.device).manual_seed(seed_of("held out", self.seed))
@@ -98,7 +98,7 @@ class Resident:
         return self.x[order[:held]]
 
 
-class Stream:
+class StreamingBatches:
     """A torch `Dataset`, or anything that gives batches whenever it is iterated over; of tuples the first part is x.
 
     A map-style Dataset is shuffled and batched here. What comes in batches keeps its own: a `DataLoader` brings workers, and
@@ -108,16 +108,18 @@ class Stream:
 
     def __init__(self, data: Any, batch_size: int | None, seed: int, device: torch.device):
         if isinstance(data, Iterator):
-            raise Refusal(
+            raise InvalidInputError(
                 f"x is a {type(data).__name__} that can be gone through once: give what can be iterated over again, such as a "
                 "DataLoader."
             )
         self.data, self.seed, self.device = data, seed, device
         self._map_style = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
         if isinstance(data, Dataset) and batch_size is None:
-            raise Refusal("A Dataset is trained on in batches: give a batch_size.")
+            raise InvalidInputError("A Dataset is trained on in batches: give a batch_size.")
         if self._map_style and not hasattr(data, "__len__"):
-            raise Refusal(f"x is a {type(data).__name__} of unknown length: give it __len__, or make it iterable.")
+            raise InvalidInputError(
+                f"x is a {type(data).__name__} of unknown length: give it __len__, or make it iterable."
+            )
         self._batch_size = batch_size
         self.size = min(batch_size or 1, len(data)) if self._map_style else 0
         self._kind: tuple[torch.Size, torch.dtype] | None = None  # of the first batch
@@ -128,7 +130,7 @@ class Stream:
             if points + len(several[0]) > START:
                 break
         if not several:
-            raise Refusal("x has no batches: give at least one point.")
+            raise InvalidInputError("x has no batches: give at least one point.")
         self.size = self.size or len(several[0])
         self.steps = self._count()
         self.example = torch.cat(several)
@@ -187,16 +189,18 @@ class Stream:
     def _checked(self, batch: Any, number: int, epoch: int) -> Tensor:
         x = batch[0] if isinstance(batch, list | tuple) and len(batch) else batch
         if not isinstance(x, Tensor):
-            raise Refusal(f"A batch of x is {type(x).__name__}: give tensors, or tuples whose first part is one.")
+            raise InvalidInputError(
+                f"A batch of x is {type(x).__name__}: give tensors, or tuples whose first part is one."
+            )
         x = x.to(self.device, non_blocking=True)
         try:
-            refuse_bad_points(x)
-        except Refusal as error:
-            raise Refusal(f"In batch {number + 1} of epoch {epoch + 1}, {error}") from error
+            check_points(x)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"In batch {number + 1} of epoch {epoch + 1}, {error}") from error
         kind = x.shape[1:], x.dtype
         self._kind = self._kind or kind
         if kind != self._kind:
-            raise Refusal(
+            raise InvalidInputError(
                 f"Batch {number + 1} of epoch {epoch + 1} has points of shape {tuple(kind[0])}, {kind[1]}, where the first "
                 f"batch has {tuple(self._kind[0])}, {self._kind[1]}: give all points one shape and type."
             )
@@ -216,7 +220,7 @@ def _ahead(
 
 def fingerprint(source: Source) -> list[int] | None:
     """A number that other data would not have; of data that are other ones at every look, their shape."""
-    if not isinstance(source, Resident):
+    if not isinstance(source, InMemoryBatches):
         return None
     sums = []
     for _ in range(1 if isinstance(source.x, Tensor) else 2):

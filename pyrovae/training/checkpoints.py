@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 from ..utils.files import replacing
 
 log = logging.getLogger("pyrovae")
@@ -66,16 +66,18 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def load(self, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """The newest state that can be read. Raises `Refusal` where there is none."""
+        """The newest state that can be read. Raises `InvalidInputError` where there is none."""
         return load_checkpoint(self.folder, device)
 
 
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The newest of a folder's two checkpoints that is whole. Raises `Refusal` where neither is, or there is none."""
+    """The newest of a folder's two checkpoints that is whole. Raises `InvalidInputError` where neither is, or there is none."""
     held = Checkpoints(folder)
     found = [path for path in (held.path, held.previous) if path.is_file()]
     if not found:
-        raise Refusal(f"{folder} has no checkpoint.pt: its training was stopped before the first one; train it again.")
+        raise InvalidInputError(
+            f"{folder} has no checkpoint.pt: its training was stopped before the first one; train it again."
+        )
     for path in found:
         try:
             state = torch.load(path, map_location=device, weights_only=True)
@@ -83,7 +85,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[st
             raise
         except Exception as error:  # torch raises many kinds for a file that is not whole
             if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
-                raise Refusal(
+                raise InvalidInputError(
                     f"{path} carries code, or what is no tensor and no number, so it is not read: it is no pyrovae checkpoint."
                 ) from error
             if path is not found[-1]:
@@ -91,9 +93,9 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[st
             continue
         if isinstance(state, dict) and state.get("version") == VERSION:
             return state
-        raise Refusal(
+        raise InvalidInputError(
             f"{path} is no checkpoint of this version of pyrovae: use the one that wrote it, or train the run again."
         )
-    raise Refusal(
+    raise InvalidInputError(
         f"{found[0]} cannot be read: it is truncated, carries code, or is no pyrovae checkpoint; train the run again."
     )

@@ -13,11 +13,11 @@ from torch.func import functionalize
 from torch.fx import Graph
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ..compilation.compiling import Unrecordable, reason
-from ..compilation.constants import lift
+from ..compilation.compiling import CompilationError, reason
+from ..compilation.constants import lift_constants
 from ..objectives import Terms
 from ..utils.random import fork_rng
-from .flat_parameters import Flat, joined
+from .flat_parameters import FlatParameters, joined
 
 Loss = Callable[[Tensor, Tensor], Terms]  # of a batch and the KL's weight
 
@@ -26,7 +26,7 @@ Loss = Callable[[Tensor, Tensor], Terms]  # of a batch and the KL's weight
 Recording = Callable[..., tuple[tuple[Tensor, ...], Sequence[Tensor]]]
 
 
-def gradient_of(loss: Loss, flat: Flat) -> Callable[[Tensor, Tensor], tuple[Terms, Sequence[Tensor]]]:
+def gradient_of(loss: Loss, flat: FlatParameters) -> Callable[[Tensor, Tensor], tuple[Terms, Sequence[Tensor]]]:
     """A batch's loss and its gradient, a part for each leaf, as Pyro runs it."""
 
     def gradient(x: Tensor, beta: Tensor) -> tuple[Terms, Sequence[Tensor]]:
@@ -38,12 +38,12 @@ def gradient_of(loss: Loss, flat: Flat) -> Callable[[Tensor, Tensor], tuple[Term
 
 
 def record(
-    loss: Loss, flat: Flat, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
+    loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
 ) -> tuple[Recording, list[Tensor]]:
     """`graph(leaves, x, beta, *held)` → a batch's `Terms.parts` and gradients; and what it holds: buffers, constants.
 
     Parameters, buffers and the KL's weight are read at each call, and noise is drawn then, in the eager step's order. Raises
-    `Unrecordable` where Python or the host decides something on the way, or another batch goes another way.
+    `CompilationError` where Python or the host decides something on the way, or another batch goes another way.
     """
     gradient = gradient_of(loss, flat)
     buffers = [buffer for module in modules for buffer in module.buffers()]
@@ -62,10 +62,10 @@ def record(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        raise Unrecordable(reason(error)) from error
+        raise CompilationError(reason(error)) from error
     finally:
         _restore(buffers, before)
-    raise Unrecordable("the pair does something else at another call, which a recording would not follow")
+    raise CompilationError("the pair does something else at another call, which a recording would not follow")
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
@@ -79,12 +79,12 @@ def _restore(buffers: list[Tensor], before: list[Tensor]) -> None:
             buffer.copy_(value)
 
 
-def _shared_first(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
+def _shared_first(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
     """Record the loss, make equal operations one, differentiate. Wrong where code hides operations from autograd (no_grad, a
     Function of its own), which the caller finds by comparison."""
     with fork_rng(x.device):
         graph = make_fx(lambda x, beta: loss(x, beta).parts)(x, beta)
-    held = [value.detach() for value in lift(graph, flat.leaves)]
+    held = [value.detach() for value in lift_constants(graph, flat.leaves)]
     values = [leaf.detach() for leaf in flat.leaves]
     with torch.no_grad(), fork_rng(x.device):
         graph = make_fx(functionalize(graph, remove="mutations"))(*values, x, beta, *held)
@@ -113,7 +113,7 @@ def _copied(like: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     return source.to(like).expand_as(like)
 
 
-def _as_run(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
+def _as_run(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
     """Record loss and gradient together, as autograd runs them."""
     gradient = gradient_of(loss, flat)
 
@@ -123,7 +123,7 @@ def _as_run(loss: Loss, flat: Flat, x: Tensor, beta: Tensor) -> tuple[Recording,
 
     with fork_rng(x.device):
         graph = make_fx(operations)(x, beta)
-    held = [value.detach() for value in lift(graph, flat.leaves)]
+    held = [value.detach() for value in lift_constants(graph, flat.leaves)]
     return lambda leaves, x, beta, *held: graph(*leaves, x, beta, *held), held
 
 

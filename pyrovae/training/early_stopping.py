@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import Refusal
-from ..pair.execution import Program, evaluation_mode
-from ..pair.importance_weights import draw_weights
+from ..errors import InvalidInputError
+from ..pair.execution import ModelOrGuide, evaluation_mode
+from ..pair.importance_weights import log_weights_unchecked
 from ..pair.structure import Structure
-from ..pair.validation import refuse_bad_points
+from ..pair.validation import check_points
 from ..utils.random import fork_rng
-from .batches import Resident, Source
+from .batches import InMemoryBatches, Source
 
 ROWS = 4096  # points that are scored at once
 
@@ -26,9 +26,11 @@ class EarlyStopping:
 
     def __init__(self, points: Tensor | float = 0.1, patience: int = 10, gain: float = 0.0, samples: int = 1):
         if not isinstance(points, Tensor) and not 0 < points < 1:
-            raise Refusal(f"points is {points}: give points to validate on, or the share of the data to hold out.")
+            raise InvalidInputError(
+                f"points is {points}: give points to validate on, or the share of the data to hold out."
+            )
         if patience < 1 or samples < 1:
-            raise Refusal("patience and samples must be at least 1.")
+            raise InvalidInputError("patience and samples must be at least 1.")
         self.points, self.patience, self.gain, self.samples = points, patience, gain, samples
         self.x: Tensor | None = None
         self.best: dict[str, Any] | None = None  # the best epoch's pair
@@ -37,22 +39,27 @@ class EarlyStopping:
     def prepare(self, source: Source) -> None:
         """Take the points from the source, where they are a share of it, and forget an earlier training."""
         if isinstance(self.points, Tensor):
-            refuse_bad_points(self.points)
+            check_points(self.points)
             self.x = self.points.to(source.device)
-        elif isinstance(source, Resident):
+        elif isinstance(source, InMemoryBatches):
             self.x = source.hold_out(self.points)
         else:
-            raise Refusal("A stream cannot be split: give EarlyStopping the points to validate on, as a tensor.")
+            raise InvalidInputError(
+                "A stream cannot be split: give EarlyStopping the points to validate on, as a tensor."
+            )
         self.best, self.best_epoch, self.best_value = None, 0, -float("inf")
         self.measured = "ELBO"
 
-    def look(self, model: Program, guide: Program, structure: Structure, seed: int) -> float:
+    def look(self, model: ModelOrGuide, guide: ModelOrGuide, structure: Structure, seed: int) -> float:
         """The mean ELBO of the held-out points, nats per point."""
         assert self.x is not None
         if structure.no_density:
             self.measured = "reconstruction"
         with evaluation_mode(model, guide), torch.no_grad(), fork_rng(self.x.device, seed):
-            parts = [draw_weights(model, guide, x, self.samples, structure.nesting) for x in self.x.split(ROWS)]
+            parts = [
+                log_weights_unchecked(model, guide, x, self.samples, structure.max_plate_nesting)
+                for x in self.x.split(ROWS)
+            ]
         return float(torch.cat([part.double().mean(0) for part in parts]).mean())
 
     def remember(self, pair: Callable[[], dict[str, Any]], epoch: int, value: float) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
-from ..errors import Diverged, Refusal
-from ..pair.execution import Program, evaluation_mode
-from ..pair.importance_weights import draw_weights
+from ..errors import InvalidInputError, NonFiniteError
+from ..pair.execution import ModelOrGuide, evaluation_mode
+from ..pair.importance_weights import log_weights_unchecked
 from ..pair.structure import Structure
 from ..utils.random import fork_rng
 from .batches import Source, seed_of
@@ -18,7 +18,9 @@ REMEDY = "lower lr, clip the gradient, or stop early"
 ERRORS = 4.0  # of the start's own error: where nothing was lost, fewer than 3 in 1000 fits are said to end below
 
 
-def first_elbo(model: Program, guide: Program, source: Source, structure: Structure, seed: int) -> tuple[float, float]:
+def initial_elbo(
+    model: ModelOrGuide, guide: ModelOrGuide, source: Source, structure: Structure, seed: int
+) -> tuple[float, float]:
     """The ELBO before the first step, of a batch's worth of points or more, nats per point, and its standard error over points
     and draws; NaN where there is none."""
     if structure.no_density:
@@ -26,13 +28,13 @@ def first_elbo(model: Program, guide: Program, source: Source, structure: Struct
     x = source.example[: max(source.size, ROWS)]
     try:
         with evaluation_mode(model, guide), torch.no_grad(), fork_rng(source.device, seed_of("start", seed)):
-            elbo = draw_weights(model, guide, x, 1, structure.nesting)[0].double()
-    except (Refusal, Diverged, RuntimeError, ValueError):  # the first step will say it, with its place
+            elbo = log_weights_unchecked(model, guide, x, 1, structure.max_plate_nesting)[0].double()
+    except (InvalidInputError, NonFiniteError, RuntimeError, ValueError):  # the first step will say it, with its place
         return math.nan, math.nan
     return float(elbo.mean()), float(elbo.std() / math.sqrt(len(elbo))) if len(elbo) > 1 else math.inf
 
 
-def decline(history: Sequence[dict[str, float]], start: float, error: float) -> str:
+def elbo_decline_warning(history: Sequence[dict[str, float]], start: float, error: float) -> str:
     """A sentence, where the ELBO ended lower than it was before the first step, or in the first epoch, by more than noise.
 
     It ended in the last epoch, or in the one whose parameters early stopping went back to. Where no ELBO is told, the loss is

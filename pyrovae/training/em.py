@@ -7,9 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..errors import Diverged, Refusal
-from ..pair.execution import Program, evaluation_mode
-from ..pair.validation import refuse_bad_points
+from ..errors import InvalidInputError, NonFiniteError
+from ..pair.execution import ModelOrGuide, evaluation_mode
+from ..pair.validation import check_points
 
 
 @runtime_checkable
@@ -30,36 +30,38 @@ class EM:
 
     def __init__(self, steps: int = 100, tol: float = 1e-3, start: Callable[[Any, Tensor], None] | None = None):
         if not isinstance(steps, int) or steps < 1:
-            raise Refusal(f"EM(steps={steps}): give a whole number, at least 1.")
+            raise InvalidInputError(f"EM(steps={steps}): give a whole number, at least 1.")
         if not 0 <= tol < math.inf:
-            raise Refusal(f"EM(tol={tol}): give a gain in nats per point, at least 0.")
+            raise InvalidInputError(f"EM(tol={tol}): give a gain in nats per point, at least 0.")
         if start is not None and not callable(start):
-            raise Refusal(f"EM(start={start!r:.40}): give a function start(model, x) that sets the model's parameters.")
+            raise InvalidInputError(
+                f"EM(start={start!r:.40}): give a function start(model, x) that sets the model's parameters."
+            )
         self.steps, self.tol, self.start = steps, tol, start
 
     def __repr__(self) -> str:
         return f"EM(steps={self.steps}, tol={self.tol:g})"
 
-    def __call__(self, model: Program, x: Tensor) -> list[float]:
+    def __call__(self, model: ModelOrGuide, x: Tensor) -> list[float]:
         """Climb from where the model stands, in place. Returns the mean log p(x) before each step, nats per point: the
         parameters are one step further than the last of them.
 
-        x is (N, ...), on the device and in the type of the parameters. Raises `Refusal` for a model without `em_step`,
-        `Diverged` when log p(x) stops being a number.
+        x is (N, ...), on the device and in the type of the parameters. Raises `InvalidInputError` for a model without `em_step`,
+        `NonFiniteError` when log p(x) stops being a number.
         """
         if not isinstance(model, HasEMStep):
-            raise Refusal(
+            raise InvalidInputError(
                 f"{type(model).__name__} has no em_step(x), so EM cannot start it: leave init out, or write em_step, which "
                 "makes one step and returns the mean log p(x) before it."
             )
-        refuse_bad_points(x)
+        check_points(x)
         found: list[float] = []
         with evaluation_mode(model), torch.no_grad():
             self._begin(model, x)
             for step in range(self.steps):
                 found.append(float(model.em_step(x)))
                 if not math.isfinite(found[-1]):
-                    raise Diverged(
+                    raise NonFiniteError(
                         f"EM stopped at step {step + 1}: the mean log p(x) is {found[-1]}; floor the variances."
                     )
                 if step > 0 and found[-1] - found[-2] < self.tol:

@@ -15,24 +15,24 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..errors import Diverged, Refusal, blamed
-from ..objectives import HasObjective, HasTerms, name_of, objective_of
-from ..pair.execution import Program, local_parameters, modules
-from ..pair.parameters import parameters, refuse_hidden
+from ..errors import InvalidInputError, NonFiniteError, user_code_errors
+from ..objectives import HasObjective, HasTerms, name_of, resolve_objective
+from ..pair.execution import ModelOrGuide, local_parameters, modules
+from ..pair.parameters import check_registered, parameters
 from ..pair.sites import observed_sites
 from ..pair.structure import Structure, inspect
-from ..pair.validation import refuse_value
-from ..utils.distributed import Ranks
+from ..pair.validation import check_value
+from ..utils.distributed import ProcessGroup
 from ..utils.random import fork_rng
-from .batches import Resident, Source, fingerprint, source_of
+from .batches import InMemoryBatches, Source, fingerprint, source_of
 from .checkpoints import Checkpoints
 from .early_stopping import ROWS, EarlyStopping
-from .elbo_decline import first_elbo
+from .elbo_decline import initial_elbo
 from .em import EM
-from .flat_parameters import flattened
-from .result import Fit
+from .flat_parameters import flatten_parameters
+from .result import FitResult
 from .schedules import Schedule, adam, cosine
-from .trainer import Course
+from .trainer import Trainer
 
 log = logging.getLogger("pyrovae")
 
@@ -47,8 +47,8 @@ class StartsFromData(Protocol):
 
 
 def fit(
-    model: Program,
-    guide: Program,
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
     x: Any,
     *,
     epochs: int = 100,
@@ -67,8 +67,8 @@ def fit(
     record: bool | None = None,
     retry: float | None = None,
     checkpoints: Checkpoints | None = None,
-    on_epoch: Callable[[Fit], None] | None = None,
-) -> Fit:
+    on_epoch: Callable[[FitResult], None] | None = None,
+) -> FitResult:
     """Train model and guide, in place, by steps along the gradient of `objective` on batches of x.
 
     x is (N, ...) on the device and in the type of the parameters, a torch `Dataset`, or an iterable of batches (a `DataLoader`);
@@ -92,20 +92,20 @@ def fit(
     A model with `initialise(x)` starts from the data the first time it is fitted. The same seed gives the same run on the
     same machine; torch's random state is left as it was. Modules are left in evaluation mode.
 
-    Raises `Refusal` for pairs and data that have no ELBO per point, `Diverged` when a loss stops being a number, naming the
+    Raises `InvalidInputError` for pairs and data that have no ELBO per point, `NonFiniteError` when a loss stops being a number, naming the
     epoch, the step, and, where it can be found, the site and the data points.
     """
-    _refuse_arguments(epochs, batch_size, lr, clip, kl_warmup, ema, precision, retry)
-    _refuse_objects(early_stopping, checkpoints)
+    _check_arguments(epochs, batch_size, lr, clip, kl_warmup, ema, precision, retry)
+    _check_objects(early_stopping, checkpoints)
     started = time.perf_counter()
     device = _device(x, model, guide)
     with fork_rng(device, seed), local_parameters(model, guide), _training_mode(model, guide), _precision(precision):
         source = source_of(x, batch_size, seed, device)
         if early_stopping is not None:
             early_stopping.prepare(source)
-        whole = isinstance(source, Resident) and source.size == len(source.rows)
+        whole = isinstance(source, InMemoryBatches) and source.size == len(source.rows)
         if not whole and isinstance(guide, AutoGuide):
-            raise Refusal(
+            raise InvalidInputError(
                 "An autoguide has parameters for every point, so it is fitted on all at once: batch_size=None."
             )
         structure = _inspect_all(model, guide, source)
@@ -113,44 +113,44 @@ def fit(
             inspect(model, guide, early_stopping.x[:ROWS], scored=False)
         if checkpoints is None or not checkpoints.resume:
             _start(model, source, init)
-        chosen = objective if objective is not None else objective_of(guide, structure)
-        _refuse_objective(chosen, objective, guide, structure, kl_warmup)
+        chosen = objective if objective is not None else resolve_objective(guide, structure)
+        _check_objective(chosen, objective, guide, structure, kl_warmup)
         leaves = parameters(source.example[: source.size], guide, model)
-        refuse_hidden(leaves, model, guide)
+        check_registered(leaves, model, guide)
         if not leaves:
-            raise Refusal("The pair has no parameters, so there is nothing to fit: evaluate it as it is.")
+            raise InvalidInputError("The pair has no parameters, so there is nothing to fit: evaluate it as it is.")
         if source.steps is None and schedule is not None:
-            raise Refusal(
+            raise InvalidInputError(
                 "x does not say how many batches it has, which a schedule needs: give it __len__, or schedule=None."
             )
         if source.steps is None and kl_warmup:
-            raise Refusal(
+            raise InvalidInputError(
                 "x does not say how many batches it has, which kl_warmup is a share of: give it __len__, or kl_warmup=0."
             )
-        with pyro.validation_enabled(False), warnings.catch_warnings(), flattened(leaves) as flat:
+        with pyro.validation_enabled(False), warnings.catch_warnings(), flatten_parameters(leaves) as flat:
             warnings.filterwarnings("ignore", "Encountered (NaN|\\+inf|-inf)")  # said by blame, with the place
             warnings.filterwarnings(
                 "ignore", "Detected call of `lr_scheduler.step"
             )  # a recorded step is no optimizer.step
-            training = Course(
+            training = Trainer(
                 model, guide, source, structure, chosen, flat, epochs, seed,
                 lr=lr, optimizer=optimizer, schedule=schedule, clip=clip, kl_warmup=kl_warmup, ema=ema,
                 early_stopping=early_stopping, precision=precision, record=record,
             )  # fmt: skip
             training.started = started
             if epochs and (checkpoints is None or not checkpoints.resume):
-                training.fit.start, training.fit.start_se = first_elbo(model, guide, source, structure, seed)
+                training.fit.start, training.fit.start_se = initial_elbo(model, guide, source, structure, seed)
             if checkpoints is not None:
                 training.task["data"] = fingerprint(source)
             if checkpoints is not None and checkpoints.resume:
-                training.ranks.meet()  # what is being written is whole before any reads
+                training.ranks.barrier()  # what is being written is whole before any reads
                 training.resume(checkpoints.load(device)["training"])
-                training.ranks.meet()
+                training.ranks.barrier()
             while True:
                 try:
                     training.run(checkpoints, on_epoch, keep_good=retry is not None)
                     break
-                except Diverged as error:
+                except NonFiniteError as error:
                     if retry is None or training.good is None:
                         raise
                     slower = training.good["lr"] * retry
@@ -162,14 +162,14 @@ def fit(
             return done
 
 
-def _start(model: Program, source: Source, init: Any) -> None:
+def _start(model: ModelOrGuide, source: Source, init: Any) -> None:
     """The model's own start from the data, once, then the caller's."""
     if isinstance(model, StartsFromData) and not bool(model.initialised):
         # What follows is the same, whether the model had to be started or came started.
-        with fork_rng(source.device), blamed("model.initialise(x)"):
+        with fork_rng(source.device), user_code_errors("model.initialise(x)"):
             model.initialise(source.example)
     if init is not None:
-        with fork_rng(source.device), blamed("init(model, x)"):
+        with fork_rng(source.device), user_code_errors("init(model, x)"):
             _initialiser(init)(model, source.example)
 
 
@@ -178,10 +178,10 @@ def _initialiser(init: Any) -> Callable[[Any, Tensor], Any]:
         return EM()
     if callable(init):
         return init
-    raise Refusal(f"init is {init!r:.40}: give a function of (model, x), such as EM(), or 'em' for it.")
+    raise InvalidInputError(f"init is {init!r:.40}: give a function of (model, x), such as EM(), or 'em' for it.")
 
 
-def _device(x: Any, model: Program, guide: Program) -> torch.device:
+def _device(x: Any, model: ModelOrGuide, guide: ModelOrGuide) -> torch.device:
     """Where the data are; of a stream, where the parameters are."""
     if isinstance(getattr(x, "device", None), torch.device):
         return x.device
@@ -189,7 +189,7 @@ def _device(x: Any, model: Program, guide: Program) -> torch.device:
     return found[0] if found else torch.device("cpu")
 
 
-def _refuse_arguments(
+def _check_arguments(
     epochs: int,
     batch_size: int | None,
     lr: float,
@@ -200,64 +200,68 @@ def _refuse_arguments(
     retry: float | None,
 ) -> None:
     if not isinstance(epochs, int) or epochs < 0:
-        raise Refusal(f"epochs is {epochs}: give a whole number, at least 0.")
+        raise InvalidInputError(f"epochs is {epochs}: give a whole number, at least 0.")
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise Refusal(f"batch_size is {batch_size}: give a whole number, at least 1, or None for all points.")
+        raise InvalidInputError(f"batch_size is {batch_size}: give a whole number, at least 1, or None for all points.")
     if not 0 < lr < math.inf:
-        raise Refusal(f"lr is {lr}: give a finite number above 0.")
+        raise InvalidInputError(f"lr is {lr}: give a finite number above 0.")
     if clip is not None and not 0 < clip < math.inf:
-        raise Refusal(f"clip is {clip}: give a finite norm above 0, in nats per point.")
+        raise InvalidInputError(f"clip is {clip}: give a finite norm above 0, in nats per point.")
     if not 0 <= kl_warmup <= 1:
-        raise Refusal(f"kl_warmup is {kl_warmup}: give the share of the steps in which the KL's weight rises, 0 to 1.")
+        raise InvalidInputError(
+            f"kl_warmup is {kl_warmup}: give the share of the steps in which the KL's weight rises, 0 to 1."
+        )
     if ema is not None and not 0 < ema < 1:
-        raise Refusal(f"ema is {ema}: give the average's decay, between 0 and 1, such as 0.999.")
+        raise InvalidInputError(f"ema is {ema}: give the average's decay, between 0 and 1, such as 0.999.")
     if precision not in ("fp32", "tf32", "bf16"):
-        raise Refusal(f"There is no precision '{precision}': give fp32, tf32 or bf16.")
+        raise InvalidInputError(f"There is no precision '{precision}': give fp32, tf32 or bf16.")
     if retry is not None and not 0 < retry < 1:
-        raise Refusal(f"retry is {retry}: give a factor for the learning rate, between 0 and 1.")
+        raise InvalidInputError(f"retry is {retry}: give a factor for the learning rate, between 0 and 1.")
 
 
-def _refuse_objective(chosen: Any, asked: Any, guide: Program, structure: Structure, kl_warmup: float) -> None:
+def _check_objective(chosen: Any, asked: Any, guide: ModelOrGuide, structure: Structure, kl_warmup: float) -> None:
     """`chosen` is what would be minimised, `asked` what the caller gave."""
     if isinstance(chosen, str | type):
         name = chosen if isinstance(chosen, str) else f"{chosen.__name__}(…)"
-        raise Refusal(f"objective={chosen!r} is no objective but the name of one: give the object, such as {name}.")
+        raise InvalidInputError(
+            f"objective={chosen!r} is no objective but the name of one: give the object, such as {name}."
+        )
     if not isinstance(chosen, ELBO | HasTerms):
-        raise Refusal(
+        raise InvalidInputError(
             f"objective={chosen!r:.60} is no Pyro ELBO, and has no terms(model, guide, x): give one of either."
         )
     if asked is not None and structure.certain and isinstance(guide, HasObjective):
         own = type(guide.objective()).__name__
         if type(asked).__name__ != own:
-            raise Refusal(
+            raise InvalidInputError(
                 f"The guide knows one z for each x, which {name_of(asked)} has no gradient of: leave objective out, and the guide's own, "
                 f"{own}, trains it."
             )
     if isinstance(chosen, ELBO):
         return
     if kl_warmup:
-        raise Refusal(
+        raise InvalidInputError(
             f"kl_warmup weights the KL of Pyro's objectives, and {name_of(chosen)} knows nothing of it: leave kl_warmup out, or give "
             "fit an objective, such as objective=Trace_ELBO()."
         )
-    if Ranks().count > 1:
-        raise Refusal(
+    if ProcessGroup().count > 1:
+        raise InvalidInputError(
             f"{name_of(chosen)} may draw noise of its own, the same in every process: train in one process, or give fit an objective, "
             "such as objective=Trace_ELBO()."
         )
 
 
-def _refuse_objects(early_stopping: Any, checkpoints: Any) -> None:
+def _check_objects(early_stopping: Any, checkpoints: Any) -> None:
     if not isinstance(early_stopping, EarlyStopping | None):
-        raise Refusal(
+        raise InvalidInputError(
             f"early_stopping is {early_stopping!r:.40}: give EarlyStopping(), of a share of the points or of others."
         )
     if not isinstance(checkpoints, Checkpoints | None):
-        raise Refusal(f"checkpoints is {checkpoints!r:.40}: give Checkpoints(folder).")
+        raise InvalidInputError(f"checkpoints is {checkpoints!r:.40}: give Checkpoints(folder).")
 
 
 @contextlib.contextmanager
-def _training_mode(*programs: Program) -> Iterator[None]:
+def _training_mode(*programs: ModelOrGuide) -> Iterator[None]:
     """Modules in training mode, and in evaluation mode from then on: what is done with them next is scoring."""
     for module in modules(*programs):
         module.train()
@@ -280,7 +284,7 @@ def _precision(name: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _inspect_all(model: Program, guide: Program, source: Source) -> Structure:
+def _inspect_all(model: ModelOrGuide, guide: ModelOrGuide, source: Source) -> Structure:
     """`inspect` the first batch, and hold all that is there to the support of what it observes."""
     x, size = source.example, source.size
     first = x[:size]
@@ -288,7 +292,7 @@ def _inspect_all(model: Program, guide: Program, source: Source) -> Structure:
     observed = observed_sites(structure.model_trace)
     for site in observed:
         if site["value"] is first:
-            refuse_value(site, x)
+            check_value(site, x)
     if any(site["value"] is not first for site in observed):  # a function of x: only a run knows its value
         for batch in x.split(size)[1:]:
             inspect(model, guide, batch, scored=False)

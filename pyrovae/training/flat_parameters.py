@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
@@ -14,8 +14,8 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-class Flat:
-    """Leaves, and the vector that they are views of while `flattened` lasts."""
+class FlatParameters:
+    """Leaves, and the vector that they are views of while `flatten_parameters` lasts."""
 
     def __init__(self, leaves: Sequence[Tensor]):
         self.leaves = list(leaves)
@@ -34,13 +34,15 @@ class Flat:
 
 
 @contextlib.contextmanager
-def flattened(leaves: Sequence[Tensor]) -> Iterator[Flat]:
+def flatten_parameters(leaves: Sequence[Tensor]) -> Iterator[FlatParameters]:
     """The leaves as views of one vector inside; each with memory of its own again afterwards."""
     kinds = {(leaf.dtype, leaf.device) for leaf in leaves}
     if len(kinds) > 1:
         said = " and ".join(sorted(f"{str(dtype).removeprefix('torch.')} on {device}" for dtype, device in kinds))
-        raise Refusal(f"The parameters are {said}: bring model and guide to one type and device, model.to(x).")
-    flat = Flat(leaves)
+        raise InvalidInputError(
+            f"The parameters are {said}: bring model and guide to one type and device, model.to(x)."
+        )
+    flat = FlatParameters(leaves)
     for leaf, view in zip(flat.leaves, flat.views(flat.vector.data), strict=True):
         leaf.data = view
     try:

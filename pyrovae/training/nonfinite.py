@@ -7,14 +7,16 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import Diverged, Refusal
-from ..pair.execution import Program, evaluation_mode, modules, scoring, trace
+from ..errors import InvalidInputError, NonFiniteError
+from ..pair.execution import ModelOrGuide, evaluation_mode, modules, scoring, trace
 from ..pair.sites import point_dim, sites
 
 WORST = 5  # points that are named
 
 
-def blame(model: Program, guide: Program, x: Tensor, rows: Tensor | None, leaves: list[Tensor]) -> str | None:
+def locate_nonfinite(
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, rows: Tensor | None, leaves: list[Tensor]
+) -> str | None:
     """The first site whose log-density is not a finite number at another draw, and its points; else the first site whose
     gradient is none, by which parameter, and its points; else the first parameter that is none; else None.
 
@@ -27,8 +29,8 @@ def blame(model: Program, guide: Program, x: Tensor, rows: Tensor | None, leaves
             if found:
                 return found
     except (
-        Diverged,
-        Refusal,
+        NonFiniteError,
+        InvalidInputError,
         RuntimeError,
         ValueError,
     ):  # the pair cannot be run at all: its parameters are to be seen
@@ -39,7 +41,7 @@ def blame(model: Program, guide: Program, x: Tensor, rows: Tensor | None, leaves
     return None
 
 
-def _bad_density(model: Program, guide: Program, x: Tensor, rows: Tensor | None) -> str | None:
+def _bad_density(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, rows: Tensor | None) -> str | None:
     with torch.no_grad():
         for kind, site, values in _densities(model, guide, x):
             if not bool(torch.isfinite(values).all()):
@@ -51,7 +53,12 @@ def _bad_density(model: Program, guide: Program, x: Tensor, rows: Tensor | None)
 
 
 def _bad_gradient(
-    model: Program, guide: Program, x: Tensor, rows: Tensor | None, leaves: list[Tensor], names: dict[int, str]
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
+    x: Tensor,
+    rows: Tensor | None,
+    leaves: list[Tensor],
+    names: dict[int, str],
 ) -> str | None:
     found = _hurt(model, guide, x, leaves)
     if found is None:
@@ -63,7 +70,7 @@ def _bad_gradient(
 
 
 def _hurt(
-    model: Program, guide: Program, x: Tensor, leaves: list[Tensor], only: str | None = None
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, leaves: list[Tensor], only: str | None = None
 ) -> tuple[str, str, Tensor, float] | None:
     """The first site, or that one, with a gradient that is no finite number: its half and name, the parameter, the number."""
     for kind, site, values in _densities(model, guide, x):
@@ -76,7 +83,7 @@ def _hurt(
     return None
 
 
-def _densities(model: Program, guide: Program, x: Tensor) -> Iterator[tuple[str, dict[str, Any], Tensor]]:
+def _densities(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Iterator[tuple[str, dict[str, Any], Tensor]]:
     """Every site of a run, the guide's first, with its half and its log-density."""
     q = trace("guide", guide, x)
     p = trace("model", poutine.replay(model, trace=q), x)

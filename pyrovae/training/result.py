@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass, field
 
-from .elbo_decline import decline
+from .elbo_decline import elbo_decline_warning
 
 
 @dataclass
-class Fit:
+class FitResult:
     """How a fit went. `losses` are what was minimised, nats per data point, one an epoch, averaged over its batches' points:
     −ELBO by default, minus the bound of other objectives; while `kl_warmup` lasts, with its weight on the KL.
 
@@ -31,4 +31,4 @@ class Fit:
     @property
     def warning(self) -> str:
         """What to know before the pair is used: that the ELBO ended below where it began, beyond its noise; else nothing."""
-        return decline(self.history, self.start, self.start_se)
+        return elbo_decline_warning(self.history, self.start, self.start_se)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, SequentialLR
 
-from ..errors import Refusal
+from ..errors import InvalidInputError
 
 Schedule = Callable[[Optimizer, int], LRScheduler]  # of an optimiser and the number of its steps
 
@@ -23,17 +23,17 @@ def cosine(optimizer: Optimizer, steps: int) -> LRScheduler:
     return CosineAnnealingLR(optimizer, max(1, steps))
 
 
-def staged(optimizer: Optimizer, steps: int) -> LRScheduler:
+def iwae_schedule(optimizer: Optimizer, steps: int) -> LRScheduler:
     """Eight stages, stage i of a length in proportion to 3^i at lr · 10^(−i/7): from lr down to lr/10 (Burda, Grosse &
     Salakhutdinov 2016, section 5, whose stages are of 3^i epochs, 3,280 in all)."""
     ends = [steps * (3 ** (i + 1) - 1) / (3**8 - 1) for i in range(8)]
     return LambdaLR(optimizer, lambda step: 10 ** (-min(7, sum(step >= end for end in ends)) / 7))
 
 
-def warmed(schedule: Schedule | None = cosine, share: float = 0.05) -> Schedule:
+def with_warmup(schedule: Schedule | None = cosine, share: float = 0.05) -> Schedule:
     """The learning rate up from a hundredth of its start over the first `share` of the steps, then along `schedule`."""
     if not 0 < share < 1:
-        raise Refusal(
+        raise InvalidInputError(
             f"share is {share}: give the part of the steps in which the learning rate rises, between 0 and 1."
         )
 

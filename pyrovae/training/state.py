@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..errors import Refusal, in_one_line
+from ..errors import InvalidInputError, in_one_line
 from ..pair.execution import modules
 from .step import adam_state
 
 if TYPE_CHECKING:
-    from .trainer import Course
+    from .trainer import Trainer
 
 
-def take(course: "Course") -> dict[str, Any]:
+def snapshot(course: "Trainer") -> dict[str, Any]:
     """Everything that the next step depends on, in tensors, numbers, texts and containers of these."""
     learner = course.learner
     if learner.on_vector:
@@ -39,15 +39,17 @@ def take(course: "Course") -> dict[str, Any]:
     }
 
 
-def put_back(course: "Course", state: dict[str, Any]) -> None:
-    """Stand where `state` was taken. Raises `Refusal` where it is another training's."""
+def restore(course: "Trainer", state: dict[str, Any]) -> None:
+    """Stand where `state` was taken. Raises `InvalidInputError` where it is another training's."""
     learner, flat = course.learner, course.learner.flat
     began = state.get("task", {})
     for name, value in course.task.items():
         if name == "objective" and began and name not in began:  # written before it was told
             continue
         if began.get(name) != value:
-            raise Refusal(f"The checkpoint is of a training with other {name}: resume with what it was begun with.")
+            raise InvalidInputError(
+                f"The checkpoint is of a training with other {name}: resume with what it was begun with."
+            )
     try:
         flat.set(state["vector"])
         with torch.no_grad():
@@ -77,12 +79,12 @@ def put_back(course: "Course", state: dict[str, Any]) -> None:
     except torch.OutOfMemoryError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise Refusal(
+        raise InvalidInputError(
             f"The checkpoint is of another training and cannot be resumed: {type(error).__name__}: {in_one_line(error)}"
         ) from error
 
 
-def _held(course: "Course") -> list[Tensor]:
+def _held(course: "Trainer") -> list[Tensor]:
     """What the pair has besides what is trained: buffers, and parameters that stay as they are."""
     return [
         value

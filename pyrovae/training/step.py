@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 from ..compilation.compiling import compiled, replayed
 from ..objectives import Terms
-from ..utils.distributed import Ranks
+from ..utils.distributed import ProcessGroup
 from .compiled_step import Loss, Recording, gradient_of, record
-from .flat_parameters import Flat, joined
+from .flat_parameters import FlatParameters, joined
 
 # Steps after which a recording, which costs seconds, has paid for itself; on a GPU it costs less and saves more.
 RECORD_FROM = {"cpu": 4000, "cuda": 500}
@@ -20,10 +20,10 @@ SCALARS = 3  # that processes sum beside the gradient, if there are so many: the
 
 
 @dataclass
-class Learner:
+class ParameterUpdater:
     """What a step moves, and the rule by which it does."""
 
-    flat: Flat
+    flat: FlatParameters
     optimizer: Optimizer
     on_vector: bool  # the optimiser has the one vector, not the leaves
     clip: float | None  # the largest norm of the gradient of a batch's mean
@@ -58,7 +58,7 @@ def _decay(decay: float, taken: int) -> float:
 Step = Callable[[Tensor, Tensor], Tensor]  # of a batch and the KL's weight, to (*Terms.parts, norm of the gradient)
 
 
-def eager_step(learner: Learner, loss: Loss, ranks: Ranks, points: int) -> Step:
+def eager_step(learner: ParameterUpdater, loss: Loss, ranks: ProcessGroup, points: int) -> Step:
     """The step as Pyro runs it; `points` is the size of the whole batch, of which this process may have a part."""
     gradient = gradient_of(loss, learner.flat)
 
@@ -69,7 +69,7 @@ def eager_step(learner: Learner, loss: Loss, ranks: Ranks, points: int) -> Step:
     return step
 
 
-def _apply(learner: Learner, ranks: Ranks, points: int, terms: Terms, gradient: Tensor) -> Tensor:
+def _apply(learner: ParameterUpdater, ranks: ProcessGroup, points: int, terms: Terms, gradient: Tensor) -> Tensor:
     scalars = torch.stack([part.to(terms.loss) for part in terms.parts])
     if ranks.count > 1:
         none = gradient.new_zeros(SCALARS - len(scalars))
@@ -81,11 +81,17 @@ def _apply(learner: Learner, ranks: Ranks, points: int, terms: Terms, gradient: 
 
 
 def recorded_step(
-    learner: Learner, loss: Loss, ranks: Ranks, points: int, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
+    learner: ParameterUpdater,
+    loss: Loss,
+    ranks: ProcessGroup,
+    points: int,
+    x: Tensor,
+    beta: Tensor,
+    modules: Sequence[nn.Module],
 ) -> Step:
     """The same step without Pyro: with its update where Adam is the pair's and it trains alone, else as far as the gradient.
 
-    Raises `Unrecordable`.
+    Raises `CompilationError`.
     """
     graph, held = record(loss, learner.flat, x, beta, modules)
     if ranks.count == 1 and learner.on_vector and type(learner.optimizer) is torch.optim.Adam:
@@ -106,7 +112,9 @@ def recorded_step(
     return step
 
 
-def _with_adam(learner: Learner, graph: Recording, points: int, x: Tensor, beta: Tensor, held: list[Tensor]) -> Step:
+def _with_adam(
+    learner: ParameterUpdater, graph: Recording, points: int, x: Tensor, beta: Tensor, held: list[Tensor]
+) -> Step:
     """Gradient, clipping, Adam and the moving average as one function of tensors, which changes its inputs in place."""
     settings, flat = learner.optimizer.param_groups[0], learner.flat
     (beta1, beta2), eps = settings["betas"], settings["eps"]
@@ -160,7 +168,7 @@ def _with_adam(learner: Learner, graph: Recording, points: int, x: Tensor, beta:
     return step
 
 
-def adam_state(learner: Learner) -> dict[str, Tensor]:
+def adam_state(learner: ParameterUpdater) -> dict[str, Tensor]:
     """Adam's moments of the vector, made where its first step has not yet made them."""
     state = learner.optimizer.state[learner.flat.vector]
     if not state:

@@ -12,24 +12,24 @@ from pyro.infer import ELBO
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..compilation.compiling import Unrecordable
-from ..errors import Diverged, Refusal, in_one_line
-from ..objectives import Terms, is_elbo, name_of, terms_of, warm_up
-from ..pair.execution import Program, modules
+from ..compilation.compiling import CompilationError
+from ..errors import InvalidInputError, NonFiniteError, in_one_line
+from ..objectives import Terms, differentiable_loss, is_elbo, name_of, warm_up
+from ..pair.execution import ModelOrGuide, modules
 from ..pair.state import load_pair_state, pair_state, store_names
 from ..pair.structure import Structure
-from ..utils.distributed import Ranks
+from ..utils.distributed import ProcessGroup
 from .batches import Source
 from .checkpoints import Checkpoints
 from .compiled_step import Loss
 from .distributed_noise import whole_batch_noise
 from .early_stopping import EarlyStopping
-from .flat_parameters import Flat
-from .nonfinite import blame
-from .result import Fit
+from .flat_parameters import FlatParameters
+from .nonfinite import locate_nonfinite
+from .result import FitResult
 from .schedules import Schedule, adam
-from .state import put_back, take
-from .step import RECORD_FROM, SCALARS, Learner, Step, eager_step, recorded_step
+from .state import restore, snapshot
+from .step import RECORD_FROM, SCALARS, ParameterUpdater, Step, eager_step, recorded_step
 
 log = logging.getLogger("pyrovae")
 
@@ -37,17 +37,17 @@ READ_EVERY = 50  # steps between looks at a GPU's losses: a look waits for the G
 SUMS = 6  # over an epoch's points: loss, reconstruction, KL, points whose KL is known, gradient's norm, points
 
 
-class Course:
+class Trainer:
     """A fit under way: what moves, where it stands, and how both are written down and taken up again."""
 
     def __init__(
         self,
-        model: Program,
-        guide: Program,
+        model: ModelOrGuide,
+        guide: ModelOrGuide,
         source: Source,
         structure: Structure,
         objective: ELBO,
-        flat: Flat,
+        flat: FlatParameters,
         epochs: int,
         seed: int,
         *,
@@ -65,20 +65,20 @@ class Course:
         self.objective, self.epochs, self.seed, self.record = objective, epochs, seed, record
         self.make_optimizer, self.make_schedule, self.lr = optimizer, schedule, lr
         self.early_stopping, self.autocast = early_stopping, precision == "bf16"
-        self.ranks = Ranks()
+        self.ranks = ProcessGroup()
         self.device = source.device
         self.total = epochs * (source.steps or 0)
         self.rise = round(kl_warmup * self.total)
         self.beta = torch.ones((), device=self.device)
         self.stores = store_names(structure)
         average = flat.vector.detach().clone() if ema is not None else None
-        self.learner = Learner(flat, self.new_optimizer(flat), optimizer is adam, clip, ema, average)
-        self.terms = terms_of(objective, model, guide, source.example[: source.size], structure)
+        self.learner = ParameterUpdater(flat, self.new_optimizer(flat), optimizer is adam, clip, ema, average)
+        self.terms = differentiable_loss(objective, model, guide, source.example[: source.size], structure)
         self.steps: dict[int, Step] = {}  # by the number of points
         self.roads: dict[int, tuple[bool, str]] = {}  # whether it was recorded, and why
         self.told = False  # which road was taken
         self.loss_is_elbo = is_elbo(objective)
-        self.fit = Fit(objective=name_of(objective))
+        self.fit = FitResult(objective=name_of(objective))
         if structure.no_density:
             self.fit.objective, self.fit.no_density = "reconstruction", structure.no_density
         self.epoch, self.place = 0, 0
@@ -94,7 +94,7 @@ class Course:
         }
         self.new_schedule(0)
 
-    def new_optimizer(self, flat: Flat) -> Optimizer:
+    def new_optimizer(self, flat: FlatParameters) -> Optimizer:
         return self.make_optimizer([flat.vector] if self.make_optimizer is adam else flat.leaves, self.lr)
 
     def new_schedule(self, steps: int) -> None:
@@ -106,22 +106,22 @@ class Course:
     # the loop
 
     def run(
-        self, checkpoints: Checkpoints | None, on_epoch: Callable[[Fit], None] | None, keep_good: bool = False
+        self, checkpoints: Checkpoints | None, on_epoch: Callable[[FitResult], None] | None, keep_good: bool = False
     ) -> None:
         # processes look at once, for all must see at the same step that one has failed
         every = READ_EVERY if self.device.type == "cuda" and self.ranks.count == 1 else 1
         while self.epoch < self.epochs and not self.fit.stopped:
             if keep_good and self.place == 0 and not self.slowed:
-                self.good = take(self)
+                self.good = snapshot(self)
             waiting: list[tuple[Tensor, Tensor, Tensor | None]] = []
             for x, rows in self.source.batches(self.epoch, self.place):
                 waiting.append((self._step(x), x, rows))
                 self.place += 1
                 if len(waiting) >= every:
-                    self._read(waiting)
+                    self.read_arrays(waiting)
                     if checkpoints is not None and checkpoints.due():
                         self.save(checkpoints)
-            self._read(waiting)
+            self.read_arrays(waiting)
             self._end_epoch()
             if checkpoints is not None and checkpoints.due():
                 self.save(checkpoints)
@@ -134,13 +134,13 @@ class Course:
         step = self.steps.get(len(x)) or self._make_step(x)
         try:
             out = step(self._own(x), self.beta)
-        except (torch.OutOfMemoryError, Refusal, Diverged):
+        except (torch.OutOfMemoryError, InvalidInputError, NonFiniteError):
             raise
         except (RuntimeError, ValueError) as error:  # a matrix that is no longer positive definite, a scale of NaN
             vector = self.learner.flat.vector
             # the others wait for this one's part
             self.ranks.sum(vector.new_full((vector.numel() + SCALARS,), math.nan))
-            raise Diverged(
+            raise NonFiniteError(
                 f"{self._where()}: {in_one_line(error).rstrip('.')}. Lower the learning rate or floor the variances."
             ) from error
         if self.scheduler:
@@ -148,7 +148,7 @@ class Course:
         self.fit.steps += 1
         return out
 
-    def _read(self, waiting: list[tuple[Tensor, Tensor, Tensor | None]]) -> None:
+    def read_arrays(self, waiting: list[tuple[Tensor, Tensor, Tensor | None]]) -> None:
         """Add the steps' losses up on the host. A bad one has moved nothing, so what it was can still be seen."""
         if not waiting:
             return
@@ -159,8 +159,8 @@ class Course:
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self.fit.steps = number
                 what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not a finite number"
-                places = blame(self.model, self.guide, x, rows, self.learner.flat.leaves)
-                raise Diverged(
+                places = locate_nonfinite(self.model, self.guide, x, rows, self.learner.flat.leaves)
+                raise NonFiniteError(
                     f"{self._where()}: {places or what}; lower the learning rate, clip the gradient or floor the variances."
                 )
             points = len(x)
@@ -181,7 +181,9 @@ class Course:
     def _end_epoch(self) -> None:
         loss, reconstruction, kl, counted, gradient, points = self.sums
         if points == 0:
-            raise Refusal(f"x gave no batches in epoch {self.epoch + 1}: give what can be iterated over again.")
+            raise InvalidInputError(
+                f"x gave no batches in epoch {self.epoch + 1}: give what can be iterated over again."
+            )
         reconstruction, kl = reconstruction / points, kl / counted if counted else math.nan
         beta = self._weight(self.fit.steps - 1)
         elbo = reconstruction - kl
@@ -209,7 +211,7 @@ class Course:
         if self.early_stopping is not None:
             with self._averaged():
                 look = self.early_stopping.look(self.model, self.guide, self.structure, self.seed)
-            row["validation"] = self.ranks.agreed(look)  # all processes stop, or none
+            row["validation"] = self.ranks.broadcast(look)  # all processes stop, or none
             self.early_stopping.remember(self._tensors, self.epoch, row["validation"])
             self.fit.stopped = self.early_stopping.verdict(self.epoch)
         self.fit.history.append(row)
@@ -227,7 +229,7 @@ class Course:
             try:
                 mine = modules(self.model, self.guide)
                 step = recorded_step(self.learner, loss, self.ranks, size, own, self.beta, mine)
-            except Unrecordable as error:
+            except CompilationError as error:
                 recorded, why = False, str(error)
         self.steps[size] = step or self._stock_step(size) or eager_step(self.learner, loss, self.ranks, size)
         if size == self.source.size or not self.fit.road:
@@ -278,7 +280,7 @@ class Course:
         if not isinstance(self.terms, str):
             return None
         if self.ranks.count > 1 or self.rise or self.autocast:
-            raise Refusal(
+            raise InvalidInputError(
                 f"{self.fit.objective} trains in one process, without KL warm-up and in full precision, because {self.terms}: "
                 "give an objective that can be recorded, such as Trace_ELBO."
             )
@@ -330,16 +332,16 @@ class Course:
     def slow_down(self, factor: float) -> None:
         """Back to the last good epoch, once, from where the learning rate is `factor` of what it was."""
         assert self.good is not None
-        put_back(self, {**self.good, "lr": self.good["lr"] * factor})
+        restore(self, {**self.good, "lr": self.good["lr"] * factor})
         self.good, self.slowed = None, True
 
     def state(self) -> dict[str, Any]:
         """Where training stands, and where it would go back to."""
-        return {**take(self), "good": self.good, "slowed": self.slowed}
+        return {**snapshot(self), "good": self.good, "slowed": self.slowed}
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Raises `Refusal` where the state is another training's."""
-        put_back(self, state)
+        """Raises `InvalidInputError` where the state is another training's."""
+        restore(self, state)
         self.good, self.slowed = state["good"], state["slowed"]
 
     def save(self, checkpoints: Checkpoints) -> None:
@@ -347,7 +349,7 @@ class Course:
             self.fit.seconds = self.before + time.perf_counter() - self.started
             checkpoints.save({"pair": self._tensors(), "training": self.state()})
 
-    def finish(self, checkpoints: Checkpoints | None) -> Fit:
+    def finish(self, checkpoints: Checkpoints | None) -> FitResult:
         """Leave the pair with what it is to have, and on disk too."""
         self.fit.seconds = self.before + time.perf_counter() - self.started
         state = self.state()

@@ -13,12 +13,12 @@ import torch
 import torch.distributed as group
 from torch import Tensor
 
-from ..errors import Diverged
+from ..errors import NonFiniteError
 
 GONE = "Another process of the group has stopped, and its message says why; this one stops too."
 
 
-class Ranks:
+class ProcessGroup:
     """This process's place among those that train together: one of one where torch.distributed is not in use."""
 
     def __init__(self) -> None:
@@ -38,12 +38,12 @@ class Ranks:
         return slice(start, start + each + (self.rank < more))
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over processes, in place. Raises `Diverged` where another process has gone."""
+        """The sum over processes, in place. Raises `NonFiniteError` where another process has gone."""
         if self.count > 1:
             try:
                 group.all_reduce(values)
             except RuntimeError as error:
-                raise Diverged(GONE) from error
+                raise NonFiniteError(GONE) from error
         return values
 
     def gather(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -54,15 +54,15 @@ class Ranks:
         try:
             group.all_gather_object(every, parts)
         except RuntimeError as error:
-            raise Diverged(GONE) from error
+            raise NonFiniteError(GONE) from error
         every = [found for found in every if found]
         return {name: torch.cat([found[name] for found in every], dim=-1) for name in every[0]}
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until all processes have come so far."""
-        self.agreed(0.0)
+        self.broadcast(0.0)
 
-    def agreed(self, value: float) -> float:
+    def broadcast(self, value: float) -> float:
         """The first process's number, on all."""
         if self.count == 1:
             return value
@@ -72,16 +72,16 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Ranks]:
+def init_process_group() -> Iterator[ProcessGroup]:
     """The group that torchrun started this process in, if it did."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Ranks()
+        yield ProcessGroup()
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
         torch.cuda.set_device(local)
     group.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield Ranks()
+        yield ProcessGroup()
     finally:
         group.destroy_process_group()

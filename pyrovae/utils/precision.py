@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from ..errors import in_one_line
-from .distributed import Ranks
+from .distributed import ProcessGroup
 
 log = logging.getLogger("pyrovae")
 
@@ -26,7 +26,7 @@ def usable(dtype: torch.dtype | None, x: torch.Tensor) -> torch.dtype | None:
     if dtype is None:
         return None
     reason = reason_against(x.device, dtype)
-    if Ranks().agreed(float(reason is None)):
+    if ProcessGroup().broadcast(float(reason is None)):
         return dtype
     if reason is not None:
         log.warning("%s, so all weights are computed in %s.", reason, in_words(x.dtype))

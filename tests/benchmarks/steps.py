@@ -97,10 +97,17 @@ def measure(name: str, case: Any, made: dict[str, Callable[[], Any]], rounds: in
     ready["pyrovae"], road = rounds_of_fit(case, rounds, timed, "pyrovae", lambda: timed.once(runs, steps), record=True)
     summary = timed.summary("hand-written")
     if not with_jax:
-        apart = Rounds()  # two fits cannot take turns: this one has rounds of its own with the base
+        independent = Rounds()  # two fits cannot take turns: this one has rounds of its own with the base
         base = {"hand-written": runs["hand-written"]}
-        rounds_of_fit(case, max(5, rounds // 3), apart, "pyrovae, record=False", lambda: apart.once(base, steps), False)
-        summary["pyrovae, record=False"] = apart.summary("hand-written")["pyrovae, record=False"]
+        rounds_of_fit(
+            case,
+            max(5, rounds // 3),
+            independent,
+            "pyrovae, record=False",
+            lambda: independent.once(base, steps),
+            False,
+        )
+        summary["pyrovae, record=False"] = independent.summary("hand-written")["pyrovae, record=False"]
     found = {"road": road, "steps a round": steps, "rounds": rounds, "ready after seconds": ready, "peers": summary}
     if case.data.device.type == "cuda":
         found["share of kernels"] = {label: kernel_share(run) for label, run in runs.items()}

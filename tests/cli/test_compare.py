@@ -9,7 +9,7 @@ import torch
 from command_line import invoke, one_sentence, said
 
 import pyrovae
-from pyrovae import Refusal, load
+from pyrovae import InvalidInputError, load
 from pyrovae.loading.options import listed, with_settings
 from pyrovae.runs import run as runs
 
@@ -136,7 +136,7 @@ def test_settings_stand_in_brackets_after_the_name(text: str, name: str, setting
 
 @pytest.mark.parametrize("text", ["vae(latent=4", "vae)latent=4("])
 def test_a_bracket_without_its_partner(text: str) -> None:
-    with pytest.raises(Refusal, match="has a bracket without its partner: write name"):
+    with pytest.raises(InvalidInputError, match="has a bracket without its partner: write name"):
         listed(text)
 
 

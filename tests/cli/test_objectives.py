@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import pyrovae
-from pyrovae import Refusal, load_run
+from pyrovae import InvalidInputError, load_run
 from pyrovae.cli.app import app
 from pyrovae.loading.options import parse_objective
 
@@ -53,7 +53,7 @@ def test_pyros_own_are_named_too():
     ],
 )
 def test_what_is_none_is_refused_with_what_there_is(text, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(InvalidInputError, match=said):
         parse_objective(text)
 
 
@@ -89,8 +89,8 @@ def test_a_run_remembers_its_objective_and_resumes_by_it(tmp_path):
             pyrovae.runs.run.train(half, pyrovae.load_data("digits"), cut, stop)
     finally:
         pyrovae.runs.run.CHECKPOINT_SECONDS = before
-    taken_up = run("--resume", cut)
-    assert taken_up.exit_code == 0, taken_up.output
+    resume_run = run("--resume", cut)
+    assert resume_run.exit_code == 0, resume_run.output
     assert load_run(cut).fit.losses == found.fit.losses
 
     config = json.loads((cut / "config.json").read_text())

@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from pyrovae import Refusal, load_data
+from pyrovae import InvalidInputError, load_data
 from pyrovae.data.datasets import default_root
-from pyrovae.data.stochastic import Redrawn
+from pyrovae.data.stochastic import StochasticData
 from pyrovae.data.transforms import Dequantise, Identity, Threshold
 
 
@@ -60,14 +60,14 @@ def test_digits_train_and_test_are_all_images_each_once(seed: int) -> None:
 
 def test_training_images_are_binarised_anew_and_test_images_once(seed: int) -> None:
     data = load_data("digits", "binarise", seed=seed)
-    assert isinstance(data.train, Redrawn)
+    assert isinstance(data.train, StochasticData)
     index = torch.arange(100)
     first, second = data.train[index], data.train[index]
     assert not torch.equal(first, second)
     sure = (data.train.pixels[index] == 0) | (data.train.pixels[index] == 16)
     assert torch.equal(first[sure], second[sure])
     assert torch.equal(data.test, load_data("digits", "binarise", seed=seed).test)
-    assert isinstance(data.to("cpu").train, Redrawn)
+    assert isinstance(data.to("cpu").train, StochasticData)
     assert torch.equal(data.to("cpu").test, data.test)
 
 
@@ -153,7 +153,7 @@ def test_three_dimensions_are_images(tmp_path: Path) -> None:
 
 
 def refuse(fragment: str, *args: object, **kwargs: object) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         load_data(*args, **kwargs)  # type: ignore[arg-type]
     assert fragment in str(caught.value), str(caught.value)
     assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ import torch
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 
 import pyrovae
-from pyrovae import Refusal, diagnose, load
+from pyrovae import InvalidInputError, diagnose, load
 from pyrovae.diagnostics import active_units as units
 from pyrovae.diagnostics import aggregate_posterior as aggregate
 from pyrovae.diagnostics import prior_holes as holes
@@ -614,7 +614,7 @@ def test_arviz_holds_the_numbers(tmp_path):
 
 
 def refusal(match, model=normal_model, guide=None, x=POINTS, **options):
-    with pytest.raises(Refusal, match=match):
+    with pytest.raises(InvalidInputError, match=match):
         diagnose(model, guide or normal_guide(0.5), x, **options)
 
 

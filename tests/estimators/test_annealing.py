@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import pyrovae
-from pyrovae import Diverged, Refusal, evaluate
+from pyrovae import InvalidInputError, NonFiniteError, evaluate
 from pyrovae.estimators import annealing
 from pyrovae.estimators.annealing import ais
 from pyrovae.estimators.annealing_schedules import Linear, Sigmoid
@@ -241,17 +241,17 @@ def test_describes_itself(ppca):
     ],
 )
 def test_settings_that_cannot_be_used(ppca, settings, sentence):
-    with pytest.raises(Refusal, match=sentence):
+    with pytest.raises(InvalidInputError, match=sentence):
         ais(*ppca, **settings)
 
 
 def test_x_of_another_dimension(ppca):
-    with pytest.raises(Refusal, match="The guide cannot be run on x of shape \\(60, 5\\)"):
+    with pytest.raises(InvalidInputError, match="The guide cannot be run on x of shape \\(60, 5\\)"):
         ais(*ppca[:2], ppca[2][:, :5])
 
 
 def test_a_schedule_of_no_width():
-    with pytest.raises(Refusal, match="rad=0"):
+    with pytest.raises(InvalidInputError, match="rad=0"):
         Sigmoid(0)
 
 
@@ -263,5 +263,5 @@ def test_a_point_that_no_chain_can_explain():
             pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
             pyro.factor("f", fits.expand(z.shape[:-1]))
 
-    with pytest.raises(Diverged, match=r"No chain of data point 2 has a finite weight"):
+    with pytest.raises(NonFiniteError, match=r"No chain of data point 2 has a finite weight"):
         ais(model, normal_guide(lambda x: x, 1.0), torch.tensor([[0.0], [1.0], [9.0]]), 4, 5)

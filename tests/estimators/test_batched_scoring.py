@@ -15,8 +15,8 @@ from gaussians import Wrong, random_wrong
 from pyro.infer.autoguide import AutoNormal
 
 import pyrovae
-from pyrovae import Refusal, evaluate
-from pyrovae.estimators.guide_draws import drawn_apart
+from pyrovae import InvalidInputError, evaluate
+from pyrovae.estimators.guide_draws import independent_sites
 from pyrovae.statistics.log_weights import STATISTICS
 
 ENUMERATE = {"enumerate": "parallel"}
@@ -191,19 +191,19 @@ def test_which_guides_are_drawn_from_again_without_being_run():
         return guide
 
     x = torch.rand(5, 2)
-    assert drawn_apart(later(lambda a: pyro.sample("b", dist.Normal(0.0, 1.0))), x)
-    assert drawn_apart(later(lambda a: pyro.sample("b", dist.Gamma(torch.ones(5, 2), 1.0).to_event(1))), x)
-    assert not drawn_apart(later(lambda a: pyro.sample("b", dist.Normal(a.tanh(), 1.0))), x)
-    assert not drawn_apart(later(lambda a: pyro.sample("b", dist.Normal(1.0 if a.sum() > 0 else 0.0, 1.0))), x)
-    assert not drawn_apart(later(lambda a: pyro.sample("b", dist.Normal(float(a[0]), 1.0))), x)
+    assert independent_sites(later(lambda a: pyro.sample("b", dist.Normal(0.0, 1.0))), x)
+    assert independent_sites(later(lambda a: pyro.sample("b", dist.Gamma(torch.ones(5, 2), 1.0).to_event(1))), x)
+    assert not independent_sites(later(lambda a: pyro.sample("b", dist.Normal(a.tanh(), 1.0))), x)
+    assert not independent_sites(later(lambda a: pyro.sample("b", dist.Normal(1.0 if a.sum() > 0 else 0.0, 1.0))), x)
+    assert not independent_sites(later(lambda a: pyro.sample("b", dist.Normal(float(a[0]), 1.0))), x)
 
     def masked(a):
         with pyro.poutine.mask(mask=a > 0):
             pyro.sample("b", dist.Normal(0.0, 1.0))
 
-    assert not drawn_apart(later(masked), x)
-    assert not drawn_apart(chained()[1], x)
-    assert not drawn_apart(AutoNormal(chained()[0]), x)
+    assert not independent_sites(later(masked), x)
+    assert not independent_sites(chained()[1], x)
+    assert not independent_sites(AutoNormal(chained()[0]), x)
 
 
 def test_draws_that_do_not_run_the_guide_are_draws_from_it(seed):
@@ -259,7 +259,7 @@ def test_a_point_whose_every_weight_is_zero_is_named(monkeypatch):
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 200})
     x = torch.zeros(9, 2).double()
     x[7, 1] = 99.0
-    with pytest.raises(Refusal, match="All 100 weights of data point 7 are zero"):
+    with pytest.raises(InvalidInputError, match="All 100 weights of data point 7 are zero"):
         evaluate(torn, wide, x, samples=100)
 
 
@@ -273,7 +273,7 @@ def test_a_density_that_is_no_number_names_the_point_among_all(monkeypatch):
 
     x = torch.zeros(2000, 2).double()
     x[1907, 0] = 9.0
-    with pytest.raises(pyrovae.Diverged, match="nan at site 'x', data point 1907"):
+    with pytest.raises(pyrovae.NonFiniteError, match="nan at site 'x', data point 1907"):
         evaluate(model, wide, x, samples=100)
 
 

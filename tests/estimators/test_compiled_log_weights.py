@@ -44,13 +44,13 @@ PAIRS = {
 @pytest.fixture
 def runs_of_the_graph(monkeypatch):
     """How many blocks were scored by a recording."""
-    count, original = [], recording.Recorded.__call__
+    count, original = [], recording.CompiledLogWeights.__call__
 
     def call(self, *args):
         count.append(1)
         return original(self, *args)
 
-    monkeypatch.setattr(recording.Recorded, "__call__", call)
+    monkeypatch.setattr(recording.CompiledLogWeights, "__call__", call)
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 600})
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.TABLE_ROWS", 600)
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.DRAWS", 100)
@@ -147,13 +147,13 @@ def test_a_last_batch_of_fewer_points_is_scored_in_company(name, screen, runs_of
     model, guide, x = PAIRS[name]()
     x, found = x[:10], []  # batches of 6 and 4
     slow = evaluate(model, guide, x, samples=500, compiled=False, screen=screen)
-    recorded = recording.Recorded.__call__
+    recorded = recording.CompiledLogWeights.__call__
 
     def call(self, x, *rest):
         found.append((len(x), recorded(self, x, *rest) is not None))
         return recorded(self, x, *rest)
 
-    monkeypatch.setattr(recording.Recorded, "__call__", call)
+    monkeypatch.setattr(recording.CompiledLogWeights, "__call__", call)
     fast = evaluate(model, guide, x, samples=500, compiled=True, screen=screen)
     assert sum(points == 4 for points, _ in found) >= 5
     assert all(done for _, done in found)
@@ -301,7 +301,7 @@ def test_blocks_halved_for_want_of_memory_are_recorded_anew(monkeypatch, runs_of
     """The batch is halved, and its halves go by a recording of their own size."""
     model, x = Scaled(), torch.randn(12, 2)
     exact = dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1)
-    inner, found, short = recording.Recorded.__call__, [], []
+    inner, found, short = recording.CompiledLogWeights.__call__, [], []
 
     def full(self, x, *rest):
         weights = inner(self, x, *rest)
@@ -315,7 +315,7 @@ def test_blocks_halved_for_want_of_memory_are_recorded_anew(monkeypatch, runs_of
         return draws(*_, **__)
 
     draws = drawing.with_values
-    monkeypatch.setattr(recording.Recorded, "__call__", full)
+    monkeypatch.setattr(recording.CompiledLogWeights, "__call__", full)
     monkeypatch.setattr(drawing, "with_values", no_room)
     fast = evaluate(model, wide, x, samples=5000, compiled=True)
     assert short
@@ -363,14 +363,14 @@ def test_without_a_compiler_pyro_runs_as_before(monkeypatch, runs_of_the_graph):
 def test_a_recording_that_runs_out_of_memory_leaves_its_block_to_pyro(monkeypatch, runs_of_the_graph):
     model, x = Scaled(), torch.randn(12, 2)
     slow = evaluate(model, wide, x, samples=500, compiled=False)
-    inner = recording.Recorded.__call__
+    inner = recording.CompiledLogWeights.__call__
 
     def full(self, *args):
         if len(runs_of_the_graph) == 5:
             raise torch.OutOfMemoryError("no room")
         return inner(self, *args)
 
-    monkeypatch.setattr(recording.Recorded, "__call__", full)
+    monkeypatch.setattr(recording.CompiledLogWeights, "__call__", full)
     fast = evaluate(model, wide, x, samples=500, compiled=True)
     assert len(runs_of_the_graph) == 5
     torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-5)
@@ -382,5 +382,5 @@ def test_little_work_is_not_compiled(monkeypatch):
 
 
 def test_screens_of_other_types_are_refused():
-    with pytest.raises(pyrovae.Refusal, match="screen is 16: give torch.bfloat16"):
+    with pytest.raises(pyrovae.InvalidInputError, match="screen is 16: give torch.bfloat16"):
         evaluate(Scaled(), wide, torch.randn(12, 2), screen=16)

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import pyrovae
-from pyrovae import Comparison, Refusal, compare, evaluate
+from pyrovae import Comparison, InvalidInputError, compare, evaluate
 from pyrovae.plots import comparison as plots
 from pyrovae.tables.comparison import WIDTH, as_text, show
 
@@ -66,13 +66,13 @@ def test_everything_as_json_without_nan():
 
 
 def test_probabilities_and_densities_are_not_compared():
-    with pytest.raises(Refusal, match="a density .* and coin a probability .*no common unit"):
+    with pytest.raises(InvalidInputError, match="a density .* and coin a probability .*no common unit"):
         compare({"normal": located(0.0), "coin": (coin, lambda x: None)}, torch.ones(4, 1))
 
 
 def test_different_points_are_not_compared():
     found = {name: evaluate(*located(0.0), torch.rand(4, 1), 10) for name in ("a", "b")}
-    with pytest.raises(Refusal, match="a and b were scored on different points"):
+    with pytest.raises(InvalidInputError, match="a and b were scored on different points"):
         Comparison(found)
 
 
@@ -85,7 +85,7 @@ def test_pairs_that_share_a_parameter_are_not_compared():
 
         return model, lambda x: None
 
-    with pytest.raises(Refusal, match="a and b share a parameter"):
+    with pytest.raises(InvalidInputError, match="a and b share a parameter"):
         compare({"a": build(), "b": build()}, torch.ones(4, 1))
 
 
@@ -110,7 +110,7 @@ def test_likelihoods_of_different_things_are_not_compared():
         with pyro.plate("data", len(x)):
             pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1), obs=x)
 
-    with pytest.raises(Refusal, match="half observes 1 numbers of each point and whole 2"):
+    with pytest.raises(InvalidInputError, match="half observes 1 numbers of each point and whole 2"):
         compare({"half": (half, lambda x: None), "whole": (whole, lambda x: None)}, torch.ones(4, 2))
 
 
@@ -123,7 +123,7 @@ def test_monte_carlo_errors_of_two_are_independent():
 
 
 def test_nothing_to_compare():
-    with pytest.raises(Refusal, match="nothing to compare"):
+    with pytest.raises(InvalidInputError, match="nothing to compare"):
         compare({}, torch.ones(4, 1))
 
 

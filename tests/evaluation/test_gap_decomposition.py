@@ -13,11 +13,11 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 import pyrovae
-from pyrovae import Refusal, gap
+from pyrovae import InvalidInputError, gap
 from pyrovae.cli.app import app
 from pyrovae.evaluation.gap_decomposition import ESTIMATORS
 from pyrovae.plots.gap import gap_bars
-from pyrovae.posterior.optimise import Protocol
+from pyrovae.posterior.optimise import RefinementSettings
 from pyrovae.posterior.variational_families import DiagonalGaussian, FullGaussian
 from pyrovae.tables.gap import advice
 
@@ -73,7 +73,15 @@ def test_the_largest_of_noisy_estimates_is_not_the_luckiest(pair, seed):
     """Few draws, a poor guide: the largest of three at each point is too large by their noise, and what is reported is not."""
     model, guide, x, *_ = pair
     found = gap(
-        model, guide, x, DiagonalGaussian(), 20, seed, chains=4, steps=5, protocol=Protocol(limit=200, settle=50)
+        model,
+        guide,
+        x,
+        DiagonalGaussian(),
+        20,
+        seed,
+        chains=4,
+        steps=5,
+        protocol=RefinementSettings(limit=200, settle=50),
     )
     values = torch.stack([found.weighted, found.refined, found.annealed])
     lucky, honest = values.max(0).values - found.exact, found.log_likelihood - found.exact
@@ -87,7 +95,7 @@ def test_the_largest_of_noisy_estimates_is_not_the_luckiest(pair, seed):
 
 def test_every_number_is_saved(pair, tmp_path):
     model, guide, x, *_ = pair
-    short = Protocol(limit=100, settle=0)
+    short = RefinementSettings(limit=100, settle=0)
     found = gap(model, guide, x[:6], samples=10, chains=2, steps=3, protocol=short)
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert content["means"]["approximation"]["value"] == pytest.approx(float(found.approximation.mean()))
@@ -189,5 +197,5 @@ def test_a_mixture_has_nothing_to_refine(tmp_path):
 
 
 def test_no_samples(pair):
-    with pytest.raises(Refusal, match="samples is 0"):
+    with pytest.raises(InvalidInputError, match="samples is 0"):
         gap(*pair[:3], samples=0)

@@ -130,7 +130,7 @@ def test_a_vae_of_levels_keeps_the_contract_and_counts(kind):
     check_pair(*pair, x)
     found = pyrovae.evaluate(*pair, x, samples=10, transform=Levels(9))
     assert found.card["measure"] == "counting on {0, 1/8, …, 1}^6"
-    with pytest.raises(pyrovae.Refusal, match="outside the support"):
+    with pytest.raises(pyrovae.InvalidInputError, match="outside the support"):
         check_pair(*pair, (x + 0.03).clamp(max=1))
 
 
@@ -138,7 +138,7 @@ def test_densities_of_grey_pixels_keep_the_contract():
     x = torch.rand(24, 6)
     for likelihood in (pyrovae.ContinuousBernoulli(), pyrovae.StudentT()):
         check_pair(*load("vae")(6, latent=2, hidden=(8,), likelihood=likelihood), x)
-    with pytest.raises(pyrovae.Refusal, match="outside the support"):
+    with pytest.raises(pyrovae.InvalidInputError, match="outside the support"):
         check_pair(*load("vae")(6, latent=2, likelihood=pyrovae.ContinuousBernoulli()), x + 1)
 
 
@@ -152,5 +152,5 @@ def test_levels_are_data_too():
 
 def test_sizes_that_cannot_be_are_refused():
     for make in (lambda: pyrovae.Categorical(1), lambda: pyrovae.LogisticMixture(9, 0), lambda: pyrovae.StudentT(0)):
-        with pytest.raises(pyrovae.Refusal):
+        with pytest.raises(pyrovae.InvalidInputError):
             make()

@@ -10,7 +10,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import pyrovae
-from pyrovae import Refusal, check_pair, evaluate, from_networks, log_weights
+from pyrovae import InvalidInputError, check_pair, evaluate, from_networks, log_weights
 from pyrovae.cli.app import app
 from pyrovae.loading.networks import LogVariance
 
@@ -177,7 +177,7 @@ def test_another_family_reads_the_encoder_its_way():
 
 def refusal(encoder, decode):
     pair = from_networks(encoder, decode, LATENT, pyrovae.FixedNormal(0.5))
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         log_weights(*pair, images().float())
     return str(caught.value)
 
@@ -199,7 +199,9 @@ def test_outputs_that_are_none_of_these():
     assert "LogVariance(latent=3) needs (9, 6)" in refusal(nn.Linear(DIM, 8), decoder())
     assert "The decoder returns a tuple of 2: let it return one tensor" in refusal(encode, Returns(lambda z: (z, z)))
     assert "Site 'x' is of shape (5,)" in refusal(encode, nn.Linear(LATENT, 5))
-    with pytest.raises(Refusal, match=r"returns -\d.* and BernoulliMean reads probabilities: give Bernoulli\(\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"returns -\d.* and BernoulliMean reads probabilities: give Bernoulli\(\)"
+    ):
         from_networks(encode, decoder(), LATENT, pyrovae.BernoulliMean())
 
 
@@ -243,7 +245,7 @@ def test_images_that_are_no_rows():
         lambda: pyrovae.fit(model, guide, stacked, epochs=1, objective=pyrovae.objectives.WakeSleep()),
         lambda: pyrovae.sample(model, 3, stacked),
     ):
-        with pytest.raises(Refusal, match=told):
+        with pytest.raises(InvalidInputError, match=told):
             call()
     assert pyrovae.sample(model, 3, x).shape == (3, DIM)
     losses = pyrovae.fit(model, guide, x, epochs=1, objective=pyrovae.objectives.WakeSleep()).losses
@@ -264,7 +266,7 @@ def test_probabilities_that_have_rounded_to_certainty():
         assert float(found[0]) == pytest.approx(0, abs=1e-6)
         assert float(found[1]) == pytest.approx(math.log(torch.finfo(torch.float32).tiny), rel=1e-6)
     likelihood = pyrovae.BernoulliMean()
-    with pytest.raises(Refusal, match=r"The decoder returns 1 to 1.5, and BernoulliMean reads probabilities"):
+    with pytest.raises(InvalidInputError, match=r"The decoder returns 1 to 1.5, and BernoulliMean reads probabilities"):
         likelihood(torch.tensor([[1.0, 1.5]]))
     likelihood(one)
     with pytest.raises(ValueError, match="found invalid values"):  # later, only where torch looks
@@ -294,7 +296,7 @@ def test_a_larger_probability_is_never_less_likely(dtype):
 def test_pairs_whose_outputs_are_no_probabilities(name):
     """Refused before the first step, where they would be nan, by what they return or by where they begin."""
     x = images(binary=True, count=20).float()
-    with pytest.raises(Refusal, match=r"give Bernoulli\(\), which reads logits"):
+    with pytest.raises(InvalidInputError, match=r"give Bernoulli\(\), which reads logits"):
         pyrovae.fit(*pyrovae.load(name)(DIM, likelihood=pyrovae.BernoulliMean()), x, epochs=1)
 
 
@@ -303,7 +305,7 @@ def test_a_sigmoid_under_an_offset_is_no_probability():
     pair = pyrovae.load("vae")(
         DIM, latent=LATENT, likelihood=pyrovae.BernoulliMean(), decoder=decoder(nn.Flatten(), nn.Sigmoid())
     )
-    with pytest.raises(Refusal, match=r"free to leave \[0, 1\]: give Bernoulli\(\)"):
+    with pytest.raises(InvalidInputError, match=r"free to leave \[0, 1\]: give Bernoulli\(\)"):
         pyrovae.fit(*pair, images(binary=True).float(), epochs=1)
 
 
@@ -399,5 +401,5 @@ def test_pythae_own_numbers(from_pythae, seed):
     ],
 )
 def test_a_likelihood_is_an_object(likelihood, remedy):
-    with pytest.raises(Refusal, match=remedy):
+    with pytest.raises(InvalidInputError, match=remedy):
         pyrovae.from_networks(torch.nn.Linear(4, 4), torch.nn.Linear(2, 4), 2, likelihood)

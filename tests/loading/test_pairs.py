@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pyrovae
-from pyrovae import Refusal, available, load
+from pyrovae import InvalidInputError, available, load
 from pyrovae.loading.pairs import plain
 from pyrovae.runs import run as runs
 
@@ -36,7 +36,7 @@ def write(path: Path, text: str = MINE) -> Path:
 
 
 def refusal(call, *args, **kwargs) -> str:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         call(*args, **kwargs)
     return str(caught.value)
 
@@ -99,7 +99,9 @@ def test_pair_that_cannot_be_built(tmp_path: Path) -> None:
     assert "Building mine for x of 3 numbers with n=0 failed: ZeroDivisionError" in refusal(pair, 3, n=0)
     pair = load(write(tmp_path / "mine.py", "def pair(): return print, print\n"))
     assert "Building mine for x of 3 numbers with its own options failed: TypeError" in refusal(pair, 3)
-    pair = load(write(tmp_path / "mine.py", "import pyrovae\ndef pair(dim): raise pyrovae.Refusal('dim is odd')\n"))
+    pair = load(
+        write(tmp_path / "mine.py", "import pyrovae\ndef pair(dim): raise pyrovae.InvalidInputError('dim is odd')\n")
+    )
     assert refusal(pair, 3) == "dim is odd"
 
 
@@ -320,7 +322,7 @@ def prepared(name: str, *options: str) -> runs.Run:
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:
-    with pytest.raises(Refusal):
+    with pytest.raises(InvalidInputError):
         parse(f"likelihood=__import__('os').mkdir('{tmp_path / 'mark'}')")
     assert not (tmp_path / "mark").exists()
 

@@ -58,5 +58,5 @@ def test_pca_evidence_sums_to_one_over_all_x_by_quadrature(seed):
 
 @pytest.mark.parametrize("name", ["bernoulli_mixture", "bernoulli_pca"])
 def test_grey_pixels_are_refused(name):
-    with pytest.raises(pyrovae.Refusal, match="outside the support of Bernoulli.*binarise"):
+    with pytest.raises(pyrovae.InvalidInputError, match="outside the support of Bernoulli.*binarise"):
         fit(*load(name)(4), torch.full((20, 4), 0.5))

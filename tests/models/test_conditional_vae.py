@@ -71,7 +71,7 @@ def test_draws_have_the_moments_of_a_linear_decoder(seed):
 
 def test_sample_says_what_it_cannot_draw():
     model, _ = load("conditional_vae")(7, given=3, latent=2)
-    with pytest.raises(pyrovae.Refusal, match=r"x's shape \(7,\), but \(4,\) at 'x': .*model.draw\(c\)"):
+    with pytest.raises(pyrovae.InvalidInputError, match=r"x's shape \(7,\), but \(4,\) at 'x': .*model.draw\(c\)"):
         pyrovae.sample(model, 5, torch.rand(9, 7))
 
 
@@ -89,5 +89,5 @@ def test_bits_of_a_part_are_said_only_where_they_are_known():
 
 def test_columns_that_cannot_be_given():
     for given in (0, 7):
-        with pytest.raises(pyrovae.Refusal, match="leave at least 1"):
+        with pytest.raises(pyrovae.InvalidInputError, match="leave at least 1"):
             load("conditional_vae")(7, given=given)

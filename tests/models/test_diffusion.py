@@ -219,7 +219,7 @@ def test_the_caller_and_the_warm_up_come_before_a_guides_own_objective():
     model, guide = build(3, torch.float32)
     x = torch.rand(20, 3)
     assert fit(model, guide, x, epochs=1, objective=Trace_ELBO()).objective == "Trace_ELBO"
-    with pytest.raises(pyrovae.Refusal, match="OneStep knows nothing of it: leave kl_warmup out"):
+    with pytest.raises(pyrovae.InvalidInputError, match="OneStep knows nothing of it: leave kl_warmup out"):
         fit(model, guide, x, epochs=1, kl_warmup=0.5)
 
 
@@ -238,6 +238,6 @@ def test_commands_train_it_and_a_run_comes_back(tmp_path):
 
 def test_what_is_no_noise_is_refused():
     for options in ({"steps": 1}, {"ends": (-3.0, 3.0)}):
-        with pytest.raises(pyrovae.Refusal, match="2 steps or more, and log SNR falls"):
+        with pytest.raises(pyrovae.InvalidInputError, match="2 steps or more, and log SNR falls"):
             load("diffusion")(4, **options)
     assert load("diffusion").parse(["steps=50", "ends=3,-5"])["ends"] == (3.0, -5.0)

@@ -130,7 +130,7 @@ def test_amortised_guide_of_the_right_family_closes_its_gap():
 
 def test_bad_options():
     for floor in (0.0, -1.0, math.inf):
-        with pytest.raises(pyrovae.Refusal, match="is no floor of variances"):
+        with pytest.raises(pyrovae.InvalidInputError, match="is no floor of variances"):
             load("factor_analysis")(4, floor=floor)
-    with pytest.raises(pyrovae.Refusal, match="latent=5 .* x has 4 numbers"):
+    with pytest.raises(pyrovae.InvalidInputError, match="latent=5 .* x has 4 numbers"):
         load("factor_analysis")(4, latent=5)

@@ -4,10 +4,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import Trace_ELBO
-from pyrovae.models.flow import Autoregressive, Coupling, Linear, Spline
 
 import pyrovae
 from pyrovae import check_pair, evaluate, fit, load, log_weights
+from pyrovae.models.flow import Autoregressive, Coupling, Linear, Spline
 
 KINDS = pytest.mark.parametrize("transform", [Linear, Autoregressive, Coupling, Spline])
 
@@ -101,14 +101,14 @@ def test_another_guide_has_no_weight():
     model, guide, x = trained(Coupling, 0)
     guide = pyrovae.MeanField(5, 5).double()
     assert bool((log_weights(model, guide, x) == -torch.inf).all())
-    with pytest.raises(pyrovae.Refusal, match="All 5 weights of data point 0 are zero"):
+    with pytest.raises(pyrovae.InvalidInputError, match="All 5 weights of data point 0 are zero"):
         evaluate(model, guide, x, samples=5)
     model, guide, x = trained(Coupling, 0)
     assert evaluate(model, guide, x, samples=5).gap.abs().max() < 1e-9
 
 
 def test_bad_options():
-    with pytest.raises(pyrovae.Refusal, match="A flow of 0 layers over 3 numbers"):
+    with pytest.raises(pyrovae.InvalidInputError, match="A flow of 0 layers over 3 numbers"):
         load("flow")(3, layers=0)
-    with pytest.raises(pyrovae.Refusal, match="A flow of 2 layers over 1 numbers"):
+    with pytest.raises(pyrovae.InvalidInputError, match="A flow of 2 layers over 1 numbers"):
         load("flow")(1)

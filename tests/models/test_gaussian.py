@@ -67,7 +67,7 @@ def test_directions_without_data_have_the_floors_variance():
     model, _ = fitted(x, floor=0.01)
     variances, _ = model.eigen()
     torch.testing.assert_close(variances[1:], torch.full((2,), 0.01, dtype=torch.float64), rtol=1e-9, atol=0)
-    with pytest.raises(pyrovae.Refusal, match="is no floor of variances"):
+    with pytest.raises(pyrovae.InvalidInputError, match="is no floor of variances"):
         load("gaussian")(3, floor=0.0)
 
 

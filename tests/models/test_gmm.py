@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 import pyrovae
-from pyrovae import Refusal, fit, load, log_weights
+from pyrovae import InvalidInputError, fit, load, log_weights
 
 FAMILIES = {
     "full": pyrovae.Full,
@@ -218,7 +218,7 @@ def test_a_component_without_points_stays_and_does_no_harm():
     x = torch.randn(50, 2).double()
     model, _ = load("gmm")(2, components=2)
     model.double().initialise(x)
-    model.components.maximise(
+    model.components.m_step(
         torch.tensor([[0.0, 0.0], [1e6, 1e6]]).double(), torch.ones(2).double(), torch.eye(2).double().repeat(2, 1, 1)
     )
     trace = [model.em_step(x).item() for _ in range(3)]
@@ -273,10 +273,10 @@ def test_amortised_guide_closes_its_gap():
 
 
 def test_fewer_points_than_components():
-    with pytest.raises(Refusal, match="10 components need at least as many different points; there are 7"):
+    with pytest.raises(InvalidInputError, match="10 components need at least as many different points; there are 7"):
         fit(*load("gmm")(3), torch.rand(7, 3))
 
 
 def test_fewer_different_points_than_components():
-    with pytest.raises(Refusal, match="4 components need at least as many different points; there are 2"):
+    with pytest.raises(InvalidInputError, match="4 components need at least as many different points; there are 2"):
         fit(*load("gmm")(3, components=4), torch.eye(3)[:2].repeat(10, 1))

@@ -72,6 +72,6 @@ def test_training_raises_a_bound_that_stays_below_more_samples():
 
 
 def test_one_layer_is_no_hierarchy():
-    with pytest.raises(pyrovae.Refusal, match="two layers or more"):
+    with pytest.raises(pyrovae.InvalidInputError, match="two layers or more"):
         load("hierarchical_vae")(4, latents=(3,))
     assert load("hierarchical_vae").parse(["latents=5,3,2", "guide=Ladder"])["latents"] == (5, 3, 2)

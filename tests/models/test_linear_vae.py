@@ -94,7 +94,7 @@ def test_by_its_recipe_on_digits():
 
 
 def test_bad_options():
-    with pytest.raises(pyrovae.Refusal, match="sigma=0.0 is no standard deviation"):
+    with pytest.raises(pyrovae.InvalidInputError, match="sigma=0.0 is no standard deviation"):
         load("linear_vae")(4, sigma=0.0)
-    with pytest.raises(pyrovae.Refusal, match="latent=4 .* x has 4 numbers"):
+    with pytest.raises(pyrovae.InvalidInputError, match="latent=4 .* x has 4 numbers"):
         load("linear_vae")(4, latent=4)

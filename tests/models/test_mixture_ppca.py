@@ -145,10 +145,10 @@ def test_on_held_out_digits_it_beats_both_of_its_parents():
 
 def test_bad_options():
     for options in ({"latent": 4}, {"latent": 0}, {"components": 0}):
-        with pytest.raises(pyrovae.Refusal, match="at least 1 component, and 1 to 3 directions"):
+        with pytest.raises(pyrovae.InvalidInputError, match="at least 1 component, and 1 to 3 directions"):
             load("mixture_ppca")(4, **options)
-    with pytest.raises(pyrovae.Refusal, match="is no floor of variances"):
+    with pytest.raises(pyrovae.InvalidInputError, match="is no floor of variances"):
         load("mixture_fa")(4, floor=0.0)
     model, _ = load("mixture_ppca")(4, components=3)
-    with pytest.raises(pyrovae.Refusal, match="at least as many different points; there are 2"):
+    with pytest.raises(pyrovae.InvalidInputError, match="at least as many different points; there are 2"):
         model.initialise(torch.tensor([[0.0, 0, 0, 0], [1, 1, 1, 1]]).repeat(5, 1))

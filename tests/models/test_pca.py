@@ -77,9 +77,9 @@ def test_new_x_has_the_datas_covariance_in_the_subspace(seed):
 def test_it_has_no_density_and_says_so():
     x = torch.rand(30, 4)
     model, guide, _ = fitted(x, 2)
-    with pytest.raises(pyrovae.Refusal, match="PCA has no log p\\(x\\).*train ppca"):
+    with pytest.raises(pyrovae.InvalidInputError, match="PCA has no log p\\(x\\).*train ppca"):
         pyrovae.evaluate(model, guide, x)
     flat = x.clone()
     flat[:, 1:] = flat[:, :1]
-    with pytest.raises(pyrovae.Refusal, match="vary in 1 directions: there are no 2"):
+    with pytest.raises(pyrovae.InvalidInputError, match="vary in 1 directions: there are no 2"):
         fitted(flat.double(), 2)

@@ -178,5 +178,5 @@ def test_mean_field_gap_is_that_of_the_best_diagonal():
 
 def test_latent_space_is_smaller_than_the_data():
     assert load("ppca")(3)[0].W.shape == (3, 2)
-    with pytest.raises(pyrovae.Refusal, match="latent=5 .* x has 4 numbers"):
+    with pytest.raises(pyrovae.InvalidInputError, match="latent=5 .* x has 4 numbers"):
         load("ppca")(4, latent=5)

@@ -82,7 +82,9 @@ def test_any_module_is_a_decoder_and_an_encoder():
 
 def test_encoder_of_the_wrong_width():
     guide = pyrovae.MeanField(4, 3, encoder=nn.Linear(4, 5))
-    with pytest.raises(pyrovae.Refusal, match=r"encoder returns \(2, 5\) where MeanField\(latent=3\) needs \(2, 6\)"):
+    with pytest.raises(
+        pyrovae.InvalidInputError, match=r"encoder returns \(2, 5\) where MeanField\(latent=3\) needs \(2, 6\)"
+    ):
         guide(torch.rand(2, 4))
 
 

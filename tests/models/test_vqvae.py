@@ -211,5 +211,5 @@ def test_commands_say_what_the_number_is(tmp_path):
 
 
 def test_one_code_is_refused():
-    with pytest.raises(pyrovae.Refusal, match="2 codes or more"):
+    with pytest.raises(pyrovae.InvalidInputError, match="2 codes or more"):
         load("vqvae")(4, codes=1)

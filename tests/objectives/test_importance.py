@@ -11,7 +11,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import nn
 
 import pyrovae
-from pyrovae import IWAE, STL, DReG, Refusal, Renyi, fit, log_likelihood, log_weights
+from pyrovae import IWAE, STL, DReG, InvalidInputError, Renyi, fit, log_likelihood, log_weights
 from pyrovae.objectives import Objective, warm_up
 from pyrovae.pair.structure import inspect
 
@@ -265,12 +265,14 @@ def test_what_has_no_such_bound_is_refused_in_a_sentence():
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Categorical(logits=pyro.param("logits", torch.zeros(2))))
 
-    with pytest.raises(Refusal, match=r"DReG\(3\) moves the guide along its draws, and latent 'z' is drawn without"):
+    with pytest.raises(
+        InvalidInputError, match=r"DReG\(3\) moves the guide along its draws, and latent 'z' is drawn without"
+    ):
         fit(model, guide, X, epochs=0, objective=DReG(3))
-    with pytest.raises(Refusal, match="has no log p"):
+    with pytest.raises(InvalidInputError, match="has no log p"):
         fit(*pyrovae.load("autoencoder")(4), torch.rand(8, 4), epochs=0, objective=IWAE(3))
     for wrong in (lambda: IWAE(0), lambda: IWAE(2.5), lambda: Renyi(math.inf, 2), lambda: Renyi(math.nan, 2)):
-        with pytest.raises(Refusal, match="give "):
+        with pytest.raises(InvalidInputError, match="give "):
             wrong()
 
 

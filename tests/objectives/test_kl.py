@@ -11,8 +11,8 @@ from pyro.infer import RenyiELBO, Trace_ELBO
 from torch import nn
 
 import pyrovae
-from pyrovae import IWAE, Beta, DReG, FreeBits, Refusal, Terms, WakeSleep, evaluate, fit
-from pyrovae.objectives import default_objective, terms_of, warm_up
+from pyrovae import IWAE, Beta, DReG, FreeBits, InvalidInputError, Terms, WakeSleep, evaluate, fit
+from pyrovae.objectives import default_objective, differentiable_loss, warm_up
 from pyrovae.pair.structure import inspect
 
 DIM = 3
@@ -68,7 +68,7 @@ def test_without_weight_or_floor_it_is_the_elbo(objective, seed):
         gradient_of(objective, pair, x, seed), gradient_of(stock, pair, x, seed), rtol=1e-10, atol=1e-10
     )
     pair.guide = Twisted()
-    if objective.told() != (1e-3,):
+    if objective.hyperparameters() != (1e-3,):
         torch.testing.assert_close(
             gradient_of(objective, pair, x, seed), gradient_of(Trace_ELBO(), pair, x, seed), rtol=1e-10, atol=1e-10
         )
@@ -117,7 +117,7 @@ def test_the_history_has_the_elbo_and_the_loss_under_their_own_names(objective, 
     result = fit(pair, pair.guide, points(), epochs=2, batch_size=5, lr=1e-9, objective=objective)
     for row, told in zip(result.history, result.losses, strict=True):
         assert row["loss"] == told == pytest.approx(loss(row), rel=1e-6)
-        if objective.told() == (0.0,):
+        if objective.hyperparameters() == (0.0,):
             assert math.isnan(row["elbo"])  # a loss without the KL does not tell it
             continue
         assert row["kl"] == pytest.approx(KL, rel=1e-6)
@@ -172,7 +172,7 @@ def test_a_prior_of_classes_summed_out_has_the_weight_too(seed):
     model, guide = (half.double() for half in pyrovae.load("gmvae")(DIM, latent=2, hidden=(5,), components=3))
     x = torch.rand(6, DIM).double()
     structure = inspect(model, guide, x)
-    terms = terms_of(default_objective(structure), model, guide, x, structure)
+    terms = differentiable_loss(default_objective(structure), model, guide, x, structure)
     assert not isinstance(terms, str), terms
     torch.manual_seed(seed)
     plain = terms(model, guide, x)
@@ -198,7 +198,7 @@ def test_a_prior_of_classes_on_which_x_depends_has_the_weight_too(seed):
             pyro.sample("z", dist.Normal(x[:, :2], 0.4).to_event(1))
 
     structure = inspect(model, guide, x)
-    terms = terms_of(default_objective(structure), model, guide, x, structure)
+    terms = differentiable_loss(default_objective(structure), model, guide, x, structure)
     assert not isinstance(terms, str), terms
     found = []
     for of in (lambda: terms(model, guide, x).loss, lambda: IWAE(1).batch(model, guide, x, structure).loss):
@@ -210,7 +210,7 @@ def test_a_prior_of_classes_on_which_x_depends_has_the_weight_too(seed):
 
 def test_what_is_no_weight_is_refused():
     for wrong in (lambda: Beta(-1.0), lambda: Beta(math.nan), lambda: FreeBits(-0.1), lambda: FreeBits(math.inf)):
-        with pytest.raises(Refusal, match="give a finite number, at least 0"):
+        with pytest.raises(InvalidInputError, match="give a finite number, at least 0"):
             wrong()
 
 
@@ -259,7 +259,7 @@ def test_a_weight_on_the_kl_of_drawn_classes_by_a_score_function():
         slopes.append(leaf.grad.clone())
     for found, expected in ((torch.tensor(losses).double(), exact), (torch.stack(slopes), slope)):
         assert ((found.mean(0) - expected).abs() < 5 * found.std(0) / 300**0.5).all()
-    with pytest.raises(Refusal, match="has no loss that can be differentiated here, because TraceGraph_ELBO"):
+    with pytest.raises(InvalidInputError, match="has no loss that can be differentiated here, because TraceGraph_ELBO"):
         Beta(3.0).differentiable_loss(model, guide, x)
     result = fit(model, guide, x, epochs=2, objective=Beta(3.0))
     assert result.road == "eager steps: TraceGraph_ELBO reads its loss on the host"

@@ -11,14 +11,14 @@ from torch import nn
 
 import pyrovae
 from pyrovae import IWAE, STL, Beta, DReG, FreeBits, Renyi, WakeSleep
-from pyrovae.objectives import terms_of, warm_up
+from pyrovae.objectives import differentiable_loss, warm_up
 from pyrovae.objectives.log_densities import draw
 from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.importance_weights import guide_density, model_density, run_guide, run_model
 from pyrovae.pair.parameters import parameters
 from pyrovae.pair.structure import inspect
 from pyrovae.training.compiled_step import gradient_of, record
-from pyrovae.training.flat_parameters import flattened, joined
+from pyrovae.training.flat_parameters import flatten_parameters, joined
 
 DIM, K = 4, 3
 PAIRS = [
@@ -54,7 +54,7 @@ def test_the_gradient_is_the_one_written_with_frozen_copies(kind, name, options,
     model, guide = build(name, options)
     x = torch.rand(5, DIM).double()
     structure = inspect(model, guide, x)
-    nesting = structure.nesting
+    max_plate_nesting = structure.max_plate_nesting
     with local_parameters(model, guide), pyro.validation_enabled(False):
         leaves = parameters(x, guide, model)
         torch.manual_seed(seed)
@@ -62,20 +62,22 @@ def test_the_gradient_is_the_one_written_with_frozen_copies(kind, name, options,
         found = torch.autograd.grad(loss, leaves, materialize_grads=True, allow_unused=True)
 
         torch.manual_seed(seed)
-        q = run_guide(guide, x, K, nesting)
+        q = run_guide(guide, x, K, max_plate_nesting)
         frozen_model, frozen_guide = copy.deepcopy((model, guide))
         for part in (frozen_model, frozen_guide):
             part.requires_grad_(False)
         with local_parameters(frozen_model, frozen_guide):
-            at = run_guide(poutine.replay(frozen_guide, trace=q), x, K, nesting)
-            along = model_density(run_model(frozen_model, x, q, K, nesting), 5, K, nesting, check=False)
-            along = along - guide_density(at, x, K, nesting, check=False)
+            at = run_guide(poutine.replay(frozen_guide, trace=q), x, K, max_plate_nesting)
+            along = model_density(
+                run_model(frozen_model, x, q, K, max_plate_nesting), 5, K, max_plate_nesting, check=False
+            )
+            along = along - guide_density(at, x, K, max_plate_nesting, check=False)
         share = along.detach().softmax(0)
         still = q.copy()
         for site in still.nodes.values():
             if site["type"] == "sample" and isinstance(site["value"], torch.Tensor):
                 site["value"] = site["value"].detach()
-        log_p = model_density(run_model(model, x, still, K, nesting), 5, K, nesting, check=False)
+        log_p = model_density(run_model(model, x, still, K, max_plate_nesting), 5, K, max_plate_nesting, check=False)
         c = share if kind is STL else share.square()
         expected = torch.autograd.grad((share * log_p).sum() + (c * along).sum(), leaves, materialize_grads=True)
     for one, other in zip(found, expected, strict=True):
@@ -103,9 +105,9 @@ def test_the_recorded_loss_is_the_eager_one(objective, name, options):
     with (
         local_parameters(model, guide),
         pyro.validation_enabled(False),
-        flattened(parameters(x, guide, model)) as flat,
+        flatten_parameters(parameters(x, guide, model)) as flat,
     ):
-        terms = terms_of(objective, model, guide, x, structure)
+        terms = differentiable_loss(objective, model, guide, x, structure)
         assert not isinstance(terms, str), terms
 
         def loss(x, beta):
@@ -142,7 +144,7 @@ def test_a_warm_ups_weight_is_on_the_kl_of_each_draw(name, seed):
     for beta in (1.0, 0.3):
         torch.manual_seed(seed)
         with warm_up(torch.tensor(beta, dtype=torch.float64)):
-            found = draw(model, guide, x, K, structure.nesting)
+            found = draw(model, guide, x, K, structure.max_plate_nesting)
         plain = found if plain is None else plain
         weighted = plain.log_likelihood + beta * (plain.log_prior - plain.log_q)
         torch.testing.assert_close(found.log_w, weighted, rtol=1e-9, atol=1e-9)

@@ -8,7 +8,7 @@ from pyro.infer import ReweightedWakeSleep
 from torch import nn
 
 import pyrovae
-from pyrovae import EM, Refusal, WakeSleep, fit
+from pyrovae import EM, InvalidInputError, WakeSleep, fit
 from pyrovae.pair.structure import inspect
 
 DIM = 5
@@ -136,5 +136,5 @@ def test_classes_that_are_drawn_learn_by_it():
 
 
 def test_what_is_no_share_is_refused():
-    with pytest.raises(Refusal, match="insomnia is 1.5: give the wake phase's share"):
+    with pytest.raises(InvalidInputError, match="insomnia is 1.5: give the wake phase's share"):
         WakeSleep(2, 1.5)

@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoNormal
 
-from pyrovae import Refusal
+from pyrovae import InvalidInputError
 from pyrovae.posterior.compiled_density import Recorded, record
 from pyrovae.posterior.joint_density import Joint, per_point
 
@@ -185,7 +185,7 @@ def test_discrete_latents_that_are_drawn():
         with pyro.plate("data", len(x)):
             pyro.sample("c", dist.Categorical(SHARE.expand(len(x), 3)))
 
-    with pytest.raises(Refusal, match="Latent 'c' is discrete.*summed out, or use evaluate"):
+    with pytest.raises(InvalidInputError, match="Latent 'c' is discrete.*summed out, or use evaluate"):
         Joint(model, guide, X)
 
 
@@ -195,7 +195,7 @@ def test_nothing_continuous_to_move():
             c = pyro.sample("c", dist.Categorical(SHARE), infer=ENUMERATE)
             pyro.sample("x", dist.Normal(M[c].unsqueeze(-1), 1.0).expand([*c.shape, 3]).to_event(1), obs=x)
 
-    with pytest.raises(Refusal, match="no continuous latent.*log p\\(x\\) already"):
+    with pytest.raises(InvalidInputError, match="no continuous latent.*log p\\(x\\) already"):
         Joint(model, lambda x: None, X)
 
 
@@ -203,7 +203,7 @@ def test_a_guide_without_a_density():
     guide = AutoNormal(dependent)
     joint = Joint(dependent, guide, X)
     assert joint.draw_guide(3).shape == (3, 4, 2)
-    with pytest.raises(Refusal, match="cannot be asked for their density.*begin at the prior"):
+    with pytest.raises(InvalidInputError, match="cannot be asked for their density.*begin at the prior"):
         joint.log_guide_and_p(joint.draw_guide(3))
 
 
@@ -216,7 +216,7 @@ def test_weights_that_do_not_factorise():
     def guide(x):
         pyro.sample("mu", dist.Normal(zeros(3), 1.0).to_event(1))
 
-    with pytest.raises(Refusal, match="do not factorise over points"):
+    with pytest.raises(InvalidInputError, match="do not factorise over points"):
         Joint(model, guide, X)
 
 
@@ -230,5 +230,5 @@ def test_a_support_without_a_map():
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.ProjectedNormal(torch.ones(len(x), 3).double()))
 
-    with pytest.raises(Refusal, match="'z' lives where torch has no map"):
+    with pytest.raises(InvalidInputError, match="'z' lives where torch has no map"):
         Joint(model, guide, X)

@@ -9,13 +9,13 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 
 import pyrovae
-from pyrovae import Refusal
+from pyrovae import InvalidInputError
 from pyrovae.pair.structure import inspect
-from pyrovae.posterior.optimise import Protocol
+from pyrovae.posterior.optimise import RefinementSettings
 from pyrovae.posterior.refinement import matching, refine
-from pyrovae.posterior.variational_families import DiagonalGaussian, Flow, FullGaussian
+from pyrovae.posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian
 
-FAMILIES = [DiagonalGaussian(), FullGaussian(), Flow(3, 8)]
+FAMILIES = [DiagonalGaussian(), FullGaussian(), FlowFamily(3, 8)]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
@@ -96,9 +96,10 @@ def test_a_flow_bends_where_a_gaussian_cannot(seed):
     log_lik = dist.Normal(mean[:, None], torch.tensor([1.0, 0.1]).double()).log_prob(x).sum(-1)
     log_joint = dist.Normal(0.0, 1.0).log_prob(z).sum(-1)[:, None] + log_lik
     exact = log_joint.logsumexp(0) + 2 * math.log(float(grid[1] - grid[0]))
-    protocol = Protocol(draws=16, patience=5, limit=1200, settle=200)
+    protocol = RefinementSettings(draws=16, patience=5, limit=1200, settle=200)
     gaussian, flow = (
-        refine(bent, two_normals, x, family, 2000, seed, protocol=protocol) for family in (FullGaussian(), Flow(2, 16))
+        refine(bent, two_normals, x, family, 2000, seed, protocol=protocol)
+        for family in (FullGaussian(), FlowFamily(2, 16))
     )
     for found in (gaussian, flow):
         assert (found.elbo < exact + 5 * found.elbo_se).all()  # bounds
@@ -142,7 +143,7 @@ def test_guides_that_can_only_be_drawn_from(ppca):
     x = x[:4]
     guide = AutoNormal(model, init_scale=1.0)
     guide(x)
-    found = refine(model, guide, x, FullGaussian(), 100, protocol=Protocol(limit=3000))
+    found = refine(model, guide, x, FullGaussian(), 100, protocol=RefinementSettings(limit=3000))
     assert ((model.log_prob(x).detach() - found.elbo).abs() < 0.01).all()
 
 
@@ -177,7 +178,7 @@ def test_a_point_ends_where_it_would_end_alone(ppca):
 
 def test_same_seed_same_numbers_and_nothing_left_changed(ppca):
     model, guide, x, _ = ppca
-    protocol = Protocol(limit=100, settle=20)
+    protocol = RefinementSettings(limit=100, settle=20)
     model.train()
     before, done = torch.get_rng_state(), []
     first, again, other = (
@@ -204,7 +205,7 @@ def test_the_family_that_a_guide_looks_like(ppca):
 def test_discrete_latents():
     model, guide = pyrovae.load("gmm")(4, components=3)
     with pytest.raises(
-        Refusal, match="Latent 'z' is discrete, and annealing and refinement move latents along gradients"
+        InvalidInputError, match="Latent 'z' is discrete, and annealing and refinement move latents along gradients"
     ):
         refine(model, guide, torch.rand(5, 4))
 
@@ -219,24 +220,24 @@ def test_angles():
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.VonMises(torch.zeros(len(x)), 1.0))
 
-    with pytest.raises(Refusal, match="'z' is an angle.*use ais or evaluate"):
+    with pytest.raises(InvalidInputError, match="'z' is an angle.*use ais or evaluate"):
         refine(model, guide, torch.zeros(3, 1))
 
 
 @pytest.mark.parametrize("settings", [{"lr": 0.0}, {"draws": 3}, {"settle": -1}, {"patience": 0}, {"check": 1.5}])
 def test_protocols_that_cannot_be_used(settings):
-    with pytest.raises(Refusal, match=next(iter(settings))):
-        Protocol(**settings)
+    with pytest.raises(InvalidInputError, match=next(iter(settings))):
+        RefinementSettings(**settings)
 
 
 def test_no_samples_and_another_dimension(ppca):
     model, guide, x, _ = ppca
-    with pytest.raises(Refusal, match="samples is 0"):
+    with pytest.raises(InvalidInputError, match="samples is 0"):
         refine(model, guide, x, samples=0)
-    with pytest.raises(Refusal, match="The guide cannot be run on x of shape \\(12, 3\\)"):
+    with pytest.raises(InvalidInputError, match="The guide cannot be run on x of shape \\(12, 3\\)"):
         refine(model, guide, x[:, :3])
 
 
 def test_a_flow_of_one_number():
-    with pytest.raises(Refusal, match="one latent number is a Gaussian"):
-        Flow().begin(torch.zeros(3, 1))
+    with pytest.raises(InvalidInputError, match="one latent number is a Gaussian"):
+        FlowFamily().begin(torch.zeros(3, 1))

@@ -11,9 +11,9 @@ from pyro.infer.autoguide import AutoNormal
 import pyrovae
 from pyrovae import evaluate, log_weights
 from pyrovae.estimators.annealing import ais
-from pyrovae.posterior.optimise import Protocol
+from pyrovae.posterior.optimise import RefinementSettings
 from pyrovae.posterior.semi_amortised import SemiAmortised
-from pyrovae.posterior.variational_families import DiagonalGaussian, Flow, FullGaussian
+from pyrovae.posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_evaluate_reaches_the_best_diagonal_gaussian(ppca, seed):
 
 def test_a_point_has_one_q_in_any_batch_and_draws_are_fresh(ppca):
     model, guide, x = ppca
-    worn = SemiAmortised(model, guide, protocol=Protocol(limit=200, settle=50))
+    worn = SemiAmortised(model, guide, protocol=RefinementSettings(limit=200, settle=50))
     drawn = {}
     for name, rows in (("all", x), ("some", x[3:5].clone()), ("again", x)):
         drawn[name] = pyro.poutine.trace(worn).get_trace(rows).nodes["z"]
@@ -57,7 +57,7 @@ def test_a_point_has_one_q_in_any_batch_and_draws_are_fresh(ppca):
 
 def test_refining_leaves_the_random_state_alone(ppca):
     model, guide, x = ppca
-    worn = SemiAmortised(model, guide, protocol=Protocol(limit=100, settle=0))
+    worn = SemiAmortised(model, guide, protocol=RefinementSettings(limit=100, settle=0))
     draws = []
     for _ in range(2):
         torch.manual_seed(5)
@@ -65,10 +65,10 @@ def test_refining_leaves_the_random_state_alone(ppca):
     assert torch.equal(*draws)  # the first call refined, the second did not
 
 
-@pytest.mark.parametrize("family", [None, FullGaussian(), Flow(2, 8)], ids=str)
+@pytest.mark.parametrize("family", [None, FullGaussian(), FlowFamily(2, 8)], ids=str)
 def test_it_keeps_the_contract(ppca, family):
     model, guide, x = ppca
-    pyrovae.check_pair(model, SemiAmortised(model, guide, family, protocol=Protocol(limit=300, settle=50)), x)
+    pyrovae.check_pair(model, SemiAmortised(model, guide, family, protocol=RefinementSettings(limit=300, settle=50)), x)
 
 
 def test_annealing_begins_at_it(ppca, seed):
@@ -103,7 +103,7 @@ def test_latents_of_other_supports_and_plates(seed):
         for c, share in enumerate((0.3, 0.7))
     ]
     exact = torch.logaddexp(*terms).logsumexp(0) + math.log(float(w[1] - w[0]))
-    worn = SemiAmortised(several, several_guide, FullGaussian(), protocol=Protocol(limit=600))
+    worn = SemiAmortised(several, several_guide, FullGaussian(), protocol=RefinementSettings(limit=600))
     found = evaluate(several, worn, x, 20_000, seed)
     assert abs((found.log_likelihood - exact).mean()) < 0.05
     assert (found.elbo < exact + 5 * found.elbo_se).all()
@@ -116,7 +116,7 @@ def test_over_a_guide_of_one_set_of_points(ppca):
     model, _, x = ppca
     inner = AutoNormal(model)
     inner(x)
-    worn = SemiAmortised(model, inner, DiagonalGaussian(), protocol=Protocol(limit=200, settle=50))
+    worn = SemiAmortised(model, inner, DiagonalGaussian(), protocol=RefinementSettings(limit=200, settle=50))
     together = log_weights(model, worn, x, 5)
     assert together.shape == (5, 12)
     assert log_weights(model, worn, x[4:6].clone(), 5).shape == (5, 2)
@@ -124,7 +124,7 @@ def test_over_a_guide_of_one_set_of_points(ppca):
 
 def test_forget_after_training(ppca):
     model, guide, x = ppca
-    worn = SemiAmortised(model, guide, FullGaussian(), protocol=Protocol(limit=600))
+    worn = SemiAmortised(model, guide, FullGaussian(), protocol=RefinementSettings(limit=600))
     log_weights(model, worn, x)
     with torch.no_grad():
         model.mu.add_(0.5)

@@ -88,16 +88,16 @@ def test_contract_and_evidence_against_quadrature(kind, guide, seed):
 def test_a_prior_belongs_to_one_model():
     prior = pyrovae.MixtureOfGaussians(3)
     load("vae")(4, latent=2, prior=prior)
-    with pytest.raises(pyrovae.Refusal, match="make one for each model"):
+    with pytest.raises(pyrovae.InvalidInputError, match="make one for each model"):
         load("vae")(4, latent=2, prior=prior)
 
 
 def test_what_cannot_be_a_prior_is_refused():
-    with pytest.raises(pyrovae.Refusal, match="no encoder for a new u"):
+    with pytest.raises(pyrovae.InvalidInputError, match="no encoder for a new u"):
         pyrovae.VampPrior().bind(4, 2, pyrovae.PerPoint(10, 2))
-    with pytest.raises(pyrovae.Refusal, match="count=0"):
+    with pytest.raises(pyrovae.InvalidInputError, match="count=0"):
         pyrovae.MixtureOfGaussians(0)
-    with pytest.raises(pyrovae.Refusal, match="latent is 1"):
+    with pytest.raises(pyrovae.InvalidInputError, match="latent is 1"):
         pyrovae.FlowPrior().bind(4, 1, None)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyrovae import Data, Refusal, load, load_data, log_weights
+from pyrovae import Data, InvalidInputError, load, load_data, log_weights
 from pyrovae.runs import run as runs
 
 AS_MODULES = '''"""z ~ N(0, I), x|z ~ N(Wz, I)."""
@@ -76,7 +76,7 @@ def weights(run: runs.Run, x: Tensor) -> Tensor:
 
 
 def refusal(call, *args) -> str:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         call(*args)
     assert "\n" not in str(caught.value)
     return str(caught.value)

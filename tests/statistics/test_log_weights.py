@@ -9,11 +9,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pyrovae import Refusal, evaluate
+from pyrovae import InvalidInputError, evaluate
 from pyrovae.data.transforms import Dequantise, Identity
 from pyrovae.statistics import log_weights as statistics
 from pyrovae.statistics.estimate import mean_over_points
-from pyrovae.statistics.streaming import Running
+from pyrovae.statistics.streaming import StreamingStatistics
 
 
 def test_against_the_formulas_written_out():
@@ -52,7 +52,7 @@ def test_one_sample_has_no_error():
     log_w = torch.randn(1, 3)
     torch.testing.assert_close(statistics.log_likelihood(log_w), log_w[0])
     for name in ("log_likelihood_se", "elbo_se", "gap_se", "log_likelihood_jackknife", "pareto_k"):
-        with pytest.raises(Refusal, match="One draw has no error: take at least 2 samples"):
+        with pytest.raises(InvalidInputError, match="One draw has no error: take at least 2 samples"):
             getattr(statistics, name)(log_w)
     assert statistics.bound_curve(log_w).samples == (1,)
 
@@ -110,8 +110,10 @@ def test_the_samples_that_are_counted_are_the_samples_that_were_drawn(toy, monke
     """Blocks of 7 do not divide 100: a log K taken from rounded-up blocks would be off by log(105/100)."""
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.NUMBERS", {"cpu": 14})
     drawn = []
-    original = Running.add
-    monkeypatch.setattr(Running, "add", lambda self, w: (drawn.append(tuple(w.shape)), original(self, w))[1])
+    original = StreamingStatistics.add
+    monkeypatch.setattr(
+        StreamingStatistics, "add", lambda self, w: (drawn.append(tuple(w.shape)), original(self, w))[1]
+    )
     evaluate(*toy, torch.zeros(5, 1), samples=100)
     assert len(drawn) > 20
     assert sum(samples * points for samples, points in drawn) == 500
@@ -135,7 +137,7 @@ def test_bits_per_dim_are_on_the_scale_of_the_pixels(toy):
 
 
 def test_model_of_another_measure_than_the_data(toy):
-    with pytest.raises(Refusal, match="data are binary.*model is a density"):
+    with pytest.raises(InvalidInputError, match="data are binary.*model is a density"):
         evaluate(*toy, torch.zeros(3, 1), transform=Identity(discrete=True))
 
 
@@ -168,7 +170,7 @@ def test_to_arviz_saves_and_comes_back(toy, tmp_path):
 
 @pytest.mark.parametrize("samples", [0, -1, 10.0])
 def test_no_samples(toy, samples):
-    with pytest.raises(Refusal, match="give a whole number, at least 1"):
+    with pytest.raises(InvalidInputError, match="give a whole number, at least 1"):
         evaluate(*toy, torch.zeros(3, 1), samples=samples)
 
 

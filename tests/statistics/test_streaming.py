@@ -13,11 +13,11 @@ from pyrovae import log_weights
 from pyrovae.statistics import log_weights as statistics
 from pyrovae.statistics.log_weights import STATISTICS
 from pyrovae.statistics.pareto import pareto_k_threshold, tail_length
-from pyrovae.statistics.streaming import Running
+from pyrovae.statistics.streaming import StreamingStatistics
 
 
 def in_pieces(log_w, size):
-    running = Running(len(log_w), log_w.shape[1], log_w.device)
+    running = StreamingStatistics(len(log_w), log_w.shape[1], log_w.device)
     for piece in log_w.split(size):
         running.add(piece)
     return running.statistics()

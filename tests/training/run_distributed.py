@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import pyrovae
-from pyrovae import Diverged, fit
-from pyrovae.data.stochastic import Redrawn
+from pyrovae import NonFiniteError, fit
+from pyrovae.data.stochastic import StochasticData
 from pyrovae.data.transforms import Binarise
 from pyrovae.pair.execution import modules
 from pyrovae.training import Checkpoints, EarlyStopping
-from pyrovae.training.trainer import Course
-from pyrovae.utils.distributed import joined
+from pyrovae.training.trainer import Trainer
+from pyrovae.utils.distributed import init_process_group
 
 DIM = 4
 WHAT = {"epochs": 2, "batch_size": 16, "lr": 0.02, "seed": 5}
@@ -76,7 +76,11 @@ CASES: dict[str, Any] = {
     "full-covariance": lambda: (*vae(guide=pyrovae.FullCovariance), points(37), {"clip": 2.0}),
     "ppca": lambda: (*pair("ppca", latent=2), points(37), {"init": start_at_the_median}),
     "gmm": lambda: (*pair("gmm", components=3), points(37), {}),
-    "redrawn": lambda: (*vae(likelihood=pyrovae.Bernoulli()), Redrawn(torch.rand(37, DIM).double(), Binarise()), {}),
+    "redrawn": lambda: (
+        *vae(likelihood=pyrovae.Bernoulli()),
+        StochasticData(torch.rand(37, DIM).double(), Binarise()),
+        {},
+    ),
     "dataset": lambda: (*vae(), torch.utils.data.TensorDataset(points(37)), {}),
     "scaled": lambda: (*scaled(), points(33), {"objective": pyro.infer.Trace_ELBO()}),
     "sgd": lambda: (*vae(), points(37), {"optimizer": lambda params, lr: torch.optim.SGD(params, 1e-3 * lr)}),
@@ -91,9 +95,9 @@ def outcome(case: str, **told: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     model, guide, x, options = CASES[case]()
     gradients: list[list[float]] = []
-    whole = Course._step
+    whole = Trainer._step
 
-    def watched(self: Course, x: Tensor) -> Tensor:
+    def watched(self: Trainer, x: Tensor) -> Tensor:
         before, update = self.learner.flat.vector.detach().clone(), self.learner.update
         self.learner.update = lambda gradient, points: (gradients.append(gradient.tolist()), update(gradient, points))[
             1
@@ -103,11 +107,11 @@ def outcome(case: str, **told: Any) -> dict[str, Any]:
         assert not torch.equal(before, self.learner.flat.vector)
         return out
 
-    Course._step = watched
+    Trainer._step = watched
     try:
         result = fit(model, guide, x, **{**WHAT, **options, **told})
     finally:
-        Course._step = whole
+        Trainer._step = whole
     values = {id(value): value for module in modules(model, guide) for value in module.state_dict().values()}
     return {
         "gradient": gradients[0] if gradients else None,
@@ -121,21 +125,21 @@ def outcome(case: str, **told: Any) -> dict[str, Any]:
 
 def resumed(folder: Path) -> dict[str, Any]:
     """The VAE, stopped on all processes after a step, and taken up again."""
-    whole, left = Course._step, [3]
+    whole, left = Trainer._step, [3]
 
-    def dying(self: Course, x: Tensor) -> Tensor:
+    def dying(self: Trainer, x: Tensor) -> Tensor:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
         return whole(self, x)
 
-    Course._step = dying
+    Trainer._step = dying
     try:
         outcome("vae", checkpoints=Checkpoints(folder, 0.0))
     except KeyboardInterrupt:
         pass
     finally:
-        Course._step = whole
+        Trainer._step = whole
     return outcome("vae", checkpoints=Checkpoints(folder, 0.0, resume=True))
 
 
@@ -163,13 +167,13 @@ def diverged(how: str, retry: float | None) -> Any:
     model = Brittle(how)
     try:
         result = fit(model, lambda x: None, points(48), **{**WHAT, "epochs": 6}, retry=retry, record=False)
-    except Diverged as error:
+    except NonFiniteError as error:
         return str(error)
     return [result.losses, result.history[-1]["lr"], model.mu.tolist()]
 
 
 def main(out: Path) -> None:
-    with joined() as ranks:
+    with init_process_group() as ranks:
         found: dict[str, Any] = {case: outcome(case) for case in CASES if case != "recorded" or ranks.count == 2}
         found["resumed"] = resumed(out.with_suffix(".folder"))
         for how in ("error", "nan"):

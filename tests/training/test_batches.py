@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import pyrovae
-from pyrovae import Refusal, fit
-from pyrovae.training.batches import START, Resident, Stream, source_of
+from pyrovae import InvalidInputError, fit
+from pyrovae.training.batches import START, InMemoryBatches, StreamingBatches, source_of
 
 CPU = torch.device("cpu")
 
@@ -113,7 +113,10 @@ def test_a_streams_losses_are_means_over_its_points() -> None:
 
 
 def test_each_epoch_has_all_points_in_an_order_of_its_own_and_knows_their_rows() -> None:
-    for source in (Stream(Rows(50), 16, 3, CPU), Resident(torch.arange(50.0).unsqueeze(-1).expand(50, 3), 16, 3)):
+    for source in (
+        StreamingBatches(Rows(50), 16, 3, CPU),
+        InMemoryBatches(torch.arange(50.0).unsqueeze(-1).expand(50, 3), 16, 3),
+    ):
         orders = []
         for epoch in (0, 1):
             batches = list(source.batches(epoch, 0))
@@ -168,7 +171,7 @@ def test_a_stream_holds_no_more_than_it_uses() -> None:
 
 
 def refusal(x: Any, **told: Any) -> str:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(InvalidInputError) as refused:
         fit(Location(), nothing, x, **{"epochs": 2, "batch_size": 4, **told})
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -237,7 +240,7 @@ def test_a_bad_point_deep_in_a_stream_is_found_when_it_comes() -> None:
             return map(Late(2 * START).__getitem__, range(2 * START))
 
     model = Location()
-    with pytest.raises(Refusal, match=r"In batch 80 of epoch 1, x\[499, 0\] is nan: .*1 of 500 points"):
+    with pytest.raises(InvalidInputError, match=r"In batch 80 of epoch 1, x\[499, 0\] is nan: .*1 of 500 points"):
         fit(model, nothing, InOrder(), epochs=1, batch_size=500, schedule=None)
     assert torch.isfinite(model.mu).all()
 

@@ -12,13 +12,13 @@ from torch import nn
 
 import pyrovae
 from pyrovae import fit
-from pyrovae.compilation.compiling import Unrecordable
-from pyrovae.objectives import default_objective, terms_of, warm_up
+from pyrovae.compilation.compiling import CompilationError
+from pyrovae.objectives import default_objective, differentiable_loss, warm_up
 from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.parameters import parameters
 from pyrovae.pair.structure import inspect
 from pyrovae.training.compiled_step import gradient_of, record
-from pyrovae.training.flat_parameters import flattened
+from pyrovae.training.flat_parameters import flatten_parameters
 
 
 def trained(name, record, **options):
@@ -100,9 +100,9 @@ def same_step(model, guide, x, objective=None, beta=None):
     with (
         local_parameters(model, guide),
         pyro.validation_enabled(False),
-        flattened(parameters(x, guide, model)) as flat,
+        flatten_parameters(parameters(x, guide, model)) as flat,
     ):
-        terms = terms_of(objective, model, guide, x, structure)
+        terms = differentiable_loss(objective, model, guide, x, structure)
         assert not isinstance(terms, str), terms
 
         def loss(x, beta):
@@ -166,7 +166,7 @@ def test_a_class_that_the_model_sums_out_itself_in_a_subsampled_plate_with_an_in
     structure = inspect(model, guide, x)
     objective = default_objective(structure)
     assert isinstance(objective, TraceEnum_ELBO)
-    terms = terms_of(objective, model, guide, x, structure)
+    terms = differentiable_loss(objective, model, guide, x, structure)
     assert not isinstance(terms, str), terms
     torch.manual_seed(1)
     mine = terms(model, guide, x).loss
@@ -191,12 +191,12 @@ def test_operations_that_autograd_does_not_see_are_recorded_as_they_ran():
 
 def cannot(model, guide, x):
     structure = inspect(model, guide, x)
-    terms = terms_of(default_objective(structure), model, guide, x, structure)
+    terms = differentiable_loss(default_objective(structure), model, guide, x, structure)
     if isinstance(terms, str):
         return terms
     leaves = parameters(x, guide, model)
-    with local_parameters(model, guide), pyro.validation_enabled(False), flattened(leaves) as flat:
-        with pytest.raises(Unrecordable) as error:
+    with local_parameters(model, guide), pyro.validation_enabled(False), flatten_parameters(leaves) as flat:
+        with pytest.raises(CompilationError) as error:
             record(lambda x, beta: terms(model, guide, x), flat, x, torch.ones(()), modules(model, guide))
         return str(error.value)
 
@@ -261,7 +261,8 @@ def test_a_step_that_is_no_number_moves_nothing_recorded_or_not(recorded):
     x[5] = 0.0  # there the square root's slope is infinite: the gradient is 0 · ∞, and the loss a number
     model = Root()
     with pytest.raises(
-        pyrovae.Diverged, match=r"at step 1 \(epoch 1\): gradient nan of site 'x' .* by parameter scale, data point 5;"
+        pyrovae.NonFiniteError,
+        match=r"at step 1 \(epoch 1\): gradient nan of site 'x' .* by parameter scale, data point 5;",
     ):
         fit(model, lambda x: None, x, epochs=1, batch_size=None, record=recorded)
     assert torch.equal(model.scale.detach(), torch.ones(3))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import pyrovae
 from pyrovae.cli.app import app
-from pyrovae.training.elbo_decline import decline
+from pyrovae.training.elbo_decline import elbo_decline_warning
 
 
 class Normal(pyrovae.Module):
@@ -90,7 +90,7 @@ def test_a_fit_that_begins_at_the_optimum_is_silent(caplog, seed):
     ],
 )
 def test_what_is_said(history, start, error, said):
-    text = decline(history, start, error)
+    text = elbo_decline_warning(history, start, error)
     assert said in text
     assert bool(text) == bool(said)
 

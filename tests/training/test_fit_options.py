@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import pyrovae
-from pyrovae import Diverged, Refusal, evaluate, fit
+from pyrovae import InvalidInputError, NonFiniteError, evaluate, fit
 from pyrovae.cli.app import app
-from pyrovae.training import Checkpoints, EarlyStopping, cosine, staged, warmed
+from pyrovae.training import Checkpoints, EarlyStopping, cosine, iwae_schedule, with_warmup
 
 DIM = 3
 
@@ -72,12 +72,12 @@ def test_staged_has_the_eight_stages_of_the_paper() -> None:
     """3,280 epochs: 3^i of them at lr · 10^(−i/7), i = 0 … 7."""
     expected = [0.001 * 10 ** (-i / 7) for i in range(8) for _ in range(3**i)]
     assert len(expected) == 3280
-    assert rates(staged, 3280, 0.001) == pytest.approx(expected, rel=1e-12)
+    assert rates(iwae_schedule, 3280, 0.001) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("steps", [1, 7, 100])
 def test_staged_ends_at_a_tenth_for_any_number_of_steps(steps: int) -> None:
-    found = rates(staged, steps)
+    found = rates(iwae_schedule, steps)
     assert found == sorted(found, reverse=True)
     if steps == 100:
         assert found[-1] == pytest.approx(0.1)
@@ -85,11 +85,11 @@ def test_staged_ends_at_a_tenth_for_any_number_of_steps(steps: int) -> None:
 
 def test_warmed_rises_along_a_line_and_then_follows_the_other() -> None:
     rise = [0.01 + 0.99 * t / 10 for t in range(10)]
-    assert rates(warmed(cosine, 0.1), 100) == pytest.approx(
+    assert rates(with_warmup(cosine, 0.1), 100) == pytest.approx(
         rise + [0.5 * (1 + math.cos(math.pi * t / 90)) for t in range(90)], rel=1e-9
     )
-    assert rates(warmed(None, 0.1), 100) == pytest.approx(rise + [1.0] * 90, rel=1e-9)
-    assert rates(warmed(staged, 0.1), 100) == pytest.approx(rise + rates(staged, 90), rel=1e-9)
+    assert rates(with_warmup(None, 0.1), 100) == pytest.approx(rise + [1.0] * 90, rel=1e-9)
+    assert rates(with_warmup(iwae_schedule, 0.1), 100) == pytest.approx(rise + rates(iwae_schedule, 90), rel=1e-9)
 
 
 def test_fit_follows_its_schedule() -> None:
@@ -308,7 +308,7 @@ class Steep(pyrovae.Module):
 def test_a_gradient_that_is_no_number_names_site_parameter_and_points() -> None:
     x, model = torch.rand(40, DIM) + 1.0, Steep()
     x[[7, 31], 0] = 0.0
-    with pytest.raises(Diverged) as stopped:
+    with pytest.raises(NonFiniteError) as stopped:
         fit(model, nothing, x, epochs=1, batch_size=None, lr=0.1)
     assert str(stopped.value) == (
         "Training stopped at step 1 (epoch 1): gradient nan of site 'x' of the model by parameter w, data points 7, 31; lower the "
@@ -328,10 +328,10 @@ def test_a_loss_that_is_no_number_names_the_worst_points() -> None:
     bad = [3, 20, 77, 150, 151, 160, 199]
     x[bad, 0] = 9.0
     with pytest.raises(
-        Diverged, match=r"site 'pixels' of the model, data points 3, 20, 77, 150, 151 and 2 more; lower"
+        NonFiniteError, match=r"site 'pixels' of the model, data points 3, 20, 77, 150, 151 and 2 more; lower"
     ):
         fit(Spiky(), nothing, x, epochs=1, batch_size=None)
-    with pytest.raises(Diverged, match=r"\(epoch 1\): .*site 'pixels' of the model, points? of the batch"):
+    with pytest.raises(NonFiniteError, match=r"\(epoch 1\): .*site 'pixels' of the model, points? of the batch"):
         fit(Spiky(), nothing, list(x.split(50)), epochs=1)
 
 
@@ -344,8 +344,8 @@ class Cliff(Location):
 
 
 def test_training_goes_back_once_with_a_smaller_rate_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    told = {"epochs": 10, "batch_size": 5, "lr": 0.2, "schedule": warmed(staged, 0.1)}
-    with pytest.raises(Diverged):
+    told = {"epochs": 10, "batch_size": 5, "lr": 0.2, "schedule": with_warmup(iwae_schedule, 0.1)}
+    with pytest.raises(NonFiniteError):
         fit(Cliff(), nothing, points(), **told)
     with caplog.at_level(logging.WARNING, "pyrovae"):
         result = fit(Cliff(), nothing, points(), **told, retry=0.01)
@@ -354,18 +354,18 @@ def test_training_goes_back_once_with_a_smaller_rate_and_says_so(caplog: pytest.
     assert record.getMessage().endswith("with lr 0.002.")
     assert 1 < epoch <= 10
     assert len(result.history) == 10
-    expected = rates(warmed(staged, 0.1), 40, 0.2)[4::4]
+    expected = rates(with_warmup(iwae_schedule, 0.1), 40, 0.2)[4::4]
     assert [row["lr"] for row in result.history[: epoch - 1]] == pytest.approx(expected[: epoch - 1], rel=1e-9)
     assert [row["lr"] for row in result.history[epoch - 1 : -1]] == pytest.approx(
         [0.01 * rate for rate in expected[epoch - 1 :]], rel=1e-9
     )
-    with pytest.raises(Diverged):
+    with pytest.raises(NonFiniteError):
         fit(Cliff(), nothing, points(), **told, retry=0.99)
 
 
 def test_a_run_that_diverged_keeps_its_last_good_state(tmp_path: Path) -> None:
     told = {"epochs": 10, "batch_size": 5, "lr": 0.1, "schedule": None}
-    with pytest.raises(Diverged):
+    with pytest.raises(NonFiniteError):
         fit(Cliff(), nothing, points(), **told, checkpoints=Checkpoints(tmp_path, 0.0))
     mu = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["pair"]["model"][0]["mu"]
     assert 0.5 < mu[0] < 1.2
@@ -471,7 +471,7 @@ def test_init_is_called_once_with_model_and_data() -> None:
     def failing(model: Any, x: Tensor) -> None:
         raise KeyError("weights")
 
-    with pytest.raises(Refusal, match="init\\(model, x\\) failed: KeyError: 'weights'"):
+    with pytest.raises(InvalidInputError, match="init\\(model, x\\) failed: KeyError: 'weights'"):
         fit(Location(), nothing, x, init=failing)
 
 
@@ -502,7 +502,7 @@ def test_init_is_called_once_with_model_and_data() -> None:
 )
 def test_arguments_one_sentence_each(told: dict[str, Any], message: str) -> None:
     model = Location()
-    with pytest.raises(Refusal, match=message) as refused:
+    with pytest.raises(InvalidInputError, match=message) as refused:
         fit(model, nothing, points(), **told)
     assert "\n" not in str(refused.value)
     assert not model.mu.any()
@@ -513,9 +513,9 @@ def test_arguments_one_sentence_each(told: dict[str, Any], message: str) -> None
     [
         (lambda: EarlyStopping(1.0), "points is 1.0: give points to validate on, or the share"),
         (lambda: EarlyStopping(patience=0), "patience and samples must be at least 1"),
-        (lambda: warmed(share=1.0), "share is 1.0: give the part of the steps"),
+        (lambda: with_warmup(share=1.0), "share is 1.0: give the part of the steps"),
     ],
 )
 def test_objects_that_make_no_sense(make: Any, message: str) -> None:
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         make()

@@ -14,7 +14,7 @@ from pyro.nn import PyroModule
 from torch import nn
 
 import pyrovae
-from pyrovae import Diverged, Refusal, fit
+from pyrovae import InvalidInputError, NonFiniteError, fit
 from pyrovae.objectives import default_objective
 from pyrovae.pair.structure import inspect
 
@@ -196,7 +196,7 @@ def test_loss_that_stops_being_a_number_names_step_site_and_point():
 
     x = torch.randn(9, 3)
     x[4] = 200.0
-    with pytest.raises(Diverged, match=r"step 1 \(epoch 1\).*site 'x' of the model, data point 4;"):
+    with pytest.raises(NonFiniteError, match=r"step 1 \(epoch 1\).*site 'x' of the model, data point 4;"):
         fit(Explodes(), nothing, x, epochs=2, batch_size=None)
 
 
@@ -207,27 +207,29 @@ def test_grey_pixels_anywhere_in_the_data_are_refused_before_training():
 
     x = torch.zeros(300, 2)
     x[299, 1] = 0.5  # not in the first batch
-    with pytest.raises(Refusal, match="Point 299 has the value 0.5.*binarise"):
+    with pytest.raises(InvalidInputError, match="Point 299 has the value 0.5.*binarise"):
         fit(model, nothing, x, batch_size=10)
 
 
 def test_pyros_own_words_become_one_sentence():
-    with pytest.raises(Refusal, match=r"'x' is of shape \(3,\) for each point, and is given values of shape \(4,\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"'x' is of shape \(3,\) for each point, and is given values of shape \(4,\)"
+    ):
         fit(Location(3), nothing, torch.randn(5, 4))
-    with pytest.raises(Refusal, match=r"The guide cannot be run on x of shape \(5, 4\)[^\n]*$"):
+    with pytest.raises(InvalidInputError, match=r"The guide cannot be run on x of shape \(5, 4\)[^\n]*$"):
         fit(Location(4), pyrovae.MeanField(3, 2), torch.randn(5, 4))
 
 
 def test_numpy_arrays_are_told_how_to_become_tensors():
-    with pytest.raises(Refusal, match=r"x is ndarray: give a tensor .*torch.as_tensor"):
+    with pytest.raises(InvalidInputError, match=r"x is ndarray: give a tensor .*torch.as_tensor"):
         fit(Location(), nothing, np.ones((5, 3)))
-    with pytest.raises(Refusal, match="ndarray .torch.as_tensor converts it"):
+    with pytest.raises(InvalidInputError, match="ndarray .torch.as_tensor converts it"):
         pyrovae.evaluate(Location(), nothing, np.ones((5, 3)))
 
 
 def test_autoguides_take_all_points_at_once():
     model, _ = pyrovae.load("ppca")(4, latent=2)
-    with pytest.raises(Refusal, match="fitted on all at once: batch_size=None"):
+    with pytest.raises(InvalidInputError, match="fitted on all at once: batch_size=None"):
         fit(model, AutoNormal(model), torch.randn(20, 4), batch_size=10)
 
 
@@ -236,7 +238,7 @@ def test_autoguides_take_all_points_at_once():
 )
 def test_arguments_that_make_no_sense(arguments):
     ((name, value),) = arguments.items()
-    with pytest.raises(Refusal, match=f"{name} is {value}: give a"):
+    with pytest.raises(InvalidInputError, match=f"{name} is {value}: give a"):
         fit(Location(), nothing, torch.randn(8, 3), **arguments)
 
 
@@ -308,7 +310,7 @@ def test_networks_that_pyro_does_not_see_are_refused():
                 pyro.sample("x", dist.Normal(self.parts["decoder"](z), 1.0).to_event(1), obs=x)
 
     for hiding in (model, Plain(), Plain().__call__, functools.partial(model), model_of_a_notebook):
-        with pytest.raises(Refusal, match=r"Parameter weight of a Linear is never seen by Pyro.*pyro.module"):
+        with pytest.raises(InvalidInputError, match=r"Parameter weight of a Linear is never seen by Pyro.*pyro.module"):
             fit(hiding, pyrovae.MeanField(3, 2), torch.randn(9, 3))
 
 
@@ -324,7 +326,7 @@ def test_a_name_that_is_taken_in_pyros_store_is_refused():
         return model
 
     fit(build(), nothing, torch.randn(9, 3), epochs=1)
-    with pytest.raises(Refusal, match="another parameter under the name 'decoder.*clear_param_store"):
+    with pytest.raises(InvalidInputError, match="another parameter under the name 'decoder.*clear_param_store"):
         fit(build(), nothing, torch.randn(9, 3), epochs=1)
 
 
@@ -336,13 +338,13 @@ def test_grey_pixels_in_a_function_of_x_are_found_in_every_batch():
 
     x = torch.zeros(300, 3)
     x[299, 1] = 0.5
-    with pytest.raises(Refusal, match="has the value 0.5.*binarise"):
+    with pytest.raises(InvalidInputError, match="has the value 0.5.*binarise"):
         fit(Coins(), nothing, x, batch_size=10)
 
 
 def test_a_step_that_cannot_be_computed_names_the_step():
     model, guide = pyrovae.load("gmm")(3, components=2)
-    with pytest.raises(Diverged, match=r"Training stopped at step \d+ \(epoch \d+\).*learning rate"):
+    with pytest.raises(NonFiniteError, match=r"Training stopped at step \d+ \(epoch \d+\).*learning rate"):
         fit(model, guide, torch.randn(30, 3), epochs=50, batch_size=None, lr=1e30)
 
 

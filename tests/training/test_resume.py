@@ -23,14 +23,14 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 from typer.testing import CliRunner
 
 import pyrovae
-from pyrovae import Refusal, fit
+from pyrovae import InvalidInputError, fit
 from pyrovae.cli.app import app
-from pyrovae.data.stochastic import Redrawn
+from pyrovae.data.stochastic import StochasticData
 from pyrovae.data.transforms import Binarise
 from pyrovae.pair.execution import modules
 from pyrovae.runs import run as runs
-from pyrovae.training import Checkpoints, EarlyStopping, staged, warmed
-from pyrovae.training.trainer import Course
+from pyrovae.training import Checkpoints, EarlyStopping, iwae_schedule, with_warmup
+from pyrovae.training.trainer import Trainer
 
 DIM = 5
 
@@ -72,16 +72,16 @@ def outcome(case: Any, folder: Path | None, resume: bool = False, **told: Any) -
 def killed(case: Any, folder: Path, step: int, monkeypatch: pytest.MonkeyPatch, resume: bool = False) -> None:
     """Training that ends as a kill ends it, after so many of its own steps."""
     left = [step]
-    whole = Course._step
+    whole = Trainer._step
 
-    def dying(self: Course, x: Tensor) -> Tensor:
+    def dying(self: Trainer, x: Tensor) -> Tensor:
         if left[0] == 0:
             raise KeyboardInterrupt
         left[0] -= 1
         return whole(self, x)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Course, "_step", dying)
+        patch.setattr(Trainer, "_step", dying)
         with pytest.raises(KeyboardInterrupt):
             outcome(case, folder, resume)
 
@@ -231,7 +231,7 @@ def with_own_sampler() -> Any:
 def redrawn() -> Any:
     pixels = torch.rand(50, DIM, generator=torch.Generator().manual_seed(4))
     model, guide = pyrovae.load("vae")(DIM, latent=2, hidden=(8,), likelihood=pyrovae.Bernoulli())
-    return model, guide, Redrawn(pixels, Binarise()), {}
+    return model, guide, StochasticData(pixels, Binarise()), {}
 
 
 CASES = {
@@ -239,8 +239,8 @@ CASES = {
     "enumerated": gmm,
     "vae": vae,
     "all-points-at-once": told(ppca, batch_size=None, epochs=12),
-    "staged": told(vae, schedule=staged),
-    "warmed": told(vae, schedule=warmed(staged, 0.4)),
+    "iwae_schedule": told(vae, schedule=iwae_schedule),
+    "with_warmup": told(vae, schedule=with_warmup(iwae_schedule, 0.4)),
     "no-schedule": told(vae, schedule=None),
     "momentum": told(ppca, optimizer=lambda params, lr: torch.optim.SGD(params, lr * 1e-3, momentum=0.9)),
     "rmsprop": told(vae, optimizer=lambda params, lr: torch.optim.RMSprop(params, lr)),
@@ -316,7 +316,7 @@ class Fragile(pyrovae.Module):
 
 
 def fragile() -> Any:
-    options = {"lr": 0.45, "schedule": warmed(staged, 0.1), "retry": 0.01}
+    options = {"lr": 0.45, "schedule": with_warmup(iwae_schedule, 0.1), "retry": 0.01}
     return Fragile(), lambda x: None, points() + 10.0, options
 
 
@@ -336,13 +336,13 @@ def test_it_goes_back_once_however_often_it_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     case = told(fragile, retry=0.25)  # in epoch 3, and stops in epoch 4
-    with pytest.raises(pyrovae.Diverged) as uninterrupted:
+    with pytest.raises(pyrovae.NonFiniteError) as uninterrupted:
         outcome(case, None)
     monkeypatch.setattr(Every, "every", 1)
     killed(case, tmp_path, 12, monkeypatch)
     caplog.clear()
     for _ in range(2):  # and the state that it stopped in is kept
-        with pytest.raises(pyrovae.Diverged) as resumed:
+        with pytest.raises(pyrovae.NonFiniteError) as resumed:
             outcome(case, tmp_path, resume=True)
         assert str(resumed.value) == str(uninterrupted.value)
     assert "Going back" not in caplog.text
@@ -395,12 +395,14 @@ def test_a_kill_between_the_two_renames_leaves_the_one_before(interrupted: Path)
 def test_both_truncated(interrupted: Path) -> None:
     for name in ("checkpoint.pt", "checkpoint.previous.pt"):
         cut(interrupted / name, 0.5)
-    with pytest.raises(Refusal, match="checkpoint.pt cannot be read: it is truncated, carries code, or is no pyrovae"):
+    with pytest.raises(
+        InvalidInputError, match="checkpoint.pt cannot be read: it is truncated, carries code, or is no pyrovae"
+    ):
         outcome(vae, interrupted, resume=True)
 
 
 def test_none_yet(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="has no checkpoint.pt: its training was stopped before the first one"):
+    with pytest.raises(InvalidInputError, match="has no checkpoint.pt: its training was stopped before the first one"):
         outcome(vae, tmp_path, resume=True)
 
 
@@ -428,14 +430,16 @@ def test_a_checkpoint_from_before_objectives_were_told_is_taken_up(interrupted: 
 
 def test_a_checkpoint_that_carries_code_is_refused_and_does_not_run_it(interrupted: Path, tmp_path: Path) -> None:
     changed(interrupted, lambda state: state.update(more=Trap(tmp_path / "mark")))
-    with pytest.raises(Refusal, match="carries code, or what is no tensor and no number, so it is not read"):
+    with pytest.raises(InvalidInputError, match="carries code, or what is no tensor and no number, so it is not read"):
         outcome(vae, interrupted, resume=True)
     assert not (tmp_path / "mark").exists()
 
 
 def test_another_version(interrupted: Path) -> None:
     changed(interrupted, lambda state: state.update(version=0))
-    with pytest.raises(Refusal, match="is no checkpoint of this version of pyrovae: use the one that wrote it"):
+    with pytest.raises(
+        InvalidInputError, match="is no checkpoint of this version of pyrovae: use the one that wrote it"
+    ):
         outcome(vae, interrupted, resume=True)
 
 
@@ -461,7 +465,9 @@ def same_count() -> Any:
     ],
 )
 def test_another_training(interrupted: Path, case: Any, what: str) -> None:
-    with pytest.raises(Refusal, match=f"The checkpoint is of a training with other {what}.*: resume with what it was"):
+    with pytest.raises(
+        InvalidInputError, match=f"The checkpoint is of a training with other {what}.*: resume with what it was"
+    ):
         outcome(case, interrupted, resume=True)
 
 
@@ -477,12 +483,12 @@ def test_another_training(interrupted: Path, case: Any, what: str) -> None:
 )
 def test_a_checkpoint_that_was_edited(interrupted: Path, change: Any) -> None:
     changed(interrupted, change)
-    with pytest.raises(Refusal, match="The checkpoint is of another training and cannot be resumed: "):
+    with pytest.raises(InvalidInputError, match="The checkpoint is of another training and cannot be resumed: "):
         outcome(vae, interrupted, resume=True)
 
 
 def test_early_stopping_that_was_not_there(interrupted: Path) -> None:
-    with pytest.raises(Refusal, match="The checkpoint is of a"):
+    with pytest.raises(InvalidInputError, match="The checkpoint is of a"):
         outcome(told(vae, early_stopping=lambda: EarlyStopping(points(9))), interrupted, resume=True)
 
 
@@ -543,16 +549,16 @@ def invoke(*words: object) -> tuple[int, str]:
 
 def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
     """A command that Ctrl-C stops after so many steps, with a checkpoint after each."""
-    left, whole = [step], Course._step
+    left, whole = [step], Trainer._step
 
-    def dying(self: Course, x: Tensor) -> Tensor:
+    def dying(self: Trainer, x: Tensor) -> Tensor:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
         return whole(self, x)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Course, "_step", dying)
+        patch.setattr(Trainer, "_step", dying)
         patch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
         code, said = invoke(*words)
     assert code == 130

@@ -116,7 +116,7 @@ def test_no_screen_measures_nothing_and_says_nothing(measured, caplog):
 @pytest.mark.parametrize(("times", "first", "used"), [((1.0, 0.5), 0.0, None), ((1.0, 2.0), 1.0, torch.bfloat16)])
 def test_processes_do_as_the_first_one_does(times, first, used, measured, monkeypatch):
     measured(times)
-    monkeypatch.setattr(low_precision_support.Ranks, "agreed", lambda self, value: first)
+    monkeypatch.setattr(low_precision_support.ProcessGroup, "agreed", lambda self, value: first)
     assert usable(torch.bfloat16, torch.ones(1)) is used
 
 
@@ -125,12 +125,12 @@ def test_a_killed_evaluation_goes_on_as_what_was_computed(measured, monkeypatch,
     no_reason_against(torch.device("cpu"), torch.bfloat16)
     identities = []
 
-    class Done(pyrovae.evaluation.Done):
+    class PartialResults(pyrovae.evaluation.PartialResults):
         def __init__(self, path, identity):
             super().__init__(path, identity)
             identities.append(self.identity)
 
-    monkeypatch.setattr(pyrovae.evaluation, "Done", Done)
+    monkeypatch.setattr(pyrovae.evaluation, "PartialResults", PartialResults)
     for dtype, times in ((None, None), (torch.bfloat16, (1.0, 2.0)), (torch.bfloat16, (1.0, 0.5))):
         reason_against.cache_clear()
         measured(times)

@@ -1,10 +1,10 @@
 """What `pyrovae evaluate --ais` adds: annealed importance sampling beside the importance weights, and how wide it can be off."""
 
 from ...data.datasets import Data
-from ...errors import Refusal, suggest
+from ...errors import InvalidInputError, did_you_mean
 from ...estimators.annealing import ais
 from ...estimators.bidirectional import bdmc
-from ...evaluation.annealing_comparison import Annealing
+from ...evaluation.annealing_comparison import AnnealingComparison
 from ...evaluation.result import Evidence
 from ...posterior.joint_density import Joint
 from ...runs.run import Run
@@ -12,13 +12,15 @@ from ..common import rows_at_random
 from ..output import progress_bars
 
 
-def refuse_annealing(run: Run, data: Data, start: str) -> None:
+def check_annealing(run: Run, data: Data, start: str) -> None:
     """Before the points are scored, not after: a start that there is not, latents that cannot be moved."""
     if start not in ("prior", "guide"):
-        raise Refusal(f"Chains cannot begin at '{start}'{suggest(start, ('prior', 'guide'))}: give prior or guide.")
+        raise InvalidInputError(
+            f"Chains cannot begin at '{start}'{did_you_mean(start, ('prior', 'guide'))}: give prior or guide."
+        )
     joint = Joint(run.model, run.guide, data.test[:2])
     if start == "guide":
-        joint.refuse_helpers()
+        joint.check_no_auxiliary()
 
 
 def annealed_section(
@@ -32,7 +34,7 @@ def annealed_section(
     points: int,
     bracket: bool,
     seed: int,
-) -> Annealing:
+) -> AnnealingComparison:
     """AIS on `points` of the held-out points, drawn at random; `evidence` is that of all of them."""
     x, from_guide = data.test, start == "guide"
     index = rows_at_random(x, points, seed)
@@ -50,4 +52,4 @@ def annealed_section(
             sides = bdmc(
                 run.model, run.guide, x, len(index), chains, steps, seed, from_guide=from_guide, progress=advance
             )
-    return Annealing(found, evidence.log_likelihood[index], evidence.log_likelihood_se[index], index, sides)
+    return AnnealingComparison(found, evidence.log_likelihood[index], evidence.log_likelihood_se[index], index, sides)

@@ -10,12 +10,12 @@ import typer
 from rich.text import Text
 
 from ...data.datasets import Data, load_data
-from ...errors import Diverged, Refusal
+from ...errors import InvalidInputError, NonFiniteError
 from ...evaluation.comparing import Comparison
 from ...evaluation.result import Evidence
 from ...loading.options import listed, with_settings
 from ...loading.pairs import available, load
-from ...loading.user_files import shortened
+from ...loading.user_files import label
 from ...plots import comparison as plots
 from ...runs import run as runs
 from ...runs.folder import new_folder
@@ -23,7 +23,7 @@ from ...tables.comparison import as_text, show
 from ...utils.files import replacing
 from ...utils.provenance import versions
 from ..common import device_of, draw_points, score_run, source_of, train_run
-from ..errors import FAILURES, sentence_of
+from ..errors import FAILURES, error_line
 from ..options import (
     DataOption,
     DeviceOption,
@@ -37,7 +37,7 @@ from ..options import (
     SplitSeedOption,
     TransformOption,
 )
-from ..output import console, progress_bars, refuse_unwritable, write_json, write_text
+from ..output import check_writable, console, progress_bars, write_json, write_text
 
 ALL = "all"
 TRIO = "gmm,ppca,vae"
@@ -78,24 +78,26 @@ def compare(
     for name in names:
         prepared += _every(loaded, told, left_out) if name == ALL else [_one(name, loaded, told)]
     if not prepared:
-        raise Refusal(f"No pair can be scored on {loaded.name}: {'; '.join(dict.fromkeys(left_out.values()))}")
+        raise InvalidInputError(
+            f"No pair can be scored on {loaded.name}: {'; '.join(dict.fromkeys(left_out.values()))}"
+        )
     for run in prepared:
         if run.observed != prepared[0].observed:
-            raise Refusal(
+            raise InvalidInputError(
                 f"{prepared[0].name} scores {prepared[0].observed} numbers of each point and {run.name} {run.observed}: likelihoods of "
                 "different things cannot be compared; let both observe all of x."
             )
     if len({_folder(run) for run in prepared}) < len(prepared):
-        raise Refusal(
+        raise InvalidInputError(
             f"{models} names a model twice: give each once, or with other settings, files under names of their own."
         )
     shared = [name for name, count in Counter(name for run in prepared for name in run.store).items() if count > 1]
     if shared:
-        raise Refusal(
+        raise InvalidInputError(
             f"Two of {models} name a pyro.param '{shared[0]}', so training one would move the other: give each its own name."
         )
     if json_file is None or out is None or out not in json_file.parents:
-        refuse_unwritable(json_file)
+        check_writable(json_file)
     with contextlib.nullcontext() if out is None else new_folder(out, overwrite):
         if out is not None:
             settings = {
@@ -116,9 +118,9 @@ def compare(
                 except FAILURES as error:
                     if len(prepared) == 1:
                         raise
-                    failed[run.name] = sentence_of(error)
+                    failed[run.name] = error_line(error)
         if not found:
-            raise Diverged(f"Every pair failed, {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
+            raise NonFiniteError(f"Every pair failed, {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
         scored = [run for run in prepared if run.name in found]
         comparison = Comparison(found, {run.name: run.fit for run in scored}, failed)
         card = {**loaded.card(), **next(iter(found.values())).card}
@@ -134,7 +136,7 @@ def compare(
     if out is not None:
         print(f"table, runs and figures: {out}")
     if failed:
-        raise Diverged(
+        raise NonFiniteError(
             f"{len(failed)} of {len(prepared)} pairs failed, {', '.join(failed)}: the lines below the table say why."
         )
 
@@ -143,9 +145,9 @@ def _one(text: str, data: Data, told: dict[str, Any]) -> runs.Run:
     """A pair, called by its name and what it is set to."""
     name, settings = with_settings(text)
     if name == ALL:
-        raise Refusal(f"{ALL} takes no settings: name the pairs that are to have {', '.join(settings)}.")
+        raise InvalidInputError(f"{ALL} takes no settings: name the pairs that are to have {', '.join(settings)}.")
     run = runs.prepare(load(name), data, options=settings, **told)
-    run.name += f"({', '.join(map(shortened, settings))})" if settings else ""
+    run.name += f"({', '.join(map(label, settings))})" if settings else ""
     return run
 
 
@@ -160,7 +162,7 @@ def _every(data: Data, told: dict[str, Any], left_out: dict[str, str]) -> list[r
     for name in available():
         try:
             run = _one(name, data, told)
-        except Refusal as refusal:
+        except InvalidInputError as refusal:
             left_out[name] = str(refusal)
             continue
         if run.observed < data.dim:

@@ -13,8 +13,8 @@ from torch import Tensor
 from ...data.datasets import Data
 from ...diagnostics.aggregate_posterior import decode
 from ...diagnostics.diagnosing import diagnose as look
-from ...diagnostics.result import Diagnosis
-from ...errors import Refusal
+from ...diagnostics.result import LatentDiagnostics
+from ...errors import InvalidInputError
 from ...pair.execution import evaluation_mode
 from ...pair.parameters import is_per_point
 from ...pair.structure import inspect
@@ -25,7 +25,7 @@ from ...utils.files import replacing
 from ...utils.random import fork_rng
 from ..common import open_scored, rows_at_random
 from ..options import DeviceOption, JsonOption, OtherDataOption, RootOption, SeedOption, TransformOption
-from ..output import console, progress_bars, refuse_unwritable, write_json
+from ..output import check_writable, console, progress_bars, write_json
 
 IMAGES = 12  # in a row of pictures
 STEPS = 9  # from one encoding to the other
@@ -53,10 +53,10 @@ def diagnose(
     x = _some(loaded.test, points, seed)
     folder = out or run / "diagnosis"
     if folder.exists() and not folder.is_dir():
-        raise Refusal(f"{folder} is a file: name a folder for the figures.")
+        raise InvalidInputError(f"{folder} is a file: name a folder for the figures.")
     for path in (folder, json_file, netcdf):
         if path is not folder or not folder.is_dir():
-            refuse_unwritable(path)
+            check_writable(path)
     with progress_bars() as progress:
         task = progress.add_task(f"diagnose {restored.name}", total=2 * len(x), note=f"{samples} samples a point")
         found = look(
@@ -83,11 +83,13 @@ def _some(x: Tensor, points: int | None, seed: int) -> Tensor:
     if points is None or points == len(x):
         return x
     if points > len(x):
-        raise Refusal(f"--points {points} is more than the {len(x)} held-out points: give fewer, or leave it out.")
+        raise InvalidInputError(
+            f"--points {points} is more than the {len(x)} held-out points: give fewer, or leave it out."
+        )
     return x[rows_at_random(x, points, seed).to(x.device)]
 
 
-def figures(found: Diagnosis, run: Run, data: Data, x: Tensor, seed: int) -> Iterator[tuple[str, Figure]]:
+def figures(found: LatentDiagnostics, run: Run, data: Data, x: Tensor, seed: int) -> Iterator[tuple[str, Figure]]:
     """Each figure that this pair has, under the name of its file."""
     if found.names:
         yield "activity.png", plots.activity_curve(found)

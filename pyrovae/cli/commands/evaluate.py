@@ -7,18 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from ...errors import Refusal
-from ...estimators.prior_sampling import Naive, naive_log_likelihood
+from ...errors import InvalidInputError
+from ...estimators.prior_sampling import PriorSamplingResult, prior_sampling_log_likelihood
 from ...evaluation.comparing import Comparison
 from ...evaluation.result import Evidence
 from ...plots import comparison as plots
 from ...statistics.log_weights import STATISTICS
 from ...tables.annealing import show as show_annealing
 from ...tables.comparison import bound_curve_table, naive_table, show
-from ...utils.distributed import joined
+from ...utils.distributed import init_process_group
 from ...utils.export import number
 from ...utils.files import replacing
-from ..common import open_scored, options_said, score_run
+from ..common import open_scored, options_given, score_run
 from ..options import (
     AisOption,
     AisPointsOption,
@@ -35,8 +35,8 @@ from ..options import (
     StepsOption,
     TransformOption,
 )
-from ..output import console, progress_bars, refuse_unwritable, write_json
-from .ais import annealed_section, refuse_annealing
+from ..output import check_writable, console, progress_bars, write_json
+from .ais import annealed_section, check_annealing
 
 ANNEALING = ("chains", "steps", "start", "ais_points", "bdmc")  # options that mean nothing without --ais
 
@@ -67,23 +67,23 @@ def evaluate(
 ) -> None:
     """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
     same command goes on with the points that are left. Under torchrun the processes share the points."""
-    with joined() as ranks:
+    with init_process_group() as ranks:
         restored, loaded = open_scored(run, device, data, transform, root)
         if ais:
-            refuse_annealing(restored, loaded, start)
-        elif said := options_said(context, lambda name: name in ANNEALING):
-            raise Refusal(f"{', '.join(said)} say how chains are annealed: add --ais.")
+            check_annealing(restored, loaded, start)
+        elif said := options_given(context, lambda name: name in ANNEALING):
+            raise InvalidInputError(f"{', '.join(said)} say how chains are annealed: add --ais.")
         for path in (json_file, netcdf, figure):
-            refuse_unwritable(path)
+            check_writable(path)
         resume = run / "evaluate.unfinished.pt" if os.access(run, os.W_OK) else None
-        prior: Naive | None = None
+        prior: PriorSamplingResult | None = None
         with progress_bars(show=ranks.first) as progress:
             evidence = score_run(progress, restored, loaded, samples, seed, resume)
             if not ranks.first:
                 return
             if naive:
                 task = progress.add_task("naive", total=len(loaded.test), note=f"{samples} draws of the prior")
-                prior = naive_log_likelihood(
+                prior = prior_sampling_log_likelihood(
                     restored.model, loaded.test, samples, seed, progress=lambda points: progress.advance(task, points)
                 )
         annealed = None
@@ -134,7 +134,7 @@ def _by_point(evidence: Evidence) -> dict[str, Any]:
     return {name: [number(value) for value in values.tolist()] for name, values in found.items()}
 
 
-def _naive(prior: Naive) -> dict[str, Any]:
+def _naive(prior: PriorSamplingResult) -> dict[str, Any]:
     value, mc_se, data_se = prior.mean_log_likelihood
     told = {"log_likelihood": value, "log_likelihood_mc_se": mc_se, "log_likelihood_data_se": data_se}
     told |= {"ess": float(prior.ess.mean()), "untrusted_share": prior.untrusted_share}

@@ -6,17 +6,21 @@ from typing import Annotated
 
 import typer
 
-from ...errors import Refusal, suggest
+from ...errors import InvalidInputError, did_you_mean
 from ...evaluation.gap_decomposition import gap as find_gaps
 from ...plots.gap import gap_bars
-from ...posterior.variational_families import DiagonalGaussian, Family, Flow, FullGaussian
+from ...posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian, VariationalFamily
 from ...tables.gap import show
 from ...utils.files import replacing
 from ..common import open_scored, rows_at_random
 from ..options import DeviceOption, JsonOption, NetcdfOption, OtherDataOption, RootOption, SeedOption, TransformOption
-from ..output import console, progress_bars, refuse_unwritable, write_json
+from ..output import check_writable, console, progress_bars, write_json
 
-FAMILIES: dict[str, Callable[[], Family]] = {"diagonal": DiagonalGaussian, "full": FullGaussian, "flow": Flow}
+FAMILIES: dict[str, Callable[[], VariationalFamily]] = {
+    "diagonal": DiagonalGaussian,
+    "full": FullGaussian,
+    "flow": FlowFamily,
+}
 
 
 def gap(
@@ -45,11 +49,11 @@ def gap(
     """Split the gap between log p(x) and the ELBO: what the guide's family cannot reach, what its network loses."""
     chosen = family_of(family)
     for path in (out, json_file, netcdf):
-        refuse_unwritable(path)
+        check_writable(path)
     restored, loaded = open_scored(run, device, data, transform, root)
     x = loaded.test
     if len(x) < 2:
-        raise Refusal(f"{loaded.name} has {len(x)} held-out point: a mean with an error needs at least 2.")
+        raise InvalidInputError(f"{loaded.name} has {len(x)} held-out point: a mean with an error needs at least 2.")
     x = x[rows_at_random(x, points, seed).to(x.device)]
     with progress_bars() as progress:
         task = progress.add_task(f"gap {restored.name}", total=(3 if ais else 2) * len(x), note=f"{len(x)} points")
@@ -80,9 +84,11 @@ def gap(
         print(f"figure: {out}")
 
 
-def family_of(name: str | None) -> Family | None:
+def family_of(name: str | None) -> VariationalFamily | None:
     if name is None:
         return None
     if name not in FAMILIES:
-        raise Refusal(f"There is no family '{name}'{suggest(name, FAMILIES)}: give diagonal, full or flow.")
+        raise InvalidInputError(
+            f"There is no family '{name}'{did_you_mean(name, FAMILIES)}: give diagonal, full or flow."
+        )
     return FAMILIES[name]()

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from ...errors import Refusal
+from ...errors import InvalidInputError
 from ...utils.files import replacing
 from ..common import draw_points, open_scored
 from ..options import DeviceOption, SeedOption
-from ..output import refuse_unwritable
+from ..output import check_writable
 
 
 def sample(
@@ -25,17 +25,19 @@ def sample(
     """Draw x from the trained model: a grid of images."""
     restored, loaded = open_scored(run, device, None, None, None)
     target = out or run / "samples.png"
-    refuse_unwritable(target)
+    check_writable(target)
     drawn = draw_points(restored, loaded, num, seed, mean)
     if target.suffix not in (".png", ".npy"):
-        raise Refusal(f"{target} is neither .png nor .npy: name a file of one of these kinds.")
+        raise InvalidInputError(f"{target} is neither .png nor .npy: name a file of one of these kinds.")
     if target.suffix == ".npy":
         import numpy
 
         with replacing(target) as file:
             numpy.save(file, drawn.numpy())
     elif loaded.shape is None:
-        raise Refusal(f"The points of {loaded.name} are no images: name a .npy file with --out to get the numbers.")
+        raise InvalidInputError(
+            f"The points of {loaded.name} are no images: name a .npy file with --out to get the numbers."
+        )
     else:
         from torchvision.utils import save_image
 

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from ...data.datasets import Data, load_data
-from ...errors import Refusal
+from ...errors import InvalidInputError
 from ...loading.pairs import load
 from ...plots import comparison as plots
 from ...runs import run as runs
 from ...runs.folder import new_folder
-from ...training import Fit
-from ...utils.distributed import joined
+from ...training import FitResult
+from ...utils.distributed import init_process_group
 from ...utils.files import replacing
-from ..common import device_of, options_said, source_of, train_run
+from ..common import device_of, options_given, source_of, train_run
 from ..options import (
     BatchOption,
     DataOption,
@@ -93,18 +93,18 @@ def train(
     """Train one pair and keep it in a folder. Under torchrun the processes share each batch."""
     if tensorboard:
         _summary_writer()  # is there one, before an hour of work
-    with joined() as ranks:
+    with init_process_group() as ranks:
         where = device_of(device)
         if resume is not None:
-            _refuse_beside_resume(context)
-            run, loaded = runs.taken_up(resume, where)
+            _check_resume_alone(context)
+            run, loaded = runs.resume_run(resume, where)
             epochs_done = runs.finished(resume, run.config)
             if epochs_done and ranks.first:
                 print(f"{run.name}: finished after {epochs_done} epochs, nothing is left to resume; {_longer(resume)}.")
             _train(run, loaded, resume, ranks.first, tensorboard, resume=True)
             return
         if model is None or out is None:
-            raise Refusal("Name a model and --out FOLDER (`pyrovae models` lists models), or --resume RUN.")
+            raise InvalidInputError("Name a model and --out FOLDER (`pyrovae models` lists models), or --resume RUN.")
         loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(where)
         told: dict[str, Any] = {
             "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
@@ -152,7 +152,7 @@ def _longer(folder: Path) -> str:
     )
 
 
-def _last(fit: Fit) -> str:
+def _last(fit: FitResult) -> str:
     """Where training ended: the ELBO, and the loss where that is another number."""
     if not fit.history:
         return ""
@@ -165,17 +165,21 @@ def _last(fit: Fit) -> str:
     return f"{', '.join(parts)} nats per point, "
 
 
-def _refuse_beside_resume(context: typer.Context) -> None:
+def _check_resume_alone(context: typer.Context) -> None:
     """Whatever else was said, and would not be heard."""
-    said = options_said(context, lambda name: name not in ("resume", "device", "tensorboard"))
+    said = options_given(context, lambda name: name not in ("resume", "device", "tensorboard"))
     if said:
         longer = f"; {_longer(context.params['resume'])}" if "--epochs" in said else ""
-        raise Refusal(f"--resume RUN goes on with a run as it was begun: leave out {', '.join(said)}{longer}.")
+        raise InvalidInputError(
+            f"--resume RUN goes on with a run as it was begun: leave out {', '.join(said)}{longer}."
+        )
 
 
 def _summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise Refusal("TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out.") from error
+        raise InvalidInputError(
+            "TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out."
+        ) from error
     return SummaryWriter

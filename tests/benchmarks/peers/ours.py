@@ -20,7 +20,7 @@ def rounds_of_fit(
     first = 0.0
     road = ""
 
-    def on_epoch(fit: pyrovae.Fit) -> None:
+    def on_epoch(fit: pyrovae.FitResult) -> None:
         nonlocal watch, first, road
         first, road = first or watch.read()[0], fit.road
         timed.add(name, watch, steps)
