@@ -15,7 +15,7 @@ for name, (model, guide) in pairs.items():
     losses = pyrovae.fit(model, guide, data.train, epochs=100, lr=3e-3).losses
     print(f"{name:8} training ELBO {-losses[-1]:.2f} nats per image")
 
-comparison = pyrovae.compare(pairs, data.test, samples=500, transform=data.transform)
+comparison = pyrovae.compare(pairs, data.test, num_samples=500, transform=data.transform)
 for name, evidence in comparison.evidence.items():
     value, mc_se, data_se = comparison.difference(name, comparison.best)
     print(
@@ -23,7 +23,7 @@ for name, evidence in comparison.evidence.items():
     )
 
 try:
-    pyrovae.compare({**pairs, "density": pyrovae.load("gmm")(data.dim)}, data.test, samples=10)
+    pyrovae.compare({**pairs, "density": pyrovae.load("gmm")(data.dim)}, data.test, num_samples=10)
 except pyrovae.InvalidInputError as refusal:
     print(f"refused: {refusal}")
 else:

@@ -6,6 +6,6 @@ import pyrovae
 
 
 class HeavyTails(pyrovae.MeanField):
-    def posterior(self, outputs):  # of the encoder: as many as MeanField's
+    def distribution(self, outputs):  # of the encoder: as many as MeanField's
         loc, rho = outputs.chunk(2, dim=-1)
         return dist.StudentT(5.0, loc, pyrovae.guides.positive(rho)).to_event(1)

@@ -6,7 +6,7 @@ import torch
 
 import pyrovae
 
-RECIPE = {"steps": 3600, "batch_size": 128, "lr": 5e-3}  # how it likes to be trained; may be left out
+TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 5e-3}  # how it likes to be trained; may be left out
 
 
 class SparseCoding(pyrovae.Module):

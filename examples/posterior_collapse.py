@@ -38,7 +38,7 @@ for objective in (None, pyrovae.FreeBits(0.5)):
     model, guide = Strong(), pyrovae.MeanField(PIXELS, LATENT, (32,))
     name = pyrovae.fit(model, guide, x[:60000], epochs=3, batch_size=400, lr=1e-2, objective=objective).objective
     found[name] = pyrovae.diagnose(model, guide, x[60000:])
-    score[name] = pyrovae.evaluate(model, guide, x[60000:], samples=200).mean_log_likelihood.value
+    score[name] = pyrovae.evaluate(model, guide, x[60000:], num_samples=200).mean_log_likelihood.value
     units = ", ".join(f"{variance:.3f}" for variance in found[name].activity)
     print(f"{name}: Var E[z|x] {units}; KL {float(found[name].kl.mean()):.3f} nats; log p̂(x) {score[name]:.3f}")
 

@@ -10,7 +10,7 @@ model, guide = pyrovae.load("ppca")(data.dim, latent=8)
 guide = pyrovae.FullCovariance(data.dim, latent=8)  # another guide is another line
 
 fit = pyrovae.fit(model, guide, data.train, epochs=200, lr=5e-3)
-evidence = pyrovae.evaluate(model, guide, data.test, samples=1000, transform=data.transform)
+evidence = pyrovae.evaluate(model, guide, data.test, num_samples=1000, transform=data.transform)
 
 estimate, exact = evidence.mean_log_likelihood, evidence.mean_exact_log_likelihood
 print(f"ELBO     {evidence.mean_elbo.value:8.3f} nats per image")

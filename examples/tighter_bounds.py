@@ -24,16 +24,16 @@ def guide(x):  # b = 0 would be best
         pyro.sample("z", dist.Normal(0.5 * x + b, (2 / 3) ** 0.5).to_event(1))
 
 
-def gradients(kind, samples):
-    losses = (kind(samples).batch(model, guide, x, structure).loss for _ in range(CALLS))
+def gradients(kind, num_samples):
+    losses = (kind(num_samples).batch(model, guide, x, structure).loss for _ in range(CALLS))
     return torch.cat([torch.autograd.grad(loss, b)[0].flatten() for loss in losses])
 
 
 torch.manual_seed(0)
 structure, ladder = inspect(model, guide, x), (1, 10, 100, 1000)
 ratios = {"IWAE": [], "DReG": []}
-for samples in ladder:
-    found = {kind.__name__: gradients(kind, samples) for kind in (pyrovae.IWAE, pyrovae.DReG)}
+for num_samples in ladder:
+    found = {kind.__name__: gradients(kind, num_samples) for kind in (pyrovae.IWAE, pyrovae.DReG)}
     mean = found["DReG"].mean()  # of both, and IWAE's own is lost in its noise
     for name, every in found.items():
         assert abs(every.mean() - mean) < 5 * (every.var() + found["DReG"].var()).sqrt() / len(every) ** 0.5
@@ -43,7 +43,7 @@ slopes = {}
 for name, column in ratios.items():
     steps = torch.tensor([ladder[1:], column[1:]], dtype=torch.float64).log()
     slopes[name] = float(torch.cov(steps)[0, 1] / torch.cov(steps)[0, 0])
-    told = ", ".join(f"{ratio:.4f} at K = {samples}" for samples, ratio in zip(ladder, column, strict=True))
+    told = ", ".join(f"{ratio:.4f} at K = {num_samples}" for num_samples, ratio in zip(ladder, column, strict=True))
     print(f"{name}: {told}; slope {slopes[name]:+.2f} of the logarithms from K = 10 on")
 
 assert abs(slopes["IWAE"] + 0.5) < 0.1

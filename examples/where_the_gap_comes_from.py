@@ -18,7 +18,7 @@ for parameter in model.parameters():
 pyrovae.fit(model, guide, data.train, epochs=20, lr=2e-3)
 
 x = data.test[:50]
-found = pyrovae.gap(model, guide, x, pyrovae.DiagonalGaussian(), samples=2000, chains=8, steps=200)
+found = pyrovae.gap(model, guide, x, pyrovae.DiagonalGaussian(), num_samples=2000, num_chains=8, num_temperatures=200)
 for name, mean in (
     ("log p̂(x)", found.mean_log_likelihood),
     ("approximation gap", found.mean_approximation),
@@ -26,7 +26,7 @@ for name, mean in (
 ):
     print(f"{name:18} {mean.value:8.3f} ± {mean.mc_se:.3f} (Monte Carlo) ± {mean.data_se:.3f} (data)")
 
-sides = pyrovae.bdmc(model, guide, x, points=20, chains=8, steps=200, from_guide=True)
+sides = pyrovae.bdmc(model, guide, x, points=20, num_chains=8, num_temperatures=200, start="guide")
 print(sides)
 
 # The best diagonal Gaussian of a Gaussian posterior with precision P misses ½ [Σ ln P_ii − ln det P]; the rest is the network's.
@@ -41,6 +41,6 @@ assert (sides.lower - sides.exact).mean() < 4 * sides.mean_lower.mc_se + 0.01
 assert (sides.upper - sides.exact).mean() > -4 * sides.mean_upper.mc_se - 0.01
 
 # Worn as a guide, the refinement closes the network's part of the gap.
-worn = pyrovae.evaluate(model, pyrovae.SemiAmortised(model, guide), x, samples=1000)
+worn = pyrovae.evaluate(model, pyrovae.SemiAmortised(model, guide), x, num_samples=1000)
 print(f"gap of the guide {float((found.exact - found.elbo).mean()):.3f}, refined {worn.mean_gap.value:.3f}")
 assert abs(float((worn.exact_log_likelihood - worn.elbo).mean()) - approximation) < 5 * worn.mean_elbo.mc_se + 0.03

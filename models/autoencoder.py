@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import pyrovae
 
-RECIPE = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
+TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 
 class Reconstruction(dist.TorchDistribution):

@@ -6,7 +6,7 @@ The Gaussian mixture with another family of components; log p(x) and p(z|x) are 
 import pyrovae
 from pyrovae.models.gmm import Mixture, mixture_guide
 
-RECIPE = {"steps": 300, "batch_size": 2048, "lr": 5e-2}
+TRAINING_DEFAULTS = {"steps": 300, "batch_size": 2048, "lr": 5e-2}
 
 
 def pair(dim: int, components: int = 10, guide: type = pyrovae.ExactPosterior) -> tuple[Mixture, object]:

@@ -3,12 +3,12 @@
 A VAE whose decoder is one matrix (Tipping 1999); its posterior is no Gaussian, and log p(x) is not exact.
 """
 
-from pyrovae.models.vae import VAE
 from torch import nn
 
 import pyrovae
+from pyrovae.models.vae import VAE
 
-RECIPE = {"steps": 3600, "batch_size": 128, "lr": 5e-3}
+TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 5e-3}
 
 
 def pair(

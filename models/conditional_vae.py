@@ -12,14 +12,14 @@ from torch import Tensor, nn
 import pyrovae
 from pyrovae.models.vae import VAE
 
-RECIPE = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
+TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 
 class ConditionalVAE(VAE):
     """p(x|c) of rows (x, c), c the last `given` numbers."""
 
     def __init__(self, decoder: nn.Module, latent: int, dim: int, given: int, likelihood: pyrovae.Likelihood):
-        """`decoder` is any module from (B, latent + given) to (B, likelihood.outputs(dim − given))."""
+        """`decoder` is any module from (B, latent + given) to (B, likelihood.num_outputs(dim − given))."""
         super().__init__(decoder, latent, dim - given, likelihood)
         self.given = given
 
@@ -59,5 +59,5 @@ def pair(
             f"given={given} of {dim} columns: give at least 1 and leave at least 1 to be scored."
         )
     likelihood = likelihood or pyrovae.PixelNormal()
-    decoder = pyrovae.MLP(latent + given, *reversed(hidden), likelihood.outputs(dim - given))
+    decoder = pyrovae.MLP(latent + given, *reversed(hidden), likelihood.num_outputs(dim - given))
     return ConditionalVAE(decoder, latent, dim, given, likelihood), guide(dim, latent, hidden)

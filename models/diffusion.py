@@ -17,7 +17,7 @@ from pyrovae.guides import positive
 from pyrovae.objectives import Terms
 
 TIME = 16  # numbers that tell the network which t it is
-RECIPE = {"steps": 8400, "batch_size": 128, "lr": 2e-3}
+TRAINING_DEFAULTS = {"steps": 8400, "batch_size": 128, "lr": 2e-3}
 
 
 class Diffusion(pyrovae.Module):
@@ -51,8 +51,8 @@ class Diffusion(pyrovae.Module):
         self.dim, self.steps, self.likelihood, self.learn_variance = dim, steps, likelihood, learn_variance
         self.network = pyrovae.Residual(dim + TIME, 2 * dim, width)
         self.time = nn.Parameter(torch.randn(steps, TIME))
-        self.decoder = pyrovae.Residual(dim, likelihood.outputs(dim), width)
-        self.offset = nn.Parameter(torch.zeros(likelihood.outputs(dim)))
+        self.decoder = pyrovae.Residual(dim, likelihood.num_outputs(dim), width)
+        self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
         for last_layer in (self.network.last, self.decoder.last):
             nn.init.zeros_(last_layer.weight)
             nn.init.zeros_(last_layer.bias)
@@ -113,7 +113,7 @@ class Diffusion(pyrovae.Module):
             mean, variance = x.mean(dim=0), x.var(dim=0, correction=0)
             self.mean.copy_(mean)
             self.scale.copy_(variance.clamp(min=1e-6).sqrt())
-            self.offset.copy_(self.likelihood.start(mean, variance))
+            self.offset.copy_(self.likelihood.initial_outputs(mean, variance))
             self.initialised.fill_(True)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import pyrovae
 from pyrovae.models.ppca import FactorModel, checked_latent
 
-RECIPE = {"steps": 300, "batch_size": 2048, "lr": 1e-2}
+TRAINING_DEFAULTS = {"steps": 300, "batch_size": 2048, "lr": 1e-2}
 
 
 class FactorAnalysis(FactorModel):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import pyrovae
 
-RECIPE = {"steps": 1000, "batch_size": 128, "lr": 1e-3}
+TRAINING_DEFAULTS = {"steps": 1000, "batch_size": 128, "lr": 1e-3}
 
 
 class Linear(transforms.GeneralizedChannelPermute):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import pyrovae
 
-RECIPE = {"epochs": 0}  # it begins at the maximum of the likelihood
+TRAINING_DEFAULTS = {"epochs": 0}  # it begins at the maximum of the likelihood
 
 
 class Gaussian(pyrovae.Module):

@@ -16,7 +16,7 @@ import pyrovae
 from pyrovae import Full, MixtureComponents
 
 NUMBERS, POINTS = 2**22, 512  # of N × K × D, and points, at once: enough for a matrix product, few enough for a cache
-RECIPE = {"steps": 150, "batch_size": 2048, "lr": 3e-2}
+TRAINING_DEFAULTS = {"steps": 150, "batch_size": 2048, "lr": 3e-2}
 
 
 class Mixture(pyrovae.Module):

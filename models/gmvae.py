@@ -15,7 +15,7 @@ import pyrovae
 from pyrovae.guides import positive
 from pyrovae.models.vae import VAE
 
-RECIPE = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
+TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 
 class GMVAE(VAE):
@@ -60,5 +60,5 @@ def pair(
 ) -> tuple[GMVAE, nn.Module]:
     """`components` clusters; the rest as for the vae: `guide` is MeanField, FullCovariance, IAF or any other for R^k."""
     likelihood = likelihood or pyrovae.PixelNormal()
-    decoder = pyrovae.MLP(latent, *reversed(hidden), likelihood.outputs(dim))
+    decoder = pyrovae.MLP(latent, *reversed(hidden), likelihood.num_outputs(dim))
     return GMVAE(decoder, latent, dim, likelihood, components), guide(dim, latent, hidden)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import pyrovae
 from pyrovae.guides import positive
 
-RECIPE = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
+TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 
 class HierarchicalVAE(pyrovae.Module):
@@ -28,8 +28,8 @@ class HierarchicalVAE(pyrovae.Module):
                 f"latents={latents} are not two layers or more: write their sizes from x upwards, such as 16,8."
             )
         self.likelihood, self.latents = likelihood, latents
-        self.decoder = pyrovae.MLP(latents[0], *reversed(hidden), likelihood.outputs(dim))
-        self.offset = nn.Parameter(torch.zeros(likelihood.outputs(dim)))
+        self.decoder = pyrovae.MLP(latents[0], *reversed(hidden), likelihood.num_outputs(dim))
+        self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
         # given[l] says z_{l+1} (counted from 1) given z_{l+2}
         self.given = nn.ModuleList(
             pyrovae.MLP(above, width, 2 * below)
@@ -52,7 +52,7 @@ class HierarchicalVAE(pyrovae.Module):
     def initialise(self, x: Tensor) -> None:
         """Begin at the data's moments, as the VAE of one layer does."""
         with torch.no_grad():
-            self.offset.copy_(self.likelihood.start(x.mean(dim=0), x.var(dim=0, correction=0)))
+            self.offset.copy_(self.likelihood.initial_outputs(x.mean(dim=0), x.var(dim=0, correction=0)))
             self.initialised.fill_(True)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import pyrovae
 from pyrovae.models.ppca import PPCA, checked_latent
 
-RECIPE = {"steps": 300, "batch_size": 2048, "lr": 1e-3}
+TRAINING_DEFAULTS = {"steps": 300, "batch_size": 2048, "lr": 1e-3}
 
 
 class LinearVAE(PPCA):

@@ -6,7 +6,7 @@ posteriors p(k|x) and p(z|x, k) are exact.
 
 from pyrovae.models.mixture_ppca import JointPosterior, MixtureOfFactors
 
-RECIPE = {"steps": 50, "batch_size": 2048, "lr": 1e-3}
+TRAINING_DEFAULTS = {"steps": 50, "batch_size": 2048, "lr": 1e-3}
 
 
 class MixtureFA(MixtureOfFactors):

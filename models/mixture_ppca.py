@@ -16,7 +16,7 @@ import pyrovae
 
 SUBSET = 20_000  # points that a start is computed from
 NUMBERS = 2**22  # of x − μ_k at once in a step of EM
-RECIPE = {"steps": 50, "batch_size": 2048, "lr": 1e-3}
+TRAINING_DEFAULTS = {"steps": 50, "batch_size": 2048, "lr": 1e-3}
 
 
 class MixtureOfFactors(pyrovae.Module):

@@ -13,7 +13,7 @@ import pyrovae
 from pyrovae.models.autoencoder import SquaredError
 from pyrovae.models.ppca import checked_latent
 
-RECIPE = {"epochs": 0}  # it begins at the least error
+TRAINING_DEFAULTS = {"epochs": 0}  # it begins at the least error
 
 
 class PCA(pyrovae.Module):

@@ -14,7 +14,7 @@ import pyrovae
 
 SUBSET = 20_000  # points that a start is computed from
 NUMBERS = 2**22  # of x at once in a step of EM
-RECIPE = {"steps": 300, "batch_size": 4096, "lr": 1e-3}
+TRAINING_DEFAULTS = {"steps": 300, "batch_size": 4096, "lr": 1e-3}
 
 
 class FactorModel(pyrovae.Module):

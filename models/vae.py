@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import pyrovae
 
-RECIPE = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
+TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 
 class VAE(pyrovae.Module):
@@ -26,12 +26,12 @@ class VAE(pyrovae.Module):
         likelihood: pyrovae.Likelihood,
         prior: pyrovae.Prior | None = None,
     ):
-        """`decoder` is any module from (B, latent) to (B, likelihood.outputs(dim)); `prior` is bound to the pair, N(0, I_k) if
+        """`decoder` is any module from (B, latent) to (B, likelihood.num_outputs(dim)); `prior` is bound to the pair, N(0, I_k) if
         there is none."""
         super().__init__()
         self.decoder, self.likelihood, self.latent = decoder, likelihood, latent
         self.prior = prior if prior is not None else pyrovae.StandardNormal().bind(dim, latent, None)
-        self.offset = nn.Parameter(torch.zeros(likelihood.outputs(dim)))
+        self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
         self.register_buffer("initialised", torch.tensor(False))
 
     def forward(self, x: Tensor) -> None:
@@ -46,7 +46,7 @@ class VAE(pyrovae.Module):
     def initialise(self, x: Tensor) -> None:
         """Begin at the data's moments: before it has learned anything, the decoder answers with the mean image."""
         with torch.no_grad():
-            self.offset.copy_(self.likelihood.start(x.mean(dim=0), x.var(dim=0, correction=0)))
+            self.offset.copy_(self.likelihood.initial_outputs(x.mean(dim=0), x.var(dim=0, correction=0)))
             self.prior.start(x)
             self.initialised.fill_(True)
 
@@ -67,7 +67,7 @@ def pair(
     the guide's outputs) and `decoder` (latent to the likelihood's) are modules that take the place of those networks:
     `ConvDecoder((8, 8), 16, 2)`."""
     likelihood = likelihood or pyrovae.PixelNormal()
-    decoder = decoder or pyrovae.MLP(latent, *reversed(hidden), likelihood.outputs(dim))
+    decoder = decoder or pyrovae.MLP(latent, *reversed(hidden), likelihood.num_outputs(dim))
     q = guide(dim, latent, hidden, encoder=encoder) if encoder is not None else guide(dim, latent, hidden)
     p_z = prior if isinstance(prior, pyrovae.Prior) else prior()
     return VAE(decoder, latent, dim, likelihood, p_z.bind(dim, latent, q)), q

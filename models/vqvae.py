@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import pyrovae
 from pyrovae.objectives import Terms
 
-RECIPE = {"steps": 1800, "batch_size": 128, "lr": 2e-3}
+TRAINING_DEFAULTS = {"steps": 1800, "batch_size": 128, "lr": 2e-3}
 EMPTY = torch.Size()
 
 
@@ -83,7 +83,7 @@ class VQVAE(pyrovae.Module):
         super().__init__()
         self.decoder, self.prior, self.likelihood = decoder, prior, likelihood
         self.codebook = nn.Parameter(torch.randn(prior.codes, size))
-        self.offset = nn.Parameter(torch.zeros(likelihood.outputs(dim)))
+        self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
         self.register_buffer("initialised", torch.tensor(False))
 
     def forward(self, x: Tensor) -> None:
@@ -98,7 +98,7 @@ class VQVAE(pyrovae.Module):
     def initialise(self, x: Tensor) -> None:
         """Begin at the data's moments, as the VAE does."""
         with torch.no_grad():
-            self.offset.copy_(self.likelihood.start(x.mean(dim=0), x.var(dim=0, correction=0)))
+            self.offset.copy_(self.likelihood.initial_outputs(x.mean(dim=0), x.var(dim=0, correction=0)))
             self.initialised.fill_(True)
 
 
@@ -180,6 +180,6 @@ def pair(
     """`positions` M codes of `codes` K, which are vectors of `size` numbers; `guide` is Nearest or Soft; `hidden` and `likelihood`
     as for the vae."""
     likelihood = likelihood or pyrovae.PixelNormal()
-    decoder = pyrovae.MLP(positions * size, *reversed(hidden), likelihood.outputs(dim))
+    decoder = pyrovae.MLP(positions * size, *reversed(hidden), likelihood.num_outputs(dim))
     model = VQVAE(decoder, CodePrior(positions, codes, 64), size, dim, likelihood)
     return model, guide(model, pyrovae.MLP(dim, *hidden, positions * size))

@@ -11,8 +11,12 @@ class InvalidInputError(ValueError):
     """Input that cannot be honoured. The message is complete: the command line prints it alone and exits with 2."""
 
 
-class NonFiniteError(RuntimeError):
-    """A number stopped being one while a model was running: the message names the site, the data point and the step."""
+class RunError(RuntimeError):
+    """What went wrong on the way, with valid input. The command line prints the message alone and exits with 1."""
+
+
+class NonFiniteError(RunError):
+    """A density or gradient became NaN or infinite: the message names the site, the data point and the step."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -26,7 +30,7 @@ def user_code_errors(what: str) -> Iterator[None]:
     """An error in code that is not ours becomes a refusal that says whose it was: "model.initialise failed: …"."""
     try:
         yield
-    except (InvalidInputError, NonFiniteError, torch.OutOfMemoryError):
+    except (InvalidInputError, RunError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise InvalidInputError(f"{what} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error

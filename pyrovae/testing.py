@@ -48,10 +48,10 @@ def check_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, seed: int
 
 
 def _check_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> None:
-    for samples in (1, 3):
-        shape = tuple(log_weights(model, guide, x, samples).shape)
-        if shape != (samples, len(x)):
-            raise InvalidInputError(f"log_weights has shape {shape} where ({samples}, {len(x)}) was asked for.")
+    for num_samples in (1, 3):
+        shape = tuple(log_weights(model, guide, x, num_samples).shape)
+        if shape != (num_samples, len(x)):
+            raise InvalidInputError(f"log_weights has shape {shape} where ({num_samples}, {len(x)}) was asked for.")
 
 
 def _check_independence(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> None:
@@ -74,7 +74,7 @@ def _check_independence(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> 
 def _check_constants(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> None:
     objective = resolve_objective(guide, structure)
     with local_parameters(model, guide), torch.no_grad():
-        scale = structure.full_size or len(x)  # by which a subsampled plate scales the loss
+        scale = structure.plate_full_size or len(x)  # by which a subsampled plate scales the loss
         losses = torch.tensor([_loss(objective, model, guide, x) for _ in range(32)]) / scale
         log_w = log_weights_unchecked(model, guide, x, 256, structure.max_plate_nesting).double().mean(dim=1)
     difference = float(log_w.mean() + losses.double().mean())
@@ -133,7 +133,7 @@ def _check_parameters(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, struc
 def _check_log_prob(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> None:
     if not hasattr(model, "log_prob"):
         return
-    evidence = evaluate(model, guide, x, samples=512, seed=seed)
+    evidence = evaluate(model, guide, x, num_samples=512, seed=seed)
     assert evidence.exact_log_likelihood is not None
     excess = evidence.mean_log_likelihood.value - float(evidence.exact_log_likelihood.double().mean())
     if excess > SIGMAS * evidence.mean_log_likelihood.mc_se + 1e-4 * (1 + abs(evidence.mean_log_likelihood.value)):

@@ -105,9 +105,9 @@ def test_the_recorded_step_ends_there_too(case: Case):
     """Of one pair: recorded steps are held to eager ones, over every pair and guide, where they are tested themselves."""
     expected = run(case, by_hand.ByHand(case, getattr(by_hand, case.kind)))
     model, guide = case.pair()
-    fit = pyrovae.fit(model, guide, case.data, epochs=STEPS, batch_size=None, lr=LR, schedule=None, record=True)
-    if not fit.road.startswith("steps recorded"):
-        pytest.skip(fit.road)
+    fit = pyrovae.fit(model, guide, case.data, epochs=STEPS, batch_size=None, lr=LR, schedule=None, compile=True)
+    if not fit.execution.startswith("steps recorded"):
+        pytest.skip(fit.execution)
     assert_same_parameters(case, arrays(case.named(model, guide)), expected)
 
 
@@ -151,7 +151,7 @@ def test_numpyros_loss_with_noise_has_the_same_mean():
 def test_fit_is_timed_in_the_rounds_of_its_peers():
     case = ppca(10, 3, latent=2)
     timed = Rounds()
-    first, road = rounds_of_fit(case, 4, timed, "ours", lambda: timed.once({"other": lambda: None}, 3), record=False)
+    first, road = rounds_of_fit(case, 4, timed, "ours", lambda: timed.once({"other": lambda: None}, 3), compile=False)
     assert [len(times) for times in timed.seconds.values()] == [4, 4]
     assert first > 0
     assert road.startswith("eager")

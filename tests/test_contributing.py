@@ -121,6 +121,6 @@ def test_the_skeleton_of_a_file_is_a_file(tmp_path):
     assert pair.summary == "Mine: z ~ N(0, I), x|z ~ Laplace(f(z), b)."
     model, guide = pair(4)
     x = torch.rand(60, 4)
-    before = evaluate(model, guide, x, samples=100).mean_elbo.value
+    before = evaluate(model, guide, x, num_samples=100).mean_elbo.value
     pyrovae.fit(model, guide, x, epochs=40, batch_size=None, lr=1e-2)
-    assert evaluate(model, guide, x, samples=100).mean_elbo.value > before + 1
+    assert evaluate(model, guide, x, num_samples=100).mean_elbo.value > before + 1

@@ -38,13 +38,13 @@ def test_the_models_evidence_against_quadrature(seed):
     """One latent number: log ∫ ½ e^−|z| N(x | Wz + μ, σ²I) dz, by the midpoint rule on both sides of the prior's peak."""
     model, guide = load(FOLDER / "own_model.py")(3, latent=1)
     x = torch.rand(200, 3, generator=torch.Generator().manual_seed(2))
-    fit(model, guide, x, epochs=60, batch_size=50, lr=1e-2, record=False)
+    fit(model, guide, x, epochs=60, batch_size=50, lr=1e-2, compile=False)
     model, guide, x = model.double(), guide.double(), x[:8].double()
     z = ((torch.arange(40_000).double() + 0.5) / 40_000 * 40 - 20).unsqueeze(-1)
     with torch.no_grad():
         seen = Normal(z @ model.W.mT + model.mu, model.log_sigma.exp()).log_prob(x.unsqueeze(1)).sum(-1)
     exact = (seen - math.log(2) - z.abs().squeeze(-1)).logsumexp(-1) + math.log(40 / 40_000)
-    found = evaluate(model, guide, x, samples=20_000, seed=seed)
+    found = evaluate(model, guide, x, num_samples=20_000, seed=seed)
     assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se + 1e-4).all()
 
 
@@ -62,11 +62,11 @@ def test_the_guides_density_is_that_of_student_t(seed):
     pair = load("ppca")
     model, guide = pair(5, latent=2, **pair.parse([f"guide={HEAVY}"]))
     x = torch.rand(300, 5, generator=torch.Generator().manual_seed(3))
-    fit(model, guide, x, epochs=60, batch_size=100, lr=1e-2, record=False)
-    found = evaluate(model.double(), guide.double(), x[:40].double(), samples=4000, seed=seed)
+    fit(model, guide, x, epochs=60, batch_size=100, lr=1e-2, compile=False)
+    found = evaluate(model.double(), guide.double(), x[:40].double(), num_samples=4000, seed=seed)
     assert ((found.log_likelihood - found.exact_log_likelihood).abs() < 6 * found.log_likelihood_se + 1e-4).all()
     assert float(found.mean_gap.value) > 1e-3
-    assert found.untrusted_share == 0
+    assert found.high_pareto_k_fraction == 0
 
 
 def test_the_command_of_the_readme_takes_both(tmp_path):
@@ -79,7 +79,7 @@ def test_the_command_of_the_readme_takes_both(tmp_path):
         return done.stdout
 
     few = ("--epochs", "1")
-    table = pyrovae_("compare", "--models", "ppca,examples/own_model.py", *few, "--samples", "10")
+    table = pyrovae_("compare", "--models", "ppca,examples/own_model.py", *few, "--num-samples", "10")
     assert "own_model − ppca" in table or "ppca − own_model" in table
     words = ("--set", "guide=examples/own_guide.py:HeavyTails", *few, "--out", str(tmp_path / "run"))
     pyrovae_("train", "examples/own_model.py", *words)

@@ -16,7 +16,7 @@ from pyrovae.objectives import HasTerms, default_objective, differentiable_loss,
 from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.parameters import parameters
 from pyrovae.pair.structure import inspect as look
-from pyrovae.training.compiled_step import gradient_of, record
+from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters, joined
 
 DIM = 6
@@ -213,7 +213,7 @@ def test_autoguide_is_scored_and_fitted_like_our_own():
     x = points("ppca", count=12)
     guide = AutoNormal(model)
     fit(model, guide, x, epochs=300, batch_size=None, lr=0.05)
-    found = pyrovae.evaluate(model, guide, x, samples=2000)
+    found = pyrovae.evaluate(model, guide, x, num_samples=2000)
     assert (found.log_likelihood < found.exact_log_likelihood + 6 * found.log_likelihood_se + 1e-4).all()
     assert (found.elbo < found.exact_log_likelihood + 6 * found.elbo_se).all()
     assert found.mean_gap.value > 0
@@ -256,7 +256,7 @@ def check_recorded(objective, model, guide, x, other, structure):
         def loss(x, beta):
             return terms(model, guide, x)
 
-        graph, held = record(loss, flat, x, one, modules(model, guide))
+        graph, held = record_step(loss, flat, x, one, modules(model, guide))
         flat.set(flat.vector * 1.01)
         torch.manual_seed(3)
         with torch.no_grad():

@@ -34,7 +34,7 @@ def test_a_pixels_numbers_are_where_its_likelihood_looks():
         eta = decoder(torch.randn(3, 2))
         expected = values.repeat(24) if beside else values.repeat_interleave(24)
         assert torch.equal(eta, expected.expand(3, -1))
-        assert eta.shape[-1] == likelihood.outputs(24)
+        assert eta.shape[-1] == likelihood.num_outputs(24)
 
 
 def test_convolutions_see_which_pixels_are_neighbours():
@@ -75,11 +75,11 @@ def test_dropout_and_batch_norm_are_at_rest_in_evidence():
     torch.manual_seed(0)
     x = torch.rand(60, 6)
     model, guide = vae(Noisy(2, 6), 2, 6, pyrovae.FixedNormal(0.3))
-    fit(model, guide, x, epochs=5, batch_size=20, record=False)
+    fit(model, guide, x, epochs=5, batch_size=20, compile=False)
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = evaluate(model, guide, x, samples=2000)
-    part = evaluate(model, guide, x[:3], samples=2000)
+    found = evaluate(model, guide, x, num_samples=2000)
+    part = evaluate(model, guide, x[:3], num_samples=2000)
     assert model.decoder[1].training
     assert model.decoder[3].training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

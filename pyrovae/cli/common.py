@@ -21,11 +21,11 @@ from ..utils.random import fork_rng
 from .errors import warnings_on_stderr
 
 
-def train_run(
+def train_with_progress(
     progress: Progress, run: runs.Run, data: Data, folder: Path | None, watch: Any = None, *, resume: bool = False
 ) -> None:
     """Train under a bar; `watch` is a TensorBoard writer."""
-    epochs = run.config.fit["epochs"]
+    epochs = run.config.fit_arguments["epochs"]
     task = progress.add_task(f"train {run.name}", total=epochs, note="")
 
     def on_epoch(fit: FitResult) -> None:
@@ -42,24 +42,24 @@ def train_run(
                     watch.add_scalar(name, value, int(row["steps"]))
 
     with warnings_on_stderr(run.name):
-        runs.train(run, data, folder, on_epoch, resume=resume)
+        runs.train_run(run, data, folder, on_epoch, resume=resume)
     if watch is not None:
         watch.close()
 
 
 def score_run(
-    progress: Progress, run: runs.Run, data: Data, samples: int, seed: int, resume: Path | None = None
+    progress: Progress, run: runs.Run, data: Data, num_samples: int, seed: int, partial_file: Path | None = None
 ) -> Evidence:
-    task = progress.add_task(f"score {run.name}", total=len(data.test), note=f"{samples} samples a point")
+    task = progress.add_task(f"score {run.name}", total=len(data.test), note=f"{num_samples} samples a point")
     return evaluate(
         run.model,
         run.guide,
         data.test,
-        samples,
+        num_samples,
         seed,
         transform=data.transform,
-        progress=lambda points: progress.advance(task, points),
-        resume=resume,
+        on_progress=lambda points: progress.advance(task, points),
+        partial_file=partial_file,
     )
 
 
@@ -73,14 +73,14 @@ def open_scored(
         transform if data or transform else config.transform,
         seed=config.split_seed,
         root=root or config.root,
-        whole=data is not None,
+        split=data is None,
     )
     if loaded.dim != config.dim:
         raise InvalidInputError(
             f"{folder} was trained on points of {config.dim} numbers, and {loaded.name} has {loaded.dim}: evaluate it on data "
             "of its own size."
         )
-    done, asked = len(run.fit.losses), config.fit["epochs"]
+    done, asked = len(run.fit_result.losses), config.fit_arguments["epochs"]
     if done < asked:
         print(f"pyrovae: the training of {folder} was stopped after {done} of {asked} epochs.", file=sys.stderr)
     return run, loaded.to(device_of(device))

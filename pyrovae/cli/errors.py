@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import typer
 
-from ..errors import InvalidInputError, NonFiniteError, in_one_line
+from ..errors import InvalidInputError, RunError, in_one_line
 
-FAILURES = (InvalidInputError, NonFiniteError, torch.OutOfMemoryError)  # of one pair: another may do well
+FAILURES = (InvalidInputError, RunError, torch.OutOfMemoryError)  # of one pair: another may do well
 
 
 def error_line(error: Exception) -> str:

@@ -23,7 +23,7 @@ class CompilationError(Exception):
     """What stops a step from being recorded, as the end of a sentence."""
 
 
-def compiled(function: Function, inputs: Sequence[Tensor]) -> Function:
+def compile_graph(function: Function, inputs: Sequence[Tensor]) -> Function:
     """Machine code for `function` of tensors like `inputs`, which it may change in place. Noise comes from torch's own kernels,
     in their order. Raises `CompilationError`."""
     if inputs[0].device.type == "cpu" and compiler() is None:
@@ -68,7 +68,7 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
 
 
-def replayed(function: Function, inputs: Sequence[Tensor], x: int) -> Callable[[Tensor], Sequence[Tensor]]:
+def bind_inputs(function: Function, inputs: Sequence[Tensor], x: int) -> Callable[[Tensor], Sequence[Tensor]]:
     """The function of x alone, the input at place `x`: on a GPU one launch."""
     if inputs[0].device.type == "cuda":
         return CudaGraph(function, inputs, x)

@@ -43,7 +43,7 @@ class Data:
     def to(self, device: torch.device | str) -> "Data":
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
-    def card(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What a number needs to say of its data."""
         return {
             "data": self.name,
@@ -52,7 +52,7 @@ class Data:
             "train_points": len(self.train),
             "test_points": len(self.test),
             "transform": str(self.transform),
-            "measure": self.transform.measure(self.dim),
+            "measure": self.transform.base_measure(self.dim),
         }
 
 
@@ -63,24 +63,24 @@ def load_data(
     seed: int = 0,
     root: str | Path | None = None,
     download: bool = False,
-    whole: bool = False,
+    split: bool = True,
 ) -> Data:
     """`digits`, `mnist`, or a .npy, .npz or .csv file of points in rows.
 
     `transform` is dequantise, logit, binarise, threshold, levels, or None for the data's own: dequantise for pixels, none for files
     of real numbers or of {0, 1}. `seed` fixes the split, where the data come without one, and the noise that is drawn once.
-    `whole` leaves a file without a split of its own unsplit: all its points are held-out points.
+    `split=False` leaves a file without a split of its own unsplit: all its points are held-out points.
 
     Raises `InvalidInputError` for an unknown name, an unreadable file, NaN, and columns that are constant where x must have a density.
     """
     name = str(name_or_file)
     generator = torch.Generator().manual_seed(seed)
     if name == "digits":
-        train, test, levels, split, shape = _digits(generator)
+        train, test, levels, how, shape = _digits(generator)
     elif name == "mnist":
-        train, test, levels, split, shape = _mnist(root, download)
+        train, test, levels, how, shape = _mnist(root, download)
     elif name.endswith((".npy", ".npz", ".csv")):
-        train, test, levels, split, shape = _load_file(Path(name), generator, whole)
+        train, test, levels, how, shape = _load_file(Path(name), generator, split)
     else:
         raise InvalidInputError(
             f"There is no data set '{name}'{did_you_mean(name.lower(), ['digits', 'mnist'])}: give digits, mnist, or the path of a .npy, .npz "
@@ -93,7 +93,7 @@ def load_data(
         train=StochasticData(train, chosen) if chosen.fresh else chosen(train, generator),
         test=held_out,
         transform=chosen,
-        split=split,
+        split=how,
         seed=seed,
         shape=shape,
     )
@@ -150,7 +150,7 @@ def _mnist(root: str | Path | None, download: bool) -> _Raw:
     return train, test, 256, f"{len(train)} train / {len(test)} test, torchvision's", (28, 28)
 
 
-def _load_file(path: Path, generator: torch.Generator, whole: bool) -> _Raw:
+def _load_file(path: Path, generator: torch.Generator, split: bool) -> _Raw:
     if not path.is_file():
         raise InvalidInputError(f"There is no data file {path}.")
     try:
@@ -200,12 +200,12 @@ def _load_file(path: Path, generator: torch.Generator, whole: bool) -> _Raw:
                 f"'train' and 'test' of {path} have {tensors[0].shape[1]} and {tensors[1].shape[1]} columns."
             )
         train, test = tensors
-        split = f"{len(train)} train / {len(test)} test, the file's"
-    elif whole:
-        train, test, split = tensors[0], tensors[0], f"all {len(tensors[0])} points of the file"
+        how = f"{len(train)} train / {len(test)} test, the file's"
+    elif not split:
+        train, test, how = tensors[0], tensors[0], f"all {len(tensors[0])} points of the file"
     else:
-        train, test, split = _split(tensors[0], generator)
-    return train, test, levels, split, shape
+        train, test, how = _split(tensors[0], generator)
+    return train, test, levels, how, shape
 
 
 def _is_binary(points: Tensor) -> bool:

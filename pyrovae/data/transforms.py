@@ -31,7 +31,7 @@ class Transform:
         """x as grey levels in [0, 1], to be looked at."""
         return x.clamp(0, 1)
 
-    def measure(self, dim: int) -> str:
+    def base_measure(self, dim: int) -> str:
         """The base measure, in words: what `compare` holds models to."""
         return f"{'counting' if self.discrete else 'Lebesgue'} on {self.space.replace('D', str(dim))}"
 

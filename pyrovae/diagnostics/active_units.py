@@ -20,9 +20,9 @@ def activity(means: Tensor) -> tuple[Tensor, Tensor]:
     variance, their variance at a point / S, is taken off (so that A of a dead unit may come out a little below 0).
     Burda, Grosse & Salakhutdinov 2016, §5.2, where a unit is active if A > 0.01. The divisors are N − 1 and S − 1.
     """
-    samples, points, _ = means.shape
+    num_samples, points, _ = means.shape
     centre = means.mean(0)
-    noise = means.var(0) / samples if samples > 1 else torch.zeros_like(centre)
+    noise = means.var(0) / num_samples if num_samples > 1 else torch.zeros_like(centre)
     square = (centre - centre.mean(0)).square() * points / (points - 1) - noise
     return square.mean(0), square.std(0) / points**0.5
 

@@ -52,16 +52,16 @@ class Layout:
         """Row n becomes the value at point n: (N, plates but that of the points, event) → (plates, event)."""
         return rows.movedim(0, self.axis(name) - 1)
 
-    def per_point(self, name: str, values: Tensor, samples: int, event_dim: int = 0) -> Tensor:
+    def per_point(self, name: str, values: Tensor, num_samples: int, event_dim: int = 0) -> Tensor:
         """Numbers over as many of (samples, plates, event) as they have → (samples, N, all the rest)."""
         missing = 1 + self.max_plate_nesting + event_dim - values.dim()
         values = values.reshape((1,) * missing + values.shape)
-        moved = self.rows(name, values.expand(samples, *values.shape[1:]))
+        moved = self.rows(name, values.expand(num_samples, *values.shape[1:]))
         return moved.reshape(*moved.shape[:2], -1)
 
 
 class Chunk(NamedTuple):
-    """`samples` draws for each of some points, as the guide made them and as the model sees them."""
+    """`num_samples` draws for each of some points, as the guide made them and as the model sees them."""
 
     q: poutine.Trace
     p: poutine.Trace
@@ -70,15 +70,15 @@ class Chunk(NamedTuple):
 
 
 def draws(
-    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure, samples: int, batch: int
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure, num_samples: int, batch: int
 ) -> Iterator[list[Chunk]]:
     """z_sn ~ q(z|x_n) for `batch` points at a time, in as many chunks as memory asks for."""
     layout, prior = Layout(structure), latents_only(model)
     for points in x.split(batch):
         size = max(1, NUMBERS // (len(points) * x[0].numel()))
         chunks = []
-        for done in range(0, samples, size):
-            count = min(size, samples - done)
+        for done in range(0, num_samples, size):
+            count = min(size, num_samples - done)
             with scoring(model, guide), pyro.plate(SAMPLES, count, dim=-1 - structure.max_plate_nesting):
                 q = trace("guide", guide, points)
                 p = trace("model", poutine.replay(prior, trace=q), points)
@@ -91,9 +91,11 @@ def draws(
         yield chunks
 
 
-def log_density(layout: Layout, run: poutine.Trace, samples: int) -> Tensor:
+def log_density(layout: Layout, run: poutine.Trace, num_samples: int) -> Tensor:
     """Of all that a run draws, (samples, N)."""
-    terms = [layout.per_point(site["name"], site["fn"].log_prob(site["value"]), samples).sum(-1) for site in sites(run)]
+    terms = [
+        layout.per_point(site["name"], site["fn"].log_prob(site["value"]), num_samples).sum(-1) for site in sites(run)
+    ]
     return torch.stack(terms).sum(0)
 
 

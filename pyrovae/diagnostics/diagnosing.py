@@ -18,7 +18,7 @@ from ..pair.sites import sites
 from ..pair.structure import Structure, inspect
 from ..pair.validation import check_points
 from ..statistics.estimate import mean_over_points
-from ..utils.provenance import device_name, fingerprint, versions
+from ..utils.provenance import data_hash, device_name, versions
 from ..utils.random import fork_rng
 from . import active_units as units
 from .aggregate_posterior import NUMBERS, Aggregate, Chunk, Layout, Rows, draw_prior, draws, latents_only, mean_or_none
@@ -30,22 +30,22 @@ def diagnose(
     model: ModelOrGuide,
     guide: ModelOrGuide,
     x: Tensor,
-    samples: int = 8,
+    num_samples: int = 8,
     seed: int = 0,
     *,
     prior_samples: int = 2000,
-    progress: Any = None,
+    on_progress: Any = None,
 ) -> LatentDiagnostics:
     """Which latents carry x, I(n; z), KL(q(z) ‖ p(z)), and the prior's holes, with q(z) = 1/N Σ_n q(z|x_n) over all rows of x.
 
-    x is (N, ...), N ≥ 2, on the device and in the type of the pair's parameters; `samples` draws of z for each, at least 2;
-    `prior_samples` draws of the prior are looked at for holes. Time grows as N² · samples, memory as N · samples. `progress`
+    x is (N, ...), N ≥ 2, on the device and in the type of the pair's parameters; `num_samples` draws of z for each, at least 2;
+    `prior_samples` draws of the prior are looked at for holes. Time grows as N² · samples, memory as N · samples. `on_progress`
     is called with the number of points done since its last call, each point counting twice: drawn, and held against all.
 
     Modules are put in evaluation mode and back; torch's random state is left as it was. Raises what `log_weights` raises, and
     `InvalidInputError` for a guide that draws nothing, masked latents, and a prior that depends on x.
     """
-    for name, value, least in (("samples", samples, 2), ("prior_samples", prior_samples, 1)):
+    for name, value, least in (("num_samples", num_samples, 2), ("prior_samples", prior_samples, 1)):
         if not isinstance(value, int) or value < least:
             raise InvalidInputError(f"{name} is {value}: give a whole number, at least {least}.")
     check_points(x)
@@ -54,16 +54,16 @@ def diagnose(
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         whole = is_per_point(guide, x)
-        batch = len(x) if whole else max(2, min(len(x), NUMBERS // (samples * x[0].numel())))
+        batch = len(x) if whole else max(2, min(len(x), NUMBERS // (num_samples * x[0].numel())))
         structure = inspect(model, guide, x[:batch])
         _check(structure)
         seen = _Seen(structure)
-        for chunks in draws(model, guide, x, structure, samples, batch):
+        for chunks in draws(model, guide, x, structure, num_samples, batch):
             if not seen.log_q:
                 _check_unconditional(model, x[: chunks[0].log_q.shape[1]], structure, chunks[0])
             seen.add(chunks)
-            if progress is not None:
-                progress(chunks[0].log_q.shape[1])
+            if on_progress is not None:
+                on_progress(chunks[0].log_q.shape[1])
         rows = {name: torch.cat(parts, dim=1) for name, parts in seen.rows.items()}
         log_q, kl = torch.cat(seen.log_q, dim=1), torch.cat(seen.kl, dim=1)
 
@@ -72,15 +72,15 @@ def diagnose(
         for first in range(0, len(x), aggregate.block):
             index = torch.arange(first, min(first + aggregate.block, len(x)), device=x.device)
             part = {name: value[:, index].flatten(0, 1) for name, value in rows.items()}
-            others.append(aggregate.log_sum(part, index.repeat(samples)[:, None]).reshape(samples, -1))
-            if progress is not None:
-                progress(len(index))
-        left_out = torch.cat(others, dim=1)
-        every = torch.logaddexp(left_out, log_q) - math.log(len(x))  # log q(z_sn)
-        left_out = left_out - math.log(len(x) - 1)
+            others.append(aggregate.log_sum(part, index.repeat(num_samples)[:, None]).reshape(num_samples, -1))
+            if on_progress is not None:
+                on_progress(len(index))
+        excluded = torch.cat(others, dim=1)
+        every = torch.logaddexp(excluded, log_q) - math.log(len(x))  # log q(z_sn)
+        excluded = excluded - math.log(len(x) - 1)
         prior_rows, prior_runs = draw_prior(model, x[:batch], structure, prior_samples)
-        found, why_not = find_holes(aggregate, left_out, prior_rows, seen.means_of(rows), structure)
-    information, upper = log_q - every, log_q - left_out
+        found, why_not = find_holes(aggregate, excluded, prior_rows, seen.means_of(rows), structure)
+    information, upper = log_q - every, log_q - excluded
     continuous = [latent.name for latent in seen.continuous]
     activity = [units.activity(torch.cat(seen.means[name], dim=1)) for name in continuous]
     return LatentDiagnostics(
@@ -96,16 +96,16 @@ def diagnose(
         marginal_se=_over_draws(kl - information)[1],
         classes=seen.classes(prior_runs),
         holes=found,
-        draws=_join([rows[name].reshape(samples, len(x), -1) for name in continuous], rows=(samples, len(x))),
+        draws=_join([rows[name].reshape(num_samples, len(x), -1) for name in continuous], rows=(num_samples, len(x))),
         means={name: value.cpu() for name, value in seen.means_of(rows).items()},
         prior_draws=_join([prior_rows[name].reshape(prior_samples, -1) for name in continuous], rows=(prior_samples,)),
         notes=(*seen.notes(), *why_not),
-        samples=samples,
+        num_samples=num_samples,
         latent=", ".join(map(str, structure.latents)),
-        points=fingerprint(x),
+        points=data_hash(x),
         seconds=time.perf_counter() - started,
-        card={
-            "samples": samples,
+        metadata={
+            "num_samples": num_samples,
             "prior_samples": prior_samples,
             "seed": seed,
             "points": len(x),
@@ -174,8 +174,8 @@ class _Seen:
         kl = units.unit_kl(q, p) if self.in_order else None
         if kl is None:
             return self._numbers(name, torch.full_like(chunk.q.nodes[name]["value"], math.nan), chunk)
-        _, left_out = units.factors(q)  # type: ignore[misc]
-        self.factorised &= not bool(torch.as_tensor(left_out).max() > 1e-6)
+        _, excluded = units.factors(q)  # type: ignore[misc]
+        self.factorised &= not bool(torch.as_tensor(excluded).max() > 1e-6)
         return self._numbers(name, kl, chunk)
 
     def _site_kl(self, name: str, chunk: Chunk) -> Tensor:
@@ -196,8 +196,8 @@ class _Seen:
             table = torch.nn.functional.one_hot(value.long(), classes).double()
         if table is None:
             return None
-        samples = value.shape[0]
-        flat = self.layout.per_point(name, table, samples, table.dim() - 1 - self.layout.max_plate_nesting)
+        num_samples = value.shape[0]
+        flat = self.layout.per_point(name, table, num_samples, table.dim() - 1 - self.layout.max_plate_nesting)
         return flat.reshape(*flat.shape[:2], -1, table.shape[-1]).double()
 
     def means_of(self, rows: Rows) -> Rows:

@@ -47,11 +47,11 @@ class LatentDiagnostics:
     means: Rows  # E_q[z|x_n] of each continuous latent, (N, ...)
     prior_draws: Tensor  # z ~ p(z), (K, D)
     notes: tuple[str, ...]  # what could not be computed for this pair, a sentence each
-    samples: int
+    num_samples: int
     latent: str
     points: str  # fingerprint of x
     seconds: float
-    card: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.kl)
@@ -117,7 +117,7 @@ class LatentDiagnostics:
         return math.log(len(self))
 
     @property
-    def verdict(self) -> str:
+    def reliability_message(self) -> str:
         """One sentence: collapsed, mismatched, with holes, or fine, and what to do."""
         if self.mutual_information.value < SILENT and not self.active_units():
             return (
@@ -146,9 +146,9 @@ class LatentDiagnostics:
         """All numbers but those per point and per draw, in plain JSON types; what is not finite is None."""
         found = {
             "points": len(self),
-            "samples": self.samples,
+            "num_samples": self.num_samples,
             "latent": self.latent,
-            "verdict": self.verdict,
+            "reliability_message": self.reliability_message,
             "notes": list(self.notes),
             "active_units": self.active_units(),
             "active_threshold": ACTIVE,
@@ -209,12 +209,12 @@ class LatentDiagnostics:
         if self.holes is not None:
             values["prior_score"] = ("prior_draw", self.holes.scores.numpy())
             coords["prior_draw"] = range(len(self.holes.scores))
-        attributes = {k: v if isinstance(v, int | float | str) else str(v) for k, v in self.card.items()}
+        attributes = {k: v if isinstance(v, int | float | str) else str(v) for k, v in self.metadata.items()}
         attributes |= {
-            "samples": self.samples,
+            "num_samples": self.num_samples,
             "latent": self.latent,
             "fingerprint": self.points,
-            "verdict": self.verdict,
+            "reliability_message": self.reliability_message,
         }
         groups = {"sample_stats": xarray.Dataset(values, coords=coords, attrs=attributes)}
         if self.names:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import NonFiniteError
+from ..errors import InvalidInputError, NonFiniteError, did_you_mean
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.validation import check_points
 from ..posterior.batching import checked, in_chunks, share
-from ..posterior.compiled_density import record
+from ..posterior.compiled_density import compile_density
 from ..posterior.joint_density import Joint
 from ..statistics import log_weights as weights_statistics
 from ..statistics.estimate import Estimate, mean_over_points
@@ -39,7 +39,7 @@ class AISResult:
     acceptance: Tensor  # (N,), the share of trajectories that were accepted
     step_size: Tensor  # (N,), the last, in units of the start's spread
     seconds: float
-    card: dict[str, Any]
+    metadata: dict[str, Any]
     bound: str = "lower"
 
     def __len__(self) -> int:
@@ -47,8 +47,8 @@ class AISResult:
 
     def __repr__(self) -> str:
         value, mc_se, _ = self.mean_log_likelihood
-        chains, steps = self.card["chains"], self.card["steps"]
-        return f"Annealed({len(self)} points, {chains} chains of {steps} steps: log p(x) ≥ {value:.3f} ± {mc_se:.3f})"
+        num_chains, num_temperatures = self.metadata["num_chains"], self.metadata["num_temperatures"]
+        return f"AISResult({len(self)} points, {num_chains} chains of {num_temperatures} temperatures: log p(x) ≥ {value:.3f} ± {mc_se:.3f})"
 
     @property
     def log_likelihood(self) -> Tensor:
@@ -74,20 +74,20 @@ def ais(
     model: ModelOrGuide,
     guide: ModelOrGuide,
     x: Tensor,
-    chains: int = 16,
-    steps: int = 1000,
+    num_chains: int = 16,
+    num_temperatures: int = 1000,
     seed: int = 0,
     *,
-    from_guide: bool = False,
+    start: str = "prior",
     schedule: Schedule | None = None,
-    leapfrog: int = 10,
-    progress: Callable[[float], None] | None = None,
+    num_leapfrog_steps: int = 10,
+    on_progress: Callable[[float], None] | None = None,
 ) -> AISResult:
     """Annealed importance sampling of log p(x_n) for every row of x.
 
-    Chains begin at draws of the prior, or of the guide, and pass `steps` distributions f_β = q(z)^(1−β) p(x, z)^β, β from 0 to
+    Chains begin at draws of the prior, or of the guide, and pass `num_temperatures` distributions f_β = q(z)^(1−β) p(x, z)^β, β from 0 to
     1, q being the prior or the guide; log w = Σ_t (β_t − β_{t−1}) log p(x, z_{t−1}) / q(z_{t−1}), E w = p(x) (Neal 2001, eq. 11;
-    Wu et al. 2017, alg. 1). The transition is a Hamiltonian trajectory of `leapfrog` steps in unconstrained space, accepted or
+    Wu et al. 2017, alg. 1). The transition is a Hamiltonian trajectory of `num_leapfrog_steps` steps in unconstrained space, accepted or
     not, its momentum scaled by the start's spread in each direction.
 
     **Step sizes.** Wu et al. adapt each chain's step by its own acceptance, and a transition that knows its chain's past leaves no
@@ -95,25 +95,29 @@ def ais(
     chains; a pilot's step goes ×1.02 or ×0.98 towards an acceptance of 0.65 within [1e-4, 0.5], and its chains use the pilot's.
     Pilots know nothing of those chains and are thrown away, so every transition leaves its f_β invariant, and the bound holds.
 
-    `guide` says which latents are drawn and which summed out, also where the prior is the start. `progress` is called with the
+    `guide` says which latents are drawn and which summed out, also where the prior is the start. `on_progress` is called with the
     number of points done since its last call, a fraction. x is on the device and in the type of the pair's parameters; modules
     are put in evaluation mode and back, torch's random state is left as it was. The same seed gives the same numbers.
 
-    Raises `InvalidInputError` for chains < 2, discrete latents that are not summed out, a guide without a density where it is the start;
+    Raises `InvalidInputError` for num_chains < 2, discrete latents that are not summed out, a guide without a density where it is the start;
     `NonFiniteError` where no chain of a point has a finite weight.
     """
-    settings = checked(chains=chains, steps=steps, leapfrog=leapfrog)
+    settings = checked(num_chains=num_chains, num_temperatures=num_temperatures, num_leapfrog_steps=num_leapfrog_steps)
     check_points(x)
     schedule = schedule or Sigmoid()
     started = time.perf_counter()
 
-    def work(joint: Joint, start: int) -> AISTrajectory:
-        walk = Path(joint, chains, from_guide).forward(schedule(steps), leapfrog, share(progress, len(joint.x)))
-        check_weights(walk.log_w, start)
+    from_guide = starts_at_guide(start)
+
+    def work(joint: Joint, first: int) -> AISTrajectory:
+        walk = Path(joint, num_chains, from_guide).forward(
+            schedule(num_temperatures), num_leapfrog_steps, share(on_progress, len(joint.x))
+        )
+        check_weights(walk.log_w, first)
         return walk
 
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
-        parts = in_chunks(model, guide, x, chains + pilots_of(chains), work)
+        parts = in_chunks(model, guide, x, num_chains + pilots_of(num_chains), work)
     return AISResult(
         torch.cat([part.log_w for part in parts], dim=1).cpu(),
         torch.cat([part.acceptance for part in parts]).cpu(),
@@ -121,7 +125,7 @@ def ais(
         time.perf_counter() - started,
         {
             **settings,
-            "start": "guide" if from_guide else "prior",
+            "start": start,
             "schedule": str(schedule),
             "seed": seed,
             "points": len(x),
@@ -144,34 +148,34 @@ class AISTrajectory:
 class Path:
     """From q, the prior or the guide, to p(x, ·), for the points of one chunk."""
 
-    def __init__(self, joint: Joint, chains: int, from_guide: bool):
-        self.joint, self.chains, self.pilots = joint, chains, pilots_of(chains)
+    def __init__(self, joint: Joint, num_chains: int, from_guide: bool):
+        self.joint, self.num_chains, self.pilots = joint, num_chains, pilots_of(num_chains)
         self.draw = joint.draw_guide if from_guide else joint.draw_prior
         self.densities = joint.log_guide_and_p if from_guide else joint.log_prior_and_p
         self.spread = _spread(self.draw(64))  # (N, d); from draws of its own, so that chains do not know it
 
-    def forward(self, betas: Tensor, leapfrog: int, progress: Callable[[float], None]) -> AISTrajectory:
+    def forward(self, betas: Tensor, num_leapfrog_steps: int, on_progress: Callable[[float], None]) -> AISTrajectory:
         """From q to p: weights whose mean is p(x)."""
-        u = self.draw(self.pilots + self.chains)
-        return self._walk(u, betas, StepSizeAdapter(self.pilots, u), leapfrog, progress)
+        u = self.draw(self.pilots + self.num_chains)
+        return self._walk(u, betas, StepSizeAdapter(self.pilots, u), num_leapfrog_steps, on_progress)
 
     def backward(
-        self, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, progress: Callable[[float], None]
+        self, z: Tensor, betas: Tensor, steps: Tensor, num_leapfrog_steps: int, on_progress: Callable[[float], None]
     ) -> AISTrajectory:
         """From an exact posterior draw z (1, N, d) to q: weights whose mean is 1/p(x). The step sizes are those of a forward
         walk, (T − 1, N), which knew nothing of z."""
-        u = z.expand(self.chains, *z.shape[1:]).contiguous()
-        return self._walk(u, betas.flip(0), _Given(steps.flip(0)), leapfrog, progress)
+        u = z.expand(self.num_chains, *z.shape[1:]).contiguous()
+        return self._walk(u, betas.flip(0), _Given(steps.flip(0)), num_leapfrog_steps, on_progress)
 
     def _walk(
         self,
         u: Tensor,
         betas: Tensor,
         sizes: "StepSizeAdapter | _Given",
-        leapfrog: int,
-        progress: Callable[[float], None],
+        num_leapfrog_steps: int,
+        on_progress: Callable[[float], None],
     ) -> AISTrajectory:
-        slopes = record(self.densities, u)
+        slopes = compile_density(self.densities, u)
         state = State(u, *slopes(u))
         log_w = torch.zeros(u.shape[:2], dtype=torch.float64, device=u.device)
         accepted, taken = torch.zeros_like(log_w), []
@@ -180,11 +184,11 @@ class Path:
             log_w += (beta - before) * (log_p.double() - log_q.double())
             if beta not in (0.0, 1.0):  # at the end nothing is weighted any more
                 taken.append(sizes.mean())
-                state, probability = trajectory(state, beta, sizes(u) * self.spread, leapfrog, slopes)
+                state, probability = trajectory(state, beta, sizes(u) * self.spread, num_leapfrog_steps, slopes)
                 accepted += probability
                 sizes.learn(probability)
-            progress(1 / (len(betas) - 1))
-        counted = slice(len(u) - self.chains, None)
+            on_progress(1 / (len(betas) - 1))
+        counted = slice(len(u) - self.num_chains, None)
         return AISTrajectory(
             log_w[counted], accepted[counted].mean(0) / max(1, len(betas) - 2), torch.stack(taken or [sizes.mean()])
         )
@@ -227,9 +231,18 @@ class _Given:
         return self.now
 
 
-def pilots_of(chains: int) -> int:
+def starts_at_guide(start: str) -> bool:
+    """Whether chains begin at draws of the guide. Raises `InvalidInputError` for anything but "prior" and "guide"."""
+    if start not in ("prior", "guide"):
+        raise InvalidInputError(
+            f"Chains cannot begin at '{start}'{did_you_mean(start, ('prior', 'guide'))}: give prior or guide."
+        )
+    return start == "guide"
+
+
+def pilots_of(num_chains: int) -> int:
     """How many chains learn step sizes for the others."""
-    return max(1, chains // 4)
+    return max(1, num_chains // 4)
 
 
 def check_weights(log_w: Tensor, start: int) -> None:

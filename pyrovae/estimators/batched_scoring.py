@@ -57,40 +57,40 @@ class BatchLayout:
     draws: int
 
     @staticmethod
-    def of(x: Tensor, samples: int, structure: Structure, per_point: bool) -> "BatchLayout":
+    def of(x: Tensor, num_samples: int, structure: Structure, per_point: bool) -> "BatchLayout":
         """For points that cannot be split (`per_point`) the batch is all of them."""
         rows = rows_at_once(x)
         if all(isinstance(site["fn"], Indexed) for site in observed_sites(structure.model_trace)):
             rows = max(rows, TABLE_ROWS)
-        batch = len(x) if per_point else min(len(x), max(1, rows // min(samples, DRAWS)))
-        most = min(samples, max(1, rows // batch))
-        return BatchLayout(batch, -(-samples // -(-samples // most)))  # blocks of one size, as nearly as can be
+        batch = len(x) if per_point else min(len(x), max(1, rows // min(num_samples, DRAWS)))
+        most = min(num_samples, max(1, rows // batch))
+        return BatchLayout(batch, -(-num_samples // -(-num_samples // most)))  # blocks of one size, as nearly as can be
 
-    def blocks(self, points: int, samples: int) -> int:
+    def blocks(self, points: int, num_samples: int) -> int:
         """How many there are in all."""
-        return -(-points // self.batch) * -(-samples // self.draws)
+        return -(-points // self.batch) * -(-num_samples // self.draws)
 
 
 @dataclass(frozen=True)
 class ScoringOptions:
     """How the weights are computed: what `evaluate` says of its arguments of these names."""
 
-    rows: int | None = None
-    screen: torch.dtype | None = None
-    compiled: bool | None = None
+    chunk_size: int | None = None
+    low_precision: torch.dtype | None = None
+    compile: bool | None = None
 
 
 def score(
     model: ModelOrGuide,
     guide: ModelOrGuide,
     x: Tensor,
-    samples: int,
+    num_samples: int,
     seed: int,
     structure: Structure,
     per_point: bool,
     how: ScoringOptions,
     done: PartialResults,
-    progress: Callable[[int], None] | None,
+    on_progress: Callable[[int], None] | None,
 ) -> dict[str, Tensor]:
     """What `StreamingStatistics.statistics` says of all points, on the CPU; those that `done` holds are not scored again. Processes of a
     group score whole batches each, and all have the result.
@@ -99,24 +99,24 @@ def score(
     point of the batch, the batch is halved, or, of points that cannot be split, the block: the noise of the points to come
     is then another.
     """
-    geometry, ranks = BatchLayout.of(x, samples, structure, per_point), ProcessGroup()
+    geometry, ranks = BatchLayout.of(x, num_samples, structure, per_point), ProcessGroup()
     share = ranks.share(-(-len(x) // geometry.batch))  # of the batches, each with noise of its own
-    done.begin(share.start * geometry.batch)
+    done.skip_to(share.start * geometry.batch)
     last = min(len(x), share.stop * geometry.batch)
-    scorer = Scorer(model, structure.max_plate_nesting, how, geometry.blocks(max(0, last - done.points), samples))
+    scorer = Scorer(model, structure.max_plate_nesting, how, geometry.blocks(max(0, last - done.points), num_samples))
     with scoring(model, guide):
         independent = independent_sites(guide, x[: geometry.batch])
-        if progress is not None and done.points:
-            progress(done.points)
+        if on_progress is not None and done.points:
+            on_progress(done.points)
         while done.points < last:
             points = x[done.points : min(last, done.points + geometry.batch)].contiguous()  # strides are recorded too
             try:
                 found = None
-                for screen in (how.screen, None) if how.screen is not None else (None,):
+                for low_precision in (how.low_precision, None) if how.low_precision is not None else (None,):
                     if found is None:  # a screen that is not good enough is as if it had not been
                         torch.manual_seed(stream(seed, done.points))
                         drawn = blocks(guide, points, geometry.draws, structure.max_plate_nesting, independent)
-                        found = _batch(points, samples, geometry.draws, drawn, scorer, done.points, screen)
+                        found = _batch(points, num_samples, geometry.draws, drawn, scorer, done.points, low_precision)
             except torch.OutOfMemoryError as error:
                 found = None
                 geometry = _smaller(geometry, len(points), per_point, error)
@@ -125,8 +125,8 @@ def score(
                 _free(x.device)
                 continue
             done.add(found, len(points))
-            if progress is not None:
-                progress(len(points))
+            if on_progress is not None:
+                on_progress(len(points))
     return ranks.gather(done.statistics())
 
 
@@ -136,16 +136,17 @@ def stream(seed: int, first: int) -> int:
 
 
 class Scorer:
-    """log w of blocks of draws, in chunks of at most `rows` draws times points (None: `EAGER`); fewer, once they have
+    """log w of blocks of draws, in chunks of at most `chunk_size` draws times points (None: `EAGER`); fewer, once they have
     proved too many for the device. Whole blocks by a recording, where the work is worth one."""
 
     def __init__(self, model: ModelOrGuide, max_plate_nesting: int, how: ScoringOptions, count: int):
-        self.model, self.max_plate_nesting, self.rows = model, max_plate_nesting, how.rows
+        self.model, self.max_plate_nesting, self.chunk_size = model, max_plate_nesting, how.chunk_size
         self.quick = False  # whether the last block was scored by a recording
         self.blocks = {
-            dtype: CompiledScorer(model, max_plate_nesting, dtype, how.compiled, count) for dtype in {None, how.screen}
+            dtype: CompiledScorer(model, max_plate_nesting, dtype, how.compile, count)
+            for dtype in {None, how.low_precision}
         }
-        self.again = CompiledScorer(model, max_plate_nesting, None, how.compiled, count)  # what a screen has left over
+        self.again = CompiledScorer(model, max_plate_nesting, None, how.compile, count)  # what a screen has left over
 
     def __call__(
         self, x: Tensor, q: poutine.Trace, size: int, draws: int, first: int, dtype: torch.dtype | None
@@ -177,7 +178,7 @@ class Scorer:
     def _fast(self, fast: CompiledScorer, block: DrawBlock, slowly: Callable[[int], LogDensities]) -> LogDensities:
         """Chunks are Pyro's own to run: a recording knows whole blocks."""
         self.quick = False
-        if self.rows is None:
+        if self.chunk_size is None:
             try:
                 found = fast(block, slowly)
                 self.quick = fast.quick
@@ -185,7 +186,7 @@ class Scorer:
             except torch.OutOfMemoryError:
                 if block.draws == 1:
                     raise
-            self.rows = block.draws // 2 * len(block.x)
+            self.chunk_size = block.draws // 2 * len(block.x)
             _free(block.x.device)
         return slowly(block.draws)
 
@@ -195,7 +196,7 @@ class Scorer:
         parts: list[Tensor] = []
         start = 0
         while start < draws:
-            rows = self.rows or _most(EAGER, x)
+            rows = self.chunk_size or _most(EAGER, x)
             length = min(draws - start, max(1, rows // len(x)))
             part = self._if_it_fits(x, q, log_q, start, length, first, dtype)
             if part is not None:
@@ -211,7 +212,7 @@ class Scorer:
         except torch.OutOfMemoryError:
             if length == 1:
                 raise
-        self.rows = length // 2 * len(x)
+        self.chunk_size = length // 2 * len(x)
         _free(x.device)  # outside of the handler, whose traceback holds on to the memory
         return None
 
@@ -229,21 +230,21 @@ class Scorer:
 
 def _batch(
     x: Tensor,
-    samples: int,
+    num_samples: int,
     size: int,
     drawn: Iterator[poutine.Trace],
     scorer: Scorer,
     first: int,
-    screen: torch.dtype | None,
+    low_precision: torch.dtype | None,
 ) -> dict[str, Tensor] | None:
     """None where a screen leaves more of an error than it may."""
-    running = StreamingStatistics(samples, len(x), x.device)
-    screened = LowPrecisionCorrection(scorer.max_plate_nesting) if screen is not None else None
-    left, roads = samples, set()
+    running = StreamingStatistics(num_samples, len(x), x.device)
+    screened = LowPrecisionCorrection(scorer.max_plate_nesting) if low_precision is not None else None
+    left, roads = num_samples, set()
     while left:
         q = next(drawn)
         draws = min(left, size)  # of the last block, as many as are asked for
-        log_w, log_q = scorer(x, q, size, draws, first, screen)
+        log_w, log_q = scorer(x, q, size, draws, first, low_precision)
         roads.add(scorer.quick)
         order = running.add(log_w)
         if screened is not None:
@@ -257,7 +258,7 @@ def _batch(
     zero = (running.largest == -torch.inf).all(dim=0)
     if bool(zero.any()):
         raise InvalidInputError(
-            f"All {samples} weights of data point {first + int(zero.nonzero()[0])} are zero: the model gives that point no "
+            f"All {num_samples} weights of data point {first + int(zero.nonzero()[0])} are zero: the model gives that point no "
             "probability together with any draw of the guide; take a guide that reaches where the model has some, more "
             "samples, or leave the point out."
         )

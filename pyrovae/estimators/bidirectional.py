@@ -24,7 +24,7 @@ from ..statistics import log_weights as weights_statistics
 from ..statistics.estimate import Estimate, mean_over_points
 from ..utils.provenance import device_name, versions
 from ..utils.random import fork_rng
-from .annealing import AISTrajectory, Path, check_weights, pilots_of
+from .annealing import AISTrajectory, Path, check_weights, pilots_of, starts_at_guide
 from .annealing_schedules import Schedule, Sigmoid
 
 
@@ -44,7 +44,7 @@ class BDMCResult:
     x: Tensor  # the points, (N, ...)
     method: str
     seconds: float
-    card: dict[str, Any]
+    metadata: dict[str, Any]
 
     bounds = {"lower": "lower", "upper": "upper", "width": "upper"}  # noqa: RUF012 (the width is one of what is not known)
 
@@ -84,14 +84,14 @@ def bdmc(
     guide: ModelOrGuide,
     like: Tensor,
     points: int = 100,
-    chains: int = 16,
-    steps: int = 1000,
+    num_chains: int = 16,
+    num_temperatures: int = 1000,
     seed: int = 0,
     *,
-    from_guide: bool = False,
+    start: str = "prior",
     schedule: Schedule | None = None,
-    leapfrog: int = 10,
-    progress: Callable[[float], None] | None = None,
+    num_leapfrog_steps: int = 10,
+    on_progress: Callable[[float], None] | None = None,
 ) -> BDMCResult:
     """Bidirectional Monte Carlo on `points` simulated (x, z): forward chains, as in `ais`, bound log p(x) from below, backward
     chains from the exact z bound it from above: E [−log (1/C) Σ_c 1/w_c] ≥ log p(x) (Grosse, Ancha & Roy 2016).
@@ -100,23 +100,25 @@ def bdmc(
     says as much as the model resembles them. Backward chains use the forward chains' step sizes, which know nothing of z. `like`
     (N, ...) gives x its shape, type and device. The rest is as in `ais`.
     """
-    settings = checked(points=points, chains=chains, steps=steps, leapfrog=leapfrog)
-    schedule = schedule or Sigmoid()
+    settings = checked(
+        points=points, num_chains=num_chains, num_temperatures=num_temperatures, num_leapfrog_steps=num_leapfrog_steps
+    )
+    schedule, from_guide = schedule or Sigmoid(), starts_at_guide(start)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(like.device, seed):
         x, drawn = simulate(model, like, points)
-        z, betas = Joint(model, guide, x).at(drawn), schedule(steps)
+        z, betas = Joint(model, guide, x).at(drawn), schedule(num_temperatures)
 
-        def work(joint: Joint, start: int) -> tuple[AISTrajectory, AISTrajectory]:
-            path, advance = Path(joint, chains, from_guide), share(progress, len(joint.x) / 2)
-            forward = path.forward(betas, leapfrog, advance)
-            own = z[:, start : start + len(joint.x)]
-            backward = path.backward(own, betas, forward.steps, leapfrog, advance)
-            check_weights(forward.log_w, start)
-            check_weights(backward.log_w, start)
+        def work(joint: Joint, first: int) -> tuple[AISTrajectory, AISTrajectory]:
+            path, advance = Path(joint, num_chains, from_guide), share(on_progress, len(joint.x) / 2)
+            forward = path.forward(betas, num_leapfrog_steps, advance)
+            own = z[:, first : first + len(joint.x)]
+            backward = path.backward(own, betas, forward.steps, num_leapfrog_steps, advance)
+            check_weights(forward.log_w, first)
+            check_weights(backward.log_w, first)
             return forward, backward
 
-        parts = in_chunks(model, guide, x, chains + pilots_of(chains), work)
+        parts = in_chunks(model, guide, x, num_chains + pilots_of(num_chains), work)
         exact = _exact(model, x)
     forward, backward = (torch.cat([part[side].log_w for part in parts], dim=1).cpu() for side in (0, 1))
     return BDMCResult(
@@ -128,9 +130,9 @@ def bdmc(
         x=x.cpu(),
         method="BDMC",
         seconds=time.perf_counter() - started,
-        card={
+        metadata={
             **settings,
-            "start": "guide" if from_guide else "prior",
+            "start": start,
             "schedule": str(schedule),
             "seed": seed,
             "dtype": str(like.dtype).removeprefix("torch."),
@@ -141,17 +143,17 @@ def bdmc(
 
 
 def reverse_iwae(
-    model: ModelOrGuide, guide: ModelOrGuide, like: Tensor, points: int = 100, samples: int = 1000, seed: int = 0
+    model: ModelOrGuide, guide: ModelOrGuide, like: Tensor, points: int = 100, num_samples: int = 1000, seed: int = 0
 ) -> BDMCResult:
-    """The cheap bracket on `points` simulated (x, z₀), from importance weights w alone: below, log p̂ of `samples` draws; above,
+    """The cheap bracket on `points` simulated (x, z₀), from importance weights w alone: below, log p̂ of `num_samples` draws; above,
     the same with one draw replaced by the exact z₀, E log (w(z₀) + Σ_{k<K} w(z_k)) / K ≥ log p(x).
 
     Any pair with weights will do, discrete latents too; the guide must have a density at z₀. `like` is as in `bdmc`.
     Raises `InvalidInputError` for samples < 2, a model whose x cannot be simulated, a guide without a density.
     """
-    if not isinstance(samples, int) or samples < 2:
+    if not isinstance(num_samples, int) or num_samples < 2:
         raise InvalidInputError(
-            f"samples is {samples}: give a whole number, at least 2, so that the bounds have errors."
+            f"num_samples is {num_samples}: give a whole number, at least 2, so that the bounds have errors."
         )
     checked(points=points)
     started = time.perf_counter()
@@ -166,7 +168,7 @@ def reverse_iwae(
                 )
         exact_draw = poutine.replay(guide, trace=drawn)
         log_w0 = log_weights_unchecked(model, exact_draw, x, 1, structure.max_plate_nesting).double()
-        sizes = [min(256, samples - done) for done in range(0, samples, 256)]
+        sizes = [min(256, num_samples - done) for done in range(0, num_samples, 256)]
         log_w = torch.cat(
             [log_weights_unchecked(model, guide, x, size, structure.max_plate_nesting).double() for size in sizes]
         ).cpu()
@@ -181,9 +183,9 @@ def reverse_iwae(
         x=x.cpu(),
         method="reverse IWAE",
         seconds=time.perf_counter() - started,
-        card={
+        metadata={
             "points": points,
-            "samples": samples,
+            "num_samples": num_samples,
             "seed": seed,
             "dtype": str(like.dtype).removeprefix("torch."),
             "device": device_name(like.device),

@@ -9,7 +9,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ..compilation.compiling import compiled
+from ..compilation.compiling import compile_graph
 from ..compilation.constants import lift_constants
 from ..pair.execution import ModelOrGuide
 from ..pair.importance_weights import guide_density, model_density, run_model, within_support
@@ -112,7 +112,7 @@ def _machine_code(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Cal
     """`function`, compiled; tensors that it knows besides its inputs are read anew at every call."""
     graph = make_fx(function)(*inputs)
     held = lift_constants(graph)
-    found = compiled(graph, [*inputs, *held])
+    found = compile_graph(graph, [*inputs, *held])
     return lambda *inputs: found(*inputs, *held)
 
 

@@ -30,20 +30,20 @@ class DrawBlock(NamedTuple):
 class CompiledScorer:
     """A recording where the work is worth one, or Pyro's own run: for the blocks of one evaluation, `count` of them.
 
-    `compiled` is whether to record, None: where a block's operations times `count` are worth it. A recording is held against
+    `compile` is whether to record, None: where a block's operations times `count` are worth it. A recording is held against
     Pyro's run on a block that it was not made from, and again on the first block of other points; it must agree to a
     thousand units of rounding (of bfloat16, to some hundredths). Pairs that cannot be recorded, because they read numbers into
     Python, and machines without a compiler do without.
     """
 
     def __init__(
-        self, model: ModelOrGuide, max_plate_nesting: int, dtype: torch.dtype | None, compiled: bool | None, count: int
+        self, model: ModelOrGuide, max_plate_nesting: int, dtype: torch.dtype | None, compile: bool | None, count: int
     ):
-        self.model, self.max_plate_nesting, self.dtype, self.compiled, self.count = (
+        self.model, self.max_plate_nesting, self.dtype, self.compile, self.count = (
             model,
             max_plate_nesting,
             dtype,
-            compiled,
+            compile,
             count,
         )
         self.recorded: CompiledLogWeights | None = None
@@ -54,11 +54,11 @@ class CompiledScorer:
     def __call__(self, block: DrawBlock, slowly: Callable[[int], LogDensities]) -> LogDensities:
         """`slowly` is Pyro's own run, of as many of the block's draws as it is told."""
         found = None
-        if self.compiled is None:
+        if self.compile is None:
             with FlopCounterMode(display=False) as counter:
                 found = slowly(block.draws)
-            self.compiled = counter.get_total_flops() * self.count > WORTH
-        quick = self._by_recording(block, slowly, found) if self.compiled else None
+            self.compile = counter.get_total_flops() * self.count > WORTH
+        quick = self._by_recording(block, slowly, found) if self.compile else None
         self.quick = quick is not None
         if quick is not None:  # of the first block too, so that all have low precision's errors of one kind
             return quick
@@ -80,10 +80,10 @@ class CompiledScorer:
             self.recorded, self.seen = None, []
             _forget(self.model)
             if self.fresh:
-                self.compiled = False
+                self.compile = False
                 return None
         quick = self._record(block, slowly(block.draws) if found is None else found)
-        self.compiled = self.fresh = quick is not None
+        self.compile = self.fresh = quick is not None
         return quick
 
     def _record(self, block: DrawBlock, slow: LogDensities) -> LogDensities | None:

@@ -32,7 +32,9 @@ class State:
         )
 
 
-def trajectory(state: State, beta: float, step: Tensor, leapfrog: int, slopes: ValueAndGrad) -> tuple[State, Tensor]:
+def trajectory(
+    state: State, beta: float, step: Tensor, num_leapfrog_steps: int, slopes: ValueAndGrad
+) -> tuple[State, Tensor]:
     """A Hamiltonian trajectory that leaves f_β invariant, and the probability (C, N) with which it was accepted.
 
     `step` (C, N, d) is jittered by up to a fifth, one factor for each chain: at one length a trajectory may come back to where
@@ -43,10 +45,10 @@ def trajectory(state: State, beta: float, step: Tensor, leapfrog: int, slopes: V
     before = state.energy(beta) + 0.5 * momentum.square().sum(-1)
     momentum = momentum + 0.5 * step * state.force(beta)
     here = state
-    for number in range(leapfrog):
+    for number in range(num_leapfrog_steps):
         u = here.u + step * momentum
         here = State(u, *slopes(u))
-        momentum = momentum + (step if number + 1 < leapfrog else 0.5 * step) * here.force(beta)
+        momentum = momentum + (step if number + 1 < num_leapfrog_steps else 0.5 * step) * here.force(beta)
     after = here.energy(beta) + 0.5 * momentum.square().sum(-1)
     probability = torch.nan_to_num((before - after).clamp(max=0).exp(), nan=0.0)
     return here.where(torch.rand_like(probability) < probability, state), probability

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..utils.files import replacing
 
-SECONDS = 5.0  # between two writes: at most so much is scored again
+SAVE_INTERVAL_SECONDS = 5.0  # between two writes: at most so much is scored again
 
 
 class PartialResults:
@@ -36,7 +36,7 @@ class PartialResults:
         except Exception:  # torch raises many kinds for a file that is not whole
             self.points, self.parts = 0, []
 
-    def begin(self, first: int) -> None:
+    def skip_to(self, first: int) -> None:
         """Points before `first` are another process's."""
         self.points = max(self.points, first)
 
@@ -44,11 +44,11 @@ class PartialResults:
         """The next `points` points."""
         self.parts.append(statistics)
         self.points += points
-        if self.path is not None and time.monotonic() - self.saved > SECONDS:
+        if self.path is not None and time.monotonic() - self.saved > SAVE_INTERVAL_SECONDS:
             self.save()
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def save_on_interrupt(self) -> Iterator[None]:
         """Ctrl-C loses nothing that is done."""
         try:
             yield

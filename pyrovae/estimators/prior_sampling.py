@@ -38,7 +38,7 @@ class PriorSamplingResult:
     log_likelihood_se: Tensor
     ess: Tensor
     pareto_k: Tensor
-    samples: int
+    num_samples: int
     shared: bool
 
     @property
@@ -47,56 +47,56 @@ class PriorSamplingResult:
         return found._replace(mc_se=float(self.log_likelihood_se.mean())) if self.shared else found
 
     @property
-    def untrusted_share(self) -> float:
+    def high_pareto_k_fraction(self) -> float:
         """The share of points whose Pareto k̂ is above its threshold, or cannot be told."""
-        trusted = (self.pareto_k < pareto_k_threshold(self.samples)) | (self.pareto_k == -math.inf)
+        trusted = (self.pareto_k < pareto_k_threshold(self.num_samples)) | (self.pareto_k == -math.inf)
         return 1 - float(trusted.double().mean())
 
 
 def prior_sampling_log_likelihood(
     model: ModelOrGuide,
     x: Tensor,
-    samples: int = 5000,
+    num_samples: int = 5000,
     seed: int = 0,
     *,
-    progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> PriorSamplingResult:
     """log (1/K) Σ_s p(x_n|z_s) for every row of x (N, ...), z_1 … z_K drawn from the model's prior, p(z).
 
     One draw serves all points, and so does the decoder's pass over it, where the prior is the same for all of them; else every
-    point gets draws of its own. Latents that the model marks for enumeration are drawn too. `progress` is called with the
-    number of points done since its last call. Memory does not grow with `samples`; torch's random state is left as it was.
+    point gets draws of its own. Latents that the model marks for enumeration are drawn too. `on_progress` is called with the
+    number of points done since its last call. Memory does not grow with `num_samples`; torch's random state is left as it was.
 
     The weights p(x|z) are those of a guide that does not look at x: their variance grows exponentially with KL(p(z|x) ‖ p(z)).
 
     Raises what `log_weights` raises.
     """
-    if not isinstance(samples, int) or samples < 1:
-        raise InvalidInputError(f"samples is {samples}: give a whole number, at least 1.")
+    if not isinstance(num_samples, int) or num_samples < 1:
+        raise InvalidInputError(f"num_samples is {num_samples}: give a whole number, at least 1.")
     check_points(x)
     prior = _prior(model)
     with evaluation_mode(model), torch.no_grad(), fork_rng(x.device, seed):
         structure = inspect(model, prior, x[: rows_at_once(x)])
         with scoring(model):
             shared = _is_shared(model, x[: rows_at_once(x)], structure.max_plate_nesting)
-            found = _shared(model, x, samples, structure.max_plate_nesting) if shared else None
+            found = _shared(model, x, num_samples, structure.max_plate_nesting) if shared else None
         if found is None:
             every = score(
                 model,
                 prior,
                 x,
-                samples,
+                num_samples,
                 seed,
                 structure,
                 False,
                 ScoringOptions(),
                 PartialResults(None, tuple),
-                progress,
+                on_progress,
             )
             found = {name: every[name] for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}
-        elif progress is not None:
-            progress(len(x))
-    return PriorSamplingResult(**found, samples=samples, shared=shared)
+        elif on_progress is not None:
+            on_progress(len(x))
+    return PriorSamplingResult(**found, num_samples=num_samples, shared=shared)
 
 
 def _prior(model: ModelOrGuide) -> ModelOrGuide:
@@ -135,11 +135,11 @@ def _is_one(site: dict[str, Any]) -> bool:
     return torch.allclose(density, density.narrow(point_dim(site), 0, 1), rtol=1e-6, atol=1e-6)
 
 
-def _shared(model: ModelOrGuide, x: Tensor, samples: int, max_plate_nesting: int) -> dict[str, Tensor]:
-    running = StreamingStatistics(samples, len(x), x.device)
+def _shared(model: ModelOrGuide, x: Tensor, num_samples: int, max_plate_nesting: int) -> dict[str, Tensor]:
+    running = StreamingStatistics(num_samples, len(x), x.device)
     most = max(1, rows_at_once(x) // len(x))
-    for start in range(0, samples, most):
-        draws = min(most, samples - start)
+    for start in range(0, num_samples, most):
+        draws = min(most, num_samples - start)
         run = _run(model, x, draws, max_plate_nesting)
         log_p = observed_density(run, len(x), draws, max_plate_nesting)
         check_finite(poutine.Trace(), run, torch.zeros(()), log_p)

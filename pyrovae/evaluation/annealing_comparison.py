@@ -40,7 +40,7 @@ class AnnealingComparison:
                 "minus_importance_weights": self.difference._asdict(),
             },
             "seconds": self.annealed.seconds,
-            "card": self.annealed.card,
+            "metadata": self.annealed.metadata,
         }
         if self.bracket is not None:
             found["bdmc"] = {

@@ -10,21 +10,21 @@ from ..pair.structure import Structure
 def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
     whole = structure.observed == x[0].numel()  # of a part the transform does not say how much it is stretched
     jacobian = transform.log_jacobian(x) if transform is not None and whole else None
-    if jacobian is None and structure.measure == "counting":
+    if jacobian is None and structure.base_measure == "counting":
         jacobian = x.new_zeros(len(x))  # a probability of pixels is on the pixels' own scale
     return None if jacobian is None else jacobian.cpu()
 
 
 def measure_name(structure: Structure, transform: Transform | None) -> str:
-    if transform is not None and transform.discrete == (structure.measure == "counting"):
-        return transform.measure(structure.observed)
-    return f"{structure.measure} measure"
+    if transform is not None and transform.discrete == (structure.base_measure == "counting"):
+        return transform.base_measure(structure.observed)
+    return f"{structure.base_measure} measure"
 
 
 def check_base_measure(structure: Structure, transform: Transform) -> None:
     """A density on R^D says nothing of {0, 1}^D, where it could be raised without bound. (A probability of real x needs no
     refusal here: such x are outside its support.)"""
-    if transform.discrete and structure.measure != "counting":
+    if transform.discrete and structure.base_measure != "counting":
         raise InvalidInputError(
             f"The data are binary, {transform.space}, and the model is a density on R^D: choose a model of binary data "
             "(a likelihood such as Bernoulli), or another transform."

@@ -28,11 +28,11 @@ KINDS = {
 def compare(
     pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]],
     x: Tensor,
-    samples: int = 1000,
+    num_samples: int = 1000,
     seed: int = 0,
     *,
     transform: Transform | None = None,
-    progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> "Comparison":
     """Score trained pairs, by name, on the same points: `evaluate` for each, then a `Comparison`.
 
@@ -46,7 +46,7 @@ def compare(
     _check_no_shared_parameters(pairs, x)
     return Comparison(
         {
-            name: evaluate(model, guide, x, samples, seed + place, transform=transform, progress=progress)
+            name: evaluate(model, guide, x, num_samples, seed + place, transform=transform, on_progress=on_progress)
             for place, (name, (model, guide)) in enumerate(pairs.items())
         }
     )
@@ -76,13 +76,13 @@ class Comparison:
     def __post_init__(self) -> None:
         (first, reference), *others = self.evidence.items()
         for name, other in others:
-            if other.points != reference.points:
+            if other.data_hash != reference.data_hash:
                 raise InvalidInputError(
                     f"{first} and {name} were scored on different points: evaluate both on the same held-out x."
                 )
-            if other.measure != reference.measure:
+            if other.base_measure != reference.base_measure:
                 raise InvalidInputError(
-                    f"{first} gives x {KINDS[reference.measure]} and {name} {KINDS[other.measure]}: the two have no common "
+                    f"{first} gives x {KINDS[reference.base_measure]} and {name} {KINDS[other.base_measure]}: the two have no common "
                     "unit; compare them apart."
                 )
             if other.dim != reference.dim:
@@ -144,16 +144,16 @@ class Comparison:
             "pareto_k_median": float(evidence.pareto_k.median()),
             "pareto_k_max": float(evidence.pareto_k.max()),
             "pareto_k_threshold": evidence.pareto_k_threshold,
-            "untrusted_share": None if evidence.certain else evidence.untrusted_share,
-            "verdict": evidence.verdict,
+            "high_pareto_k_fraction": None if evidence.deterministic_guide else evidence.high_pareto_k_fraction,
+            "reliability_message": evidence.reliability_message,
             "bound_curve": [
-                {"samples": K, **{key: number(value) for key, value in bound._asdict().items()}}
+                {"num_samples": K, **{key: number(value) for key, value in bound._asdict().items()}}
                 for K, bound in evidence.mean_bound_curve.items()
             ],
-            "samples": evidence.samples,
-            "seconds": train_seconds + evidence.seconds,
+            "num_samples": evidence.num_samples,
+            "total_seconds": train_seconds + evidence.seconds,
             "train_seconds": train_seconds,
-            "score_seconds": evidence.seconds,
+            "seconds": evidence.seconds,
             "objective": fit.objective if fit else None,
             "losses": fit.losses if fit else [],
         }

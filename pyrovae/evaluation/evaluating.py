@@ -21,7 +21,7 @@ from ..pair.validation import check_points
 from ..statistics.bound_curve import BoundCurve, curve_sizes
 from ..utils.distributed import ProcessGroup
 from ..utils.precision import in_words, usable
-from ..utils.provenance import device_name, fingerprint, versions
+from ..utils.provenance import data_hash, device_name, versions
 from ..utils.random import fork_rng
 from .base_measure import check_base_measure, log_jacobian_of, measure_name
 from .result import Evidence
@@ -31,54 +31,54 @@ def evaluate(
     model: ModelOrGuide,
     guide: ModelOrGuide,
     x: Tensor,
-    samples: int = 5000,
+    num_samples: int = 5000,
     seed: int = 0,
     *,
     transform: Transform | None = None,
-    progress: Any = None,
-    rows: int | None = None,
-    resume: Path | None = None,
-    screen: torch.dtype | None = None,
-    compiled: bool | None = None,
+    on_progress: Any = None,
+    chunk_size: int | None = None,
+    partial_file: Path | None = None,
+    low_precision: torch.dtype | None = None,
+    compile: bool | None = None,
 ) -> Evidence:
     """An importance-weighted estimate of log p(x_n) for every row of x, with its error and what is to be thought of it, beside
     the ELBO and the exact value.
 
     x is (N, ...), on the device and in the type of the pair's parameters. `transform` is what made x out of pixels, for bits
-    per dimension. `progress` is called with the number of points done since its last call. Modules are put in evaluation
+    per dimension. `on_progress` is called with the number of points done since its last call. Modules are put in evaluation
     mode and back; torch's random state is left as it was. Raises what `log_weights` raises, and `InvalidInputError` for a point whose
     weights are all zero.
 
-    Memory does not grow with `samples`: points come in batches, draws in blocks (`BatchLayout`), and a block is scored in chunks
-    of at most `rows` draws times points, all of it at once if None. Where that is too much for the device it is halved until
+    Memory does not grow with `num_samples`: points come in batches, draws in blocks (`BatchLayout`), and a block is scored in chunks
+    of at most `chunk_size` draws times points, all of it at once if None. Where that is too much for the device it is halved until
     it fits. The noise of a point follows from the seed, the point and the draw: chunks change no number but by rounding.
 
-    With `screen`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 224 or
+    With `low_precision`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 224 or
     more of each point again in full; the rest is corrected by what the same does to 128 other draws. Where these say that
     log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. Where matrix products in that
     precision are no faster than in float32, a warning says so and there is no screen. Without, all is computed in the type of x.
 
-    Where the work is worth it a block's computation is recorded and compiled, unless `compiled` is False; True does so for
+    Where the work is worth it a block's computation is recorded and compiled, unless `compile` is False; True does so for
     little work too. It changes no number but by rounding.
 
-    With `resume`, finished batches are kept in that file every few seconds, and an evaluation that was killed goes on from
+    With `partial_file`, finished batches are kept in that file every few seconds, and an evaluation that was killed goes on from
     there, if points, samples, seed and parameters are the same; the file is removed at the end.
     """
-    if not isinstance(samples, int) or samples < 1:
-        raise InvalidInputError(f"samples is {samples}: give a whole number, at least 1.")
-    if rows is not None and (not isinstance(rows, int) or rows < 1):
-        raise InvalidInputError(f"rows is {rows}: give a whole number, at least 1, or None.")
+    if not isinstance(num_samples, int) or num_samples < 1:
+        raise InvalidInputError(f"num_samples is {num_samples}: give a whole number, at least 1.")
+    if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
+        raise InvalidInputError(f"chunk_size is {chunk_size}: give a whole number, at least 1, or None.")
     if transform is not None and not isinstance(transform, Transform):
         raise InvalidInputError(
             f"transform is {transform!r:.40}: give a Transform object, such as load_data's .transform."
         )
-    if screen not in (None, torch.bfloat16, torch.float16):
+    if low_precision not in (None, torch.bfloat16, torch.float16):
         raise InvalidInputError(
-            f"screen is {screen!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision."
+            f"low_precision is {low_precision!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision."
         )
     check_points(x)
-    screen = usable(screen, x)
-    how = ScoringOptions(rows, screen, compiled)
+    low_precision = usable(low_precision, x)
+    how = ScoringOptions(chunk_size, low_precision, compile)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         per_point = is_per_point(guide, x)
@@ -88,44 +88,46 @@ def evaluate(
         if transform is not None:
             check_base_measure(structure, transform)
         done = PartialResults(
-            _own(resume),
+            _own(partial_file),
             lambda: (
-                fingerprint(x),
+                data_hash(x),
                 str(x.dtype),
                 x.device.type,
-                samples,
+                num_samples,
                 seed,
-                str(screen),
+                str(low_precision),
                 *_state(model, guide, used),
             ),
         )
-        with done.kept():
-            scored = score(model, guide, x, samples, seed, structure, per_point, how, done, progress)
+        with done.save_on_interrupt():
+            scored = score(model, guide, x, num_samples, seed, structure, per_point, how, done, on_progress)
         exact = _exact(model, x)
         jacobian = log_jacobian_of(x, transform, structure)
         done.remove()
-    if structure.certain:
+    if structure.deterministic_guide:
         scored |= {name: torch.full_like(scored[name], math.nan) for name in ("gap_se", "ess", "pareto_k")}
-    bounds = BoundCurve(curve_sizes(samples), scored.pop("bound"), scored.pop("bound_se"))
+    bounds = BoundCurve(curve_sizes(num_samples), scored.pop("bound"), scored.pop("bound_se"))
     return Evidence(
         **scored,
         bound_curve=bounds,
         exact_log_likelihood=exact,
         log_jacobian=jacobian,
-        samples=samples,
+        num_samples=num_samples,
         dim=structure.observed,
         latent=_in_words(structure.latents),
         parameters=sum(p.numel() for p in used),
-        measure=structure.measure,
-        points=fingerprint(x),
+        base_measure=structure.base_measure,
+        data_hash=data_hash(x),
         seconds=time.perf_counter() - started,
-        certain=structure.certain,
-        card={
-            "samples": samples,
+        deterministic_guide=structure.deterministic_guide,
+        metadata={
+            "num_samples": num_samples,
             "seed": seed,
             "points": len(x),
             "measure": measure_name(structure, transform),
-            "dtype": in_words(x.dtype) if screen is None else f"{in_words(x.dtype)}, {in_words(screen)} screen",
+            "dtype": in_words(x.dtype)
+            if low_precision is None
+            else f"{in_words(x.dtype)}, {in_words(low_precision)} screen",
             "device": device_name(x.device),
             **versions(),
         },
@@ -142,7 +144,7 @@ def _state(model: ModelOrGuide, guide: ModelOrGuide, used: list[Tensor]) -> list
     """What the pair computes with, and what computes it."""
     held = modules(model, guide)
     buffers = [buffer for module in held for buffer in module.buffers()]
-    return [*map(fingerprint, (*used, *buffers)), *map(str, held), *versions().values()]
+    return [*map(data_hash, (*used, *buffers)), *map(str, held), *versions().values()]
 
 
 def _exact(model: ModelOrGuide, x: Tensor) -> Tensor | None:

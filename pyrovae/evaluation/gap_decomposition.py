@@ -21,7 +21,7 @@ from ..posterior.optimise import RefinementSettings
 from ..posterior.refinement import refine
 from ..posterior.variational_families import VariationalFamily
 from ..statistics.estimate import Estimate, mean_over_points
-from ..utils.provenance import fingerprint
+from ..utils.provenance import data_hash
 from .evaluating import evaluate
 
 ESTIMATORS = ("importance weights of the guide", "importance weights of the refined q*", "annealed importance sampling")
@@ -52,7 +52,7 @@ class GapResult:
     family: str
     points: str  # fingerprint of x
     seconds: float
-    card: dict[str, Any]
+    metadata: dict[str, Any]
 
     @property
     def bounds(self) -> dict[str, str]:
@@ -180,7 +180,7 @@ class GapResult:
             },
             "seconds": self.seconds,
             "fingerprint": self.points,
-            "card": self.card,
+            "metadata": self.metadata,
         }
 
     def to_arviz(self) -> Any:
@@ -192,7 +192,7 @@ class GapResult:
 
         attributes = {
             key: value if isinstance(value, int | float | str) and not isinstance(value, bool) else str(value)
-            for key, value in self.card.items()
+            for key, value in self.metadata.items()
         }
         bounds = {f"bound_{name}": bound for name, bound in self.bounds.items()}
         stats = xarray.Dataset(
@@ -210,20 +210,20 @@ def gap(
     guide: ModelOrGuide,
     x: Tensor,
     family: VariationalFamily | None = None,
-    samples: int = 5000,
+    num_samples: int = 5000,
     seed: int = 0,
     *,
     annealing: bool = True,
-    chains: int = 16,
-    steps: int = 1000,
+    num_chains: int = 16,
+    num_temperatures: int = 1000,
     protocol: RefinementSettings | None = None,
-    progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> GapResult:
     """The approximation gap and the amortisation gap of a guide, for every row of x.
 
-    q is refined within `family`, by default the one that the guide's own looks like; `samples` draws of the guide and of q* give
+    q is refined within `family`, by default the one that the guide's own looks like; `num_samples` draws of the guide and of q* give
     their bounds; AIS, from the guide where it has a density and else from the prior, adds an estimate that neither's shape limits.
-    `progress` is called with points done, a fraction, of 3 len(x) in all with AIS, of 2 len(x) without.
+    `on_progress` is called with points done, a fraction, of 3 len(x) in all with AIS, of 2 len(x) without.
 
     Raises what `evaluate`, `refine` and `ais` raise.
     """
@@ -232,13 +232,22 @@ def gap(
         Joint(model, guide, x),
         time.perf_counter(),
     )  # refuses what cannot be refined before anything is scored
-    advance = progress or (lambda points: None)
-    weighted = evaluate(model, guide, x, samples, seed, progress=advance)
-    refined = refine(model, guide, x, family, samples, seed + 1, protocol=protocol, progress=advance)
+    advance = on_progress or (lambda points: None)
+    weighted = evaluate(model, guide, x, num_samples, seed, on_progress=advance)
+    refined = refine(model, guide, x, family, num_samples, seed + 1, protocol=protocol, on_progress=advance)
     annealed = None
     if annealing:
         helpers = any(site["infer"].get("is_auxiliary") for site in sites(joint.structure.guide_trace))
-        annealed = ais(model, guide, x, chains, steps, seed + 2, from_guide=not helpers, progress=advance)
+        annealed = ais(
+            model,
+            guide,
+            x,
+            num_chains,
+            num_temperatures,
+            seed + 2,
+            start="prior" if helpers else "guide",
+            on_progress=advance,
+        )
     return GapResult(
         elbo=weighted.elbo,
         elbo_se=weighted.elbo_se,
@@ -251,14 +260,18 @@ def gap(
         annealed=None if annealed is None else annealed.log_likelihood,
         annealed_se=None if annealed is None else annealed.log_likelihood_se,
         exact=weighted.exact_log_likelihood,
-        family=refined.card["family"],
-        points=fingerprint(x),
+        family=refined.metadata["family"],
+        points=data_hash(x),
         seconds=time.perf_counter() - started,
-        card={
-            **refined.card,
-            "family_start": refined.card["start"],
+        metadata={
+            **refined.metadata,
+            "family_start": refined.metadata["start"],
             "seed": seed,
-            **({} if annealed is None else {f"ais_{key}": annealed.card[key] for key in ("chains", "steps", "start")}),
+            **(
+                {}
+                if annealed is None
+                else {f"ais_{key}": annealed.metadata[key] for key in ("num_chains", "num_temperatures", "start")}
+            ),
         },
     )
 

@@ -11,19 +11,21 @@ FEW = 0.05  # of the points may be out of bounds before the mean over all is
 BETTER = "a better guide (wider than the posterior, or with its correlations) or AIS"
 
 
-def is_high(pareto_k: Tensor, samples: int) -> Tensor:
+def is_high(pareto_k: Tensor, num_samples: int) -> Tensor:
     """The points whose k̂ is not below its threshold, or cannot be told: (N,), true or false."""
-    return ~((pareto_k < pareto_k_threshold(samples)) | (pareto_k == -math.inf))
+    return ~((pareto_k < pareto_k_threshold(num_samples)) | (pareto_k == -math.inf))
 
 
-def verdict(samples: int, k: Tensor, ess: Tensor, jackknife_bias: float, certain: bool) -> str:
+def reliability_message(
+    num_samples: int, k: Tensor, ess: Tensor, jackknife_bias: float, deterministic_guide: bool
+) -> str:
     """Whether the mean of log p̂ is to be trusted, by the share of points with k̂ above its threshold: none, up to 5 %, more.
 
-    `k` and `ess` are (N,); `jackknife_bias` is what the jackknife adds to the mean of log p̂, nats; `certain` is a guide that draws
+    `k` and `ess` are (N,); `jackknife_bias` is what the jackknife adds to the mean of log p̂, nats; `deterministic_guide` is a guide that draws
     nothing.
     """
-    K, bad, count = samples, is_high(k, samples), len(k)
-    if certain:
+    K, bad, count = num_samples, is_high(k, num_samples), len(k)
+    if deterministic_guide:
         return (
             "A bound, no estimate: the guide knows one z for each x, so all draws are one, and log p̂(x) is the ELBO, log p(x, z) at "
             "that z. log p(x) is above it by −log p(z|x), of which neither the missing Monte-Carlo error nor more samples say "
@@ -51,11 +53,11 @@ def verdict(samples: int, k: Tensor, ess: Tensor, jackknife_bias: float, certain
     )
 
 
-def _remedy(k: torch.Tensor, samples: int) -> str:
+def _remedy(k: torch.Tensor, num_samples: int) -> str:
     """More samples, where that helps: the threshold 1 − 1/log₁₀ K rises with K, to 0.7 and no further."""
     worst = float(k.quantile(0.9))
     if worst < 0.7:
-        enough = max(10 ** (1 / (1 - worst)), 1.1 * samples)
+        enough = max(10 ** (1 / (1 - worst)), 1.1 * num_samples)
         digits = 10 ** (math.floor(math.log10(enough)) - 1)
         return f"Take more samples, {math.ceil(enough / digits) * digits:,} or more, or else {BETTER}."
     return f"More samples raise it only slowly: it takes {BETTER}."

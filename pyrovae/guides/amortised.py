@@ -38,28 +38,28 @@ class Amortised(Module):
             if not isinstance(size, int) or size < 1:
                 raise InvalidInputError(f"{name}={size} of {type(self).__name__}: give a whole number, at least 1.")
         self.latent, self.site, self.sizes = latent, site, sizes
-        self.encoder = encoder if encoder is not None else MLP(dim, *hidden, self.outputs(latent, **sizes))
+        self.encoder = encoder if encoder is not None else MLP(dim, *hidden, self.num_outputs(latent, **sizes))
 
     @staticmethod
-    def outputs(latent: int, **sizes: int) -> int:
+    def num_outputs(latent: int, **sizes: int) -> int:
         """How many numbers the encoder must return for each x."""
         raise NotImplementedError
 
-    def posterior(self, outputs: Tensor) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
         """q(z|x) from the encoder's outputs (N, `outputs(latent)`)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> None:
         outputs = self.encoder(x)
-        expected = (len(x), self.outputs(self.latent, **self.sizes))
+        expected = (len(x), self.num_outputs(self.latent, **self.sizes))
         if outputs.shape != expected:
             told = ", ".join([str(self.latent), *(f"{name}={size}" for name, size in self.sizes.items())])
             raise InvalidInputError(
                 f"The encoder returns {tuple(outputs.shape)} where {type(self).__name__}(latent={told}) needs "
-                f"{expected}: give it {expected[1]} outputs, {type(self).__name__}.outputs({told})."
+                f"{expected}: give it {expected[1]} outputs, {type(self).__name__}.num_outputs({told})."
             )
         with pyro.plate("data", len(x)):
-            pyro.sample(self.site, self.posterior(outputs), infer=self.infer)
+            pyro.sample(self.site, self.distribution(outputs), infer=self.infer)
 
 
 def positive(raw: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ class AmortisedCategorical(Amortised):
     infer = {"enumerate": "parallel"}  # noqa: RUF012
 
     @staticmethod
-    def outputs(latent: int, **sizes: int) -> int:
+    def num_outputs(latent: int, **sizes: int) -> int:
         return latent
 
-    def posterior(self, outputs: Tensor) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
         return dist.Categorical(logits=outputs)

@@ -44,7 +44,7 @@ class Flow(Amortised):
         self.register_buffer("reversal", torch.arange(latent).flip(0))
 
     @staticmethod
-    def outputs(latent: int, features: int = 32, **sizes: int) -> int:
+    def num_outputs(latent: int, features: int = 32, **sizes: int) -> int:
         return 2 * latent + features
 
     def layer(self, place: int) -> dist.ConditionalTransformModule:
@@ -61,7 +61,7 @@ class Flow(Amortised):
             last.bias.mul_(0.1)
         return net
 
-    def posterior(self, outputs: Tensor) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
         loc, rho, features = outputs.split([self.latent, self.latent, self.sizes["features"]], dim=-1)
         transforms: list[Any] = []
         for layer in self.layers:

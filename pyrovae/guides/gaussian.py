@@ -16,10 +16,10 @@ class MeanField(Amortised):
     """q(z|x) = N(μ(x), diag σ²(x)). Kingma & Welling 2014, appendix C."""
 
     @staticmethod
-    def outputs(latent: int, **sizes: int) -> int:
+    def num_outputs(latent: int, **sizes: int) -> int:
         return 2 * latent
 
-    def posterior(self, outputs: Tensor) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
         loc, rho = outputs.chunk(2, dim=-1)
         return dist.Normal(loc, positive(rho)).to_event(1)
 
@@ -28,10 +28,10 @@ class FullCovariance(Amortised):
     """q(z|x) = N(μ(x), L(x) L(x)ᵀ), L lower triangular with a positive diagonal."""
 
     @staticmethod
-    def outputs(latent: int, **sizes: int) -> int:
+    def num_outputs(latent: int, **sizes: int) -> int:
         return latent + latent * (latent + 1) // 2
 
-    def posterior(self, outputs: Tensor) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
         return dist.MultivariateNormal(
             outputs[..., : self.latent], scale_tril=lower(outputs[..., self.latent :], self.latent)
         )
@@ -45,10 +45,10 @@ class LowRank(Amortised):
         super().__init__(dim, latent, hidden, rank=rank, **given)
 
     @staticmethod
-    def outputs(latent: int, rank: int = 2, **sizes: int) -> int:
+    def num_outputs(latent: int, rank: int = 2, **sizes: int) -> int:
         return latent * (rank + 2)
 
-    def posterior(self, outputs: Tensor) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
         loc, rho, factor = outputs.split([self.latent, self.latent, self.latent * self.sizes["rank"]], dim=-1)
         factor = factor.unflatten(-1, (self.latent, -1))
         return dist.LowRankMultivariateNormal(loc, factor, positive(rho).square())

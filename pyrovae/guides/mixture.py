@@ -13,14 +13,20 @@ from .amortised import Amortised, positive
 class Mixture(Amortised):
     """q(z|x) = Σ_j π_j(x) N(μ_j(x), diag σ_j²(x)), its draws reparameterised (`MixtureNormal`)."""
 
-    def __init__(self, dim: int, latent: int, hidden: Sequence[int] = (200, 200), *, count: int = 4, **given: Any):
-        super().__init__(dim, latent, hidden, count=count, **given)
+    def __init__(
+        self, dim: int, latent: int, hidden: Sequence[int] = (200, 200), *, num_components: int = 4, **given: Any
+    ):
+        super().__init__(dim, latent, hidden, num_components=num_components, **given)
 
     @staticmethod
-    def outputs(latent: int, count: int = 4, **sizes: int) -> int:
-        return count * (1 + 2 * latent)
+    def num_outputs(latent: int, num_components: int = 4, **sizes: int) -> int:
+        return num_components * (1 + 2 * latent)
 
-    def posterior(self, outputs: Tensor) -> dist.TorchDistribution:
-        count = self.sizes["count"]
-        logits, loc, rho = outputs.split([count, count * self.latent, count * self.latent], dim=-1)
-        return MixtureNormal(loc.unflatten(-1, (count, -1)), positive(rho.unflatten(-1, (count, -1))), logits)
+    def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
+        num_components = self.sizes["num_components"]
+        logits, loc, rho = outputs.split(
+            [num_components, num_components * self.latent, num_components * self.latent], dim=-1
+        )
+        return MixtureNormal(
+            loc.unflatten(-1, (num_components, -1)), positive(rho.unflatten(-1, (num_components, -1))), logits
+        )

@@ -13,7 +13,7 @@ from .gaussian import MeanField
 
 
 class Table(nn.Module):
-    """A row of numbers for each of `count` points, whatever the points are: the n-th row is the n-th point's."""
+    """A row of numbers for each of `num_points` points, whatever the points are: the n-th row is the n-th point's."""
 
     def __init__(self, rows: Tensor):
         super().__init__()
@@ -29,19 +29,19 @@ class Table(nn.Module):
 
 
 class PerPoint(Module):
-    """q_n(z) of any amortised family, with parameters of its own for each of `count` points: `PerPoint(len(x), 2, FullCovariance)`.
+    """q_n(z) of any amortised family, with parameters of its own for each of `num_points` points: `PerPoint(len(x), 2, FullCovariance)`.
 
     It belongs to its points and their order: fit it on all of them (`batch_size=None`) and evaluate the same. What the family
     shares between points (a flow's networks) is still shared.
     """
 
-    def __init__(self, count: int, latent: int, family: type[Amortised] = MeanField, **given: Any):
+    def __init__(self, num_points: int, latent: int, family: type[Amortised] = MeanField, **given: Any):
         super().__init__()
-        if not isinstance(count, int) or count < 1:
-            raise InvalidInputError(f"count={count} of PerPoint: give the number of points, at least 1.")
+        if not isinstance(num_points, int) or num_points < 1:
+            raise InvalidInputError(f"num_points={num_points} of PerPoint: give the number of points, at least 1.")
         self.family = family(1, latent, (), **given)
-        outputs = family.outputs(latent, **self.family.sizes)
-        start = 0.01 * torch.randn(count, outputs)  # components of a mixture must differ to part
+        outputs = family.num_outputs(latent, **self.family.sizes)
+        start = 0.01 * torch.randn(num_points, outputs)  # components of a mixture must differ to part
         self.family.encoder = Table(start)
 
     @classmethod

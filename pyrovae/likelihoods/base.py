@@ -1,7 +1,7 @@
 """p(x|z) families: objects that turn a decoder's outputs η into a distribution over x.
 
 A VAE, a logistic PCA and a mixture differ in where η comes from (a network, a linear map, a row of a table); what they do
-with it is here. To add a family, write `outputs`, `forward` and `start`.
+with it is here. To add a family, write `num_outputs`, `forward` and `initial_outputs`.
 """
 
 import math
@@ -21,9 +21,9 @@ def checked_floor(floor: float) -> float:
 
 
 class Likelihood(Module):
-    """p(x|η) over x of `dim` numbers, from η of `outputs(dim)` numbers."""
+    """p(x|η) over x of `dim` numbers, from η of `num_outputs(dim)` numbers."""
 
-    def outputs(self, dim: int) -> int:
+    def num_outputs(self, dim: int) -> int:
         """How many numbers η must have for x of `dim` numbers."""
         return dim
 
@@ -31,11 +31,11 @@ class Likelihood(Module):
         """η (*batch, outputs) → a distribution with batch_shape `batch` and event_shape (dim,)."""
         raise NotImplementedError
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         """η (*batch, outputs) at which p(x|η) has about these moments (*batch, dim): where training begins."""
         raise NotImplementedError
 
-    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
         """η (K, outputs) that maximises the mean of log p(x|η_k) over points of these moments (K, dim), whose shares are (K,):
         what an EM step needs; training does not."""
         raise InvalidInputError(

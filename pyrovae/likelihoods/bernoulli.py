@@ -15,10 +15,10 @@ class Bernoulli(Likelihood):
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         return Pixels(dist.Bernoulli(logits=eta), 1)
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         return torch.logit(mean.clamp(0.01, 0.99))  # a pixel never seen lit is not one that cannot be
 
-    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
         return torch.logit(mean.clamp(1e-6, 1 - 1e-6))  # the maximum among finite η, to 1e-6 nats
 
 
@@ -56,7 +56,7 @@ class BernoulliMean(Likelihood):
                 "Bernoulli(), which reads logits, or end the decoder in a sigmoid."
             )
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         raise InvalidInputError(
             "BernoulliMean reads probabilities, and this pair's outputs are free to leave [0, 1]: give Bernoulli(), which reads "
             "logits. BernoulliMean is for decoders that end in a sigmoid, in from_networks or a pair of your own."

@@ -19,7 +19,7 @@ class ContinuousBernoulli(Likelihood):
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         return Tilted(logits=eta).to_event(1)
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         """η with this mean, ½ + (coth(η/2) − 2/η)/2, by bisection."""
         low, high = torch.full_like(mean, -100.0), torch.full_like(mean, 100.0)
         wanted = mean.clamp(0.01, 0.99)
@@ -45,13 +45,13 @@ class StudentT(Likelihood):
         """ν; it begins at 5."""
         return 2 + softplus(self.raw)
 
-    def outputs(self, dim: int) -> int:
+    def num_outputs(self, dim: int) -> int:
         return 2 * dim
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         loc, rho = eta.chunk(2, dim=-1)
         return dist.StudentT(self.df.to(eta), loc, (self.floor + softplus(rho)).sqrt()).to_event(1)
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         square = variance * (self.df - 2) / self.df  # a t's variance is σ² ν/(ν − 2)
         return torch.cat([mean, inverse_softplus((square - self.floor).clamp(min=self.floor))], dim=-1)

@@ -36,7 +36,7 @@ class OverLevels(Likelihood):
             )
         self.levels = levels
 
-    def outputs(self, dim: int) -> int:
+    def num_outputs(self, dim: int) -> int:
         return dim * self.numbers
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
@@ -52,7 +52,7 @@ class Categorical(OverLevels):
         super().__init__(levels)
         self.numbers = levels
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         grid = torch.arange(self.levels, device=mean.device).to(mean) / (self.levels - 1)
         width = variance.clamp(min=0.25 / (self.levels - 1) ** 2).unsqueeze(-1)
         logits = -0.5 * (grid - mean.unsqueeze(-1)).square() / width
@@ -75,7 +75,7 @@ class LogisticMixture(OverLevels):
         # a logistic much narrower than a level has no gradient left, and one of no width no logarithm
         return self.family(self.levels, torch.cat([logits, loc, log_scale.clamp(-4, 10)], dim=-1)).to_event(1)
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         """The logistics stand side by side about the mean, within a standard deviation."""
         deviation = variance.clamp(min=0.25 / (self.levels - 1) ** 2).sqrt().unsqueeze(-1)
         place = torch.linspace(-1, 1, self.count + 2, device=mean.device)[1:-1].to(mean)

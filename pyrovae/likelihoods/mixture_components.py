@@ -36,17 +36,17 @@ class MixtureComponents(Module):
         """`family()` for numbers without gradients, which may be cheaper where `m_step` set it; may read on the host."""
         return self.family()
 
-    def square(self, y: Tensor) -> Tensor:
+    def second_moment(self, y: Tensor) -> Tensor:
         """Σ_n y_n y_nᵀ, or what the family needs to know of it: y (*batch, N, dim) → (*batch, …)."""
         return y.square().sum(dim=-2)
 
     def scatter(self, x: Tensor, responsibilities: Tensor, centre: Tensor) -> Tensor:
         """Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ, or what the family needs to know of it, a row for each k: x (N, dim), r (N, K),
         c (K, dim). Points of next to no weight are left out, by which a diagonal element is too low by less than
-        eps² Σ_n r_nk times the largest (x_nd − c_kd)²: see `weighed`."""
-        found = self.square(x.new_zeros(self.count, 0, self.dim))
-        for k, y in weighed(x, responsibilities, centre):
-            found[k] += self.square(y)
+        eps² Σ_n r_nk times the largest (x_nd − c_kd)²: see `weighted_residuals`."""
+        found = self.second_moment(x.new_zeros(self.count, 0, self.dim))
+        for k, y in weighted_residuals(x, responsibilities, centre):
+            found[k] += self.second_moment(y)
         return found
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
@@ -69,7 +69,7 @@ class MixtureComponents(Module):
         return self.family().log_prob(x.unsqueeze(-2))
 
 
-def weighed(x: Tensor, responsibilities: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
+def weighted_residuals(x: Tensor, responsibilities: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
     """k and some rows √r_nk (x_n − c_k), until every k has had all of its rows: x (N, dim), r (N, K), c (K, dim).
 
     Left out are the points of r_nk ≤ (eps²/N) Σ_m r_mk, which together weigh at most eps² of k's weight, eps being the
@@ -98,23 +98,23 @@ class IndependentComponents(MixtureComponents):
         super().__init__(count, dim)
         self.likelihood = likelihood
         spread = torch.randn(count, dim)
-        self.eta = nn.Parameter(likelihood.start(spread.sigmoid(), torch.ones_like(spread)))
+        self.eta = nn.Parameter(likelihood.initial_outputs(spread.sigmoid(), torch.ones_like(spread)))
 
     def family(self) -> dist.TorchDistribution:
         return self.likelihood(self.eta)
 
     def start(self, x: Tensor, responsibilities: Tensor) -> None:
-        """At about the moments, where the likelihood's own `start` says that gradients are alive: at a maximum on the border
+        """At about the moments, where the likelihood's own `initial_outputs` says that gradients are alive: at a maximum on the border
         of its parameters, such as a pixel that is never lit, they are not."""
         total = responsibilities.sum(dim=0)
         mean = (responsibilities / total).mT @ x
         variance = self.scatter(x, responsibilities, mean) / total.unsqueeze(-1)
         with torch.no_grad():
-            self.eta.copy_(self.likelihood.start(mean, variance))
+            self.eta.copy_(self.likelihood.initial_outputs(mean, variance))
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         with torch.no_grad():
-            self.eta.copy_(self.likelihood.maximum(mean, scatter / total.unsqueeze(-1), total / total.sum()))
+            self.eta.copy_(self.likelihood.m_step(mean, scatter / total.unsqueeze(-1), total / total.sum()))
 
 
 class Diagonal(MixtureComponents):
@@ -217,7 +217,7 @@ class Full(MixtureComponents):
             self.centre, self.axes * variances.rsqrt().unsqueeze(-2), log_det=-0.5 * variances.log().sum(-1)
         )
 
-    def square(self, y: Tensor) -> Tensor:
+    def second_moment(self, y: Tensor) -> Tensor:
         return y.mT @ y
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:

@@ -26,10 +26,10 @@ class FixedNormal(Likelihood):
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         return dist.Normal(eta, self.sigma.to(eta)).to_event(1)
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         return mean
 
-    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
         return mean
 
 
@@ -49,12 +49,12 @@ class Normal(Likelihood):
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         return dist.Normal(eta, self.variance.sqrt()).to_event(1)
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         with torch.no_grad():
             self.rho.copy_(inverse_softplus(variance.mean().clamp(min=self.floor)))
         return mean
 
-    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
         with torch.no_grad():
             self.rho.copy_(_above(share @ variance.mean(dim=-1), self.floor))
         return mean
@@ -67,17 +67,17 @@ class PixelNormal(Likelihood):
         super().__init__()
         self.floor = checked_floor(floor)
 
-    def outputs(self, dim: int) -> int:
+    def num_outputs(self, dim: int) -> int:
         return 2 * dim
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         loc, rho = eta.chunk(2, dim=-1)
         return dist.Normal(loc, (self.floor + softplus(rho)).sqrt()).to_event(1)
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         return torch.cat([mean, inverse_softplus(variance.clamp(min=self.floor))], dim=-1)
 
-    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
         return torch.cat([mean, _above(variance, self.floor)], dim=-1)
 
 
@@ -88,18 +88,18 @@ class ImageNormal(Likelihood):
         super().__init__()
         self.floor = checked_floor(floor)
 
-    def outputs(self, dim: int) -> int:
+    def num_outputs(self, dim: int) -> int:
         return dim + 1
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         loc, rho = eta[..., :-1], eta[..., -1:]
         return dist.Normal(loc, (self.floor + softplus(rho)).sqrt()).to_event(1)
 
-    def start(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         shared = variance.mean(dim=-1, keepdim=True).clamp(min=self.floor)
         return torch.cat([mean, inverse_softplus(shared)], dim=-1)
 
-    def maximum(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
         return torch.cat([mean, _above(variance.mean(dim=-1, keepdim=True), self.floor)], dim=-1)
 
 

@@ -22,10 +22,10 @@ class LogVariance(Amortised):
     """q(z|x) = N(μ(x), diag σ²(x)) of an encoder that says μ and log σ², as most do (Kingma & Welling 2014, appendix C)."""
 
     @staticmethod
-    def outputs(latent: int, **sizes: int) -> int:
+    def num_outputs(latent: int, **sizes: int) -> int:
         return 2 * latent
 
-    def posterior(self, outputs: Tensor) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
         loc, log_variance = outputs.chunk(2, dim=-1)
         return dist.Normal(loc, (0.5 * log_variance).exp()).to_event(1)
 

@@ -72,13 +72,13 @@ class PairBuilder:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What suits this pair's training: the file's RECIPE, of `steps` (as many epochs as they need),
+        """What suits this pair's training: the file's TRAINING_DEFAULTS, of `steps` (as many epochs as they need),
         `epochs`, `batch_size` and `lr`; {} where it has none."""
-        recipe = getattr(self.module, "RECIPE", {})
+        recipe = getattr(self.module, "TRAINING_DEFAULTS", {})
         known = {"steps", "epochs", "batch_size", "lr"}
         if not (isinstance(recipe, dict) and set(recipe) <= known):
             raise InvalidInputError(
-                f"RECIPE of {self.name} must be a dictionary of {', '.join(sorted(known))}; got {recipe!r:.80}."
+                f"TRAINING_DEFAULTS of {self.name} must be a dictionary of {', '.join(sorted(known))}; got {recipe!r:.80}."
             )
         return dict(recipe)
 

@@ -107,11 +107,11 @@ def _written(value: float) -> str:
     return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
 
 
-def check_num_samples(samples: int) -> int:
+def check_num_samples(num_samples: int) -> int:
     """The number of draws, if it is one."""
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise InvalidInputError(f"samples is {samples}: give the number of draws for each point, at least 1.")
-    return samples
+    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+        raise InvalidInputError(f"num_samples is {num_samples}: give the number of draws for each point, at least 1.")
+    return num_samples
 
 
 def check_number(name: str, value: float, least: float = 0.0) -> float:

@@ -1,4 +1,4 @@
-"""A weight on the KL: fixed (`Beta`), or rising while training begins (`warm_up`, fit's `kl_warmup`)."""
+"""A weight on the KL: fixed (`Beta`), or rising while training begins (`warm_up`, fit's `kl_warmup_fraction`)."""
 
 from typing import Any
 

@@ -19,9 +19,9 @@ from .log_densities import draw
 class MultiSampleObjective(Objective):
     """A bound that is a function of K log-weights: a new one writes `bound`."""
 
-    def __init__(self, samples: int):
+    def __init__(self, num_samples: int):
         super().__init__()
-        self.samples = check_num_samples(samples)
+        self.num_samples = check_num_samples(num_samples)
 
     def bound(self, log_w: Tensor) -> Tensor:
         """log w (K, B) → (B,), nats."""
@@ -32,11 +32,11 @@ class MultiSampleObjective(Objective):
         check_reparameterised(self, structure)
 
     def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
-        draws = draw(model, guide, x, self.samples, structure.max_plate_nesting)
+        draws = draw(model, guide, x, self.num_samples, structure.max_plate_nesting)
         return draws.terms(-self.bound(draws.log_w).sum())
 
     def hyperparameters(self) -> tuple[float, ...]:
-        return (self.samples,)
+        return (self.num_samples,)
 
 
 class IWAE(MultiSampleObjective):
@@ -56,8 +56,8 @@ class Renyi(MultiSampleObjective):
     α = 0, and falling in α. α = −∞ is the largest weight's (VR-max). For α < 0 it is no lower bound on log p(x).
     """
 
-    def __init__(self, alpha: float, samples: int):
-        super().__init__(samples)
+    def __init__(self, alpha: float, num_samples: int):
+        super().__init__(num_samples)
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not alpha < math.inf:
             raise InvalidInputError(f"alpha is {alpha}: give a number below infinity, such as 0.5.")
         self.alpha = float(alpha)
@@ -70,4 +70,4 @@ class Renyi(MultiSampleObjective):
         return log_likelihood((1 - self.alpha) * log_w) / (1 - self.alpha)
 
     def hyperparameters(self) -> tuple[float, ...]:
-        return self.alpha, self.samples
+        return self.alpha, self.num_samples

@@ -70,18 +70,18 @@ def draw(
     model: ModelOrGuide,
     guide: ModelOrGuide,
     x: Tensor,
-    samples: int,
+    num_samples: int,
     max_plate_nesting: int,
     held: detach_draws | None = None,
 ) -> Draws:
-    """K = `samples` draws of z for each point, and what model and guide say of them; the draws may be `held` still."""
+    """K = `num_samples` draws of z for each point, and what model and guide say of them; the draws may be `held` still."""
     with held or contextlib.nullcontext():
-        q = run_guide(guide, x, samples, max_plate_nesting)
-    p = run_model(model, x, q, samples, max_plate_nesting)
+        q = run_guide(guide, x, num_samples, max_plate_nesting)
+    p = run_model(model, x, q, num_samples, max_plate_nesting)
     return Draws(
-        model_density(p, len(x), samples, max_plate_nesting, check=False),
-        latent_density(p, x, samples, max_plate_nesting),
-        guide_density(q, x, samples, max_plate_nesting, check=False),
+        model_density(p, len(x), num_samples, max_plate_nesting, check=False),
+        latent_density(p, x, num_samples, max_plate_nesting),
+        guide_density(q, x, num_samples, max_plate_nesting, check=False),
         *weights_of(p, q),
     )
 

@@ -27,7 +27,7 @@ class PathGradient(IWAE):
 
     def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
         held = detach_draws()
-        draws = draw(model, guide, x, self.samples, structure.max_plate_nesting, held)
+        draws = draw(model, guide, x, self.num_samples, structure.max_plate_nesting, held)
         log_w = draws.log_w
         loss = -log_likelihood(log_w.detach()).sum()
         if not torch.is_grad_enabled():

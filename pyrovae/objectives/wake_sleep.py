@@ -20,9 +20,9 @@ class WakeSleep(Objective):
     function goes up; with parameters that model and guide share it is not the gradient of either.
     """
 
-    def __init__(self, samples: int = 1, insomnia: float = 0.0):
+    def __init__(self, num_samples: int = 1, insomnia: float = 0.0):
         super().__init__()
-        self.samples = check_num_samples(samples)
+        self.num_samples = check_num_samples(num_samples)
         if not 0 <= insomnia <= 1:
             raise InvalidInputError(
                 f"insomnia is {insomnia}: give the wake phase's share in the guide's gradient, 0 to 1."
@@ -30,7 +30,7 @@ class WakeSleep(Objective):
         self.insomnia = float(insomnia)
 
     def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
-        draws = draw(model, guide, x, self.samples, structure.max_plate_nesting, detach_draws())
+        draws = draw(model, guide, x, self.num_samples, structure.max_plate_nesting, detach_draws())
         log_w = draws.log_p - draws.beta * draws.log_q.detach()
         loss = -log_likelihood(log_w).sum()
         if not torch.is_grad_enabled():
@@ -45,4 +45,4 @@ class WakeSleep(Objective):
         return draws.terms(loss - (climbed - climbed.detach()))
 
     def hyperparameters(self) -> tuple[float, ...]:
-        return self.samples, self.insomnia
+        return self.num_samples, self.insomnia

@@ -19,7 +19,7 @@ class _Factor(NamedTuple):
     dims: str
 
 
-def sum_out(run: poutine.Trace, samples: int, points: int, log_prob: Callable[[dict[str, Any]], Tensor]) -> Tensor:
+def sum_out(run: poutine.Trace, num_samples: int, points: int, log_prob: Callable[[dict[str, Any]], Tensor]) -> Tensor:
     """log Σ_k p(x, z, k) over every enumerated variable k, (samples, N), by eliminating one after another.
 
     `log_prob` is a site's log-density; without one, the density whose support is checked.
@@ -57,7 +57,7 @@ def sum_out(run: poutine.Trace, samples: int, points: int, log_prob: Callable[[d
         summed = _Factor(joint.value.logsumexp(joint.dims.index(variable)), joint.dims.replace(variable, ""))
         factors = [factor for factor in factors if variable not in factor.dims] + [summed]
     factors = [_multiply_places(factor, plates, homes) for factor in factors]
-    return _multiply([_Factor(torch.zeros(samples, points).to(factors[0].value), keep), *factors]).value
+    return _multiply([_Factor(torch.zeros(num_samples, points).to(factors[0].value), keep), *factors]).value
 
 
 def _multiply_places(factor: _Factor, plates: set[str], homes: dict[str, set[str]]) -> _Factor:

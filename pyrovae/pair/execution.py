@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ..errors import InvalidInputError, NonFiniteError, in_one_line
+from ..errors import InvalidInputError, RunError, in_one_line
 
 ModelOrGuide = Callable[[Tensor], Any]  # a model or a guide
 
@@ -103,7 +103,7 @@ def trace(kind: str, program: ModelOrGuide, x: Tensor) -> poutine.Trace:
     """A run of one half of the pair; an error in it says which half could not be run, and on what, in one sentence."""
     try:
         return poutine.trace(program).get_trace(x)
-    except (torch.OutOfMemoryError, NonFiniteError):
+    except (torch.OutOfMemoryError, RunError):
         raise
     except Exception as error:
         reason = in_one_line(error)

@@ -16,10 +16,10 @@ from .structure import inspect
 from .validation import check_value
 
 
-def log_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, samples: int = 1) -> Tensor:
+def log_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, num_samples: int = 1) -> Tensor:
     """log w_sn = log p(x_n, z_sn) − log q(z_sn | x_n), z_sn ~ q(·|x_n). Returns (samples, N), in nats.
 
-    Means over `samples` estimate the ELBO, log-mean-exps log p(x) (Burda, Grosse & Salakhutdinov 2016, eq. 8); with the exact
+    Means over `num_samples` estimate the ELBO, log-mean-exps log p(x) (Burda, Grosse & Salakhutdinov 2016, eq. 8); with the exact
     posterior as guide every entry *is* log p(x_n). A discrete latent that the model marks `infer={"enumerate": "parallel"}`
     and the guide leaves out is summed out exactly; one that the guide names is drawn like any other.
 
@@ -31,72 +31,78 @@ def log_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, samples: in
     """
     max_plate_nesting = inspect(model, guide, x).max_plate_nesting
     with scoring(model, guide):
-        q = run_guide(guide, x, samples, max_plate_nesting)
-        p = run_model(model, x, q, samples, max_plate_nesting)
-        log_q = guide_density(q, x, samples, max_plate_nesting)
-        log_p = model_density(p, len(x), samples, max_plate_nesting)
+        q = run_guide(guide, x, num_samples, max_plate_nesting)
+        p = run_model(model, x, q, num_samples, max_plate_nesting)
+        log_q = guide_density(q, x, num_samples, max_plate_nesting)
+        log_p = model_density(p, len(x), num_samples, max_plate_nesting)
         check_finite(q, p, log_q, log_p)
     return log_p - log_q
 
 
 def log_weights_unchecked(
-    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, samples: int, max_plate_nesting: int
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, num_samples: int, max_plate_nesting: int
 ) -> Tensor:
     """`log_weights` of a pair that `inspect` has passed: a loop over chunks inspects once and draws many times. A weight of
     zero is `NonFiniteError` too: here it is the place of a fault that is looked for."""
     with scoring(model, guide):
-        q = run_guide(guide, x, samples, max_plate_nesting)
-        p = run_model(model, x, q, samples, max_plate_nesting)
-        log_w = model_density(p, len(x), samples, max_plate_nesting) - guide_density(q, x, samples, max_plate_nesting)
+        q = run_guide(guide, x, num_samples, max_plate_nesting)
+        p = run_model(model, x, q, num_samples, max_plate_nesting)
+        log_w = model_density(p, len(x), num_samples, max_plate_nesting) - guide_density(
+            q, x, num_samples, max_plate_nesting
+        )
         if not bool(torch.isfinite(log_w).all()):
             _blame([*sites(q), *sites(p)], [], ~torch.isfinite(log_w))
     return log_w
 
 
-def run_guide(guide: ModelOrGuide, x: Tensor, samples: int, max_plate_nesting: int) -> poutine.Trace:
-    """`samples` draws from q(·|x) for every point, inside a plate of their own. To be called inside `scoring`."""
-    with pyro.plate(SAMPLES, samples, dim=-1 - max_plate_nesting):
+def run_guide(guide: ModelOrGuide, x: Tensor, num_samples: int, max_plate_nesting: int) -> poutine.Trace:
+    """`num_samples` draws from q(·|x) for every point, inside a plate of their own. To be called inside `scoring`."""
+    with pyro.plate(SAMPLES, num_samples, dim=-1 - max_plate_nesting):
         return trace("guide", guide, x)
 
 
-def run_model(model: ModelOrGuide, x: Tensor, q: poutine.Trace, samples: int, max_plate_nesting: int) -> poutine.Trace:
+def run_model(
+    model: ModelOrGuide, x: Tensor, q: poutine.Trace, num_samples: int, max_plate_nesting: int
+) -> poutine.Trace:
     """The model on draws of the guide. To be called inside `scoring`."""
     sample_dim = -1 - max_plate_nesting
-    with pyro.plate(SAMPLES, samples, dim=sample_dim):
+    with pyro.plate(SAMPLES, num_samples, dim=sample_dim):
         enumerated = poutine.enum(model, first_available_dim=sample_dim - 1)
         return trace("model", poutine.replay(enumerated, trace=q), x)
 
 
-def model_density(p: poutine.Trace, points: int, samples: int, max_plate_nesting: int, check: bool = True) -> Tensor:
+def model_density(
+    p: poutine.Trace, points: int, num_samples: int, max_plate_nesting: int, check: bool = True
+) -> Tensor:
     """log p(x, z) of a run of the model, enumerated latents summed out: (samples, N). `check` holds every value to its
     distribution's support."""
     if any(site["infer"].get("_enumerate_dim") is not None for site in sites(p)):
-        return sum_out(p, samples, points, functools.partial(site_log_prob, check=check))
-    return add_all([_per_point(site, -1 - max_plate_nesting, check) for site in sites(p)]).reshape(samples, points)
+        return sum_out(p, num_samples, points, functools.partial(site_log_prob, check=check))
+    return add_all([_per_point(site, -1 - max_plate_nesting, check) for site in sites(p)]).reshape(num_samples, points)
 
 
-def latent_density(p: poutine.Trace, x: Tensor, samples: int, max_plate_nesting: int) -> Tensor:
+def latent_density(p: poutine.Trace, x: Tensor, num_samples: int, max_plate_nesting: int) -> Tensor:
     """log p(z) of a run of the model, enumerated latents summed out: (samples, N). Values are not held to their support."""
     latents = [site for site in sites(p) if not site["is_observed"]]
     if not latents:
-        return x.new_zeros(samples, len(x))
+        return x.new_zeros(num_samples, len(x))
     prior = p.copy()
     for site in sites(p):
         if site["is_observed"]:
             prior.remove_node(site["name"])
-    return model_density(prior, len(x), samples, max_plate_nesting, check=False)
+    return model_density(prior, len(x), num_samples, max_plate_nesting, check=False)
 
 
-def guide_density(q: poutine.Trace, x: Tensor, samples: int, max_plate_nesting: int, check: bool = True) -> Tensor:
+def guide_density(q: poutine.Trace, x: Tensor, num_samples: int, max_plate_nesting: int, check: bool = True) -> Tensor:
     """log q(z|x) of a run of the guide: (samples, N)."""
     drawn = [_per_point(site, -1 - max_plate_nesting, check) for site in sites(q)]
-    return add_all(drawn).reshape(samples, len(x)) if drawn else x.new_zeros(samples, len(x))
+    return add_all(drawn).reshape(num_samples, len(x)) if drawn else x.new_zeros(num_samples, len(x))
 
 
-def observed_density(p: poutine.Trace, points: int, samples: int, max_plate_nesting: int) -> Tensor:
+def observed_density(p: poutine.Trace, points: int, num_samples: int, max_plate_nesting: int) -> Tensor:
     """log p(x|z) of a run of the model, its `pyro.factor`s included: (samples, N)."""
     seen = [_per_point(site, -1 - max_plate_nesting) for site in sites(p) if site["is_observed"]]
-    return add_all(seen).reshape(samples, points)
+    return add_all(seen).reshape(num_samples, points)
 
 
 def within_support(p: poutine.Trace) -> Tensor:

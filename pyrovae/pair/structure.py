@@ -38,15 +38,15 @@ class Structure:
 
     max_plate_nesting: int  # how many plate dimensions the pair uses, the data plate's among them
     latents: tuple[Latent, ...]
-    measure: str  # of the observed sites: "counting" (probabilities), "Lebesgue" (densities) or "mixed"
+    base_measure: str  # of the observed sites: "counting" (probabilities), "Lebesgue" (densities) or "mixed"
     observed: int  # how many numbers of a point the model observes
-    full_size: int | None  # of a data plate that stands for a subsample, by which SVI scales
+    plate_full_size: int | None  # of a data plate that stands for a subsample, by which SVI scales
     no_density: str  # why there is no log p(x), where the model says so
     model_trace: poutine.Trace
     guide_trace: poutine.Trace
 
     @property
-    def certain(self) -> bool:
+    def deterministic_guide(self) -> bool:
         """Whether the guide's latents, all discrete, can have no other value: q(z|x) = 1 at one z, and 0 at any other."""
         drawn = sites(self.guide_trace)
         return bool(drawn) and all(_is_certain(site["fn"]) for site in drawn)
@@ -87,9 +87,9 @@ def inspect(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored: bool
     return Structure(
         max_plate_nesting=max_plate_nesting,
         latents=tuple(_latent(site, q) for site in sites(p) if not site["is_observed"]),
-        measure="mixed" if len(kinds) == 2 else "counting" if kinds == {True} else "Lebesgue",
+        base_measure="mixed" if len(kinds) == 2 else "counting" if kinds == {True} else "Lebesgue",
         observed=sum(site["value"].numel() for site in observed) // len(x),
-        full_size=next((size for size in sizes if size != len(x)), None),
+        plate_full_size=next((size for size in sizes if size != len(x)), None),
         no_density=no_density,
         model_trace=p,
         guide_trace=q,

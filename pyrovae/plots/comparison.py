@@ -49,10 +49,10 @@ def learning_curves(fits: Mapping[str, FitResult]) -> Figure:
 
 
 def samples_beside_data(
-    data: Tensor, samples: Mapping[str, Tensor], shape: tuple[int, int], columns: int = 12
+    data: Tensor, num_samples: Mapping[str, Tensor], shape: tuple[int, int], columns: int = 12
 ) -> Figure:
     """Held-out images in the first rows, then as many draws of each model: (n, D) grey levels in [0, 1]."""
-    rows = {"data": data, **samples}
+    rows = {"data": data, **num_samples}
     names = max(1.6, 0.6 + 0.1 * max(map(len, rows)))  # inches beside the images
     figure = Figure(figsize=(columns * 0.55 + names, len(rows) * 1.25), layout="constrained")
     for axes, (name, images) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True):
@@ -94,9 +94,9 @@ def evidence_plot(comparison: Comparison) -> Figure:
         )
         if exact is not None:
             left.plot(exact.value, place - 0.15, "|", color="black", markersize=18, markeredgewidth=1.5)
-        length, error = (0.0, 0.0) if evidence.certain else (max(gap.value, 0.0), gap.data_se)
+        length, error = (0.0, 0.0) if evidence.deterministic_guide else (max(gap.value, 0.0), gap.data_se)
         right.barh(place, length, xerr=error, color=colour, height=0.5, capsize=3)
-        text = "unknown" if evidence.certain else f"{length:.2f}"
+        text = "unknown" if evidence.deterministic_guide else f"{length:.2f}"
         right.annotate(text, (length + error, place), (4, 0), textcoords="offset points", va="center")
         if first:
             left.plot([], [], "o", color="grey", label="log p̂(x)")

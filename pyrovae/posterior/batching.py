@@ -43,13 +43,13 @@ def in_chunks(
 def checked(**settings: int) -> dict[str, int]:
     """The settings, if they are whole numbers that can be used."""
     for name, value in settings.items():
-        least = 2 if name in ("chains", "samples") else 1
+        least = 2 if name in ("num_chains", "num_samples") else 1
         if not isinstance(value, int) or value < least:
             why = ", so that the estimate has an error" if least == 2 else ""
             raise InvalidInputError(f"{name} is {value}: give a whole number, at least {least}{why}.")
     return settings
 
 
-def share(progress: Callable[[float], None] | None, points: float) -> Callable[[float], None]:
+def share(on_progress: Callable[[float], None] | None, points: float) -> Callable[[float], None]:
     """Progress in points done, from the fraction of a chunk's work that is done."""
-    return (lambda fraction: progress(fraction * points)) if progress is not None else (lambda fraction: None)
+    return (lambda fraction: on_progress(fraction * points)) if on_progress is not None else (lambda fraction: None)

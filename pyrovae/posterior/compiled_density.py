@@ -16,7 +16,7 @@ Densities = Callable[[Tensor], tuple[Tensor, ...]]
 ValueAndGrad = Callable[[Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
 
 
-def record(function: Densities, u: Tensor) -> ValueAndGrad:
+def compile_density(function: Densities, u: Tensor) -> ValueAndGrad:
     """`per_point(function, ·)` for arguments of u's shape, as a recorded graph where that can be had, else as it is.
 
     The graph is held to the function at u and at another place before it is believed: a model that branches on its latents

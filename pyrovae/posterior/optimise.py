@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import InvalidInputError
 from .batching import checked
-from .compiled_density import ValueAndGrad, record
+from .compiled_density import ValueAndGrad, compile_density
 from .joint_density import Joint
 from .variational_families import Parameters, Posteriors, VariationalFamily
 
@@ -93,7 +93,7 @@ class _Mover:
 
     def _record(self) -> ValueAndGrad:
         like = self.loc.expand(self.protocol.draws, *self.loc.shape)
-        return record(lambda u: (self.joint.log_p(u),), like + self.spread * torch.randn_like(like))
+        return compile_density(lambda u: (self.joint.log_p(u),), like + self.spread * torch.randn_like(like))
 
     def run(self, steps: int, settle: bool = False) -> Tensor:
         """So many steps; the mean ELBO of each point along them, (N,)."""

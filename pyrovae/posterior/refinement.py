@@ -31,7 +31,7 @@ from .variational_families import DiagonalGaussian, FlowFamily, FullGaussian, Po
 
 @dataclass(frozen=True, repr=False)
 class RefinementResult:
-    """What `refine` found, point by point: tensors on the CPU, nats; all from `samples` fresh draws of the refined q.
+    """What `refine` found, point by point: tensors on the CPU, nats; all from `num_samples` fresh draws of the refined q.
 
     `elbo` L[q*] ≤ log p(x) and `log_likelihood` ≤ log p(x), both in expectation: `bound` says so.
     """
@@ -45,7 +45,7 @@ class RefinementResult:
     steps: Tensor  # (N,), how many steps each point took before it rested
     posteriors: Posteriors
     seconds: float
-    card: dict[str, Any]
+    metadata: dict[str, Any]
     bound: str = "lower"
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class RefinementResult:
 
     def __repr__(self) -> str:
         value, mc_se, _ = self.mean_elbo
-        return f"Refined({len(self)} points, {self.card['family']}: L[q*] {value:.3f} ± {mc_se:.3f})"
+        return f"Refined({len(self)} points, {self.metadata['family']}: L[q*] {value:.3f} ± {mc_se:.3f})"
 
     @property
     def mean_elbo(self) -> Estimate:
@@ -69,12 +69,12 @@ def refine(
     guide: ModelOrGuide,
     x: Tensor,
     family: VariationalFamily | None = None,
-    samples: int = 1000,
+    num_samples: int = 1000,
     seed: int = 0,
     *,
     protocol: RefinementSettings | None = None,
     from_guide: bool = True,
-    progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> RefinementResult:
     """argmax_q L[q] = E_q[log p(x_n, u) − log q(u)] within a family, for every row of x by itself, and what L and log p̂ are there.
 
@@ -82,13 +82,13 @@ def refine(
     or at N(0, I). All points move together under one optimiser and one stream of noise, so that what becomes of a point does not
     depend on the others (but for the draws that tell the guide's moments). The guide is only drawn from: it need not be reparameterised, nor have a density.
 
-    `samples` fresh draws score the end: nothing that was optimised is reported. `progress` is called with the number of points
+    `num_samples` fresh draws score the end: nothing that was optimised is reported. `on_progress` is called with the number of points
     done since its last call, a fraction. x is on the device and in the type of the pair's parameters; modules are put in
     evaluation mode and back, torch's random state is left as it was.
 
     Raises `InvalidInputError` for discrete latents that are not summed out and latents on a circle; `NonFiniteError` where q finds no density.
     """
-    checked(samples=samples)
+    checked(num_samples=num_samples)
     check_points(x)
     protocol = protocol or RefinementSettings()
     started = time.perf_counter()
@@ -100,9 +100,9 @@ def refine(
             chosen = family or matching(joint.structure)
             with fork_rng(x.device, noise):  # the same in each chunk
                 posteriors, steps = ascend(joint, chosen, protocol, from_guide, divisible=not whole)
-            log_w = log_weights(joint, posteriors, samples, protocol.draws)
+            log_w = log_weights(joint, posteriors, num_samples, protocol.draws)
             _check_finite(log_w, start)
-            share(progress, len(joint.x))(1.0)
+            share(on_progress, len(joint.x))(1.0)
             return posteriors, steps, log_w
 
         parts = in_chunks(model, guide, x, protocol.draws, work)
@@ -114,11 +114,11 @@ def refine(
         steps=torch.cat([part[1] for part in parts]),
         posteriors=posteriors,
         seconds=time.perf_counter() - started,
-        card={
+        metadata={
             "family": str(posteriors.family),
             "start": "guide" if from_guide else "N(0, I)",
             **{**protocol.__dict__, "lr": posteriors.family.rate if protocol.lr is None else protocol.lr},
-            "samples": samples,
+            "num_samples": num_samples,
             "seed": seed,
             "points": len(x),
             "dtype": str(x.dtype).removeprefix("torch."),
@@ -140,10 +140,10 @@ def matching(structure: Structure) -> VariationalFamily:
     return FullGaussian()
 
 
-def log_weights(joint: Joint, posteriors: Posteriors, samples: int, chunk: int) -> Tensor:
+def log_weights(joint: Joint, posteriors: Posteriors, num_samples: int, chunk: int) -> Tensor:
     """log p(x, u) − log q*(u) of fresh draws, `chunk` at a time: (samples, N), float64."""
     parts = []
-    for size in [min(chunk, samples - done) for done in range(0, samples, chunk)]:
+    for size in [min(chunk, num_samples - done) for done in range(0, num_samples, chunk)]:
         u, log_q = posteriors.sample(size)
         parts.append((joint.log_p(u) - log_q).double())
     return torch.cat(parts)

@@ -18,7 +18,7 @@ class Config:
     """Everything that a run was told, in plain JSON types."""
 
     model: str  # a built-in's name, or the stem of the user's file
-    file: bool  # the run holds the model's file
+    user_file: bool  # the run holds the model's file
     options: list[str]  # name=value texts
     data: str  # a name, or the absolute path of a file
     transform: str | None
@@ -26,7 +26,7 @@ class Config:
     root: str | None
     dim: int
     seed: int
-    fit: dict[str, Any]  # fit's own arguments
+    fit_arguments: dict[str, Any]  # fit's own arguments
     versions: dict[str, str]
 
     def check(self) -> None:
@@ -39,7 +39,7 @@ class Config:
             raise TypeError(f"options are {self.options!r:.40}")
 
 
-def fit_arguments(told: dict[str, Any]) -> dict[str, Any]:
+def parse_fit_arguments(told: dict[str, Any]) -> dict[str, Any]:
     """`fit`'s arguments from the plain values of a config: names of schedules, initialisers and objectives become what
     they name."""
     arguments = dict(told)
@@ -49,9 +49,9 @@ def fit_arguments(told: dict[str, Any]) -> dict[str, Any]:
         arguments["init"] = _named(INITIALISERS, "init", arguments["init"])()
     if "objective" in arguments:
         arguments["objective"] = parse_objective(arguments["objective"])
-    held_out, patience = arguments.pop("validation", None), arguments.pop("patience", None)
+    held_out, patience = arguments.pop("validation_fraction", None), arguments.pop("patience", None)
     if held_out is not None or patience is not None:
-        settings = {"points": held_out, "patience": patience}
+        settings = {"validation": held_out, "patience": patience}
         arguments["early_stopping"] = EarlyStopping(**{k: v for k, v in settings.items() if v is not None})
     return arguments
 

@@ -14,7 +14,7 @@ from ..loading.user_files import absolute
 from .config import Config
 
 
-def open_run(folder: Path) -> tuple[Config, PairBuilder]:
+def read_run(folder: Path) -> tuple[Config, PairBuilder]:
     """What the folder says of itself. Raises `InvalidInputError` where it is no run, or a damaged one."""
     path = folder / "config.json"
     if not path.is_file():
@@ -33,7 +33,7 @@ def open_run(folder: Path) -> tuple[Config, PairBuilder]:
     except (ValueError, TypeError, KeyError) as error:
         raise InvalidInputError(f"{path} is damaged, or of another version of pyrovae: {error}.") from error
     config = replace(config, options=[absolute(option, folder) for option in config.options])
-    return config, load(folder / "model.py" if config.file else config.model)
+    return config, load(folder / "model.py" if config.user_file else config.model)
 
 
 @contextlib.contextmanager
@@ -62,9 +62,9 @@ def new_folder(out: Path, overwrite: bool) -> Iterator[None]:
         yield
     except BaseException as error:
         if any(place.rglob("checkpoint.pt")):
-            stopped = _free(place, "stopped")
-            place.rename(stopped)
-            error.add_note(f"The earlier run is back in {out}; what there is of the new one is in {stopped}.")
+            stop_reason = _free(place, "stopped")
+            place.rename(stop_reason)
+            error.add_note(f"The earlier run is back in {out}; what there is of the new one is in {stop_reason}.")
         else:
             shutil.rmtree(place, ignore_errors=True)
             error.add_note(f"The earlier run is back in {out}.")

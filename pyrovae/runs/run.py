@@ -33,8 +33,8 @@ from ..utils.distributed import ProcessGroup
 from ..utils.files import replacing
 from ..utils.provenance import versions
 from ..utils.random import fork_rng
-from .config import Config, fit_arguments
-from .folder import open_run
+from .config import Config, parse_fit_arguments
+from .folder import read_run
 from .metrics import MetricsFile
 
 CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
@@ -48,7 +48,7 @@ class Run:
     pair: PairBuilder
     model: ModelOrGuide
     guide: ModelOrGuide
-    fit: FitResult
+    fit_result: FitResult
     store: tuple[str, ...] = ()  # names of parameters that live in Pyro's store: those of pairs written as functions
     files: dict[str, bytes] = field(default_factory=dict)  # copies of the user's own, by their names in the folder
     observed: int = 0  # how many numbers of each point are scored; known of a run that was looked over
@@ -58,7 +58,7 @@ class Run:
         self.name = self.name or self.config.model
 
 
-def prepare(
+def prepare_run(
     pair: PairBuilder,
     data: Data,
     *,
@@ -72,7 +72,7 @@ def prepare(
 ) -> Run:
     """Build the pair for the data and look it over, before anything is trained or written.
 
-    `told` are training arguments, as `fit_arguments` reads them; those that are None are the pair's own (its RECIPE), then
+    `told` are training arguments, as `parse_fit_arguments` reads them; those that are None are the pair's own (its TRAINING_DEFAULTS), then
     `fit`'s; a recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
     with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
     Raises `InvalidInputError` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
@@ -84,7 +84,7 @@ def prepare(
     arguments.setdefault("epochs", signature(fit).parameters["epochs"].default)
     config = Config(
         model=pair.name,
-        file=pair.file is not None,
+        user_file=pair.file is not None,
         options=_with_likelihood([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
         data=source,
         transform=transform,
@@ -92,7 +92,7 @@ def prepare(
         root=root,
         dim=data.dim,
         seed=seed,
-        fit=arguments,
+        fit_arguments=arguments,
         versions=versions(),
     )
     return _ready(pair, config, data, scored)
@@ -110,7 +110,7 @@ def _ready(pair: PairBuilder, config: Config, data: Data, scored: bool) -> Run:
     if not structure.no_density:
         check_base_measure(structure, data.transform)
     # no step yet: its checks, and the model's start
-    checked = {key: value for key, value in fit_arguments(config.fit).items() if key != "init"}
+    checked = {key: value for key, value in parse_fit_arguments(config.fit_arguments).items() if key != "init"}
     fit(model, guide, data.train, seed=config.seed, **{**checked, "epochs": 0})
     files = {"model.py": pair.file} if pair.file is not None else {}
     files |= {copy: file for _, copy, file in filter(None, map(copy_for_run, config.options))}
@@ -123,7 +123,7 @@ def resume_run(folder: Path, device: torch.device) -> tuple[Run, Data]:
 
     Raises `InvalidInputError` where the folder is no run, or a damaged one.
     """
-    config, pair = open_run(folder)
+    config, pair = read_run(folder)
     loaded = load_data(config.data, config.transform, seed=config.split_seed, root=config.root).to(device)
     if loaded.dim != config.dim:
         raise InvalidInputError(
@@ -132,15 +132,15 @@ def resume_run(folder: Path, device: torch.device) -> tuple[Run, Data]:
     return _ready(pair, config, loaded, scored=False), loaded
 
 
-def finished(folder: Path, config: Config) -> int:
+def epochs_completed(folder: Path, config: Config) -> int:
     """After how many epochs the training came to its end; 0 where it has not."""
     if not Checkpoints(folder).exist():
         return 0
-    done = load_checkpoint(folder)["training"]["fit"]
-    return len(done["losses"]) if done["stopped"] or len(done["losses"]) >= config.fit["epochs"] else 0
+    done = load_checkpoint(folder)["training"]["result"]
+    return len(done["losses"]) if done["stop_reason"] or len(done["losses"]) >= config.fit_arguments["epochs"] else 0
 
 
-def train(
+def train_run(
     run: Run,
     data: Data,
     folder: Path | None,
@@ -159,20 +159,20 @@ def train(
     metrics = MetricsFile(folder / "metrics.csv") if folder is not None and writes else None
 
     def after_epoch(progress: FitResult) -> None:
-        run.fit = progress
+        run.fit_result = progress
         if metrics is not None:
             metrics.add(progress.history)
         if on_epoch:
             on_epoch(progress)
 
-    told = fit_arguments(run.config.fit)
-    run.fit = fit(
+    told = parse_fit_arguments(run.config.fit_arguments)
+    run.fit_result = fit(
         run.model, run.guide, data.train, seed=run.config.seed, checkpoints=keep, on_epoch=after_epoch, **told
     )
     if (
-        metrics is not None and run.fit.history and not metrics.begun
+        metrics is not None and run.fit_result.history and not metrics.begun
     ):  # a kill came between the last checkpoint and its row
-        metrics.add(run.fit.history)
+        metrics.add(run.fit_result.history)
 
 
 def _build(pair: PairBuilder, config: Config, device: torch.device) -> tuple[ModelOrGuide, ModelOrGuide]:
@@ -228,14 +228,14 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     of them.
     """
     folder, device = Path(folder), torch.device(device)
-    config, pair = open_run(folder)
+    config, pair = read_run(folder)
     state = load_checkpoint(folder, device)
     model, guide = _build(pair, config, device)
     # pyro.param creates what it names when it is run; no density is asked for, so the zeros may lie outside the support
     parameters(torch.zeros(2, config.dim, device=device), guide, model)
     try:
         load_pair_state(state["pair"], model, guide)
-        names, progress = tuple(state["pair"]["store"]), FitResult(**state["training"]["fit"])
+        names, progress = tuple(state["pair"]["store"]), FitResult(**state["training"]["result"])
     except (RuntimeError, KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InvalidInputError(

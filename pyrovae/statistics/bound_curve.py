@@ -9,18 +9,18 @@ from torch import Tensor
 CURVE_BASE = 10  # from one K to the next
 
 
-def curve_sizes(samples: int) -> tuple[int, ...]:
-    """1, 10, 100, … as long as there are two blocks of so many draws, and `samples` itself."""
+def curve_sizes(num_samples: int) -> tuple[int, ...]:
+    """1, 10, 100, … as long as there are two blocks of so many draws, and `num_samples` itself."""
     sizes = [1]
-    while sizes[-1] * CURVE_BASE <= samples // 2:
+    while sizes[-1] * CURVE_BASE <= num_samples // 2:
         sizes.append(sizes[-1] * CURVE_BASE)
-    return (*sizes, samples) if samples > 1 else (1,)
+    return (*sizes, num_samples) if num_samples > 1 else (1,)
 
 
 class BoundCurve(NamedTuple):
-    """L_K of every point: `value` and its standard error `se`, (len(samples), N), nats, for each K in `samples`."""
+    """L_K of every point: `value` and its standard error `se`, (len(samples), N), nats, for each K in `num_samples`."""
 
-    samples: tuple[int, ...]
+    num_samples: tuple[int, ...]
     value: Tensor
     se: Tensor
 
@@ -60,8 +60,8 @@ class BoundCurveAccumulator:
     A rung needs two blocks: K ≤ samples/2.
     """
 
-    def __init__(self, samples: int):
-        self.sizes = curve_sizes(samples)
+    def __init__(self, num_samples: int):
+        self.sizes = curve_sizes(num_samples)
         self.rungs = [
             RunningMoments() for _ in self.sizes[: max(1, len(self.sizes) - 1)]
         ]  # above them, all draws at once

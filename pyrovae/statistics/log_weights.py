@@ -34,8 +34,8 @@ def log_likelihood_se(log_w: Tensor) -> Tensor:
 
     It is as good as the weights' second moment; where the ESS is a handful it is too small. Raises `InvalidInputError` for one sample.
     """
-    samples = _at_least_two(log_w)
-    return ((samples / ess(log_w) - 1).clamp(min=0) / (samples - 1)).sqrt()
+    num_samples = _at_least_two(log_w)
+    return ((num_samples / ess(log_w) - 1).clamp(min=0) / (num_samples - 1)).sqrt()
 
 
 def log_likelihood_jackknife(log_w: Tensor) -> Tensor:
@@ -44,25 +44,25 @@ def log_likelihood_jackknife(log_w: Tensor) -> Tensor:
     Its own bias is of order 1/K² where the weights have moments enough (Quenouille 1956; Nowozin 2018, JVI₁). It is no bound,
     and where one draw carries nearly all the weight it overshoots. Raises `InvalidInputError` for one sample.
     """
-    samples = _at_least_two(log_w)
+    num_samples = _at_least_two(log_w)
     ranked = log_w.sort(dim=0, descending=True).values
     rest = torch.log1p(-(ranked - torch.logsumexp(ranked, dim=0)).exp())  # log (1 − w_s / Σ w)
     rest[0] = torch.logsumexp(ranked[1:], dim=0) - torch.logsumexp(ranked, dim=0)  # of the largest, where 1 − r cancels
-    return log_likelihood(log_w) - (samples - 1) * (rest.mean(dim=0) - math.log1p(-1 / samples))
+    return log_likelihood(log_w) - (num_samples - 1) * (rest.mean(dim=0) - math.log1p(-1 / num_samples))
 
 
 def elbo_se(log_w: Tensor) -> Tensor:
     """Standard error of the ELBO over its draws: sd(log w) / √K. (samples, N) → (N,), nats. Raises `InvalidInputError` for one."""
-    samples = _at_least_two(log_w)
-    return log_w.std(dim=0) / math.sqrt(samples)
+    num_samples = _at_least_two(log_w)
+    return log_w.std(dim=0) / math.sqrt(num_samples)
 
 
 def gap_se(log_w: Tensor) -> Tensor:
     """Standard error of log p̂ − L, both from the same draws: sd(w / mean(w) − log w) / √K. (samples, N) → (N,), nats.
     Raises `InvalidInputError` for one sample."""
-    samples = _at_least_two(log_w)
+    num_samples = _at_least_two(log_w)
     influence = (log_w - log_likelihood(log_w)).exp() - log_w
-    return influence.std(dim=0) / math.sqrt(samples)
+    return influence.std(dim=0) / math.sqrt(num_samples)
 
 
 def ess(log_w: Tensor) -> Tensor:
@@ -74,14 +74,14 @@ def ess(log_w: Tensor) -> Tensor:
 def pareto_k(log_w: Tensor) -> Tensor:
     """k̂, the index of a Pareto tail fitted to the ⌈min(K/5, 3√K)⌉ largest weights by ArviZ. (samples, N) → (N,), on the CPU.
 
-    Weights with a tail of index k have moments below 1/k: their mean is safe while k̂ is below `pareto_k_threshold(samples)`
+    Weights with a tail of index k have moments below 1/k: their mean is safe while k̂ is below `pareto_k_threshold(num_samples)`
     (Vehtari et al. 2024). −∞ where the largest weights are equal to rounding (no tail: an exact guide); +∞ where too few stand out for a
     fit; NaN where there are too few draws to say, K ≤ 20. k̂ knows only what was drawn: nothing of a mode that the guide never
     visits. Raises `InvalidInputError` for one sample.
     """
-    samples = _at_least_two(log_w)
-    largest = log_w.topk(min(samples, tail_length(samples) + 1), dim=0).values
-    return pareto_k_of_largest(largest, samples, torch.finfo(log_w.dtype).eps)
+    num_samples = _at_least_two(log_w)
+    largest = log_w.topk(min(num_samples, tail_length(num_samples) + 1), dim=0).values
+    return pareto_k_of_largest(largest, num_samples, torch.finfo(log_w.dtype).eps)
 
 
 def bound_curve(log_w: Tensor) -> BoundCurve:

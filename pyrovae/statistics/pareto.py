@@ -11,23 +11,23 @@ ROUNDING = 64  # units in the last place, by which the log-densities of one poin
 FEWEST = 5  # of a tail, below which ArviZ fits nothing
 
 
-def tail_length(samples: int) -> int:
+def tail_length(num_samples: int) -> int:
     """How many of the largest weights make the tail: ⌈min(K/5, 3√K)⌉ (Vehtari et al. 2024, section 3)."""
-    return math.ceil(min(samples / 5, 3 * math.sqrt(samples)))
+    return math.ceil(min(num_samples / 5, 3 * math.sqrt(num_samples)))
 
 
-def pareto_k_threshold(samples: int) -> float:
+def pareto_k_threshold(num_samples: int) -> float:
     """min(1 − 1/log₁₀ K, 0.7): below it the mean of K weights is near its limit (Vehtari et al. 2024, section 3.2.4)."""
-    return min(1 - 1 / math.log10(samples), 0.7) if samples > 1 else -math.inf
+    return min(1 - 1 / math.log10(num_samples), 0.7) if num_samples > 1 else -math.inf
 
 
-def pareto_k_of_largest(largest: Tensor, samples: int, eps: float) -> Tensor:
-    """`evidence.pareto_k`, from no more of the weights than it needs: the `tail_length(samples)` + 1 largest log-weights or
+def pareto_k_of_largest(largest: Tensor, num_samples: int, eps: float) -> Tensor:
+    """`evidence.pareto_k`, from no more of the weights than it needs: the `tail_length(num_samples)` + 1 largest log-weights or
     more, (M, N), largest first, of a type whose rounding is `eps`. Returns (N,), on the CPU."""
-    tail = tail_length(samples)
+    tail = tail_length(num_samples)
     top = largest[: tail + 1].cpu().double()
     k = torch.full((top.shape[1],), math.nan, dtype=torch.float64)
-    if samples < 2:
+    if num_samples < 2:
         return k
     flat = top[0] - top[-1] <= ROUNDING * eps * (1 + top[0].abs())
     k[flat] = -math.inf

@@ -19,14 +19,14 @@ class StreamingStatistics:
     memory does not grow with the number of draws, but for its root. In double precision throughout.
     """
 
-    def __init__(self, samples: int, points: int, device: torch.device):
+    def __init__(self, num_samples: int, points: int, device: torch.device):
         zeros = torch.zeros(points, dtype=torch.float64, device=device)
-        self.samples = samples
-        self.kept = min(samples, max(tail_length(samples) + 1, KEPT))
+        self.num_samples = num_samples
+        self.kept = min(num_samples, max(tail_length(num_samples) + 1, KEPT))
         self.seen = 0
         self.waiting: list[Tensor] = []
         self.largest = zeros.expand(0, points)  # (≤ kept, N), in any order
-        self.ladder = BoundCurveAccumulator(samples)
+        self.ladder = BoundCurveAccumulator(num_samples)
         self.top = zeros - math.inf  # the body's largest, by which its sums are divided
         self.powers = zeros.repeat(len(POWERS), 1)
         self.cross = zeros  # Σ w (log w − centre) over the body
@@ -40,7 +40,7 @@ class StreamingStatistics:
         self.waiting.append(log_w.double())
         self.seen += len(log_w)
         enough = sum(map(len, self.waiting)) >= 8 * self.kept
-        return self._rank() if enough or self.seen == self.samples else None
+        return self._rank() if enough or self.seen == self.num_samples else None
 
     def _rank(self) -> Tensor:
         log_w, self.waiting = torch.cat(self.waiting), []
@@ -87,7 +87,7 @@ class StreamingStatistics:
         are taken by their series to the fourth term, wrong by less than 1e-10.
         """
         largest = self.largest.sort(dim=0, descending=True).values
-        K, top = self.samples, largest[0]
+        K, top = self.num_samples, largest[0]
         w, below = _relative(largest, top), _relative(self.top, top)
         body = torch.stack([sums * below**j for j, sums in zip(POWERS, self.powers, strict=True)])
         total, squares = w.sum(dim=0) + body[0], w.square().sum(dim=0) + body[1]

@@ -26,23 +26,23 @@ def show(found: AnnealingComparison, page: Console) -> None:
         ]
     for label, mean, bound in rows:
         sheet.add_row(label, *estimate_cells(mean), bound)
-    card = found.annealed.card
+    metadata = found.annealed.metadata
     told = Text(
-        f"{card['chains']} chains of {card['steps']} distributions from the {card['start']}, {card['schedule']} schedule, "
-        f"{card['leapfrog']} leapfrog steps, acceptance {found.annealed.acceptance.mean():.2f}; "
-        f"{found.annealed.ess.mean():.1f} of {card['chains']} chains carry the weight; {found.annealed.seconds:.0f} s",
+        f"{metadata['num_chains']} chains of {metadata['num_temperatures']} distributions from the {metadata['start']}, {metadata['schedule']} schedule, "
+        f"{metadata['num_leapfrog_steps']} leapfrog steps, acceptance {found.annealed.acceptance.mean():.2f}; "
+        f"{found.annealed.ess.mean():.1f} of {metadata['num_chains']} chains carry the weight; {found.annealed.seconds:.0f} s",
         style="dim",
     )
-    page.print(Group(sheet, Padding(Text(verdict(found)), (0, 0, 1, 1)), Padding(told, (0, 0, 0, 1))))
+    page.print(Group(sheet, Padding(Text(reliability_message(found)), (0, 0, 1, 1)), Padding(told, (0, 0, 0, 1))))
 
 
-def verdict(found: AnnealingComparison) -> str:
+def reliability_message(found: AnnealingComparison) -> str:
     """What to make of it, in a sentence."""
     value, error, _ = found.difference
-    few = float(found.annealed.ess.mean()) < min(4, found.annealed.card["chains"] / 2)
-    doubt = "; few chains carry the weight: more --steps raise it further" if few else ""
+    few = float(found.annealed.ess.mean()) < min(4, found.annealed.metadata["num_chains"] / 2)
+    doubt = "; few chains carry the weight: more --ais-steps raise it further" if few else ""
     if value > 3 * error:
         return f"Annealing is {value:.3f} nats above the importance weights, which are loose by at least that{doubt}."
     if value < -3 * error:
-        return f"Annealing is {-value:.3f} nats below the importance weights: more --steps, or --from guide{doubt}."
+        return f"Annealing is {-value:.3f} nats below the importance weights: more --ais-steps, or --ais-start guide{doubt}."
     return f"Annealing and importance weights agree within three of their errors{doubt}."

@@ -22,7 +22,7 @@ LABEL = 24  # of a model's name with its settings: a longer one goes on in a lin
 
 
 def show(
-    comparison: Comparison, card: Mapping[str, Any], console: Console, further: Sequence[RenderableType] = ()
+    comparison: Comparison, metadata: Mapping[str, Any], console: Console, further: Sequence[RenderableType] = ()
 ) -> None:
     """Print the table, what to say of it, what there is `further`, and where its numbers come from. A terminal too narrow for
     a row per model gets a column per model; paper is as wide as it has to be."""
@@ -33,13 +33,13 @@ def show(
     sheet = wide if needed <= console.width else _transposed(_cells(comparison), comparison.best)
     said = [text for text in (_differences(comparison), _verdicts(comparison), _failures(comparison)) if text]
     below = [Padding(part, (0, 0, 1, 1)) for part in said] + [Padding(part, (0, 0, 0, 1)) for part in further]
-    console.print(Group(sheet, *below, Padding(_card_line(card), (0, 0, 0, 1))))
+    console.print(Group(sheet, *below, Padding(_card_line(metadata), (0, 0, 0, 1))))
 
 
-def as_text(comparison: Comparison, card: Mapping[str, Any], further: Sequence[RenderableType] = ()) -> str:
+def as_text(comparison: Comparison, metadata: Mapping[str, Any], further: Sequence[RenderableType] = ()) -> str:
     """What `show` prints, for a file."""
     page = io.StringIO()
-    show(comparison, card, Console(file=page, width=WIDTH), further)
+    show(comparison, metadata, Console(file=page, width=WIDTH), further)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
 
 
@@ -47,7 +47,7 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
     """One dictionary for each model, from heading to text; numbers in nats per point where nothing else is said. Those that
     failed come last, and have none."""
     rows = comparison.to_dict()["models"]
-    samples, limit = rows[0]["samples"], _limit(next(iter(comparison.evidence.values())))
+    num_samples, limit = rows[0]["num_samples"], _limit(next(iter(comparison.evidence.values())))
     found = [
         {
             "model": row["name"],
@@ -59,9 +59,9 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
             "ELBO": f"{row['elbo']:.3f}",
             "gap": "–" if row["gap"] is None else f"{_zero(row['gap']):.3f}",
             "bits/dim": _plain(row["bits_per_dim"], ".4f"),
-            f"ESS\nof {samples}": _plain(row["ess"], ".0f"),
-            f"k̂ over\n{limit}": "–" if row["ess"] is None else f"{row['untrusted_share']:.0%}",
-            "seconds": f"{row['seconds']:.1f}",
+            f"ESS\nof {num_samples}": _plain(row["ess"], ".0f"),
+            f"k̂ over\n{limit}": "–" if row["ess"] is None else f"{row['high_pareto_k_fraction']:.0%}",
+            "seconds": f"{row['total_seconds']:.1f}",
         }
         for row in rows
     ]
@@ -144,9 +144,9 @@ def _verdicts(comparison: Comparison) -> Text | None:
     """The verdict on a model that stands alone; of several, on those with points that are not to be trusted."""
     found = comparison.evidence
     lines = [
-        (f"{name}: {evidence.verdict}\n", "yellow" if evidence.untrusted_share else "")
+        (f"{name}: {evidence.reliability_message}\n", "yellow" if evidence.high_pareto_k_fraction else "")
         for name, evidence in found.items()
-        if evidence.untrusted_share or len(found) == 1
+        if evidence.high_pareto_k_fraction or len(found) == 1
     ]
     return Text.assemble(*lines, end="") if lines else None
 
@@ -177,22 +177,22 @@ def naive_table(evidence: Evidence, naive: PriorSamplingResult) -> Table:
     for name, found in (("guide q(z|x)", evidence), ("prior p(z)", naive)):
         value, mc_se, data_se = found.mean_log_likelihood
         errors = (error_text(mc_se), error_text(data_se))
-        certain = isinstance(found, Evidence) and found.certain
-        tail = ("–", "–") if certain else (f"{found.ess.mean():.0f}", f"{found.untrusted_share:.0%}")
+        deterministic_guide = isinstance(found, Evidence) and found.deterministic_guide
+        tail = ("–", "–") if deterministic_guide else (f"{found.ess.mean():.0f}", f"{found.high_pareto_k_fraction:.0%}")
         sheet.add_row(name, f"{value:.3f}", *errors, *tail)
     return sheet
 
 
 def _limit(evidence: Evidence) -> str:
-    return f"{evidence.pareto_k_threshold:.2f}" if evidence.samples > 1 else "–"
+    return f"{evidence.pareto_k_threshold:.2f}" if evidence.num_samples > 1 else "–"
 
 
-def _card_line(card: Mapping[str, Any]) -> Text:
+def _card_line(metadata: Mapping[str, Any]) -> Text:
     """The card in one line: data, split, transform, base measure, seed, versions."""
     return Text(
-        f"{card['data']}: {card['split']} (split seed {card['split_seed']}); x = {card['transform']}; {card['measure']}; "
-        f"seed {card['seed']}; {card['samples']} samples; {card['dtype']} on {card['device']}; pyrovae {card['pyrovae']}, "
-        f"torch {card['torch']}, pyro {card['pyro']}, Python {card['python']}",
+        f"{metadata['data']}: {metadata['split']} (split seed {metadata['split_seed']}); x = {metadata['transform']}; {metadata['base_measure']}; "
+        f"seed {metadata['seed']}; {metadata['num_samples']} samples; {metadata['dtype']} on {metadata['device']}; pyrovae {metadata['pyrovae']}, "
+        f"torch {metadata['torch']}, pyro {metadata['pyro']}, Python {metadata['python']}",
         style="dim",
     )
 

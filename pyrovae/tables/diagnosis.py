@@ -16,13 +16,13 @@ ROWS = 24  # of latents in the table; all of them are in the JSON file
 
 def show(found: LatentDiagnostics, name: str, page: Console) -> None:
     """The latents, what adds up to what, and the verdict."""
-    card = found.card
+    metadata = found.metadata
     parts = [_units(found)] if found.names else []
-    colour = "green" if found.verdict.startswith("Fine") else "yellow"
+    colour = "green" if found.reliability_message.startswith("Fine") else "yellow"
     notes = [Padding(Text(note), (0, 0, 0, 1)) for note in found.notes]
     footer = (
-        f"{name} on {card['data']}: {len(found)} points, {found.samples} samples each, seed {card['seed']}; {card['dtype']} on "
-        f"{card['device']}; ± Monte Carlo ± data; pyrovae {card['pyrovae']}, torch {card['torch']}, pyro {card['pyro']}"
+        f"{name} on {metadata['data']}: {len(found)} points, {found.num_samples} samples each, seed {metadata['seed']}; {metadata['dtype']} on "
+        f"{metadata['device']}; ± Monte Carlo ± data; pyrovae {metadata['pyrovae']}, torch {metadata['torch']}, pyro {metadata['pyro']}"
     )
     page.print(
         Group(
@@ -30,7 +30,7 @@ def show(found: LatentDiagnostics, name: str, page: Console) -> None:
             *_classes(found),
             _sums(found),
             *notes,
-            Padding(Text(found.verdict, style=f"bold {colour}"), (1, 0, 1, 1)),
+            Padding(Text(found.reliability_message, style=f"bold {colour}"), (1, 0, 1, 1)),
             Padding(Text(footer, style="dim"), (0, 0, 0, 1)),
         )
     )

@@ -11,7 +11,7 @@ from ..statistics.estimate import Estimate
 from .comparison import bounds_table, estimate_cells
 
 
-def show(name: str, found: GapResult, card: dict[str, Any], page: Console) -> None:
+def show(name: str, found: GapResult, metadata: dict[str, Any], page: Console) -> None:
     """The table: from log p(x) down to the ELBO, and between them the gaps."""
     sheet = bounds_table(f"{name}: {len(found)} held-out points, nats per point")
     rows: list[tuple[str, Estimate | None, str]] = [
@@ -30,8 +30,8 @@ def show(name: str, found: GapResult, card: dict[str, Any], page: Console) -> No
     sheet.add_row(f"approximation gap ({found.family})", *estimate_cells(found.mean_approximation), "")
     sheet.add_row("amortisation gap (the network)", *estimate_cells(found.mean_amortisation), "")
     below = Text(
-        f"{card['data']}; x = {card['transform']}; {card['samples']} draws; seed {card['seed']}; {card['dtype']} on {card['device']}; "
-        f"{found.seconds:.0f} s; pyrovae {card['pyrovae']}, torch {card['torch']}",
+        f"{metadata['data']}; x = {metadata['transform']}; {metadata['num_samples']} draws; seed {metadata['seed']}; {metadata['dtype']} on {metadata['device']}; "
+        f"{found.seconds:.0f} s; pyrovae {metadata['pyrovae']}, torch {metadata['torch']}",
         style="dim",
     )
     page.print(Group(sheet, Padding(Text(advice(found)), (0, 0, 1, 1)), Padding(below, (0, 0, 0, 1))))

@@ -14,18 +14,18 @@ from ..utils.files import replacing
 
 log = logging.getLogger("pyrovae")
 
-VERSION = 1  # of what a checkpoint holds
+VERSION = 2  # of what a checkpoint holds
 
 
 class Checkpoints:
     """A folder's checkpoint.pt, and the one before it as checkpoint.previous.pt.
 
-    `fit` writes there every `seconds` and at the end; with `resume` it goes on from what is there, and a run that was killed at
+    `fit` writes there every `interval` and at the end; with `resume` it goes on from what is there, and a run that was killed at
     any moment ends, on a CPU, bit for bit where the uninterrupted one does.
     """
 
-    def __init__(self, folder: str | Path, seconds: float = 5.0, resume: bool = False):
-        self.folder, self.seconds, self.resume = Path(folder), seconds, resume
+    def __init__(self, folder: str | Path, interval: float = 5.0, resume: bool = False):
+        self.folder, self.interval, self.resume = Path(folder), interval, resume
         self._saved = time.monotonic()
         self._begun = False
 
@@ -41,7 +41,7 @@ class Checkpoints:
         return self.path.is_file() or self.previous.is_file()
 
     def due(self) -> bool:
-        return time.monotonic() - self._saved > self.seconds
+        return time.monotonic() - self._saved > self.interval
 
     def save(self, state: dict[str, Any]) -> None:
         """Put `state` in the place of the newest, which becomes the previous one.

@@ -37,7 +37,7 @@ def gradient_of(loss: Loss, flat: FlatParameters) -> Callable[[Tensor, Tensor], 
     return gradient
 
 
-def record(
+def record_step(
     loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
 ) -> tuple[Recording, list[Tensor]]:
     """`graph(leaves, x, beta, *held)` → a batch's `Terms.parts` and gradients; and what it holds: buffers, constants.

@@ -18,31 +18,33 @@ ROWS = 4096  # points that are scored at once
 
 
 class EarlyStopping:
-    """End training when the ELBO of held-out points has not risen by `gain` for `patience` epochs, and go back to the best.
+    """End training when the ELBO of held-out points has not risen by `min_delta` for `patience` epochs, and go back to the best.
 
-    `points` (M, ...) are those points, or the share of the training data that is held out for it (0.1: a tenth). Each look
-    draws the same noise, `samples` draws a point, so that epochs differ by their parameters alone.
+    `validation` (M, ...) are those points, or the share of the training data that is held out for it (0.1: a tenth). Each look
+    draws the same noise, `num_samples` draws a point, so that epochs differ by their parameters alone.
     """
 
-    def __init__(self, points: Tensor | float = 0.1, patience: int = 10, gain: float = 0.0, samples: int = 1):
-        if not isinstance(points, Tensor) and not 0 < points < 1:
+    def __init__(
+        self, validation: Tensor | float = 0.1, patience: int = 10, min_delta: float = 0.0, num_samples: int = 1
+    ):
+        if not isinstance(validation, Tensor) and not 0 < validation < 1:
             raise InvalidInputError(
-                f"points is {points}: give points to validate on, or the share of the data to hold out."
+                f"validation is {validation}: give points to validate on, or the share of the data to hold out."
             )
-        if patience < 1 or samples < 1:
-            raise InvalidInputError("patience and samples must be at least 1.")
-        self.points, self.patience, self.gain, self.samples = points, patience, gain, samples
+        if patience < 1 or num_samples < 1:
+            raise InvalidInputError("patience and num_samples must be at least 1.")
+        self.validation, self.patience, self.min_delta, self.num_samples = validation, patience, min_delta, num_samples
         self.x: Tensor | None = None
         self.best: dict[str, Any] | None = None  # the best epoch's pair
         self.best_epoch, self.best_value = 0, -float("inf")
 
     def prepare(self, source: Source) -> None:
         """Take the points from the source, where they are a share of it, and forget an earlier training."""
-        if isinstance(self.points, Tensor):
-            check_points(self.points)
-            self.x = self.points.to(source.device)
+        if isinstance(self.validation, Tensor):
+            check_points(self.validation)
+            self.x = self.validation.to(source.device)
         elif isinstance(source, InMemoryBatches):
-            self.x = source.hold_out(self.points)
+            self.x = source.hold_out(self.validation)
         else:
             raise InvalidInputError(
                 "A stream cannot be split: give EarlyStopping the points to validate on, as a tensor."
@@ -57,13 +59,13 @@ class EarlyStopping:
             self.measured = "reconstruction"
         with evaluation_mode(model, guide), torch.no_grad(), fork_rng(self.x.device, seed):
             parts = [
-                log_weights_unchecked(model, guide, x, self.samples, structure.max_plate_nesting)
+                log_weights_unchecked(model, guide, x, self.num_samples, structure.max_plate_nesting)
                 for x in self.x.split(ROWS)
             ]
         return float(torch.cat([part.double().mean(0) for part in parts]).mean())
 
     def remember(self, pair: Callable[[], dict[str, Any]], epoch: int, value: float) -> None:
-        if value > self.best_value + self.gain:
+        if value > self.best_value + self.min_delta:
             self.best, self.best_epoch, self.best_value = pair(), epoch, value
 
     def verdict(self, epoch: int) -> str:

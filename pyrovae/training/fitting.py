@@ -59,13 +59,13 @@ def fit(
     optimizer: Callable[[Iterable[Tensor], float], Optimizer] = adam,
     schedule: Schedule | None = cosine,
     init: Callable[[Any, Tensor], Any] | str | None = None,
-    clip: float | None = None,
-    kl_warmup: float = 0.0,
-    ema: float | None = None,
+    max_grad_norm: float | None = None,
+    kl_warmup_fraction: float = 0.0,
+    ema_decay: float | None = None,
     early_stopping: EarlyStopping | None = None,
     precision: str = "fp32",
-    record: bool | None = None,
-    retry: float | None = None,
+    compile: bool | None = None,
+    retry_lr_factor: float | None = None,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[FitResult], None] | None = None,
 ) -> FitResult:
@@ -79,13 +79,13 @@ def fit(
       `guide.objective()`, or the estimator of the ELBO that `default_objective` finds for the pair.
     - `optimizer(params, lr)` and `schedule(optimizer, steps)` make torch's own objects; None keeps the learning rate.
     - `init(model, x)` is called before the first step, where a model's own start is not enough: `EM()`, or "em" for it.
-    - `clip`: the largest norm of the gradient of a batch's mean loss, in nats.
-    - `kl_warmup`: the share of all steps in which the KL's weight rises from 0 to 1.
-    - `ema`: the decay of a moving average of the parameters, which the pair has in the end.
+    - `max_grad_norm`: the largest norm of the gradient of a batch's mean loss, in nats.
+    - `kl_warmup_fraction`: the share of all steps in which the KL's weight rises from 0 to 1.
+    - `ema_decay`: the decay of a moving average of the parameters, which the pair has in the end.
     - `early_stopping`: an `EarlyStopping`; the pair has the best epoch's parameters in the end.
     - `precision`: "fp32", "tf32" (matrix products on a GPU) or "bf16" (autocast; parameters stay as they are).
-    - `record`: whether a step is recorded and compiled, which costs seconds; None: where there are many steps.
-    - `retry`: a factor for the learning rate with which training goes back, once, to the last good epoch if it diverges.
+    - `compile`: whether a step is recorded and compiled, which costs seconds; None: where there are many steps.
+    - `retry_lr_factor`: a factor for the learning rate with which training goes back, once, to the last good epoch if it diverges.
     - `checkpoints`: where the state is kept, and perhaps taken up again.
     - `on_epoch` is called with the fit so far after every epoch.
 
@@ -95,7 +95,7 @@ def fit(
     Raises `InvalidInputError` for pairs and data that have no ELBO per point, `NonFiniteError` when a loss stops being a number, naming the
     epoch, the step, and, where it can be found, the site and the data points.
     """
-    _check_arguments(epochs, batch_size, lr, clip, kl_warmup, ema, precision, retry)
+    _check_arguments(epochs, batch_size, lr, max_grad_norm, kl_warmup_fraction, ema_decay, precision, retry_lr_factor)
     _check_objects(early_stopping, checkpoints)
     started = time.perf_counter()
     device = _device(x, model, guide)
@@ -114,7 +114,7 @@ def fit(
         if checkpoints is None or not checkpoints.resume:
             _start(model, source, init)
         chosen = objective if objective is not None else resolve_objective(guide, structure)
-        _check_objective(chosen, objective, guide, structure, kl_warmup)
+        _check_objective(chosen, objective, guide, structure, kl_warmup_fraction)
         leaves = parameters(source.example[: source.size], guide, model)
         check_registered(leaves, model, guide)
         if not leaves:
@@ -123,9 +123,9 @@ def fit(
             raise InvalidInputError(
                 "x does not say how many batches it has, which a schedule needs: give it __len__, or schedule=None."
             )
-        if source.steps is None and kl_warmup:
+        if source.steps is None and kl_warmup_fraction:
             raise InvalidInputError(
-                "x does not say how many batches it has, which kl_warmup is a share of: give it __len__, or kl_warmup=0."
+                "x does not say how many batches it has, which kl_warmup_fraction is a share of: give it __len__, or kl_warmup=0."
             )
         with pyro.validation_enabled(False), warnings.catch_warnings(), flatten_parameters(leaves) as flat:
             warnings.filterwarnings("ignore", "Encountered (NaN|\\+inf|-inf)")  # said by blame, with the place
@@ -134,12 +134,14 @@ def fit(
             )  # a recorded step is no optimizer.step
             training = Trainer(
                 model, guide, source, structure, chosen, flat, epochs, seed,
-                lr=lr, optimizer=optimizer, schedule=schedule, clip=clip, kl_warmup=kl_warmup, ema=ema,
-                early_stopping=early_stopping, precision=precision, record=record,
+                lr=lr, optimizer=optimizer, schedule=schedule, max_grad_norm=max_grad_norm, kl_warmup_fraction=kl_warmup_fraction, ema_decay=ema_decay,
+                early_stopping=early_stopping, precision=precision, compile=compile,
             )  # fmt: skip
             training.started = started
             if epochs and (checkpoints is None or not checkpoints.resume):
-                training.fit.start, training.fit.start_se = initial_elbo(model, guide, source, structure, seed)
+                training.result.initial_elbo, training.result.initial_elbo_se = initial_elbo(
+                    model, guide, source, structure, seed
+                )
             if checkpoints is not None:
                 training.task["data"] = fingerprint(source)
             if checkpoints is not None and checkpoints.resume:
@@ -148,14 +150,14 @@ def fit(
                 training.ranks.barrier()
             while True:
                 try:
-                    training.run(checkpoints, on_epoch, keep_good=retry is not None)
+                    training.fit(checkpoints, on_epoch, keep_good=retry_lr_factor is not None)
                     break
                 except NonFiniteError as error:
-                    if retry is None or training.good is None:
+                    if retry_lr_factor is None or training.good is None:
                         raise
-                    slower = training.good["lr"] * retry
+                    slower = training.good["lr"] * retry_lr_factor
                     log.warning("%s Going back to epoch %d with lr %g.", error, training.good["epoch"] + 1, slower)
-                    training.slow_down(retry)
+                    training.slow_down(retry_lr_factor)
             done = training.finish(checkpoints)
             if done.warning and training.ranks.first:
                 log.warning(done.warning)
@@ -193,11 +195,11 @@ def _check_arguments(
     epochs: int,
     batch_size: int | None,
     lr: float,
-    clip: float | None,
-    kl_warmup: float,
-    ema: float | None,
+    max_grad_norm: float | None,
+    kl_warmup_fraction: float,
+    ema_decay: float | None,
     precision: str,
-    retry: float | None,
+    retry_lr_factor: float | None,
 ) -> None:
     if not isinstance(epochs, int) or epochs < 0:
         raise InvalidInputError(f"epochs is {epochs}: give a whole number, at least 0.")
@@ -205,21 +207,25 @@ def _check_arguments(
         raise InvalidInputError(f"batch_size is {batch_size}: give a whole number, at least 1, or None for all points.")
     if not 0 < lr < math.inf:
         raise InvalidInputError(f"lr is {lr}: give a finite number above 0.")
-    if clip is not None and not 0 < clip < math.inf:
-        raise InvalidInputError(f"clip is {clip}: give a finite norm above 0, in nats per point.")
-    if not 0 <= kl_warmup <= 1:
+    if max_grad_norm is not None and not 0 < max_grad_norm < math.inf:
+        raise InvalidInputError(f"max_grad_norm is {max_grad_norm}: give a finite norm above 0, in nats per point.")
+    if not 0 <= kl_warmup_fraction <= 1:
         raise InvalidInputError(
-            f"kl_warmup is {kl_warmup}: give the share of the steps in which the KL's weight rises, 0 to 1."
+            f"kl_warmup_fraction is {kl_warmup_fraction}: give the share of the steps in which the KL's weight rises, 0 to 1."
         )
-    if ema is not None and not 0 < ema < 1:
-        raise InvalidInputError(f"ema is {ema}: give the average's decay, between 0 and 1, such as 0.999.")
+    if ema_decay is not None and not 0 < ema_decay < 1:
+        raise InvalidInputError(f"ema_decay is {ema_decay}: give the average's decay, between 0 and 1, such as 0.999.")
     if precision not in ("fp32", "tf32", "bf16"):
         raise InvalidInputError(f"There is no precision '{precision}': give fp32, tf32 or bf16.")
-    if retry is not None and not 0 < retry < 1:
-        raise InvalidInputError(f"retry is {retry}: give a factor for the learning rate, between 0 and 1.")
+    if retry_lr_factor is not None and not 0 < retry_lr_factor < 1:
+        raise InvalidInputError(
+            f"retry_lr_factor is {retry_lr_factor}: give a factor for the learning rate, between 0 and 1."
+        )
 
 
-def _check_objective(chosen: Any, asked: Any, guide: ModelOrGuide, structure: Structure, kl_warmup: float) -> None:
+def _check_objective(
+    chosen: Any, asked: Any, guide: ModelOrGuide, structure: Structure, kl_warmup_fraction: float
+) -> None:
     """`chosen` is what would be minimised, `asked` what the caller gave."""
     if isinstance(chosen, str | type):
         name = chosen if isinstance(chosen, str) else f"{chosen.__name__}(…)"
@@ -230,7 +236,7 @@ def _check_objective(chosen: Any, asked: Any, guide: ModelOrGuide, structure: St
         raise InvalidInputError(
             f"objective={chosen!r:.60} is no Pyro ELBO, and has no terms(model, guide, x): give one of either."
         )
-    if asked is not None and structure.certain and isinstance(guide, HasObjective):
+    if asked is not None and structure.deterministic_guide and isinstance(guide, HasObjective):
         own = type(guide.objective()).__name__
         if type(asked).__name__ != own:
             raise InvalidInputError(
@@ -239,7 +245,7 @@ def _check_objective(chosen: Any, asked: Any, guide: ModelOrGuide, structure: St
             )
     if isinstance(chosen, ELBO):
         return
-    if kl_warmup:
+    if kl_warmup_fraction:
         raise InvalidInputError(
             f"kl_warmup weights the KL of Pyro's objectives, and {name_of(chosen)} knows nothing of it: leave kl_warmup out, or give "
             "fit an objective, such as objective=Trace_ELBO()."

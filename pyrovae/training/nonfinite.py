@@ -7,7 +7,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import InvalidInputError, NonFiniteError
+from ..errors import InvalidInputError, RunError
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules, scoring, trace
 from ..pair.sites import point_dim, sites
 
@@ -29,7 +29,7 @@ def locate_nonfinite(
             if found:
                 return found
     except (
-        NonFiniteError,
+        RunError,
         InvalidInputError,
         RuntimeError,
         ValueError,

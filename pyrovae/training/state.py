@@ -31,11 +31,11 @@ def snapshot(course: "Trainer") -> dict[str, Any]:
         "epoch": course.epoch,
         "place": course.place,
         "sums": list(course.sums),
-        "roads": _cloned(course.roads),
+        "roads": _cloned(course.executions),
         "lr": course.lr,
-        "beta": float(course.beta),
+        "kl_weight": float(course.beta),
         "early_stopping": None if course.early_stopping is None else course.early_stopping.state(),
-        "fit": _cloned(vars(course.fit)),
+        "result": _cloned(vars(course.result)),
     }
 
 
@@ -61,17 +61,17 @@ def restore(course: "Trainer", state: dict[str, Any]) -> None:
         learner.optimizer = course.new_optimizer(flat)
         groups = learner.optimizer.state_dict()["param_groups"]  # what they are now, the schedule finds again
         learner.optimizer.load_state_dict({"state": _cloned(state["optimizer"]), "param_groups": groups})
-        course.new_schedule(state["fit"]["steps"])
+        course.new_schedule(state["result"]["steps"])
         if learner.average is not None:
             learner.average.copy_(state["average"])
         learner.taken = state["taken"]
         course.epoch, course.place, course.sums = state["epoch"], state["place"], list(state["sums"])
-        course.roads, course.steps = _cloned(state["roads"]), {}
-        course.beta.fill_(state["beta"])
+        course.executions, course.steps = _cloned(state["roads"]), {}
+        course.beta.fill_(state["kl_weight"])
         if course.early_stopping is not None:
             course.early_stopping.load(_cloned(state["early_stopping"]))
-        course.fit = type(course.fit)(**_cloned(state["fit"]))
-        course.before, course.started = course.fit.seconds, time.perf_counter()
+        course.result = type(course.result)(**_cloned(state["result"]))
+        course.before, course.started = course.result.seconds, time.perf_counter()
         cpu, cuda = state["rng"]
         torch.set_rng_state(cpu.cpu())
         if cuda is not None and course.device.type == "cuda":

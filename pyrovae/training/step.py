@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..compilation.compiling import compiled, replayed
+from ..compilation.compiling import bind_inputs, compile_graph
 from ..objectives import Terms
 from ..utils.distributed import ProcessGroup
-from .compiled_step import Loss, Recording, gradient_of, record
+from .compiled_step import Loss, Recording, gradient_of, record_step
 from .flat_parameters import FlatParameters, joined
 
 # Steps after which a recording, which costs seconds, has paid for itself; on a GPU it costs less and saves more.
@@ -26,7 +26,7 @@ class ParameterUpdater:
     flat: FlatParameters
     optimizer: Optimizer
     on_vector: bool  # the optimiser has the one vector, not the leaves
-    clip: float | None  # the largest norm of the gradient of a batch's mean
+    max_grad_norm: float | None  # the largest norm of the gradient of a batch's mean
     decay: float | None  # of the moving average
     average: Tensor | None  # of the parameters
     taken: int = 0
@@ -36,8 +36,8 @@ class ParameterUpdater:
         norm = gradient.norm() / points
         if not bool(torch.isfinite(norm)):
             return norm
-        if self.clip is not None:
-            gradient = gradient * (self.clip / norm).clamp(max=1.0)
+        if self.max_grad_norm is not None:
+            gradient = gradient * (self.max_grad_norm / norm).clamp(max=1.0)
         if self.on_vector:
             self.flat.vector.grad = gradient
         else:
@@ -93,7 +93,7 @@ def recorded_step(
 
     Raises `CompilationError`.
     """
-    graph, held = record(loss, learner.flat, x, beta, modules)
+    graph, held = record_step(loss, learner.flat, x, beta, modules)
     if ranks.count == 1 and learner.on_vector and type(learner.optimizer) is torch.optim.Adam:
         return _with_adam(learner, graph, points, x, beta, held)
 
@@ -102,7 +102,7 @@ def recorded_step(
         return *terms, joined(parts)
 
     inputs = [learner.flat.vector.data, x, beta, *held]
-    replay = replayed(compiled(flat_graph, inputs), inputs, 1)
+    replay = bind_inputs(compile_graph(flat_graph, inputs), inputs, 1)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
         with torch.no_grad():
@@ -136,7 +136,11 @@ def _with_adam(
         norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt() / points
         # over two numbers, all() and amin() are reductions, made once; the compiler makes other scalars anew for every parameter
         fine = torch.isfinite(torch.stack([value, norm])).all()
-        shrink = None if learner.clip is None else torch.stack([learner.clip / norm, torch.ones_like(norm)]).amin()
+        shrink = (
+            None
+            if learner.max_grad_norm is None
+            else torch.stack([learner.max_grad_norm / norm, torch.ones_like(norm)]).amin()
+        )
         for g, p, m, v, *average in zip(gradients, *places, strict=True):
             g = g if shrink is None else g * shrink
             m1 = m * beta1 + g * (1 - beta1)
@@ -150,7 +154,7 @@ def _with_adam(
         return (torch.stack([value, *(other.to(value) for other in others), norm]),)
 
     inputs = [x, rate, small, decay, beta, *(piece for each in pieces for piece in each), *held]
-    replay = replayed(compiled(whole, inputs), inputs, 0)
+    replay = bind_inputs(compile_graph(whole, inputs), inputs, 0)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
         taken = learner.taken + 1

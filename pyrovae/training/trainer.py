@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..compilation.compiling import CompilationError
-from ..errors import InvalidInputError, NonFiniteError, in_one_line
+from ..errors import InvalidInputError, NonFiniteError, RunError, in_one_line
 from ..objectives import Terms, differentiable_loss, is_elbo, name_of, warm_up
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.state import load_pair_state, pair_state, store_names
@@ -54,33 +54,35 @@ class Trainer:
         lr: float,
         optimizer: Callable[[Iterable[Tensor], float], Optimizer],
         schedule: Schedule | None,
-        clip: float | None,
-        kl_warmup: float,
-        ema: float | None,
+        max_grad_norm: float | None,
+        kl_warmup_fraction: float,
+        ema_decay: float | None,
         early_stopping: EarlyStopping | None,
         precision: str,
-        record: bool | None,
+        compile: bool | None,
     ):
         self.model, self.guide, self.source, self.structure = model, guide, source, structure
-        self.objective, self.epochs, self.seed, self.record = objective, epochs, seed, record
+        self.objective, self.epochs, self.seed, self.compile = objective, epochs, seed, compile
         self.make_optimizer, self.make_schedule, self.lr = optimizer, schedule, lr
         self.early_stopping, self.autocast = early_stopping, precision == "bf16"
         self.ranks = ProcessGroup()
         self.device = source.device
         self.total = epochs * (source.steps or 0)
-        self.rise = round(kl_warmup * self.total)
+        self.rise = round(kl_warmup_fraction * self.total)
         self.beta = torch.ones((), device=self.device)
         self.stores = store_names(structure)
-        average = flat.vector.detach().clone() if ema is not None else None
-        self.learner = ParameterUpdater(flat, self.new_optimizer(flat), optimizer is adam, clip, ema, average)
+        average = flat.vector.detach().clone() if ema_decay is not None else None
+        self.learner = ParameterUpdater(
+            flat, self.new_optimizer(flat), optimizer is adam, max_grad_norm, ema_decay, average
+        )
         self.terms = differentiable_loss(objective, model, guide, source.example[: source.size], structure)
         self.steps: dict[int, Step] = {}  # by the number of points
-        self.roads: dict[int, tuple[bool, str]] = {}  # whether it was recorded, and why
+        self.executions: dict[int, tuple[bool, str]] = {}  # whether it was recorded, and why
         self.told = False  # which road was taken
         self.loss_is_elbo = is_elbo(objective)
-        self.fit = FitResult(objective=name_of(objective))
+        self.result = FitResult(objective=name_of(objective))
         if structure.no_density:
-            self.fit.objective, self.fit.no_density = "reconstruction", structure.no_density
+            self.result.objective, self.result.no_density = "reconstruction", structure.no_density
         self.epoch, self.place = 0, 0
         self.sums = [0.0] * SUMS
         self.started, self.before = time.perf_counter(), 0.0
@@ -89,7 +91,7 @@ class Trainer:
         self.task: dict[str, Any] = {
             "parameters": [list(leaf.shape) for leaf in flat.leaves],
             "batches": source.size,
-            "objective": self.fit.objective,
+            "objective": self.result.objective,
             "random numbers (seed)": seed,
         }
         self.new_schedule(0)
@@ -105,12 +107,12 @@ class Trainer:
 
     # the loop
 
-    def run(
+    def fit(
         self, checkpoints: Checkpoints | None, on_epoch: Callable[[FitResult], None] | None, keep_good: bool = False
     ) -> None:
         # processes look at once, for all must see at the same step that one has failed
         every = READ_EVERY if self.device.type == "cuda" and self.ranks.count == 1 else 1
-        while self.epoch < self.epochs and not self.fit.stopped:
+        while self.epoch < self.epochs and not self.result.stop_reason:
             if keep_good and self.place == 0 and not self.slowed:
                 self.good = snapshot(self)
             waiting: list[tuple[Tensor, Tensor, Tensor | None]] = []
@@ -126,15 +128,15 @@ class Trainer:
             if checkpoints is not None and checkpoints.due():
                 self.save(checkpoints)
             if on_epoch:
-                on_epoch(self.fit)
+                on_epoch(self.result)
 
     def _step(self, x: Tensor) -> Tensor:
         if self.rise:
-            self.beta.fill_(self._weight(self.fit.steps))
+            self.beta.fill_(self._weight(self.result.steps))
         step = self.steps.get(len(x)) or self._make_step(x)
         try:
             out = step(self._own(x), self.beta)
-        except (torch.OutOfMemoryError, InvalidInputError, NonFiniteError):
+        except (torch.OutOfMemoryError, InvalidInputError, RunError):
             raise
         except (RuntimeError, ValueError) as error:  # a matrix that is no longer positive definite, a scale of NaN
             vector = self.learner.flat.vector
@@ -145,19 +147,19 @@ class Trainer:
             ) from error
         if self.scheduler:
             self.scheduler.step()
-        self.fit.steps += 1
+        self.result.steps += 1
         return out
 
     def read_arrays(self, waiting: list[tuple[Tensor, Tensor, Tensor | None]]) -> None:
         """Add the steps' losses up on the host. A bad one has moved nothing, so what it was can still be seen."""
         if not waiting:
             return
-        first = self.fit.steps - len(waiting)
+        first = self.result.steps - len(waiting)
         # one copy from a GPU for all of them; a stack of one would be for nothing
         read = torch.stack([out for out, _, _ in waiting]).tolist() if len(waiting) > 1 else [waiting[0][0].tolist()]
         for number, ((loss, *parts, norm), (_, x, rows)) in enumerate(zip(read, waiting, strict=True), first):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                self.fit.steps = number
+                self.result.steps = number
                 what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not a finite number"
                 places = locate_nonfinite(self.model, self.guide, x, rows, self.learner.flat.leaves)
                 raise NonFiniteError(
@@ -165,7 +167,7 @@ class Trainer:
                 )
             points = len(x)
             # a data plate that stands for a subsample scales the loss up to the size of the whole
-            share = points / self.structure.full_size if self.structure.full_size else 1.0
+            share = points / self.structure.plate_full_size if self.structure.plate_full_size else 1.0
             reconstruction, *told = parts
             kl = told[0] if told else loss + reconstruction if self.loss_is_elbo else math.nan
             loss, reconstruction, weight = loss * share, reconstruction * share, self._weight(number)
@@ -185,36 +187,36 @@ class Trainer:
                 f"x gave no batches in epoch {self.epoch + 1}: give what can be iterated over again."
             )
         reconstruction, kl = reconstruction / points, kl / counted if counted else math.nan
-        beta = self._weight(self.fit.steps - 1)
+        beta = self._weight(self.result.steps - 1)
         elbo = reconstruction - kl
-        if math.isnan(elbo) and self.loss_is_elbo and self._weight(self.fit.steps - self.place) == 1.0:
+        if math.isnan(elbo) and self.loss_is_elbo and self._weight(self.result.steps - self.place) == 1.0:
             elbo = -loss / points  # its parts are not told apart, and all of the KL was in the loss
-        self.fit.losses.append(loss / points)
-        self.fit.seconds = self.before + time.perf_counter() - self.started
-        if self.fit.no_density:
+        self.result.losses.append(loss / points)
+        self.result.seconds = self.before + time.perf_counter() - self.started
+        if self.result.no_density:
             elbo, kl = math.nan, math.nan
         row = {
             "epoch": self.epoch + 1,
-            "steps": self.fit.steps,
-            "loss": self.fit.losses[-1],
+            "steps": self.result.steps,
+            "loss": self.result.losses[-1],
             "elbo": elbo,
             "reconstruction": reconstruction,
             "kl": kl,
-            "gradient": gradient / points,
+            "grad_norm": gradient / points,
             "lr": self.learner.optimizer.param_groups[0]["lr"],
-            "beta": beta,
-            "validation": math.nan,
-            "seconds": self.fit.seconds,
+            "kl_weight": beta,
+            "validation_elbo": math.nan,
+            "seconds": self.result.seconds,
         }
         self.sums = [0.0] * SUMS
         self.epoch, self.place = self.epoch + 1, 0
         if self.early_stopping is not None:
             with self._averaged():
                 look = self.early_stopping.look(self.model, self.guide, self.structure, self.seed)
-            row["validation"] = self.ranks.broadcast(look)  # all processes stop, or none
-            self.early_stopping.remember(self._tensors, self.epoch, row["validation"])
-            self.fit.stopped = self.early_stopping.verdict(self.epoch)
-        self.fit.history.append(row)
+            row["validation_elbo"] = self.ranks.broadcast(look)  # all processes stop, or none
+            self.early_stopping.remember(self._tensors, self.epoch, row["validation_elbo"])
+            self.result.stop_reason = self.early_stopping.verdict(self.epoch)
+        self.result.history.append(row)
 
     # steps
 
@@ -232,13 +234,13 @@ class Trainer:
             except CompilationError as error:
                 recorded, why = False, str(error)
         self.steps[size] = step or self._stock_step(size) or eager_step(self.learner, loss, self.ranks, size)
-        if size == self.source.size or not self.fit.road:
+        if size == self.source.size or not self.result.execution:
             kind = "a CUDA graph" if self.device.type == "cuda" else "compiled"
-            self.fit.road = f"steps recorded and {kind}: {why}" if recorded else f"eager steps: {why}"
+            self.result.execution = f"steps recorded and {kind}: {why}" if recorded else f"eager steps: {why}"
             if not self.told:
-                log.info(self.fit.road)
+                log.info(self.result.execution)
             self.told = True
-        self.roads[size] = recorded, why
+        self.executions[size] = recorded, why
         return self.steps[size]
 
     def _road(self, size: int) -> tuple[bool, str]:
@@ -246,18 +248,18 @@ class Trainer:
         count = self.total if size == self.source.size else self.epochs
         if isinstance(self.terms, str):
             return False, self.terms
-        if size in self.roads:
-            return self.roads[size]
-        if self.record is not None:
-            return self.record, f"record={self.record}"
+        if size in self.executions:
+            return self.executions[size]
+        if self.compile is not None:
+            return self.compile, f"compile={self.compile}"
         if self.source.steps is None:
-            return False, "nothing is known of how many there will be; record=True decides"
+            return False, "nothing is known of how many there will be; compile=True decides"
         return count >= enough, f"{count} of them, {'at least' if count >= enough else 'fewer than'} {enough}"
 
     def _loss(self, size: int, share: slice) -> Loss:
         """What a step minimises, as a function of this process's points and the KL's weight."""
         mine = share.stop - share.start
-        weight = mine / size if self.structure.full_size or mine == 0 else 1.0
+        weight = mine / size if self.structure.plate_full_size or mine == 0 else 1.0
         share = share if mine else slice(0, 1)  # as `_own` has it
 
         def loss(x: Tensor, beta: Tensor) -> Terms:
@@ -281,7 +283,7 @@ class Trainer:
             return None
         if self.ranks.count > 1 or self.rise or self.autocast:
             raise InvalidInputError(
-                f"{self.fit.objective} trains in one process, without KL warm-up and in full precision, because {self.terms}: "
+                f"{self.result.objective} trains in one process, without KL warm-up and in full precision, because {self.terms}: "
                 "give an objective that can be recorded, such as Trace_ELBO."
             )
 
@@ -306,7 +308,7 @@ class Trainer:
         return mine if len(mine) else x[:1]
 
     def _where(self) -> str:
-        return f"Training stopped at step {self.fit.steps + 1} (epoch {self.epoch + 1})"
+        return f"Training stopped at step {self.result.steps + 1} (epoch {self.epoch + 1})"
 
     # the state
 
@@ -346,12 +348,12 @@ class Trainer:
 
     def save(self, checkpoints: Checkpoints) -> None:
         if self.ranks.first:
-            self.fit.seconds = self.before + time.perf_counter() - self.started
+            self.result.seconds = self.before + time.perf_counter() - self.started
             checkpoints.save({"pair": self._tensors(), "training": self.state()})
 
     def finish(self, checkpoints: Checkpoints | None) -> FitResult:
         """Leave the pair with what it is to have, and on disk too."""
-        self.fit.seconds = self.before + time.perf_counter() - self.started
+        self.result.seconds = self.before + time.perf_counter() - self.started
         state = self.state()
         final = self._tensors()
         if self.early_stopping is not None and self.early_stopping.best is not None:
@@ -359,4 +361,4 @@ class Trainer:
         load_pair_state(final, self.model, self.guide)
         if checkpoints is not None and self.ranks.first:
             checkpoints.save({"pair": final, "training": state})
-        return self.fit
+        return self.result

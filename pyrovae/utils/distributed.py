@@ -13,7 +13,7 @@ import torch
 import torch.distributed as group
 from torch import Tensor
 
-from ..errors import NonFiniteError
+from ..errors import RunError
 
 GONE = "Another process of the group has stopped, and its message says why; this one stops too."
 
@@ -38,12 +38,12 @@ class ProcessGroup:
         return slice(start, start + each + (self.rank < more))
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over processes, in place. Raises `NonFiniteError` where another process has gone."""
+        """The sum over processes, in place. Raises `RunError` where another process has gone."""
         if self.count > 1:
             try:
                 group.all_reduce(values)
             except RuntimeError as error:
-                raise NonFiniteError(GONE) from error
+                raise RunError(GONE) from error
         return values
 
     def gather(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ class ProcessGroup:
         try:
             group.all_gather_object(every, parts)
         except RuntimeError as error:
-            raise NonFiniteError(GONE) from error
+            raise RunError(GONE) from error
         every = [found for found in every if found]
         return {name: torch.cat([found[name] for found in every], dim=-1) for name in every[0]}
 

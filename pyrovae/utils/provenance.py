@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def fingerprint(x: Tensor) -> str:
+def data_hash(x: Tensor) -> str:
     """The first 12 hex digits of the SHA-256 of x's shape and values: the same points have the same fingerprint."""
     values = x.detach().to("cpu", torch.float64).contiguous().numpy()
     return hashlib.sha256(repr(tuple(x.shape)).encode() + values.tobytes()).hexdigest()[:12]

@@ -1,7 +1,7 @@
 """How long 5,000 weights a point take: pyrovae's road for any pair, a loop written by hand for this one model, and a loop of the
 kind that libraries have, a point at a time.
 
-    python tests/benchmarks/evidence.py [--points 100] [--samples 5000] [--rounds 7] [--threads 2] [--json evidence.json]
+    python tests/benchmarks/evidence.py [--points 100] [--num-samples 5000] [--rounds 7] [--threads 2] [--json evidence.json]
 
 The model is a VAE of 784 pixels, 784-200-200-50 and its mirror, Bernoulli pixels, trained for a moment on draws from another
 of its kind. Rounds are interleaved; times are medians over rounds, ratios medians of each round's ratio to the loop by hand.
@@ -43,28 +43,28 @@ def posterior(guide: object, x: Tensor) -> tuple[Tensor, Tensor]:
     return loc, F.softplus(rho + math.log(math.e - 1)) + 1e-6
 
 
-def by_hand(model: object, guide: object, x: Tensor, samples: int, rows: int = 1000) -> Tensor:
+def by_hand(model: object, guide: object, x: Tensor, num_samples: int, rows: int = 1000) -> Tensor:
     """What one would write: the encoder once, `rows` decoder rows at a time, eager."""
     with torch.no_grad():
         loc, scale = posterior(guide, x)
         draws, parts = max(1, rows // len(x)), []
-        for start in range(0, samples, draws):
-            eps = torch.randn(min(draws, samples - start), *loc.shape)
+        for start in range(0, num_samples, draws):
+            eps = torch.randn(min(draws, num_samples - start), *loc.shape)
             z = loc + scale * eps
             logits = model.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2]) + model.offset
             log_px = -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
             parts.append(log_px - 0.5 * (z.square() - eps.square()).sum(-1) + scale.log().sum(-1))
-        return torch.logsumexp(torch.cat(parts), dim=0) - math.log(samples)
+        return torch.logsumexp(torch.cat(parts), dim=0) - math.log(num_samples)
 
 
-def one_by_one(model: object, guide: object, x: Tensor, samples: int, rows: int = 100) -> Tensor:
+def one_by_one(model: object, guide: object, x: Tensor, num_samples: int, rows: int = 100) -> Tensor:
     """As pythae's get_nll goes about it: for each point, for each hundred samples, the point a hundred times through encoder
     and decoder, and the cross-entropy of probabilities."""
     found = []
     with torch.no_grad():
         for point in x:
             weights = []
-            for _ in range(samples // rows):
+            for _ in range(num_samples // rows):
                 copies = point.expand(rows, -1).contiguous()
                 loc, scale = posterior(guide, copies)
                 z = loc + scale * torch.randn_like(loc)
@@ -72,11 +72,11 @@ def one_by_one(model: object, guide: object, x: Tensor, samples: int, rows: int 
                 log_px = -F.binary_cross_entropy(pixels, copies, reduction="none").sum(-1)
                 log_q = -0.5 * ((z - loc) ** 2 / scale**2).sum(-1) - scale.log().sum(-1)
                 weights.append(log_px - 0.5 * (z**2).sum(-1) - log_q)
-            found.append(torch.logsumexp(torch.cat(weights), dim=0) - math.log(samples))
+            found.append(torch.logsumexp(torch.cat(weights), dim=0) - math.log(num_samples))
     return torch.stack(found)
 
 
-def their_own(model: object, guide: object, x: Tensor, samples: int) -> dict[str, Callable[[], Tensor]]:
+def their_own(model: object, guide: object, x: Tensor, num_samples: int) -> dict[str, Callable[[], Tensor]]:
     """pythae's own `get_nll`, where it is installed; it gives the mean over points alone, and its sign is log p̂'s."""
     try:
         from peers.in_pythae import in_pythae
@@ -86,7 +86,7 @@ def their_own(model: object, guide: object, x: Tensor, samples: int) -> dict[str
 
     def get_nll() -> Tensor:
         with torch.no_grad():
-            return torch.tensor(vae.get_nll(x, n_samples=samples, batch_size=100))
+            return torch.tensor(vae.get_nll(x, n_samples=num_samples, batch_size=100))
 
     return {"pythae's get_nll": get_nll}
 
@@ -104,7 +104,7 @@ def ceiling() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, default in (("points", 100), ("samples", 5000), ("rounds", 7), ("threads", torch.get_num_threads())):
+    for name, default in (("points", 100), ("num_samples", 5000), ("rounds", 7), ("threads", torch.get_num_threads())):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json")
     told = parser.parse_args()
@@ -114,15 +114,15 @@ def main() -> None:
     x = data[: told.points]
 
     def ours(**how: object) -> Callable[[], Tensor]:
-        return lambda: pyrovae.evaluate(model, guide, x, told.samples, **how).log_likelihood
+        return lambda: pyrovae.evaluate(model, guide, x, told.num_samples, **how).log_likelihood
 
     roads: dict[str, Callable[[], Tensor]] = {
-        "by hand, eager, 1,000 rows": lambda: by_hand(model, guide, x, told.samples),
-        "a point at a time (as pythae)": lambda: one_by_one(model, guide, x, told.samples),
-        **their_own(model, guide, x, told.samples),
-        "pyrovae, not compiled": ours(compiled=False),
-        "pyrovae": ours(compiled=True),
-        "pyrovae, bfloat16 screen": ours(compiled=True, screen=torch.bfloat16),
+        "by hand, eager, 1,000 rows": lambda: by_hand(model, guide, x, told.num_samples),
+        "a point at a time (as pythae)": lambda: one_by_one(model, guide, x, told.num_samples),
+        **their_own(model, guide, x, told.num_samples),
+        "pyrovae, not compiled": ours(compile=False),
+        "pyrovae": ours(compile=True),
+        "pyrovae, bfloat16 screen": ours(compile=True, low_precision=torch.bfloat16),
     }
     found, first = {}, {}
     for name, road in roads.items():
@@ -140,10 +140,10 @@ def main() -> None:
     hand = times["by hand, eager, 1,000 rows"]
     peer = times["a point at a time (as pythae)"]
     layers = [layer for layer in model.decoder if hasattr(layer, "weight")]
-    work = told.points * told.samples * sum(2 * layer.weight.numel() for layer in layers)
+    work = told.points * told.num_samples * sum(2 * layer.weight.numel() for layer in layers)
     exact = found["pyrovae"]
     rows = []
-    print(f"{told.points} points × {told.samples} samples, {told.threads} threads, {told.rounds} rounds\n")
+    print(f"{told.points} points × {told.num_samples} samples, {told.threads} threads, {told.rounds} rounds\n")
     print(f"{'':32} seconds  by hand  as pythae  of GEMM  first call  mean − pyrovae's, nats")
     for name, taken in times.items():
         row = {

@@ -77,7 +77,9 @@ def disagreement(peers: dict[str, Any], x: Any, draws: int = 10) -> str | None:
     return None
 
 
-def measure(name: str, case: Any, made: dict[str, Callable[[], Any]], rounds: int, with_jax: bool) -> dict[str, Any]:
+def base_measure(
+    name: str, case: Any, made: dict[str, Callable[[], Any]], rounds: int, with_jax: bool
+) -> dict[str, Any]:
     from peers.ours import rounds_of_fit
     from rounds import Rounds
 
@@ -94,7 +96,9 @@ def measure(name: str, case: Any, made: dict[str, Callable[[], Any]], rounds: in
         print(f"  {label}: ready after {ready[label]:.1f} s", flush=True)
     runs = {label: (lambda peer=peer: peer.run(steps)) for label, peer in peers.items()}
     timed = Rounds(pause=0.1 if with_jax else 0.0)
-    ready["pyrovae"], road = rounds_of_fit(case, rounds, timed, "pyrovae", lambda: timed.once(runs, steps), record=True)
+    ready["pyrovae"], road = rounds_of_fit(
+        case, rounds, timed, "pyrovae", lambda: timed.once(runs, steps), compile=True
+    )
     summary = timed.summary("hand-written")
     if not with_jax:
         independent = Rounds()  # two fits cannot take turns: this one has rounds of its own with the base
@@ -103,11 +107,11 @@ def measure(name: str, case: Any, made: dict[str, Callable[[], Any]], rounds: in
             case,
             max(5, rounds // 3),
             independent,
-            "pyrovae, record=False",
+            "pyrovae, compile=False",
             lambda: independent.once(base, steps),
             False,
         )
-        summary["pyrovae, record=False"] = independent.summary("hand-written")["pyrovae, record=False"]
+        summary["pyrovae, compile=False"] = independent.summary("hand-written")["pyrovae, compile=False"]
     found = {"road": road, "steps a round": steps, "rounds": rounds, "ready after seconds": ready, "peers": summary}
     if case.data.device.type == "cuda":
         found["share of kernels"] = {label: kernel_share(run) for label, run in runs.items()}
@@ -147,7 +151,7 @@ def main() -> None:
             torch.compiler.reset()
             case = _on(build(), given.device)
             peers = jax_peers_of(case) if with_jax else peers_of(case)
-            found = measure(name, case, peers, given.rounds, with_jax)
+            found = base_measure(name, case, peers, given.rounds, with_jax)
             results["cases"].setdefault(name, {})["beside NumPyro" if with_jax else "torch"] = found
             title = f"{name}, threads: {given.threads}{', beside NumPyro' if with_jax else ''}"
             show(table(title, found["peers"], "hand-written", "µs a step", 1e6))

@@ -25,11 +25,11 @@ from pyrovae.runs import run as runs
 KEYS = [
     *("name", "parameters", "latent", "exact_log_likelihood", "log_likelihood", "log_likelihood_mc_se"),
     *("log_likelihood_data_se", "elbo", "gap", "bits_per_dim", "ess", "seconds", "log_likelihood_jackknife"),
-    *("untrusted_share", "pareto_k_threshold", "verdict", "bound_curve"),
+    *("high_pareto_k_fraction", "pareto_k_threshold", "reliability_message", "bound_curve"),
 ]
 MINE = '''"""z ~ N(0, 1), x|z ~ N(z, I)."""
 import pyro, pyro.distributions as dist, torch
-RECIPE = {"epochs": 1}
+TRAINING_DEFAULTS = {"epochs": 1}
 def pair(dim):
     def model(x):
         with pyro.plate("data", len(x)):
@@ -58,7 +58,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, st
     """compare on the digits: its folder, its JSON, what it printed."""
     folder = tmp_path_factory.mktemp("compare")
     out = folder / "out"
-    result = invoke("compare", "--epochs", 2, "--samples", 20, "--out", out, "--json", folder / "all.json")
+    result = invoke("compare", "--epochs", 2, "--num-samples", 20, "--out", out, "--json", folder / "all.json")
     assert result.exit_code == 0, result.output
     assert one_sentence(result.stderr).startswith("pyrovae: gmm: Training ended at an ELBO of")  # Adam's first step
     return out, json.loads((folder / "all.json").read_text()), result.stdout
@@ -100,18 +100,18 @@ def test_compare_json_has_every_key(comparison: tuple[Path, dict, str]) -> None:
 
 
 def test_compare_card_says_what_was_scored(comparison: tuple[Path, dict, str]) -> None:
-    card = comparison[1]["card"]
+    metadata = comparison[1]["metadata"]
     told = {
         "data": "digits",
         "split": "1438 train / 359 test, at random",
         "transform": "(pixel + u) / 17",
         "measure": "Lebesgue on [0,1]^64",
         "seed": 0,
-        "samples": 20,
+        "num_samples": 20,
         "pyrovae": pyrovae.__version__,
         "torch": version("torch"),
     }
-    assert {key: str(card[key]) for key in told} == {key: str(value) for key, value in told.items()}
+    assert {key: str(metadata[key]) for key in told} == {key: str(value) for key, value in told.items()}
 
 
 FILES = ("config.json", "checkpoint.pt", "metrics.csv")
@@ -160,17 +160,17 @@ def test_a_run_of_compare_is_scored_and_sampled_like_any_other(
     comparison: tuple[Path, dict, str], tmp_path: Path
 ) -> None:
     out, content, _ = comparison
-    said("evaluate", out / "gmm", "--samples", 20, "--json", tmp_path / "gmm.json")
+    said("evaluate", out / "gmm", "--num-samples", 20, "--json", tmp_path / "gmm.json")
     [row] = json.loads((tmp_path / "gmm.json").read_text())["models"]
     assert row["log_likelihood"] == pytest.approx(content["models"][0]["log_likelihood"], abs=1e-3)
-    said("sample", out / "gmm", "--num", 9, "--out", tmp_path / "gmm.png")
+    said("sample", out / "gmm", "--num-samples", 9, "--out", tmp_path / "gmm.png")
     assert imread(tmp_path / "gmm.png").shape[:2] == (3 * 66 + 2, 3 * 66 + 2)
     assert "is a comparison: name one of its runs" in refused("evaluate", out)
 
 
 def test_compare_stands_in_for_the_gaussians_on_binary_data(tmp_path: Path) -> None:
     data = binary(tmp_path / "binary.npy")
-    text = said("compare", "--data", data, "--epochs", 1, "--samples", 10, "--json", tmp_path / "all.json")
+    text = said("compare", "--data", data, "--epochs", 1, "--num-samples", 10, "--json", tmp_path / "all.json")
     content = json.loads((tmp_path / "all.json").read_text())
     assert [row["name"] for row in content["models"]] == ["bernoulli_mixture", "bernoulli_pca", "vae"]
     assert "counting on {0,1}^6" in text
@@ -182,26 +182,26 @@ def test_compare_stands_in_for_the_gaussians_on_binary_data(tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", ["densities", "probabilities"])
 def test_compare_of_all_leaves_out_who_has_no_place_in_the_table_and_says_why(kind: str, tmp_path: Path) -> None:
     data = binary(tmp_path / "x.npy") if kind == "probabilities" else points(tmp_path / "x.npy", dim=6, count=60)
-    words = ("--epochs", 1, "--samples", 10, "--json", tmp_path / "all.json", "--out", tmp_path / "out")
+    words = ("--epochs", 1, "--num-samples", 10, "--json", tmp_path / "all.json", "--out", tmp_path / "out")
     text = said("compare", "--models", "all", "--data", data, *words)
     content = json.loads((tmp_path / "all.json").read_text())
-    found, left_out = {row["name"] for row in content["models"]}, content["left_out"]
-    assert found | set(left_out) == set(available())
-    assert not found & set(left_out)
-    assert {"pca", "autoencoder", "conditional_vae"} <= set(left_out)
-    assert "has no log p(x)" in left_out["pca"]
-    assert left_out["conditional_vae"] == "It scores 5 of the 6 numbers of each point, given the rest."
+    found, excluded = {row["name"] for row in content["models"]}, content["excluded"]
+    assert found | set(excluded) == set(available())
+    assert not found & set(excluded)
+    assert {"pca", "autoencoder", "conditional_vae"} <= set(excluded)
+    assert "has no log p(x)" in excluded["pca"]
+    assert excluded["conditional_vae"] == "It scores 5 of the 6 numbers of each point, given the rest."
     gaussians = {"gaussian", "gmm", "ppca", "factor_analysis", "mixture_ppca", "flow"}
     bernoullis = {"bernoulli_mixture", "bernoulli_pca"}
     assert {"vae", "hierarchical_vae", "gmvae"} <= found
     if kind == "densities":
         assert gaussians <= found
-        assert bernoullis <= set(left_out)
+        assert bernoullis <= set(excluded)
         assert "left out, bernoulli_mixture, bernoulli_pca: Point 0 has the value" in " ".join(text.split())
     else:
         assert bernoullis <= found
-        assert gaussians <= set(left_out)
-        assert all("a density on R^D" in left_out[name] for name in gaussians)
+        assert gaussians <= set(excluded)
+        assert all("a density on R^D" in excluded[name] for name in gaussians)
     for name in found:
         assert any(line.split()[:1] == [name] for line in text.splitlines())  # a row each
     assert "left out, conditional_vae: It scores 5 of the 6" in (tmp_path / "out" / "table.txt").read_text()
@@ -212,7 +212,7 @@ def test_compare_of_all_leaves_out_who_has_no_place_in_the_table_and_says_why(ki
 def test_compare_of_all_and_a_file(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     data = points(tmp_path / "points.npy", dim=6, count=60)
-    words = ("--data", data, "--epochs", 1, "--samples", 10)
+    words = ("--data", data, "--epochs", 1, "--num-samples", 10)
     said("compare", "--models", f"{tmp_path / 'mine.py'}, all", *words, "--json", tmp_path / "all.json")
     rows = json.loads((tmp_path / "all.json").read_text())["models"]
     assert rows[0]["name"] == "mine"
@@ -244,7 +244,7 @@ def test_compare_takes_a_users_file(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     data = points(tmp_path / "points.npy")
     models = f"ppca,{tmp_path / 'mine.py'}"
-    words = ["--models", models, "--data", data, "--epochs", 1, "--samples", 10]
+    words = ["--models", models, "--data", data, "--epochs", 1, "--num-samples", 10]
     said("compare", *words, "--json", tmp_path / "all.json", "--out", tmp_path / "out")
     rows = json.loads((tmp_path / "all.json").read_text())["models"]
     assert [row["name"] for row in rows] == ["ppca", "mine"]
@@ -276,13 +276,13 @@ def test_train_says_what_it_did(tmp_path: Path) -> None:
         *("config.json", "checkpoint.pt", "model.py", "learning_curve.png", "metrics.csv")
     }
     (tmp_path / "mine.py").unlink()
-    assert "mine" in said("evaluate", tmp_path / "run", "--samples", 10)
+    assert "mine" in said("evaluate", tmp_path / "run", "--num-samples", 10)
 
 
 OWN_GUIDE = """import pyro.distributions as dist
 import pyrovae
 class Mine(pyrovae.MeanField):
-    def posterior(self, outputs):
+    def distribution(self, outputs):
         loc, rho = outputs.chunk(2, dim=-1)
         return dist.StudentT(5.0, loc, pyrovae.guides.positive(rho)).to_event(1)
 """
@@ -298,10 +298,10 @@ def test_a_run_keeps_the_file_that_its_guide_is_in(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "run" / "option_guide.py").read_text() == OWN_GUIDE
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["options"] == ["latent=2", "guide=option_guide.py:Mine"]
-    said("evaluate", "run", "--samples", 50, "--json", "before.json")
+    said("evaluate", "run", "--num-samples", 50, "--json", "before.json")
     Path("own.py").unlink()
     shutil.move("run", tmp_path / "moved")
-    said("evaluate", "moved", "--samples", 50, "--json", "after.json")
+    said("evaluate", "moved", "--num-samples", 50, "--json", "after.json")
     before, after = (json.loads(Path(name).read_text()) for name in ("before.json", "after.json"))
     assert before["points"] == after["points"]
     row = after["models"][0]
@@ -324,7 +324,7 @@ def test_a_file_of_ones_own_in_folders_of_any_name(name: str, tmp_path: Path, mo
     assert (Path(name) / "option_guide.py").read_text() == OWN_GUIDE
     assert json.loads((Path(name) / "config.json").read_text())["options"] == ["latent=2", "guide=option_guide.py:Mine"]
     Path("own.py").unlink()
-    said("evaluate", name, "--samples", 20)
+    said("evaluate", name, "--num-samples", 20)
     assert type(pyrovae.load_run(name).guide).__name__ == "Mine"
 
 
@@ -341,11 +341,11 @@ def test_of_an_option_given_twice_the_last_stands(tmp_path: Path, monkeypatch: p
     assert type(run.guide).__name__ == "Other"
     assert run.guide.latent == 2
     assert len(run.config.options) == 2
-    said("evaluate", "run", "--samples", 20)
+    said("evaluate", "run", "--num-samples", 20)
 
 
 def test_evaluate_writes_json_and_netcdf(run: Path, tmp_path: Path) -> None:
-    text = said("evaluate", run, "--samples", 30, "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
+    text = said("evaluate", run, "--num-samples", 30, "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
     content = json.loads((tmp_path / "a.json").read_text())
     [row] = content["models"]
     assert f"{row['log_likelihood']:.3f} ±" in text
@@ -355,29 +355,29 @@ def test_evaluate_writes_json_and_netcdf(run: Path, tmp_path: Path) -> None:
         assert float(stats["log_likelihood"].mean()) == pytest.approx(row["log_likelihood"], rel=1e-6)
         assert float(stats["elbo"].mean()) == pytest.approx(row["elbo"], rel=1e-6)
         assert np.allclose(stats["exact_log_likelihood"], stats["log_likelihood"], atol=1e-4)
-        assert stats.attrs["samples"] == 30
-        assert stats.attrs["data"] == content["card"]["data"] == "points.npy"
+        assert stats.attrs["num_samples"] == 30
+        assert stats.attrs["data"] == content["metadata"]["data"] == "points.npy"
         assert stats.attrs["split"] == "40 train / 10 test, at random"
 
 
 def test_what_only_annealing_hears_is_not_dropped_in_silence(run: Path) -> None:
-    message = refused("evaluate", run, "--samples", 20, "--bdmc", "--chains", 4)
-    assert "--chains, --bdmc say how chains are annealed: add --ais." in message
+    message = refused("evaluate", run, "--num-samples", 20, "--bdmc", "--ais-chains", 4)
+    assert "--ais-chains, --bdmc say how chains are annealed: add --ais." in message
 
 
 def test_evaluate_says_whether_to_trust_the_number(run: Path, tmp_path: Path) -> None:
-    words = ("--samples", 200, "--naive", "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
-    text = said("evaluate", run, *words, "--figure", tmp_path / "a.png")
+    words = ("--num-samples", 200, "--prior-sampling", "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
+    text = said("evaluate", run, *words, "--bound-curve", tmp_path / "a.png")
     content = json.loads((tmp_path / "a.json").read_text())
     [row] = content["models"]
-    assert row["verdict"].startswith("Trust log p̂(x)")
-    assert row["verdict"] in " ".join(text.split())
+    assert row["reliability_message"].startswith("Trust log p̂(x)")
+    assert row["reliability_message"] in " ".join(text.split())
     [curve] = [line.split() for line in text.splitlines() if line.strip().startswith("L_K")]
     assert curve[1:] == [f"{point['value']:.3f}" for point in row["bound_curve"]]
     naive = content["naive"]
     [line] = [line.split() for line in text.splitlines() if line.strip().startswith("prior p(z)")]
     assert line[2] == f"{naive['log_likelihood']:.3f}"
-    assert line[-1] == f"{naive['untrusted_share']:.0%}"
+    assert line[-1] == f"{naive['high_pareto_k_fraction']:.0%}"
     exact = np.array(content["points"]["exact_log_likelihood"])
     np.testing.assert_allclose(content["points"]["log_likelihood_jackknife"], exact, atol=1e-4)
     error = np.array(naive["points"]["log_likelihood"]) - exact
@@ -386,7 +386,7 @@ def test_evaluate_says_whether_to_trust_the_number(run: Path, tmp_path: Path) ->
         assert stats["bound"].shape == (4, 10)
         assert stats["draws"].values.tolist() == [1, 10, 100, 200]
         assert stats["pareto_k"].shape == stats["naive_ess"].shape == (10,)
-        assert stats.attrs["verdict"] == row["verdict"]
+        assert stats.attrs["reliability_message"] == row["reliability_message"]
     assert imread(tmp_path / "a.png").std() > 0.01
 
 
@@ -394,7 +394,7 @@ def test_a_stopped_evaluate_goes_on(run: Path, tmp_path: Path, monkeypatch: pyte
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     data = points(tmp_path / "many.npy", count=400)
-    words = ("evaluate", copy, "--data", data, "--samples", 2000, "--json", tmp_path / "a.json")
+    words = ("evaluate", copy, "--data", data, "--num-samples", 2000, "--json", tmp_path / "a.json")
     said(*words)
     whole = json.loads((tmp_path / "a.json").read_text())["points"]
     scored, batch = [], scoring._batch
@@ -407,31 +407,31 @@ def test_a_stopped_evaluate_goes_on(run: Path, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(scoring, "_batch", stopped)
     assert "Points that are scored are kept" in refused(*words, code=130)
-    assert (copy / "evaluate.unfinished.pt").is_file()
+    assert (copy / "evaluate.partial.pt").is_file()
     said(*words)
     assert sum(scored) == 400 + scored[2]
-    assert not (copy / "evaluate.unfinished.pt").exists()
+    assert not (copy / "evaluate.partial.pt").exists()
     assert json.loads((tmp_path / "a.json").read_text())["points"] == whole
 
 
 def test_evaluate_on_other_data_of_the_same_size(run: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "far.npy", 100 + np.random.default_rng(1).normal(size=(50, 4)))
-    said("evaluate", run, "--samples", 10, "--json", tmp_path / "own.json")
-    said("evaluate", run, "--samples", 10, "--data", tmp_path / "far.npy", "--json", tmp_path / "far.json")
+    said("evaluate", run, "--num-samples", 10, "--json", tmp_path / "own.json")
+    said("evaluate", run, "--num-samples", 10, "--data", tmp_path / "far.npy", "--json", tmp_path / "far.json")
     own, far = (json.loads((tmp_path / f"{name}.json").read_text())["models"][0] for name in ("own", "far"))
     assert far["log_likelihood"] < own["log_likelihood"] - 100
 
 
 def test_sample_as_numbers(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
-    assert said("sample", run, "--num", 2000, "--out", path) == f"2000 draws of ppca: {path}\n"
+    assert said("sample", run, "--num-samples", 2000, "--out", path) == f"2000 draws of ppca: {path}\n"
     x = np.load(path)
     assert x.shape == (2000, 4)
     restored = pyrovae.load_run(run)
     cov = restored.model.W @ restored.model.W.T + (2 * restored.model.log_sigma).exp() * torch.eye(4)
     sd = (cov.diagonal() / 2000).sqrt().detach().numpy()
     assert np.all(np.abs(x.mean(axis=0) - restored.model.mu.detach().numpy()) < 6 * sd)
-    said("sample", run, "--num", 2000, "--out", path, "--mean")
+    said("sample", run, "--num-samples", 2000, "--out", path, "--mean")
     assert np.linalg.matrix_rank(np.load(path) - restored.model.mu.detach().numpy(), tol=1e-3) == 2  # Wz + μ
     assert "are no images: name a .npy file" in refused("sample", run)
 
@@ -540,7 +540,7 @@ def test_an_existing_out_is_replaced_only_if_told_and_ours(tmp_path: Path) -> No
     assert (out / "checkpoint.pt").read_bytes() == first
     said(*words, "--seed", 1, "--overwrite")
     assert (out / "checkpoint.pt").read_bytes() != first
-    words = ["compare", "--models", "ppca", "--data", data, "--epochs", 1, "--samples", 10, "--out", out]
+    words = ["compare", "--models", "ppca", "--data", data, "--epochs", 1, "--num-samples", 10, "--out", out]
     assert "exists" in refused(*words)
     said(*words, "--overwrite")
     assert not (out / "checkpoint.pt").exists()  # nothing of the earlier run is left among the new
@@ -580,7 +580,7 @@ def python_m(*words: object) -> list[str]:
 
 def test_piped_output_has_no_bars(tmp_path: Path) -> None:
     data = points(tmp_path / "points.npy")
-    words = python_m("compare", "--data", data, "--models", "ppca", "--epochs", 2, "--samples", 10)
+    words = python_m("compare", "--data", data, "--models", "ppca", "--epochs", 2, "--num-samples", 10)
     done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert not set(BARS) & set(done.stdout)
@@ -619,7 +619,7 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} <= {
         *("config.json", "checkpoint.pt", "checkpoint.previous.pt", "metrics.csv")
     }
-    result = invoke("evaluate", out, "--samples", 10)
+    result = invoke("evaluate", out, "--num-samples", 10)
     assert "ppca" in result.stdout
     assert re.search(r"training of \S+ was stopped after \d+ of 10000000 epochs", one_sentence(result.stderr))
 
@@ -631,21 +631,21 @@ def test_a_model_file_inside_the_folder_that_it_replaces(tmp_path: Path) -> None
     said("train", tmp_path / "mine.py", "--data", data, "--epochs", 1, "--out", tmp_path / "run")
     again = ("train", tmp_path / "run" / "model.py", "--data", data, "--epochs", 1, "--out", tmp_path / "run")
     said(*again, "--overwrite")
-    assert "model" in said("evaluate", tmp_path / "run", "--samples", 5)
+    assert "model" in said("evaluate", tmp_path / "run", "--num-samples", 5)
 
 
 def test_other_data_are_scored_whole(tmp_path: Path, run: Path) -> None:
     other = points(tmp_path / "other.npy", count=30)
-    said("evaluate", run, "--samples", 5, "--data", other, "--json", tmp_path / "a.json")
-    card = json.loads((tmp_path / "a.json").read_text())["card"]
-    assert card["points"] == 30
-    assert card["split"] == "all 30 points of the file"
+    said("evaluate", run, "--num-samples", 5, "--data", other, "--json", tmp_path / "a.json")
+    metadata = json.loads((tmp_path / "a.json").read_text())["metadata"]
+    assert metadata["points"] == 30
+    assert metadata["split"] == "all 30 points of the file"
 
 
 def test_a_binary_run_on_real_data_is_refused_by_its_values(tmp_path: Path) -> None:
     np.save(tmp_path / "binary.npy", (np.random.default_rng(0).random((40, 4)) > 0.5).astype(float))
     said("train", "vae", "--data", tmp_path / "binary.npy", "--epochs", 1, "--out", tmp_path / "run")
-    words = refused("evaluate", tmp_path / "run", "--samples", 5, "--data", points(tmp_path / "real.npy"))
+    words = refused("evaluate", tmp_path / "run", "--num-samples", 5, "--data", points(tmp_path / "real.npy"))
     assert "outside the support of Bernoulli" in words
 
 
@@ -667,12 +667,12 @@ def test_a_likelihood_without_zero_in_its_support_is_read_back(tmp_path: Path) -
     (tmp_path / "mine.py").write_text(text)
     np.save(tmp_path / "positive.npy", np.random.default_rng(0).lognormal(size=(40, 4)))
     said("train", tmp_path / "mine.py", "--data", tmp_path / "positive.npy", "--epochs", 1, "--out", tmp_path / "run")
-    assert "mine" in said("evaluate", tmp_path / "run", "--samples", 5)
+    assert "mine" in said("evaluate", tmp_path / "run", "--num-samples", 5)
 
 
 def test_json_may_lie_inside_the_new_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    said("compare", "--models", "ppca", "--epochs", 1, "--samples", 5, "--out", out, "--json", out / "all.json")
+    said("compare", "--models", "ppca", "--epochs", 1, "--num-samples", 5, "--out", out, "--json", out / "all.json")
     assert json.loads((out / "all.json").read_text())["models"]
 
 
@@ -701,7 +701,7 @@ def test_a_finished_run_says_what_can_be_done_and_that_can_be_done(tmp_path: Pat
     assert "a new course" not in refused("train", "--resume", out, "--lr", 1)
     run, x = pyrovae.load_run(out), pyrovae.load_data(data).train
     with torch.no_grad():
-        elbo = pyrovae.evaluate(run.model, run.guide, x, samples=200).mean_elbo
+        elbo = pyrovae.evaluate(run.model, run.guide, x, num_samples=200).mean_elbo
     fit = pyrovae.fit(run.model, run.guide, x, epochs=1)
     assert abs(fit.start - elbo.value) < 6 * fit.start_se  # it begins where the run stood
     assert fit.start > float(before.splitlines()[1].split(",")[3])  # which is above where the run began
@@ -711,6 +711,6 @@ def test_a_run_that_was_stopped_is_not_called_finished(tmp_path: Path) -> None:
     data, out = points(tmp_path / "points.npy"), tmp_path / "run"
     said("train", "ppca", "--data", data, "--set", "latent=2", "--epochs", 2, "--out", out)
     config = json.loads((out / "config.json").read_text())
-    config["fit"]["epochs"] = 3
+    config["fit_arguments"]["epochs"] = 3
     (out / "config.json").write_text(json.dumps(config))
     assert "finished" not in said("train", "--resume", out)

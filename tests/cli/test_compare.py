@@ -14,11 +14,11 @@ from pyrovae.loading.options import listed, with_settings
 from pyrovae.runs import run as runs
 
 WILD = """from pyrovae.models.vae import pair
-RECIPE = {"epochs": 5, "lr": 1e30}
+TRAINING_DEFAULTS = {"epochs": 5, "lr": 1e30}
 """
 UNSCORED = """import pyrovae
 from pyrovae.models import ppca
-RECIPE = {"epochs": 1}
+TRAINING_DEFAULTS = {"epochs": 1}
 def pair(dim):
     model, guide = ppca.pair(dim, 2)
     class Unscored(type(model)):
@@ -46,7 +46,7 @@ def test_a_pair_that_fails_leaves_the_others_rows(data: Path, tmp_path: Path) ->
     """One diverges in training, one when it is scored: the rows of the rest are those of a comparison without them."""
     (tmp_path / "wild.py").write_text(WILD)
     (tmp_path / "unscored.py").write_text(UNSCORED)
-    words = ("--data", data, "--epochs", 2, "--samples", 10)
+    words = ("--data", data, "--epochs", 2, "--num-samples", 10)
     models = f"gaussian,{tmp_path / 'wild.py'},{tmp_path / 'unscored.py'},ppca"
     out = tmp_path / "out"
     text, sentence = failed("compare", "--models", models, *words, "--json", tmp_path / "a.json", "--out", out, code=1)
@@ -83,7 +83,7 @@ def test_who_scores_a_part_of_x_is_refused_before_anything_is_trained(
 def test_a_narrow_terminal_shows_failures_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wild.py").write_text(WILD)
     monkeypatch.setenv("COLUMNS", "60")
-    words = ("--data", data, "--epochs", 2, "--samples", 10)
+    words = ("--data", data, "--epochs", 2, "--num-samples", 10)
     text, _ = failed("compare", "--models", f"{tmp_path / 'wild.py'},ppca", *words, code=1)
     assert ["model", "ppca", "wild"] in [line.split() for line in text.splitlines()]
     assert any(line.split()[:3] == ["±", "Monte", "Carlo"] and line.split()[-1] == "–" for line in text.splitlines())
@@ -92,7 +92,7 @@ def test_a_narrow_terminal_shows_failures_too(data: Path, tmp_path: Path, monkey
 def test_where_none_is_left_there_is_no_table(data: Path, tmp_path: Path) -> None:
     (tmp_path / "wild.py").write_text(WILD)
     (tmp_path / "unscored.py").write_text(UNSCORED)
-    words = ("--data", data, "--samples", 10, "--out", tmp_path / "out")
+    words = ("--data", data, "--num-samples", 10, "--out", tmp_path / "out")
     _, sentence = failed("compare", "--models", f"{tmp_path / 'unscored.py'}", *words, code=2)
     assert sentence.startswith("pyrovae: model.log_prob(x) failed")
     models = f"{tmp_path / 'wild.py'},{tmp_path / 'unscored.py'}"
@@ -158,7 +158,7 @@ def test_a_model_stands_under_several_settings_with_the_numbers_of_pairs_made_by
 ) -> None:
     settings = ["vae(latent=2, hidden=8,8)", "vae(latent=2, hidden=8,8, guide=FullCovariance)", "gmm(components=2)"]
     out = tmp_path / "out"
-    words = ("--data", data, "--epochs", 2, "--samples", 20, "--seed", 3)
+    words = ("--data", data, "--epochs", 2, "--num-samples", 20, "--seed", 3)
     text = said("compare", "--models", ",".join(settings), *words, "--json", tmp_path / "a.json", "--out", out)
     rows = json.loads((tmp_path / "a.json").read_text())["models"]
     assert [row["name"] for row in rows] == settings
@@ -192,7 +192,18 @@ def test_a_model_stands_under_several_settings_with_the_numbers_of_pairs_made_by
 
 def test_the_file_that_a_setting_names_is_a_name_without_folders(data: Path, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("import pyrovae\nclass Mine(pyrovae.MeanField): pass\n")
-    words = ("--data", data, "--epochs", 1, "--samples", 10, "--json", tmp_path / "a.json", "--out", tmp_path / "out")
+    words = (
+        "--data",
+        data,
+        "--epochs",
+        1,
+        "--num-samples",
+        10,
+        "--json",
+        tmp_path / "a.json",
+        "--out",
+        tmp_path / "out",
+    )
     said("compare", "--models", f"ppca(guide={tmp_path / 'own.py'}:Mine)", *words)
     assert json.loads((tmp_path / "a.json").read_text())["models"][0]["name"] == "ppca(guide=own.py:Mine)"
     assert type(pyrovae.load_run(tmp_path / "out" / "ppca-guide=own.py-Mine").guide).__name__ == "Mine"
@@ -201,7 +212,7 @@ def test_the_file_that_a_setting_names_is_a_name_without_folders(data: Path, tmp
 def test_paper_is_as_wide_as_a_table_of_long_names() -> None:
     """No number is cut off, and none stands beside another's heading."""
     models = "gmvae(likelihood=DiscretisedLogistic(levels=17)),vae(likelihood=DiscretisedLogistic(levels=17),latent=3)"
-    text = said("compare", "--epochs", 1, "--samples", 10, "--transform", "levels", "--models", models)
+    text = said("compare", "--epochs", 1, "--num-samples", 10, "--transform", "levels", "--models", models)
     lines = [line.rstrip() for line in text.splitlines()]
     heading = next(line for line in lines if line.startswith(" model"))
     assert heading.endswith("seconds")

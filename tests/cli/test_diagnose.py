@@ -28,14 +28,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_numbers_are_those_of_the_library(run: Path, tmp_path: Path) -> None:
     text = said(
-        "diagnose", run, "--samples", 3, "--seed", 5, "--json", tmp_path / "d.json", "--netcdf", tmp_path / "d.nc"
+        "diagnose", run, "--num-samples", 3, "--seed", 5, "--json", tmp_path / "d.json", "--netcdf", tmp_path / "d.nc"
     )
     restored, data = load_run(run), load_data("digits")
-    found = diagnose(restored.model, restored.guide, data.test, samples=3, seed=5)
+    found = diagnose(restored.model, restored.guide, data.test, num_samples=3, seed=5)
     content = json.loads((tmp_path / "d.json").read_text())
-    assert {**found.to_dict()} == {key: value for key, value in content.items() if key != "card"}
-    assert content["card"]["data"] == "digits"
-    assert content["card"]["points"] == len(data.test) == 359
+    assert {**found.to_dict()} == {key: value for key, value in content.items() if key != "metadata"}
+    assert content["metadata"]["data"] == "digits"
+    assert content["metadata"]["points"] == len(data.test) == 359
     back = arviz.from_netcdf(str(tmp_path / "d.nc"))
     np.testing.assert_allclose(back.sample_stats.kl, found.kl)
     assert back.sample_stats.attrs["split"] == data.split
@@ -54,7 +54,7 @@ def test_numbers_are_those_of_the_library(run: Path, tmp_path: Path) -> None:
 
 def test_pictures_are_of_the_latents_that_are_named(run: Path) -> None:
     """Every figure has ink; holes.png is in the folder that is asked for."""
-    said("diagnose", run, "--points", 60, "--samples", 2, "--out", run / "elsewhere")
+    said("diagnose", run, "--points", 60, "--num-samples", 2, "--out", run / "elsewhere")
     assert {path.name for path in (run / "elsewhere").iterdir()} == FIGURES
     for name in FIGURES:
         assert imread(run / "elsewhere" / name)[..., :3].min() < 0.5
@@ -73,7 +73,7 @@ def test_points_are_a_random_part_under_the_seed() -> None:
 
 def test_classes_of_a_mixture(tmp_path: Path) -> None:
     said("train", "gmm", "--epochs", 1, "--out", tmp_path / "gmm")
-    text = said("diagnose", tmp_path / "gmm", "--samples", 2, "--json", tmp_path / "d.json")
+    text = said("diagnose", tmp_path / "gmm", "--num-samples", 2, "--json", tmp_path / "d.json")
     content = json.loads((tmp_path / "d.json").read_text())
     assert content["holes"] is None
     assert content["units"] == []
@@ -88,14 +88,14 @@ def test_points_that_are_no_images_and_more_latents_than_rows(tmp_path: Path) ->
     torch.manual_seed(0)
     np.save(tmp_path / "x.npy", torch.randn(200, 30).numpy())
     said("train", "ppca", "--data", tmp_path / "x.npy", "--set", "latent=28", "--epochs", 1, "--out", tmp_path / "run")
-    text = said("diagnose", tmp_path / "run", "--samples", 4)
+    text = said("diagnose", tmp_path / "run", "--num-samples", 4)
     assert "4 more" in text
     assert {path.name for path in (tmp_path / "run" / "diagnosis").iterdir()} == FIGURES - {"holes.png", "boundary.png"}
 
 
 def test_one_latent(tmp_path: Path) -> None:
     said("train", "ppca", "--set", "latent=1", "--epochs", 1, "--out", tmp_path / "run")
-    said("diagnose", tmp_path / "run", "--samples", 2)
+    said("diagnose", tmp_path / "run", "--num-samples", 2)
     assert (tmp_path / "run" / "diagnosis" / "aggregate.png").exists()
 
 

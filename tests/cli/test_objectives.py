@@ -63,7 +63,7 @@ def test_a_run_remembers_its_objective_and_resumes_by_it(tmp_path):
     done = run("vae", *SHORT, "--objective", "DReG(3)", "--out", whole)
     assert done.exit_code == 0, done.output
     found = load_run(whole)
-    assert found.config.fit["objective"] == "DReG(3)"
+    assert found.config.fit_arguments["objective"] == "DReG(3)"
     assert found.fit.objective == "DReG(3)"
     last = found.fit.history[-1]
     assert f"training ELBO {last['elbo']:.3f}, training loss {last['loss']:.3f} nats per point, DReG(3)" in done.output
@@ -91,10 +91,10 @@ def test_a_run_remembers_its_objective_and_resumes_by_it(tmp_path):
         pyrovae.runs.run.CHECKPOINT_SECONDS = before
     resume_run = run("--resume", cut)
     assert resume_run.exit_code == 0, resume_run.output
-    assert load_run(cut).fit.losses == found.fit.losses
+    assert load_run(cut).fit_result.losses == found.fit.losses
 
     config = json.loads((cut / "config.json").read_text())
-    config["fit"].update(objective="IWAE(3)", epochs=3)
+    config["fit_arguments"].update(objective="IWAE(3)", epochs=3)
     (cut / "config.json").write_text(json.dumps(config))
     other = run("--resume", cut)
     assert other.exit_code == 2
@@ -110,4 +110,4 @@ def test_what_cannot_be_is_said_before_anything_is_written(tmp_path):
     assert done.exit_code == 0
     assert "training loss" in done.output
     assert "training ELBO" not in done.output
-    assert math.isnan(load_run(tmp_path / "vae").fit.history[-1]["elbo"])
+    assert math.isnan(load_run(tmp_path / "vae").fit_result.history[-1]["elbo"])

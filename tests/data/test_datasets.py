@@ -30,7 +30,7 @@ def test_digits_sizes_and_card(seed: int) -> None:
     assert data.train[:].shape == (1438, 64)
     assert data.test.shape == (359, 64)
     assert (data.dim, data.shape) == (64, (8, 8))
-    assert data.card() == {
+    assert data.metadata() == {
         "data": "digits",
         "split": "1438 train / 359 test, at random",
         "split_seed": seed,
@@ -117,7 +117,7 @@ def test_zeros_and_ones_are_binary_data(tmp_path: Path, kind: type) -> None:
     x[:, 0] = 0  # a constant column has a probability
     data = load_data(save(tmp_path / "x.npy", x.astype(kind)))
     assert data.transform.discrete
-    assert data.transform.measure(4) == "counting on {0,1}^4"
+    assert data.transform.base_measure(4) == "counting on {0,1}^4"
 
 
 def test_data_are_binary_only_if_the_held_out_points_are(tmp_path: Path) -> None:

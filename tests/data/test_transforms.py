@@ -98,8 +98,8 @@ def test_only_binarise_is_drawn_afresh() -> None:
         (Threshold(17), "counting on {0,1}^9", "pixel / 16 ≥ 0.5"),
     ],
 )
-def test_measure_and_name(transform: Identity, measure: str, text: str) -> None:
-    assert transform.measure(9) == measure
+def test_measure_and_name(transform: Identity, base_measure: str, text: str) -> None:
+    assert transform.base_measure(9) == base_measure
     assert str(transform) == text
 
 

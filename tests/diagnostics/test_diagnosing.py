@@ -66,7 +66,7 @@ GRID = torch.linspace(-8, 8, 40_001, dtype=torch.float64)
 def test_information_and_marginal_kl_against_quadrature(seed):
     densities = dist.Normal(POINTS, 0.5).log_prob(GRID).exp()
     information, marginal, kl = quadrature(densities, dist.Normal(0.0, 1.0).log_prob(GRID).exp(), 16 / 40_000)
-    found = diagnose(normal_model, normal_guide(0.5), POINTS, samples=2000, seed=seed)
+    found = diagnose(normal_model, normal_guide(0.5), POINTS, num_samples=2000, seed=seed)
     assert 0.5 < information < math.log(5) - 0.1  # neither end, where there is nothing to get wrong
     near(found.mutual_information, information)
     near(found.marginal_kl, marginal)
@@ -92,7 +92,7 @@ def test_mean_kl_is_the_sum_of_its_parts(seed):
     """KL(q(z) ‖ p(z)) by draws of the mixture itself, with torch's own mixture density."""
     torch.manual_seed(seed)
     x, scale = torch.randn(40, 2).double(), torch.tensor([0.3, 0.8]).double()
-    found = diagnose(normal_model, normal_guide(scale), x, samples=200, seed=seed)
+    found = diagnose(normal_model, normal_guide(scale), x, num_samples=200, seed=seed)
     components = torch.distributions.Independent(torch.distributions.Normal(x, scale), 1)
     mixture = torch.distributions.MixtureSameFamily(
         torch.distributions.Categorical(torch.ones(40).double()), components
@@ -106,10 +106,10 @@ def test_mean_kl_is_the_sum_of_its_parts(seed):
 
 def test_information_is_log_n_where_posteriors_are_far_apart_and_a_minibatch_cannot_see_it():
     x = torch.arange(300).double()[:, None]
-    found = diagnose(normal_model, normal_guide(0.01), x, samples=2)
+    found = diagnose(normal_model, normal_guide(0.01), x, num_samples=2)
     assert found.mutual_information.value == pytest.approx(math.log(300), abs=1e-10)
     assert found.cap == math.log(300)
-    batch = diagnose(normal_model, normal_guide(0.01), x[:20], samples=2).mutual_information.value
+    batch = diagnose(normal_model, normal_guide(0.01), x[:20], num_samples=2).mutual_information.value
     assert batch == pytest.approx(math.log(20), abs=1e-10)  # what a minibatch of 20 makes of it
 
 
@@ -118,7 +118,7 @@ def test_the_bias_of_minibatches_is_not_reproduced(seed):
     x = torch.linspace(-2.5, 2.5, 60).double()[:, None]
     densities = dist.Normal(x, 0.05).log_prob(GRID).exp()
     information, *_ = quadrature(densities, dist.Normal(0.0, 1.0).log_prob(GRID).exp(), 16 / 40_000)
-    near(diagnose(normal_model, normal_guide(0.05), x, samples=200, seed=seed).mutual_information, information)
+    near(diagnose(normal_model, normal_guide(0.05), x, num_samples=200, seed=seed).mutual_information, information)
     parts = x[torch.randperm(60)].split(6)
     batches = [diagnose(normal_model, normal_guide(0.05), part, 50, seed).mutual_information.value for part in parts]
     assert np.mean(batches) < math.log(6) < information - 0.5
@@ -147,7 +147,7 @@ def gaussian_data(seed):
 
 def test_bounds_for_all_x_bracket_the_closed_form(gaussian_data, seed):
     model, guide, x, covariance, scale = gaussian_data
-    found = diagnose(model, guide, x, samples=4, seed=seed)
+    found = diagnose(model, guide, x, num_samples=4, seed=seed)
     information = 0.5 * (torch.logdet(covariance) - 2 * scale.log().sum()).item()
     marginal = 0.5 * (covariance.trace() - 2 - torch.logdet(covariance)).item()
     for low, high, truth, error in (
@@ -163,7 +163,7 @@ def test_bounds_for_all_x_bracket_the_closed_form(gaussian_data, seed):
 
 def test_the_bound_that_leaves_one_out_is_the_kl_to_the_other_of_two_points(seed):
     """N = 2: KL(N(a, s²) ‖ N(b, s²)) = (a − b)²/2s²."""
-    found = diagnose(normal_model, normal_guide(0.5), column(0.0, 0.8), samples=3000, seed=seed)
+    found = diagnose(normal_model, normal_guide(0.5), column(0.0, 0.8), num_samples=3000, seed=seed)
     near(found.mutual_information_upper, 0.8**2 / (2 * 0.5**2))
 
 
@@ -212,7 +212,7 @@ def test_memory_is_that_of_a_block(monkeypatch):
 
     monkeypatch.setattr(dist.Normal, "log_prob", counted)
     x = torch.randn(600, 2).double()
-    diagnose(normal_model, normal_guide(0.5), x, samples=20, prior_samples=500)
+    diagnose(normal_model, normal_guide(0.5), x, num_samples=20, prior_samples=500)
     assert max(torch.Size(shape).numel() for shape in seen) <= 4096
     assert sum(torch.Size(shape).numel() for shape in seen) > 600 * 600 * 20 * 2
 
@@ -240,7 +240,7 @@ def test_latents_collapse_where_the_noise_is_larger_than_their_eigenvalue(collap
     with torch.no_grad():
         model.W.copy_(basis[:, :3] * (eigenvalues[:3] - 1).clamp(min=0).sqrt())
         model.log_sigma.zero_()
-    found = diagnose(model, guide, x, samples=2, seed=seed)
+    found = diagnose(model, guide, x, num_samples=2, seed=seed)
     share = 1 - 1 / eigenvalues[:3].clamp(min=1)
     torch.testing.assert_close(found.activity, share * 200 / 199, rtol=0, atol=1e-10)
     torch.testing.assert_close(found.unit_kl, 0.5 * eigenvalues[:3].clamp(min=1).log(), rtol=0, atol=1e-10)
@@ -270,7 +270,7 @@ def test_a_trained_linear_vae_collapses_to_the_same_latents(collapsing, seed):
     torch.manual_seed(seed)
     model, guide = LinearVAE().double(), pyrovae.MeanField(4, 3, hidden=()).double()
     pyrovae.fit(model, guide, x, epochs=1500, batch_size=None, lr=2e-2, seed=seed)
-    found = diagnose(model, guide, x, samples=2, seed=seed)
+    found = diagnose(model, guide, x, num_samples=2, seed=seed)
     expected = 1 - 1 / eigenvalues[:3].clamp(min=1)
     assert (found.activity.sort(descending=True).values - expected).abs().max() < 0.1
     assert found.active_units() == 2
@@ -350,7 +350,7 @@ def test_two_latents_against_quadrature(swapped, seed):
     prior = (dist.Normal(0.0, 1.0).log_prob(a) + dist.Normal(a / 2, 1.0).log_prob(b)).exp()
     information, marginal, kl = quadrature(densities.flatten(1), prior.flatten(), 0.05**2)
     model, guide = two_latents(swapped)
-    found = diagnose(model, guide, x, samples=3000, seed=seed)
+    found = diagnose(model, guide, x, num_samples=3000, seed=seed)
     near(found.mutual_information, information)
     near(found.marginal_kl, marginal)
     near(found.mean_kl, kl)
@@ -379,7 +379,7 @@ def test_a_latent_that_is_summed_out_leaves_the_mixture_as_prior(seed):
     densities = dist.Normal(POINTS, 0.5).log_prob(GRID).exp()
     prior = 0.3 * dist.Normal(-2.0, 1.0).log_prob(GRID).exp() + 0.7 * dist.Normal(2.0, 1.0).log_prob(GRID).exp()
     _, marginal, kl = quadrature(densities, prior, 16 / 40_000)
-    found = diagnose(model, normal_guide(0.5), POINTS, samples=1000, seed=seed)
+    found = diagnose(model, normal_guide(0.5), POINTS, num_samples=1000, seed=seed)
     near(found.marginal_kl, marginal)
     near(found.mean_kl, kl)
     assert "'c' is summed out" in " ".join(found.notes)
@@ -400,7 +400,7 @@ def test_classes_of_a_discrete_latent(seed):
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Categorical(logits=x))
 
-    found = diagnose(model, guide, logits, samples=500, seed=seed)
+    found = diagnose(model, guide, logits, num_samples=500, seed=seed)
     q = logits.softmax(-1)
     used, entropy = q.mean(0), torch.special.entr(q).sum(-1).mean()
     torch.testing.assert_close(found.classes["z"].used[0], used, rtol=0, atol=1e-10)
@@ -429,7 +429,7 @@ def test_binary_latents_and_a_continuous_one(seed):
             pyro.sample("b", dist.Bernoulli(logits=x[:, :3]).to_event(1))
             pyro.sample("z", dist.Normal(x[:, 3:], 0.5).to_event(1))
 
-    found = diagnose(model, guide, x, samples=4, seed=seed)
+    found = diagnose(model, guide, x, num_samples=4, seed=seed)
     torch.testing.assert_close(found.classes["b"].used[:, 1], x[:, :3].sigmoid().mean(0), rtol=0, atol=1e-10)
     torch.testing.assert_close(found.activity, x[:, 3:].var(0), rtol=0, atol=1e-10)
     assert found.holes is not None
@@ -454,8 +454,8 @@ def test_inner_plates_and_matrix_latents(seed):
                 pyro.sample("u", dist.Normal(x[:, :2], 0.4))
             pyro.sample("v", dist.Normal(x[:, 2:].reshape(-1, 1, 2, 3), 0.4).to_event(2))
 
-    found = diagnose(model, guide, x, samples=100, seed=seed)
-    flat = diagnose(normal_model, normal_guide(0.4), x, samples=100, seed=seed + 100)
+    found = diagnose(model, guide, x, num_samples=100, seed=seed)
+    flat = diagnose(normal_model, normal_guide(0.4), x, num_samples=100, seed=seed + 100)
     assert found.names == ("u[0]", "u[1]", *(f"v[{i}, {j}]" for i in range(2) for j in range(3)))
     torch.testing.assert_close(found.activity, flat.activity, rtol=0, atol=1e-10)
     torch.testing.assert_close(found.unit_kl, flat.unit_kl, rtol=0, atol=1e-10)
@@ -481,7 +481,7 @@ def test_an_autoguide_on_the_points_that_it_was_made_for(seed):
     step = grid * (10 / 40_000)
     densities = dist.LogNormal(x.log(), 0.4).log_prob(grid).exp() * step
     information, marginal, kl = quadrature(densities, dist.Gamma(2.0, 1.0).log_prob(grid).double().exp() * step, 1.0)
-    found = diagnose(model, guide, x, samples=2000, seed=seed)
+    found = diagnose(model, guide, x, num_samples=2000, seed=seed)
     near(found.mutual_information, information)
     near(found.marginal_kl, marginal)
     near(found.mean_kl, kl)
@@ -499,7 +499,7 @@ def test_a_known_hole_is_found_with_its_mass(seed):
     """Encodings at the prior's quantiles but those of −0.2 < z < 0.9: the share is the prior's mass where q(z) is lowest."""
     quantiles = dist.Normal(0.0, 1.0).icdf((torch.arange(2000).double() + 0.5) / 2000)
     x = quantiles[(quantiles < -0.2) | (quantiles > 0.9)][:, None]
-    found = diagnose(normal_model, normal_guide(0.05), x, samples=8, prior_samples=4000, seed=seed)
+    found = diagnose(normal_model, normal_guide(0.05), x, num_samples=8, prior_samples=4000, seed=seed)
     q = dist.Normal(x, 0.05).log_prob(GRID[::20]).exp().mean(0)
     order = q.argsort()
     inside = q[order].cumsum(0) * (16 / 2000) < holes.TAIL  # the lowest 1 % of q(z)
@@ -513,13 +513,15 @@ def test_a_known_hole_is_found_with_its_mass(seed):
     assert found.verdict.startswith("Mismatched prior")
 
 
-@pytest.mark.parametrize(("low", "high", "verdict"), [(0.8, 1.3, "Holes in the prior"), (1.0, 1.02, "Fine")])
+@pytest.mark.parametrize(
+    ("low", "high", "reliability_message"), [(0.8, 1.3, "Holes in the prior"), (1.0, 1.02, "Fine")]
+)
 def test_the_verdict_says_holes_that_are_more_than_chance(seed, low, high, verdict):
     """As above with less of the encodings taken out: 9 % of the prior in holes is told, and what chance leaves is not."""
     torch.manual_seed(seed)
     quantiles = dist.Normal(0.0, 1.0).icdf((torch.arange(1000) + 0.5) / 1000)
     x = quantiles[(quantiles < low) | (quantiles > high)][:, None]
-    found = diagnose(normal_model, normal_guide(0.05), x, samples=8, prior_samples=4000, seed=seed)
+    found = diagnose(normal_model, normal_guide(0.05), x, num_samples=8, prior_samples=4000, seed=seed)
     q = dist.Normal(x, 0.05).log_prob(GRID[::20]).exp().mean(0)
     order = q.argsort()
     inside = q[order].cumsum(0) * (16 / 2000) < holes.TAIL
@@ -539,7 +541,7 @@ def test_a_prior_that_agrees_has_one_percent_in_holes(gaussian_data, seed):
     with torch.no_grad():
         model.log_sigma.fill_(-1.0)
         x = model.decode(torch.randn(400, 5).double()) + math.exp(-1) * torch.randn(400, 8).double()
-    found = diagnose(model, guide, x, samples=8, seed=seed, prior_samples=4000)
+    found = diagnose(model, guide, x, num_samples=8, seed=seed, prior_samples=4000)
     value, se = found.holes.share
     assert abs(value - holes.TAIL) < SIGMAS * se
     assert value < 0.05
@@ -554,7 +556,7 @@ def test_a_prior_that_agrees_has_one_percent_in_holes(gaussian_data, seed):
 def test_boundary_samples_between_two_clusters_are_in_a_hole(seed):
     torch.manual_seed(seed)
     x = torch.cat([torch.randn(100, 1) - 10, torch.randn(100, 1) + 10]).double()
-    found = diagnose(normal_model, normal_guide(0.5), x, samples=4, seed=seed)
+    found = diagnose(normal_model, normal_guide(0.5), x, num_samples=4, seed=seed)
     sides = x[found.holes.pairs][..., 0].sign().sum(-1)
     across = found.holes.midpoints < found.holes.threshold
     assert across[sides == 0].all()
@@ -581,7 +583,7 @@ def test_decoding_gives_the_mean_of_x():
 
 
 def test_collapse_is_said():
-    found = diagnose(normal_model, lambda x: normal_guide(1.0)(0.0 * x), torch.randn(50, 3).double(), samples=2)
+    found = diagnose(normal_model, lambda x: normal_guide(1.0)(0.0 * x), torch.randn(50, 3).double(), num_samples=2)
     assert found.active_units() == 0
     assert found.mean_kl.value == pytest.approx(0, abs=1e-12)
     assert found.mutual_information.value == pytest.approx(0, abs=1e-10)
@@ -604,13 +606,13 @@ def test_random_state_and_modes_are_left_as_found():
 
 
 def test_arviz_holds_the_numbers(tmp_path):
-    found = diagnose(normal_model, normal_guide(0.5), torch.randn(30, 2).double(), samples=3)
+    found = diagnose(normal_model, normal_guide(0.5), torch.randn(30, 2).double(), num_samples=3)
     found.to_arviz().to_netcdf(str(tmp_path / "x.nc"))
     back = arviz.from_netcdf(str(tmp_path / "x.nc"))
     np.testing.assert_allclose(back.sample_stats.information, found.information)
     np.testing.assert_allclose(back.sample_stats.activity.sel(unit="z[1]"), found.activity[1])
     np.testing.assert_allclose(back.posterior.z[0], found.draws)
-    assert back.sample_stats.attrs["verdict"] == found.verdict
+    assert back.sample_stats.attrs["reliability_message"] == found.verdict
 
 
 def refusal(match, model=normal_model, guide=None, x=POINTS, **options):
@@ -620,7 +622,7 @@ def refusal(match, model=normal_model, guide=None, x=POINTS, **options):
 
 def test_what_cannot_be_diagnosed_is_refused():
     refusal("One point has no variance over points .* at least 2", x=POINTS[:1])
-    refusal("samples is 1: give a whole number, at least 2", samples=1)
+    refusal("samples is 1: give a whole number, at least 2", num_samples=1)
     refusal("prior_samples is 0", prior_samples=0)
     refusal("Latent 'z' is in the model but not in the guide", guide=lambda x: None)
 
@@ -661,7 +663,7 @@ def test_a_helper_that_cannot_be_undone_leaves_out_the_holes():
             shift = torch.full(h.shape[:-1], math.log(2.0)).to(h)
             pyro.sample("z", dist.Delta(h / 2, log_density=shift, event_dim=1))
 
-    found = diagnose(normal_model, guide, torch.linspace(-2, 2, 60).double()[:, None], samples=4)
+    found = diagnose(normal_model, guide, torch.linspace(-2, 2, 60).double()[:, None], num_samples=4)
     assert found.holes is None
     assert "No holes are looked for" in found.notes[-1]
     assert found.mutual_information.value > 0.1
@@ -682,7 +684,7 @@ def test_encodings_that_no_other_point_reaches_have_no_holes_and_an_infinite_bou
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Uniform(x - 0.1, x + 0.1).to_event(1))
 
-    found = diagnose(normal_model, guide, torch.arange(30).double()[:, None] / 2, samples=4)
+    found = diagnose(normal_model, guide, torch.arange(30).double()[:, None] / 2, num_samples=4)
     assert found.holes is None
     assert "outside the support" in found.notes[-1]
     assert found.mutual_information.value == pytest.approx(math.log(30))

@@ -37,11 +37,11 @@ def normal_guide(loc, scale):
 
 
 @pytest.mark.parametrize(
-    ("from_guide", "schedule"), [(False, Sigmoid(4)), (True, Linear())], ids=["prior, sigmoid", "guide, linear"]
+    ("start", "schedule"), [("prior", Sigmoid(4)), ("guide", Linear())], ids=["prior, sigmoid", "guide, linear"]
 )
-def test_ppca_to_a_twentieth_of_a_nat(ppca, from_guide, schedule, seed):
+def test_ppca_to_a_twentieth_of_a_nat(ppca, start, schedule, seed):
     model, guide, x = ppca
-    found = ais(model, guide, x, 16, 800, seed, from_guide=from_guide, schedule=schedule, leapfrog=3)
+    found = ais(model, guide, x, 16, 800, seed, start=start, schedule=schedule, num_leapfrog_steps=3)
     exact = model.log_prob(x).detach()
     difference = found.log_likelihood - exact
     assert abs(difference.mean()) < 0.05
@@ -62,7 +62,7 @@ def test_every_weight_is_unbiased_however_short_the_way(seed):
 
     x = torch.tensor([[0.5, -1.0], [0.0, 0.3]]).double()
     exact = dist.Normal(0.0, math.sqrt(1.25)).log_prob(x).sum(-1)
-    found = ais(model, normal_guide(lambda x: 0.5 * x, 0.7), x, 6000, 6, seed, leapfrog=3)
+    found = ais(model, normal_guide(lambda x: 0.5 * x, 0.7), x, 6000, 6, seed, num_leapfrog_steps=3)
     w = (found.log_w - exact).exp()
     assert ((w.mean(0) - 1).abs() < 5 * w.std(0) / math.sqrt(6000)).all()
     assert (w.std(0) > 0.1).all()  # it was no triviality
@@ -86,7 +86,7 @@ def test_bernoulli_vae_with_two_latents_against_quadrature(seed):
             p.mul_(3)  # far from linear
     x = pyrovae.sample(model, 60, torch.zeros(60, 20).double())
     exact = quadrature(model, x)
-    found = ais(model, guide, x, 16, 500, seed, leapfrog=3)
+    found = ais(model, guide, x, 16, 500, seed, num_leapfrog_steps=3)
     difference = found.log_likelihood - exact
     assert abs(difference.mean()) < 0.05
     assert difference.mean() < 4 * difference.std() / math.sqrt(len(x))
@@ -106,10 +106,10 @@ def test_two_modes_of_which_the_guide_knows_one(seed):
     z = torch.linspace(-6, 6, 20_001, dtype=torch.float64)
     log_joint = dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z.square(), 0.3).log_prob(x)
     exact = log_joint.logsumexp(1) + math.log(float(z[1] - z[0]))
-    weighted = evaluate(model, guide, x, samples=2000, seed=seed)
+    weighted = evaluate(model, guide, x, num_samples=2000, seed=seed)
     assert weighted.ess.median() > 1000
     assert abs((weighted.log_likelihood - exact).median() + math.log(2)) < 0.1
-    found = ais(model, guide, x, 32, 600, seed, leapfrog=5)
+    found = ais(model, guide, x, 32, 600, seed, num_leapfrog_steps=5)
     assert abs((found.log_likelihood - exact).mean()) < 0.05
 
 
@@ -126,10 +126,10 @@ def test_a_sharp_decoder_where_weights_are_loose_by_tens_of_nats(seed):
     loc, scale = posterior.mean.detach(), posterior.stddev.detach()
     guide = normal_guide(lambda x: loc + scale, 2 * scale)
     exact = model.log_prob(x).detach()
-    weighted = evaluate(model, guide, x, samples=5000, seed=seed)
+    weighted = evaluate(model, guide, x, num_samples=5000, seed=seed)
     assert (weighted.log_likelihood - exact).mean() < -20
     assert weighted.ess.median() < 5
-    found = ais(model, guide, x, 16, 800, seed, from_guide=True, leapfrog=7)
+    found = ais(model, guide, x, 16, 800, seed, start="guide", num_leapfrog_steps=7)
     # what is left: the error of 8 × 16 chains, and a bias of half the relative variance of their mean weight
     assert abs((found.log_likelihood - exact).mean()) < 0.5
 
@@ -154,8 +154,8 @@ def test_latents_that_are_positive_or_summed_out():
         share.log()[:, None, None] + dist.Normal(m[:, None, None] * w, 0.5).log_prob(x)
     ).logsumexp(0)
     exact = log_joint.logsumexp(1) + math.log(float(w[1] - w[0]))
-    for from_guide in (False, True):
-        found = ais(model, guide, x, 16, 200, from_guide=from_guide, leapfrog=5)
+    for start in ("prior", "guide"):
+        found = ais(model, guide, x, 16, 200, start=start, num_leapfrog_steps=5)
         assert abs((found.log_likelihood - exact).mean()) < 0.05
 
 
@@ -177,7 +177,7 @@ def test_same_seed_same_numbers_and_nothing_left_changed(ppca):
     model.train()
     before = torch.get_rng_state()
     done = []
-    first, again, other = (ais(model, guide, x[:5], 4, 10, seed, progress=done.append) for seed in (3, 3, 4))
+    first, again, other = (ais(model, guide, x[:5], 4, 10, seed, on_progress=done.append) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert torch.equal(first.log_w, again.log_w)
@@ -225,8 +225,8 @@ def test_schedules_begin_at_0_and_end_at_1():
 def test_describes_itself(ppca):
     found = ais(*ppca[:2], ppca[2][:3], 4, 10)
     assert repr(found).startswith("Annealed(3 points, 4 chains of 10 steps: log p(x) ≥ -")
-    assert found.card["start"] == "prior"
-    assert found.card["schedule"] == "sigmoid(4)"
+    assert found.metadata["start"] == "prior"
+    assert found.metadata["schedule"] == "sigmoid(4)"
     assert found.log_w.shape == (4, 3)
     assert (found.ess >= 1).all()
 
@@ -234,10 +234,10 @@ def test_describes_itself(ppca):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"chains": 1}, "chains is 1: give a whole number, at least 2, so that the estimate has an error"),
-        ({"steps": 0}, "steps is 0"),
-        ({"leapfrog": 0}, "leapfrog is 0"),
-        ({"steps": 10.0}, "steps is 10.0"),
+        ({"num_chains": 1}, "num_chains is 1: give a whole number, at least 2, so that the estimate has an error"),
+        ({"num_temperatures": 0}, "num_temperatures is 0"),
+        ({"num_leapfrog_steps": 0}, "num_leapfrog_steps is 0"),
+        ({"num_temperatures": 10.0}, "num_temperatures is 10.0"),
     ],
 )
 def test_settings_that_cannot_be_used(ppca, settings, sentence):

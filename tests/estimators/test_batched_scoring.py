@@ -93,9 +93,9 @@ def test_chunks_change_no_number(build, monkeypatch):
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 64})
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.DRAWS", 16)
     pair, x = build(), torch.randn(11, 5).double()
-    whole = evaluate(*pair, x, samples=101, seed=3)
+    whole = evaluate(*pair, x, num_samples=101, seed=3)
     for rows in (1, 7, 40, 10_000):
-        same(evaluate(*pair, x, samples=101, seed=3, rows=rows), whole)
+        same(evaluate(*pair, x, num_samples=101, seed=3, chunk_size=rows), whole)
 
 
 class Small:
@@ -131,9 +131,9 @@ def test_out_of_memory_halves_the_chunk_and_changes_no_number(monkeypatch):
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 256})
     wrong, done = random_wrong(), []
     x = wrong.draw(20)
-    whole = evaluate(*wrong.pair, x, samples=500, seed=1)
+    whole = evaluate(*wrong.pair, x, num_samples=500, seed=1)
     model = Small(wrong.model, most=37)
-    found = evaluate(model, wrong.guide, x, samples=500, seed=1, progress=done.append)
+    found = evaluate(model, wrong.guide, x, num_samples=500, seed=1, on_progress=done.append)
     assert model.refused == 3  # 256 rows or so, 128, 64; then 32, from there on
     same(found, whole)
     assert sum(done) == 20
@@ -150,8 +150,8 @@ def test_out_of_memory_in_the_guide_halves_the_batch_and_keeps_finished_points(m
         done.append(points)
         guide.most = 100  # after the first batch there is less room
 
-    found = evaluate(wrong.model, guide, x, samples=500, seed=1, progress=progress)
-    whole = evaluate(*wrong.pair, x, samples=500, seed=1)
+    found = evaluate(wrong.model, guide, x, num_samples=500, seed=1, on_progress=progress)
+    whole = evaluate(*wrong.pair, x, num_samples=500, seed=1)
     assert done[0] == 16
     assert set(done[1:]) == {4}
     torch.testing.assert_close(found.log_likelihood[:16], whole.log_likelihood[:16], rtol=0, atol=1e-10)
@@ -161,7 +161,7 @@ def test_out_of_memory_in_the_guide_halves_the_batch_and_keeps_finished_points(m
 def test_no_room_for_one_row_is_out_of_memory():
     wrong = random_wrong()
     with pytest.raises(torch.OutOfMemoryError):
-        evaluate(Small(wrong.model, 0), wrong.guide, wrong.draw(3), samples=10)
+        evaluate(Small(wrong.model, 0), wrong.guide, wrong.draw(3), num_samples=10)
 
 
 def test_the_encoder_runs_once_for_a_batch_whatever_the_samples(monkeypatch):
@@ -171,13 +171,13 @@ def test_the_encoder_runs_once_for_a_batch_whatever_the_samples(monkeypatch):
     model, guide = pyrovae.load("vae")(4, latent=2, hidden=(5,))
     guide.encoder.register_forward_hook(lambda *_: calls.append(1))
     counts = []
-    for samples in (16, 160):
+    for num_samples in (16, 160):
         calls.clear()
-        evaluate(model, guide, torch.rand(32, 4), samples=samples)
+        evaluate(model, guide, torch.rand(32, 4), num_samples=num_samples)
         counts.append(len(calls))
     assert counts[0] == counts[1]
     calls.clear()
-    evaluate(model, guide, torch.rand(64, 4), samples=160)
+    evaluate(model, guide, torch.rand(64, 4), num_samples=160)
     assert len(calls) == counts[0] + 4  # four more batches of eight
 
 
@@ -210,7 +210,7 @@ def test_draws_that_do_not_run_the_guide_are_draws_from_it(seed):
     """20,000 draws in blocks of 500, the guide run for the first: ELBO and log p̂ against their exact values."""
     wrong = random_wrong(ratio=0.6)
     x = wrong.draw(8)
-    found = evaluate(*wrong.pair, x, samples=20_000, seed=seed)
+    found = evaluate(*wrong.pair, x, num_samples=20_000, seed=seed)
     assert ((found.elbo - (wrong.log_prob(x) - wrong.gap)).abs() < 6 * found.elbo_se).all()
 
 
@@ -221,7 +221,7 @@ def test_autoguides_are_scored_on_all_points_at_once(monkeypatch):
     guide = AutoNormal(model)
     guide(x)
     with torch.no_grad():
-        whole = evaluate(model, guide, x, samples=64)
+        whole = evaluate(model, guide, x, num_samples=64)
     assert len(whole) == 40
     log_p = dist.Normal(0.0, math.sqrt(6.0)).log_prob(x[:, 0])  # a + b has variance 1 + 2·2, and x one more
     assert (whole.log_likelihood < log_p + 6 * whole.log_likelihood_se).all()
@@ -247,7 +247,7 @@ def wide(x):
 def test_draws_that_the_model_rules_out_weigh_nothing(seed):
     """log ∫_{z > c} N(z; 0, 1) N(x; z, 1) dz = log N(x; 0, √2) + log Φ((x/2 − c)·√2)."""
     x = torch.tensor([[0.3, 0.0], [-1.0, -0.5], [2.0, 1.0]]).double()
-    found = evaluate(torn, wide, x, samples=20_000, seed=seed)
+    found = evaluate(torn, wide, x, num_samples=20_000, seed=seed)
     inside = dist.Normal(0.0, 1.0).cdf((x[:, 0] / 2 - x[:, 1]) * math.sqrt(2))
     expected = dist.Normal(0.0, math.sqrt(2)).log_prob(x[:, 0]) + inside.log()
     assert ((found.log_likelihood - expected).abs() < 6 * found.log_likelihood_se).all()
@@ -260,7 +260,7 @@ def test_a_point_whose_every_weight_is_zero_is_named(monkeypatch):
     x = torch.zeros(9, 2).double()
     x[7, 1] = 99.0
     with pytest.raises(InvalidInputError, match="All 100 weights of data point 7 are zero"):
-        evaluate(torn, wide, x, samples=100)
+        evaluate(torn, wide, x, num_samples=100)
 
 
 def test_a_density_that_is_no_number_names_the_point_among_all(monkeypatch):
@@ -274,7 +274,7 @@ def test_a_density_that_is_no_number_names_the_point_among_all(monkeypatch):
     x = torch.zeros(2000, 2).double()
     x[1907, 0] = 9.0
     with pytest.raises(pyrovae.NonFiniteError, match="nan at site 'x', data point 1907"):
-        evaluate(model, wide, x, samples=100)
+        evaluate(model, wide, x, num_samples=100)
 
 
 # Memory
@@ -313,7 +313,7 @@ x = torch.linspace(-2, 2, 60).double().reshape(20, 3)
 def slowly(points):
     print(points, flush=True)
     time.sleep(float(sys.argv[2]))
-found = pyrovae.evaluate(*wrong.pair, x, samples=100, seed=5, resume=__import__("pathlib").Path(sys.argv[1]), progress=slowly)
+found = pyrovae.evaluate(*wrong.pair, x, num_samples=100, seed=5, partial_file=__import__("pathlib").Path(sys.argv[1]), on_progress=slowly)
 torch.save([found.log_likelihood, found.pareto_k, found.bound_curve.value], sys.argv[1] + ".done")
 """
 
@@ -350,7 +350,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(tmp_path):
 
 
 def test_what_another_evaluation_left_is_not_taken_for_ones_own(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyrovae.estimators.partial_results.SECONDS", 0.0)
+    monkeypatch.setattr("pyrovae.estimators.partial_results.SAVE_INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 200})
     path = tmp_path / "unfinished.pt"
     model, guide = pyrovae.load("ppca")(4, latent=2)
@@ -361,35 +361,37 @@ def test_what_another_evaluation_left_is_not_taken_for_ones_own(tmp_path, monkey
 
     def left():
         with pytest.raises(KeyboardInterrupt):
-            evaluate(model, guide, x, samples=100, resume=path, progress=stopped)
+            evaluate(model, guide, x, num_samples=100, partial_file=path, on_progress=stopped)
 
     def progress(**other):
         counts = []
         evaluate(
-            **{"model": model, "guide": guide, "x": x, "samples": 100, **other}, resume=path, progress=counts.append
+            **{"model": model, "guide": guide, "x": x, "num_samples": 100, **other},
+            partial_file=path,
+            on_progress=counts.append,
         )
         assert not path.exists()
         return counts
 
     left()
     assert progress() == [2] * 5  # 200 rows: two points; what was done is told at once
-    for other in ({"x": torch.randn(10, 4)}, {"seed": 1}, {"samples": 101}):
+    for other in ({"x": torch.randn(10, 4)}, {"seed": 1}, {"num_samples": 101}):
         left()
         held = path.read_bytes()
-        monkeypatch.setattr("pyrovae.estimators.partial_results.SECONDS", 100.0)
-        fresh = evaluate(**{"model": model, "guide": guide, "x": x, "samples": 100, **other})
-        again = evaluate(**{"model": model, "guide": guide, "x": x, "samples": 100, **other}, resume=path)
+        monkeypatch.setattr("pyrovae.estimators.partial_results.SAVE_INTERVAL_SECONDS", 100.0)
+        fresh = evaluate(**{"model": model, "guide": guide, "x": x, "num_samples": 100, **other})
+        again = evaluate(**{"model": model, "guide": guide, "x": x, "num_samples": 100, **other}, partial_file=path)
         same(fresh, again)
-        monkeypatch.setattr("pyrovae.estimators.partial_results.SECONDS", 0.0)
+        monkeypatch.setattr("pyrovae.estimators.partial_results.SAVE_INTERVAL_SECONDS", 0.0)
         assert held
     left()
     with torch.no_grad():
         model.mu.add_(1.0)
     counts = []
-    moved = evaluate(model, guide, x, samples=100, resume=path, progress=counts.append)
+    moved = evaluate(model, guide, x, num_samples=100, partial_file=path, on_progress=counts.append)
     torch.testing.assert_close(moved.log_likelihood, moved.exact_log_likelihood, rtol=0, atol=1e-4)
     path.write_bytes(b"not a file of torch's")
-    same(evaluate(model, guide, x, samples=100, resume=path), moved, atol=1e-6)
+    same(evaluate(model, guide, x, num_samples=100, partial_file=path), moved, atol=1e-6)
 
 
 # The verdict
@@ -400,32 +402,37 @@ def test_a_sharp_decoder_is_not_to_be_trusted_and_the_verdict_says_why(seed):
     wrong = Wrong(torch.randn(52, 50).double() / 52**0.5, 0.05, torch.ones(50).double())
     wrong.D = 0.3 / wrong.P.diagonal()
     x = wrong.draw(12)
-    found = evaluate(*wrong.pair, x, samples=5000, seed=seed)
+    found = evaluate(*wrong.pair, x, num_samples=5000, seed=seed)
     short = wrong.log_prob(x) - found.log_likelihood
     assert short.mean() > 20
     assert (short > 6 * found.log_likelihood_se).all()  # and its own error does not know
     assert (found.pareto_k > found.pareto_k_threshold).all()
-    assert found.untrusted_share == 1.0
-    assert found.verdict.startswith("Do not trust log p̂(x): k̂ is above 0.70 at 12 of 12 points (100%; median ")
-    assert "a few draws carry the weight" in found.verdict
-    assert "lower bound, loose by an unknown amount" in found.verdict
-    assert "More samples raise it only slowly: it takes a better guide" in found.verdict
-    assert "AIS" in found.verdict
+    assert found.high_pareto_k_fraction == 1.0
+    assert found.reliability_message.startswith(
+        "Do not trust log p̂(x): k̂ is above 0.70 at 12 of 12 points (100%; median "
+    )
+    assert "a few draws carry the weight" in found.reliability_message
+    assert "lower bound, loose by an unknown amount" in found.reliability_message
+    assert "More samples raise it only slowly: it takes a better guide" in found.reliability_message
+    assert "AIS" in found.reliability_message
     print(short)
 
 
 def test_verdicts_of_numbers_that_are_to_be_trusted():
     model, guide = pyrovae.load("ppca")(4, latent=2)
-    exact = evaluate(model.double(), guide, torch.randn(5, 4).double(), samples=100)
-    assert exact.verdict == "Trust log p̂(x): at no point do its largest weights differ, as with an exact guide."
+    exact = evaluate(model.double(), guide, torch.randn(5, 4).double(), num_samples=100)
+    assert (
+        exact.reliability_message
+        == "Trust log p̂(x): at no point do its largest weights differ, as with an exact guide."
+    )
     assert (exact.pareto_k == -math.inf).all()
     wrong = Wrong(torch.ones(1, 1).double(), 1.0, torch.tensor([0.4]).double())
-    sound = evaluate(*wrong.pair, torch.randn(30, 1).double(), samples=5000)
-    assert sound.verdict.startswith("Trust log p̂(x): k̂ is below 0.70 at every point")
+    sound = evaluate(*wrong.pair, torch.randn(30, 1).double(), num_samples=5000)
+    assert sound.reliability_message.startswith("Trust log p̂(x): k̂ is below 0.70 at every point")
 
 
 def test_more_samples_are_asked_for_where_they_help():
     """k = 0.55 is above the threshold of 100 draws, 0.5, and below that of thousands."""
     wrong = Wrong(torch.ones(1, 1).double(), 1.0, torch.tensor([0.45 / 2]).double())
-    found = evaluate(*wrong.pair, torch.randn(200, 1).double(), samples=100)
-    assert found.verdict.startswith("Do not trust log p̂(x): k̂ is above 0.50")
+    found = evaluate(*wrong.pair, torch.randn(200, 1).double(), num_samples=100)
+    assert found.reliability_message.startswith("Do not trust log p̂(x): k̂ is above 0.50")

@@ -39,10 +39,10 @@ def held(bracket):
     return bracket.mean_width
 
 
-@pytest.mark.parametrize("from_guide", [False, True], ids=["prior", "guide"])
-def test_bdmc_brackets_the_exact_value_and_closes_as_chains_lengthen(pair, from_guide, seed):
+@pytest.mark.parametrize("start", ["prior", "guide"])
+def test_bdmc_brackets_the_exact_value_and_closes_as_chains_lengthen(pair, start, seed):
     widths = [
-        held(bdmc(*pair, points=60, chains=8, steps=steps, seed=seed, from_guide=from_guide, leapfrog=4))
+        held(bdmc(*pair, points=60, num_chains=8, num_temperatures=steps, seed=seed, start=start, num_leapfrog_steps=4))
         for steps in (10, 300)
     ]
     short, long = (width.value for width in widths)
@@ -51,14 +51,14 @@ def test_bdmc_brackets_the_exact_value_and_closes_as_chains_lengthen(pair, from_
 
 
 def test_reverse_iwae_brackets_the_exact_value_and_closes_as_draws_grow(pair, seed):
-    few, many = (held(reverse_iwae(*pair, points=200, samples=samples, seed=seed)) for samples in (2, 500))
+    few, many = (held(reverse_iwae(*pair, points=200, num_samples=num_samples, seed=seed)) for num_samples in (2, 500))
     assert few.value > 4 * few.data_se
     assert many.value < 0.3 * few.value
 
 
 def test_an_exact_guide_leaves_no_width():
     model, guide = pyrovae.load("ppca")(8, latent=3)
-    found = reverse_iwae(model.double(), guide, torch.zeros(2, 8).double(), points=5, samples=3)
+    found = reverse_iwae(model.double(), guide, torch.zeros(2, 8).double(), points=5, num_samples=3)
     for bound in (found.lower, found.upper):
         torch.testing.assert_close(bound, found.exact, rtol=0, atol=1e-10)
 
@@ -72,7 +72,7 @@ def test_reverse_iwae_knows_discrete_latents(seed):
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Categorical(torch.ones(len(x), 3).double()))
 
-    width = held(reverse_iwae(model, guide, torch.zeros(2, 2).double(), points=200, samples=4, seed=seed))
+    width = held(reverse_iwae(model, guide, torch.zeros(2, 2).double(), points=200, num_samples=4, seed=seed))
     assert width.value > 0
 
 
@@ -88,7 +88,7 @@ def test_the_formula_written_out():
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(0.5 * x, 1.0).to_event(1))
 
-    found = reverse_iwae(model, guide, torch.zeros(2, 1).double(), points=40_000, samples=2)
+    found = reverse_iwae(model, guide, torch.zeros(2, 1).double(), points=40_000, num_samples=2)
     # E_{z₀ ~ p(z|x)} E_{z₁ ~ q} log (w₀ + w₁)/2 − log p(x), by quadrature over both: it does not depend on x
     z = torch.linspace(-7, 7, 701, dtype=torch.float64)
     step = float(z[1] - z[0])
@@ -104,12 +104,12 @@ def test_the_formula_written_out():
 
 
 def test_says_what_each_number_is(pair):
-    found = bdmc(*pair, points=3, chains=4, steps=5)
+    found = bdmc(*pair, points=3, num_chains=4, num_temperatures=5)
     assert found.bounds["lower"] == "lower"
     assert found.bounds["upper"] == "upper"
     assert repr(found).startswith("Bracket(3 simulated points, BDMC: -")
     assert found.x.shape == (3, 8)
-    again = bdmc(*pair, points=3, chains=4, steps=5)
+    again = bdmc(*pair, points=3, num_chains=4, num_temperatures=5)
     assert torch.equal(found.upper, again.upper)
 
 
@@ -118,7 +118,7 @@ def test_says_what_each_number_is(pair):
 
 def test_one_draw_has_no_error(pair):
     with pytest.raises(InvalidInputError, match="samples is 1: give a whole number, at least 2"):
-        reverse_iwae(*pair, samples=1)
+        reverse_iwae(*pair, num_samples=1)
 
 
 def test_x_that_cannot_be_simulated():

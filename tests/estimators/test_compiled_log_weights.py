@@ -76,9 +76,9 @@ def screens_are_used(monkeypatch):
 )
 def test_a_recording_changes_no_number_but_by_rounding(name, runs_of_the_graph):
     model, guide, x = PAIRS[name]()
-    slow = evaluate(model, guide, x, samples=500, compiled=False)
+    slow = evaluate(model, guide, x, num_samples=500, compile=False)
     assert not runs_of_the_graph
-    fast = evaluate(model, guide, x, samples=500, compiled=True)
+    fast = evaluate(model, guide, x, num_samples=500, compile=True)
     assert len(runs_of_the_graph) >= 10
     for statistic in ("log_likelihood", "elbo"):
         torch.testing.assert_close(getattr(fast, statistic), getattr(slow, statistic), rtol=1e-5, atol=1e-4)
@@ -88,10 +88,10 @@ def test_a_recording_changes_no_number_but_by_rounding(name, runs_of_the_graph):
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_bfloat16_screen_moves_no_point_by_5_thousandths_of_a_nat(name):
     model, guide, x = PAIRS[name]()
-    full = evaluate(model, guide, x, samples=5000, compiled=False)
-    screened = evaluate(model, guide, x, samples=5000, compiled=False, screen=torch.bfloat16)
+    full = evaluate(model, guide, x, num_samples=5000, compile=False)
+    screened = evaluate(model, guide, x, num_samples=5000, compile=False, low_precision=torch.bfloat16)
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
-    assert screened.card["dtype"] == "float32, bfloat16 screen"
+    assert screened.metadata["dtype"] == "float32, bfloat16 screen"
 
 
 @needs_compiler
@@ -104,21 +104,21 @@ def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypa
     monkeypatch.setattr(
         recording, "NUMBERS", 40 * x.numel() if pieces == 3 else 2**21
     )  # of draws to a block there are 50
-    full = evaluate(model, guide, x, samples=5000, compiled=False)
-    screened = evaluate(model, guide, x, samples=5000, compiled=True, screen=torch.bfloat16)
+    full = evaluate(model, guide, x, num_samples=5000, compile=False)
+    screened = evaluate(model, guide, x, num_samples=5000, compile=True, low_precision=torch.bfloat16)
     assert len(runs_of_the_graph) >= 50
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
 
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "samples", [450, 1999]
+    "num_samples", [450, 1999]
 )  # few, of which hardly any are scored again; and a last block that is not full
 @pytest.mark.parametrize("name", PAIRS)
-def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, samples, runs_of_the_graph):
+def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, num_samples, runs_of_the_graph):
     model, guide, x = PAIRS[name]()
-    full = evaluate(model, guide, x, samples, compiled=False)
-    screened = evaluate(model, guide, x, samples, compiled=True, screen=torch.bfloat16)
+    full = evaluate(model, guide, x, num_samples, compile=False)
+    screened = evaluate(model, guide, x, num_samples, compile=True, low_precision=torch.bfloat16)
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
 
 
@@ -127,7 +127,7 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
     """Recorded and not, low precision errs in two ways, and the controls know one."""
     model, guide, x = PAIRS["vae of bits"]()
     x = x[:6]  # one batch, which is scored in full after all
-    full = evaluate(model, guide, x, 1999, compiled=False)
+    full = evaluate(model, guide, x, 1999, compile=False)
     told, are_one = [], fast._are_one
 
     def at_first(*args):
@@ -135,7 +135,7 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
         return told[-1] and len(told) == 1
 
     monkeypatch.setattr(fast, "_are_one", at_first)
-    screened = evaluate(model, guide, x, 1999, compiled=True, screen=torch.bfloat16)
+    screened = evaluate(model, guide, x, 1999, compile=True, low_precision=torch.bfloat16)
     assert told[:2] == [True, True]
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 5e-5
 
@@ -143,10 +143,10 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
 @needs_compiler
 @pytest.mark.parametrize("name", ["vae", "gmm", "ppca, mean field"])
 @pytest.mark.parametrize("screen", [None, torch.bfloat16])
-def test_a_last_batch_of_fewer_points_is_scored_in_company(name, screen, runs_of_the_graph, monkeypatch):
+def test_a_last_batch_of_fewer_points_is_scored_in_company(name, low_precision, runs_of_the_graph, monkeypatch):
     model, guide, x = PAIRS[name]()
     x, found = x[:10], []  # batches of 6 and 4
-    slow = evaluate(model, guide, x, samples=500, compiled=False, screen=screen)
+    slow = evaluate(model, guide, x, num_samples=500, compile=False, low_precision=low_precision)
     recorded = recording.CompiledLogWeights.__call__
 
     def call(self, x, *rest):
@@ -154,18 +154,18 @@ def test_a_last_batch_of_fewer_points_is_scored_in_company(name, screen, runs_of
         return recorded(self, x, *rest)
 
     monkeypatch.setattr(recording.CompiledLogWeights, "__call__", call)
-    fast = evaluate(model, guide, x, samples=500, compiled=True, screen=screen)
+    fast = evaluate(model, guide, x, num_samples=500, compile=True, low_precision=low_precision)
     assert sum(points == 4 for points, _ in found) >= 5
     assert all(done for _, done in found)
     torch.testing.assert_close(
-        fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4 if screen is None else 5e-3
+        fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4 if low_precision is None else 5e-3
     )
 
 
 @needs_compiler
 def test_one_point_of_many_is_left_to_pyro(runs_of_the_graph):
     model, guide, x = PAIRS["ppca, mean field"]()
-    slow, fast = (evaluate(model, guide, x[:7], samples=500, compiled=how) for how in (False, True))
+    slow, fast = (evaluate(model, guide, x[:7], num_samples=500, compile=how) for how in (False, True))
     torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4)
     assert torch.equal(fast.log_likelihood[6], slow.log_likelihood[6])
 
@@ -191,11 +191,11 @@ def wide(x):
 @needs_compiler
 def test_a_model_that_has_changed_in_python_is_recorded_anew(runs_of_the_graph):
     model, x = Scaled(), torch.randn(12, 2)
-    evaluate(model, wide, x, samples=500, compiled=True)
+    evaluate(model, wide, x, num_samples=500, compile=True)
     model.scale = 3.0
     exact = dist.Normal(0.0, 10**0.5).log_prob(x).sum(-1)
     runs_of_the_graph.clear()
-    found = evaluate(model, wide, x, samples=5000, compiled=True)
+    found = evaluate(model, wide, x, num_samples=5000, compile=True)
     assert len(runs_of_the_graph) > 10
     assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se + 1e-3).all()
 
@@ -240,13 +240,13 @@ NORMAL, HEAVY, STRETCHED = (
 @needs_compiler
 @pytest.mark.parametrize("guides", [(NORMAL, HEAVY), (STRETCHED,)], ids=["another", "its scale in a transform"])
 @pytest.mark.parametrize("screen", [None, torch.bfloat16])
-def test_a_guide_that_is_another_is_not_scored_by_the_recording(guides, screen, runs_of_the_graph):
+def test_a_guide_that_is_another_is_not_scored_by_the_recording(guides, low_precision, runs_of_the_graph):
     model, g = Factors(), torch.Generator().manual_seed(1)
     x = torch.randn(12, 4, generator=g) @ W + torch.randn(12, 64, generator=g)
     for guide in guides:
-        found = evaluate(model, guide, x, samples=500, compiled=True, screen=screen)
-        slow = evaluate(model, guide, x, samples=500, compiled=False)
-        assert (found.log_likelihood - slow.log_likelihood).abs().max() < (1e-4 if screen is None else 0.005)
+        found = evaluate(model, guide, x, num_samples=500, compile=True, low_precision=low_precision)
+        slow = evaluate(model, guide, x, num_samples=500, compile=False)
+        assert (found.log_likelihood - slow.log_likelihood).abs().max() < (1e-4 if low_precision is None else 0.005)
 
 
 @needs_compiler
@@ -261,19 +261,19 @@ def test_a_recording_made_anew_is_held_against_pyros_run_too(runs_of_the_graph):
                 pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
 
     model, x = Turned(), torch.randn(12, 2)
-    evaluate(model, wide, x, samples=500, compiled=True)
+    evaluate(model, wide, x, num_samples=500, compile=True)
     model.reads = True
-    slow, fast = (evaluate(model, wide, x, samples=500, compiled=how) for how in (False, True))
+    slow, fast = (evaluate(model, wide, x, num_samples=500, compile=how) for how in (False, True))
     torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4)
 
 
 @needs_compiler
-@pytest.mark.parametrize("samples", [3, 5, 7])
-def test_a_last_block_of_fewer_draws_than_are_compared(samples, monkeypatch):
+@pytest.mark.parametrize("num_samples", [3, 5, 7])
+def test_a_last_block_of_fewer_draws_than_are_compared(num_samples, monkeypatch):
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 24})
     monkeypatch.setattr("pyrovae.estimators.batched_scoring.DRAWS", 4)
     x = torch.randn(12, 2)
-    slow, fast = (evaluate(Scaled(), wide, x, samples, compiled=how) for how in (False, True))
+    slow, fast = (evaluate(Scaled(), wide, x, num_samples, compile=how) for how in (False, True))
     torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4)
 
 
@@ -291,7 +291,7 @@ def nothing(x):
 def test_points_in_columns_and_a_guide_that_draws_nothing(runs_of_the_graph):
     x = torch.randn(2, 12).t()
     parts = [dist.Normal(mean, 1.0).log_prob(x).sum(-1) + math.log(p) for mean, p in ((0.0, 0.3), (2.0, 0.7))]
-    found = evaluate(two_classes, nothing, x, samples=200, compiled=True)
+    found = evaluate(two_classes, nothing, x, num_samples=200, compile=True)
     assert len(runs_of_the_graph) == 4  # two batches of two blocks
     torch.testing.assert_close(found.log_likelihood, torch.logaddexp(*parts).double(), rtol=1e-5, atol=1e-5)
 
@@ -317,7 +317,7 @@ def test_blocks_halved_for_want_of_memory_are_recorded_anew(monkeypatch, runs_of
     draws = drawing.with_values
     monkeypatch.setattr(recording.CompiledLogWeights, "__call__", full)
     monkeypatch.setattr(drawing, "with_values", no_room)
-    fast = evaluate(model, wide, x, samples=5000, compiled=True)
+    fast = evaluate(model, wide, x, num_samples=5000, compile=True)
     assert short
     assert any(points == 3 == made for points, made, _ in found)
     assert all(done for _, _, done in found)
@@ -329,7 +329,7 @@ def test_parameters_are_read_as_they_are_now(runs_of_the_graph):
     model, _ = pyrovae.load("ppca")(4, latent=2)
     guide, x = pyrovae.ExactPosterior(model), torch.randn(12, 4)
     for _ in range(2):
-        found = evaluate(model, guide, x, samples=500, compiled=True)
+        found = evaluate(model, guide, x, num_samples=500, compile=True)
         torch.testing.assert_close(found.log_likelihood, found.exact_log_likelihood, rtol=0, atol=1e-4)
         with torch.no_grad():
             model.mu.add_(1.0)
@@ -345,7 +345,7 @@ def test_numbers_that_are_read_into_python_are_not_frozen(runs_of_the_graph):
 
     x = torch.randn(12, 2)
     exact = dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1)
-    found = evaluate(Reads(), wide, x, samples=5000, compiled=True)
+    found = evaluate(Reads(), wide, x, num_samples=5000, compile=True)
     assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se + 1e-3).all()
 
 
@@ -355,14 +355,14 @@ def test_without_a_compiler_pyro_runs_as_before(monkeypatch, runs_of_the_graph):
 
     monkeypatch.setattr("torch._inductor.compile", none)
     model, x = Scaled(), torch.randn(12, 2)
-    slow, fast = (evaluate(model, wide, x, samples=500, compiled=how) for how in (False, True))
+    slow, fast = (evaluate(model, wide, x, num_samples=500, compile=how) for how in (False, True))
     assert torch.equal(slow.log_likelihood, fast.log_likelihood)
 
 
 @needs_compiler
 def test_a_recording_that_runs_out_of_memory_leaves_its_block_to_pyro(monkeypatch, runs_of_the_graph):
     model, x = Scaled(), torch.randn(12, 2)
-    slow = evaluate(model, wide, x, samples=500, compiled=False)
+    slow = evaluate(model, wide, x, num_samples=500, compile=False)
     inner = recording.CompiledLogWeights.__call__
 
     def full(self, *args):
@@ -371,16 +371,16 @@ def test_a_recording_that_runs_out_of_memory_leaves_its_block_to_pyro(monkeypatc
         return inner(self, *args)
 
     monkeypatch.setattr(recording.CompiledLogWeights, "__call__", full)
-    fast = evaluate(model, wide, x, samples=500, compiled=True)
+    fast = evaluate(model, wide, x, num_samples=500, compile=True)
     assert len(runs_of_the_graph) == 5
     torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-5)
 
 
 def test_little_work_is_not_compiled(monkeypatch):
     monkeypatch.setattr("torch._inductor.compile", lambda *_, **__: pytest.fail("it was compiled"))
-    evaluate(Scaled(), wide, torch.randn(12, 2), samples=500)
+    evaluate(Scaled(), wide, torch.randn(12, 2), num_samples=500)
 
 
 def test_screens_of_other_types_are_refused():
-    with pytest.raises(pyrovae.InvalidInputError, match="screen is 16: give torch.bfloat16"):
-        evaluate(Scaled(), wide, torch.randn(12, 2), screen=16)
+    with pytest.raises(pyrovae.InvalidInputError, match="low_precision is 16: give torch.bfloat16"):
+        evaluate(Scaled(), wide, torch.randn(12, 2), low_precision=16)

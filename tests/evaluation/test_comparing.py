@@ -38,13 +38,13 @@ def coin(x):
 
 CARD = {
     "data": "toy", "split": "-", "split_seed": 0, "transform": "as given", "measure": "Lebesgue on R^1", "seed": 0,
-    "samples": 500, "dtype": "float32", "device": "cpu", "pyrovae": "0", "torch": "0", "pyro": "0", "python": "3",
+    "num_samples": 500, "dtype": "float32", "device": "cpu", "pyrovae": "0", "torch": "0", "pyro": "0", "python": "3",
 }  # fmt: skip
 
 
 def test_differences_are_paired(seed):
     x = torch.linspace(-1, 2, 40)[:, None]
-    comparison = compare({"near": located(0.5), "far": located(3.0)}, x, samples=500, seed=seed)
+    comparison = compare({"near": located(0.5), "far": located(3.0)}, x, num_samples=500, seed=seed)
     near, far = comparison.evidence["near"], comparison.evidence["far"]
     pointwise = (far.log_likelihood - near.log_likelihood).double().numpy()
     value, mc_se, data_se = comparison.difference("far", "near")
@@ -58,7 +58,7 @@ def test_differences_are_paired(seed):
 
 
 def test_everything_as_json_without_nan():
-    content = compare({"one": located(0.0)}, torch.zeros(1, 1), samples=1).to_dict()
+    content = compare({"one": located(0.0)}, torch.zeros(1, 1), num_samples=1).to_dict()
     row = json.loads(json.dumps(content, allow_nan=False))["models"][0]
     assert row["log_likelihood_mc_se"] is None  # one sample has no error
     assert row["log_likelihood_data_se"] is None  # nor has one point
@@ -97,7 +97,7 @@ def test_one_model_under_two_guides_is_compared():
             with pyro.plate("data", len(x)):
                 pyro.sample("z", dist.Normal(x / 2, 3.0).to_event(1))
 
-    comparison = compare({"narrow": (model, narrow), "wide": (model, Wide())}, torch.rand(5, 1), samples=300)
+    comparison = compare({"narrow": (model, narrow), "wide": (model, Wide())}, torch.rand(5, 1), num_samples=300)
     assert comparison.evidence["wide"].mean_gap.value > comparison.evidence["narrow"].mean_gap.value + 0.1
 
 
@@ -117,7 +117,9 @@ def test_likelihoods_of_different_things_are_not_compared():
 def test_monte_carlo_errors_of_two_are_independent():
     """From one seed a pair and its copy would draw the same latents, and their difference have no error at all."""
     pairs = {"one": located(0.5), "copy": located(0.5)}
-    draws = [compare(pairs, torch.zeros(1, 1), samples=50, seed=2 * k).difference("one", "copy") for k in range(200)]
+    draws = [
+        compare(pairs, torch.zeros(1, 1), num_samples=50, seed=2 * k).difference("one", "copy") for k in range(200)
+    ]
     z = torch.tensor([d.value / d.mc_se for d in draws])
     assert 0.6 < z.var() < 1.6  # 1 for independent draws of the right error
 
@@ -128,7 +130,9 @@ def test_nothing_to_compare():
 
 
 def test_table_shows_the_numbers_of_the_comparison():
-    comparison = compare({"near": located(0.5), "far": located(3.0)}, torch.linspace(-1, 2, 40)[:, None], samples=500)
+    comparison = compare(
+        {"near": located(0.5), "far": located(3.0)}, torch.linspace(-1, 2, 40)[:, None], num_samples=500
+    )
     text = as_text(comparison, CARD)
     near = next(line for line in text.splitlines() if "near" in line)
     estimate = comparison.evidence["near"].mean_log_likelihood
@@ -138,7 +142,9 @@ def test_table_shows_the_numbers_of_the_comparison():
 
 
 def test_narrow_terminals_get_a_column_per_model():
-    comparison = compare({"near": located(0.5), "far": located(3.0)}, torch.linspace(-1, 2, 40)[:, None], samples=500)
+    comparison = compare(
+        {"near": located(0.5), "far": located(3.0)}, torch.linspace(-1, 2, 40)[:, None], num_samples=500
+    )
     page = io.StringIO()
     show(comparison, CARD, Console(file=page, width=80))
     lines = page.getvalue().splitlines()
@@ -164,7 +170,7 @@ def test_long_rows_fold_their_latents_before_they_become_columns():
             for name, size in sizes.items():
                 pyro.sample(name, dist.Normal(torch.zeros(size), 1.0).to_event(1))
 
-    text = as_text(compare({"a_model_of_a_long_name": (model, guide)}, torch.zeros(3, 1), samples=200), CARD)
+    text = as_text(compare({"a_model_of_a_long_name": (model, guide)}, torch.zeros(3, 1), num_samples=200), CARD)
     lines = text.splitlines()
     assert max(map(cell_len, lines)) <= WIDTH
     first = next(place for place, line in enumerate(lines) if line.startswith(" a_model_of_a_long_name  R^100"))
@@ -189,24 +195,24 @@ def test_a_number_that_is_not_to_be_trusted_is_said_to_be_none():
             pyro.sample("z", dist.Normal(x + 6.0, 0.3).to_event(1))
 
     model = located(0.0)[0]
-    comparison = compare({"toy": (model, narrow), "sound": located(0.0)}, torch.zeros(30, 1), samples=200)
+    comparison = compare({"toy": (model, narrow), "sound": located(0.0)}, torch.zeros(30, 1), num_samples=200)
     text = as_text(comparison, CARD)
     assert "toy: Do not trust log p̂(x): k̂ is above 0.57 at 30 of 30 points" in text
     assert "sound: Trust" not in text
     row = next(line for line in text.splitlines() if line.startswith(" toy"))
     assert " 100% " in row
-    alone = as_text(compare({"toy": located(0.0)}, torch.zeros(30, 1), samples=200), CARD)
+    alone = as_text(compare({"toy": located(0.0)}, torch.zeros(30, 1), num_samples=200), CARD)
     assert "toy: Trust log p̂(x): k̂ is below 0.57 at every point" in alone
 
 
 def test_the_row_of_a_model_says_how_far_it_is_to_be_trusted():
-    comparison = compare({"toy": located(0.0)}, torch.linspace(-1, 1, 30)[:, None], samples=200)
+    comparison = compare({"toy": located(0.0)}, torch.linspace(-1, 1, 30)[:, None], num_samples=200)
     evidence = comparison.evidence["toy"]
     [row] = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["models"]
-    assert row["untrusted_share"] == float((evidence.pareto_k >= row["pareto_k_threshold"]).double().mean())
+    assert row["high_pareto_k_fraction"] == float((evidence.pareto_k >= row["pareto_k_threshold"]).double().mean())
     assert row["log_likelihood_jackknife"] == pytest.approx(float(evidence.log_likelihood_jackknife.mean()))
-    assert row["verdict"] == evidence.verdict
-    assert [point["samples"] for point in row["bound_curve"]] == [1, 10, 100, 200]
+    assert row["reliability_message"] == evidence.reliability_message
+    assert [point["num_samples"] for point in row["bound_curve"]] == [1, 10, 100, 200]
     assert row["bound_curve"][0]["value"] == row["elbo"]
     assert row["bound_curve"][-1]["value"] == row["log_likelihood"]
     assert row["bound_curve"][2]["mc_se"] == pytest.approx(float(evidence.bound_curve.se[2].square().sum().sqrt()) / 30)

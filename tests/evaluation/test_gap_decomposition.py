@@ -48,7 +48,7 @@ def pair():
 
 def test_both_gaps_against_their_closed_forms(pair, seed):
     model, guide, x, approximation, amortisation = pair
-    found = gap(model, guide, x, DiagonalGaussian(), 4000, seed, chains=8, steps=100)
+    found = gap(model, guide, x, DiagonalGaussian(), 4000, seed, num_chains=8, num_temperatures=100)
     value, mc_se, _ = found.mean_amortisation
     assert abs(value - amortisation) < 5 * mc_se + 0.01  # an optimum, found to 0.01 nat
     value, mc_se, _ = found.mean_approximation
@@ -79,8 +79,8 @@ def test_the_largest_of_noisy_estimates_is_not_the_luckiest(pair, seed):
         DiagonalGaussian(),
         20,
         seed,
-        chains=4,
-        steps=5,
+        num_chains=4,
+        num_temperatures=5,
         protocol=RefinementSettings(limit=200, settle=50),
     )
     values = torch.stack([found.weighted, found.refined, found.annealed])
@@ -96,7 +96,7 @@ def test_the_largest_of_noisy_estimates_is_not_the_luckiest(pair, seed):
 def test_every_number_is_saved(pair, tmp_path):
     model, guide, x, *_ = pair
     short = RefinementSettings(limit=100, settle=0)
-    found = gap(model, guide, x[:6], samples=10, chains=2, steps=3, protocol=short)
+    found = gap(model, guide, x[:6], num_samples=10, num_chains=2, num_temperatures=3, protocol=short)
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert content["means"]["approximation"]["value"] == pytest.approx(float(found.approximation.mean()))
     assert content["per_point"]["annealed"] == found.annealed.tolist()
@@ -133,7 +133,7 @@ def run(tmp_path_factory):
 def test_gap_prints_a_table_and_writes_three_files(run, tmp_path):
     out = [tmp_path / name for name in ("gap.png", "gap.json", "gap.nc")]
     result = invoke(
-        *("gap", run, "--points", 5, "--samples", 200, "--steps", 10),
+        *("gap", run, "--points", 5, "--num-samples", 200, "--ais-steps", 10),
         *("--out", out[0], "--json", out[1], "--netcdf", out[2]),
     )
     assert result.exit_code == 0, result.output
@@ -148,7 +148,7 @@ def test_gap_prints_a_table_and_writes_three_files(run, tmp_path):
 
 
 def test_gap_without_annealing_in_another_family(run):
-    result = invoke("gap", run, "--points", 3, "--samples", 50, "--no-ais", "--family", "full")
+    result = invoke("gap", run, "--points", 3, "--num-samples", 50, "--no-ais", "--family", "full")
     assert result.exit_code == 0, result.output
     assert "full-covariance Gaussian" in result.stdout
     assert "annealed" not in result.stdout
@@ -156,7 +156,20 @@ def test_gap_without_annealing_in_another_family(run):
 
 def test_evaluate_with_ais(run, tmp_path):
     result = invoke(
-        *("evaluate", run, "--samples", 500, "--ais", "--bdmc", "--from", "guide", "--steps", 20, "--ais-points", 6),
+        *(
+            "evaluate",
+            run,
+            "--num-samples",
+            500,
+            "--ais",
+            "--bdmc",
+            "--ais-start",
+            "guide",
+            "--ais-steps",
+            20,
+            "--ais-points",
+            6,
+        ),
         *("--json", tmp_path / "all.json"),
     )
     assert result.exit_code == 0, result.output
@@ -175,7 +188,7 @@ def test_evaluate_with_ais(run, tmp_path):
     ("words", "sentence"),
     [
         (["gap", "--family", "ful"], "There is no family 'ful' (did you mean 'full'?)"),
-        (["evaluate", "--ais", "--from", "gide"], "Chains cannot begin at 'gide' (did you mean 'guide'?)"),
+        (["evaluate", "--ais", "--ais-start", "gide"], "Chains cannot begin at 'gide' (did you mean 'guide'?)"),
         (["gap", "--out", "/nowhere/at/all.png"], "The folder of /nowhere/at/all.png does not exist"),
     ],
 )
@@ -190,7 +203,7 @@ def test_a_mixture_has_nothing_to_refine(tmp_path):
     np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(50, 3)))
     words = ["--data", tmp_path / "points.npy", "--set", "components=2", "--epochs", 1]
     assert invoke("train", "gmm", *words, "--out", tmp_path / "run").exit_code == 0
-    for command in (["gap", "--points", 5, "--samples", 10], ["evaluate", "--ais", "--samples", 10]):
+    for command in (["gap", "--points", 5, "--num-samples", 10], ["evaluate", "--ais", "--num-samples", 10]):
         result = invoke(command[0], tmp_path / "run", *command[1:])
         assert result.exit_code == 2
         assert "Latent 'z' is discrete" in result.stderr
@@ -198,4 +211,4 @@ def test_a_mixture_has_nothing_to_refine(tmp_path):
 
 def test_no_samples(pair):
     with pytest.raises(InvalidInputError, match="samples is 0"):
-        gap(*pair[:3], samples=0)
+        gap(*pair[:3], num_samples=0)

@@ -138,7 +138,7 @@ def test_a_mixture_of_many_and_of_one_number_has_a_gradient():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_wrong_encoders_are_refused(family):
-    right = family(4, 3).outputs(3)
+    right = family(4, 3).num_outputs(3)
     guide = family(4, 3, encoder=nn.Linear(4, right + 1))
     with pytest.raises(pyrovae.InvalidInputError, match=rf"returns \(2, {right + 1}\) .* needs \(2, {right}\)"):
         guide(torch.rand(2, 4))
@@ -176,13 +176,13 @@ def bent():
     x = x + 0.3 * torch.randn(300, 3)
     likelihood = pyrovae.FixedNormal(0.3)
     model, guide = load("vae")(3, latent=2, hidden=(16,), likelihood=likelihood, guide=pyrovae.FullCovariance)
-    fit(model, guide, x, epochs=60, batch_size=50, lr=1e-2, record=False)
+    fit(model, guide, x, epochs=60, batch_size=50, lr=1e-2, compile=False)
     return model.requires_grad_(False), x
 
 
 def trained(model, x, guide, epochs=120):
-    fit(model, guide, x, epochs=epochs, batch_size=100, lr=1e-2, record=False)
-    return evaluate(model, guide, x, samples=400).elbo.double()
+    fit(model, guide, x, epochs=epochs, batch_size=100, lr=1e-2, compile=False)
+    return evaluate(model, guide, x, num_samples=400).elbo.double()
 
 
 def test_a_richer_family_has_a_smaller_gap(bent):
@@ -210,8 +210,8 @@ def test_points_of_their_own_lose_nothing_to_a_network(bent):
     same = log_weights(model, amortised, x, 3)
     torch.manual_seed(1)
     assert torch.equal(log_weights(model, own, x, 3), same)
-    fit(model, own, x, epochs=300, batch_size=None, lr=2e-2, record=False)
-    difference = evaluate(model, own, x, samples=400).elbo.double() - before
+    fit(model, own, x, epochs=300, batch_size=None, lr=2e-2, compile=False)
+    difference = evaluate(model, own, x, num_samples=400).elbo.double() - before
     assert difference.mean() > 2 * difference.std() / len(x) ** 0.5
     torch.manual_seed(1)
     assert torch.equal(log_weights(model, amortised, x, 3), same)  # what it started at stays
@@ -241,6 +241,6 @@ def test_per_point_finds_the_exact_posterior():
     x = torch.randn(10, 4)
     model.requires_grad_(False)
     guide = pyrovae.PerPoint(10, 2, pyrovae.FullCovariance)
-    fit(model, guide, x, epochs=600, batch_size=None, lr=4e-2, record=False)
-    found = evaluate(model, guide, x, samples=1000)
+    fit(model, guide, x, epochs=600, batch_size=None, lr=4e-2, compile=False)
+    found = evaluate(model, guide, x, num_samples=1000)
     assert ((found.exact_log_likelihood - found.elbo).abs() < 0.01 + 6 * found.elbo_se).all()

@@ -22,7 +22,7 @@ LEVELS = {
 def test_the_levels_probabilities_sum_to_one(kind, size, seed):
     """For any η, far ones too; every probability has a logarithm, and a gradient that is a number."""
     likelihood = LEVELS[kind]()
-    eta = (size * torch.randn(40, likelihood.outputs(2)).double()).requires_grad_()
+    eta = (size * torch.randn(40, likelihood.num_outputs(2)).double()).requires_grad_()
     grid = torch.arange(9).double() / 8
     each = torch.stack([likelihood(eta).base_dist.log_prob(level.expand(40, 2)) for level in grid])
     torch.testing.assert_close(each.exp().sum(0), torch.ones(40, 2).double(), rtol=1e-10, atol=1e-10)
@@ -34,7 +34,7 @@ def test_the_levels_probabilities_sum_to_one(kind, size, seed):
 def test_draws_and_means_are_the_probabilities(kind, seed):
     """Frequencies of 40,000 draws, 6 standard errors; the mean is Σ_j P(j) x_j."""
     likelihood = LEVELS[kind]()
-    fn = likelihood(likelihood.start(torch.tensor([0.3, 0.9]), torch.tensor([0.05, 0.02])).double())
+    fn = likelihood(likelihood.initial_outputs(torch.tensor([0.3, 0.9]), torch.tensor([0.05, 0.02])).double())
     grid = torch.arange(9).double() / 8
     draws = fn.sample((40_000,))
     assert fn.support.check(draws).all()
@@ -92,7 +92,7 @@ def test_the_continuous_bernoulli_is_torchs_and_smooth_at_one_half():
 @pytest.mark.parametrize("name", ["ContinuousBernoulli", "StudentT"])
 def test_densities_integrate_to_one(name, seed):
     likelihood = getattr(pyrovae, name)()
-    eta = 2 * torch.randn(5, likelihood.outputs(1)).double()
+    eta = 2 * torch.randn(5, likelihood.num_outputs(1)).double()
     unit = (torch.arange(200_000).double() + 0.5) / 200_000
     # a heavy tail is integrated in the angle whose tangent x is
     x, stretch = (unit, torch.ones_like(unit))
@@ -118,7 +118,7 @@ def test_student_t_is_scipys():
 def test_it_begins_at_the_datas_mean(name):
     likelihood = getattr(pyrovae, name)()
     mean = torch.tensor([0.2, 0.5, 0.7])
-    fn = likelihood(likelihood.start(mean, torch.tensor([0.005, 0.03, 0.01])))
+    fn = likelihood(likelihood.initial_outputs(mean, torch.tensor([0.005, 0.03, 0.01])))
     torch.testing.assert_close(fn.mean, mean, atol=0.02, rtol=0)
 
 
@@ -128,8 +128,8 @@ def test_a_vae_of_levels_keeps_the_contract_and_counts(kind):
     x = Levels(9)(torch.randint(9, (24, 6)).float())
     pair = load("vae")(6, latent=2, hidden=(8,), likelihood=LEVELS[kind]())
     check_pair(*pair, x)
-    found = pyrovae.evaluate(*pair, x, samples=10, transform=Levels(9))
-    assert found.card["measure"] == "counting on {0, 1/8, …, 1}^6"
+    found = pyrovae.evaluate(*pair, x, num_samples=10, transform=Levels(9))
+    assert found.metadata["measure"] == "counting on {0, 1/8, …, 1}^6"
     with pytest.raises(pyrovae.InvalidInputError, match="outside the support"):
         check_pair(*pair, (x + 0.03).clamp(max=1))
 

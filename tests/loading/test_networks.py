@@ -41,10 +41,10 @@ def images(binary=False, count=9):
     return x.round() if binary else x
 
 
-def by_hand(loc, log_var, decode, log_likelihood, x, samples):
+def by_hand(loc, log_var, decode, log_likelihood, x, num_samples):
     """log p(x|z) + log p(z) − log q(z|x) of every draw, nothing of pyrovae's: (samples, N)."""
     sigma = (log_var / 2).exp()
-    z = torch.distributions.Normal(loc, sigma).rsample((samples,))
+    z = torch.distributions.Normal(loc, sigma).rsample((num_samples,))
     log_q = (-((z - loc) ** 2) / (2 * sigma**2) - sigma.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
     log_prior = (-(z**2) / 2 - 0.5 * math.log(2 * math.pi)).sum(-1)
     outputs = torch.stack([decode(row).flatten(1) for row in z])
@@ -91,11 +91,11 @@ def test_evidence_is_that_of_networks_in_evaluation_mode_compiled_or_not(seed):
     encode(torch.rand(50, *SHAPE).double())
     statistics = encode.features[1].running_mean.clone()
     pair = from_networks(encode, decode, LATENT, pyrovae.FixedNormal(0.5), shape=SHAPE)
-    found = [evaluate(*pair, x, samples=50, seed=seed, compiled=compiled) for compiled in (False, True)]
+    found = [evaluate(*pair, x, num_samples=50, seed=seed, compile=compile) for compile in (False, True)]
     assert encode.training
     assert torch.equal(statistics, encode.features[1].running_mean)
     encode.eval()
-    found.append(evaluate(*pair, x, samples=50, seed=seed, compiled=False))
+    found.append(evaluate(*pair, x, num_samples=50, seed=seed, compile=False))
     for other in found[1:]:
         torch.testing.assert_close(found[0].log_likelihood, other.log_likelihood, rtol=1e-9, atol=1e-9)
 
@@ -152,7 +152,7 @@ def test_another_family_reads_the_encoder_its_way():
     """σ = exp(log σ) of an encoder that says so: as an encoder of log σ² that says twice as much."""
 
     class LogScale(LogVariance):
-        def posterior(self, outputs):
+        def distribution(self, outputs):
             loc, log_scale = outputs.chunk(2, dim=-1)
             return Normal(loc, log_scale.exp()).to_event(1)
 
@@ -239,7 +239,7 @@ def test_images_that_are_no_rows():
     stacked = x.reshape(-1, *SHAPE)
     told = r"x of shape \(\d, 1, 8, 8\) is not a row for each point: give x.flatten\(1\), and.* shape=\(1, 8, 8\)\)\."
     for call in (
-        lambda: evaluate(model, guide, stacked, samples=2),
+        lambda: evaluate(model, guide, stacked, num_samples=2),
         lambda: check_pair(model, guide, stacked),
         lambda: pyrovae.fit(model, guide, stacked, epochs=1),
         lambda: pyrovae.fit(model, guide, stacked, epochs=1, objective=pyrovae.objectives.WakeSleep()),
@@ -330,7 +330,7 @@ def test_a_file_that_loads_their_weights_is_scored_at_the_command_line(tmp_path)
     assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0
     run = pyrovae.load_run(tmp_path / "run")
     assert torch.equal(run.model.decoder.network.weight, weights["weight"])
-    done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--samples", "50"])
+    done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--num-samples", "50"])
     assert "mine" in done.stdout
 
 
@@ -379,7 +379,7 @@ def test_pythae_own_numbers(from_pythae, seed):
     D/2 log 2π out where x is Gaussian: beside its own NLL that would be a false gap of 58.8 nats."""
     vae, pair, x = from_pythae
     vae.float()
-    found = evaluate(*pair, x, samples=3000, seed=seed)
+    found = evaluate(*pair, x, num_samples=3000, seed=seed)
     mean = found.mean_log_likelihood
     torch.manual_seed(seed)
     with torch.no_grad():

@@ -15,7 +15,7 @@ MINE = '''"""A plain Gaussian: x ~ N(loc, 1).
 More words.
 """
 import pyro, pyro.distributions as dist, torch
-RECIPE = {"epochs": 3}
+TRAINING_DEFAULTS = {"epochs": 3}
 class Scale:
     def __init__(self, value=1.0): self.value = value
 def pair(dim, width=1.0, sizes=(3,), kind: type = Scale, note="plain"):
@@ -227,8 +227,10 @@ def test_settings_of_which_no_model_can_be_made(setting: str, fragment: str) -> 
 
 @pytest.mark.parametrize("recipe", ["5", "{'learning_rate': 1}"])
 def test_recipes_that_fit_does_not_know(tmp_path: Path, recipe: str) -> None:
-    pair = load(write(tmp_path / "mine.py", f"RECIPE = {recipe}\ndef pair(dim): ..."))
-    assert "RECIPE of mine must be a dictionary of batch_size, epochs, lr, steps" in refusal(lambda: pair.recipe)
+    pair = load(write(tmp_path / "mine.py", f"TRAINING_DEFAULTS = {recipe}\ndef pair(dim): ..."))
+    assert "TRAINING_DEFAULTS of mine must be a dictionary of batch_size, epochs, lr, steps" in refusal(
+        lambda: pair.recipe
+    )
 
 
 def test_the_suffix_that_was_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,14 +313,14 @@ def test_a_guide_that_the_pair_does_not_take_and_those_that_it_does(name: str, g
 
 
 def test_what_else_is_wrong_is_not_laid_on_the_guide(tmp_path: Path) -> None:
-    path = write(tmp_path / "own.py", OWN.replace(": pass", ":\n    def posterior(self, outputs): return 1 / 0"))
+    path = write(tmp_path / "own.py", OWN.replace(": pass", ":\n    def distribution(self, outputs): return 1 / 0"))
     assert "division by zero" in refusal(lambda: prepared("vae", f"guide={path}:Mine"))
     assert "layers of -1, 200, 200" in refusal(lambda: prepared("vae", "guide=LowRank", "latent=-1"))
 
 
 def prepared(name: str, *options: str) -> runs.Run:
     told = {"source": "digits", "transform": None, "root": None, "seed": 0, "epochs": 1}
-    return runs.prepare(load(name), pyrovae.load_data("digits"), options=list(options), **told)
+    return runs.prepare_run(load(name), pyrovae.load_data("digits"), options=list(options), **told)
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def test_a_linear_one_spans_the_principal_subspace(seed):
     encoder = guide.encoder[0].weight.detach().numpy().T
     assert subspace_angles(decoder, judge.components_.T).max() < 1e-3
     assert subspace_angles(encoder, judge.components_.T).max() < 1e-3
-    left_out = torch.linalg.eigvalsh(torch.cov(x.mT, correction=0))[:3].sum().item()
-    assert found.losses[-1] == pytest.approx(left_out, rel=1e-5)
+    excluded = torch.linalg.eigvalsh(torch.cov(x.mT, correction=0))[:3].sum().item()
+    assert found.losses[-1] == pytest.approx(excluded, rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["SquaredError", "CrossEntropy"])
@@ -93,7 +93,7 @@ def test_commands_train_it_and_say_why_they_do_not_score_it(tmp_path):
     assert "has no log p(x)" in trained.output
     assert "ELBO" not in trained.output
     assert ",nan," in (out / "metrics.csv").read_text()
-    assert pyrovae.load_run(out).fit.no_density
+    assert pyrovae.load_run(out).fit_result.no_density
     for words in (["evaluate", str(out)], ["compare", "--models", "ppca,autoencoder", "--epochs", "1"]):
         refused = run(app, words)
         assert refused.exit_code == 2, refused.output

@@ -50,9 +50,9 @@ def test_pca_evidence_sums_to_one_over_all_x_by_quadrature(seed):
         joint = torch.distributions.Normal(0.0, 1.0).log_prob(z) + model.decode(z[:, None]).log_prob(EVERY)
     exact = joint.logsumexp(0) + math.log(20 / 4000)
     assert exact.exp().sum().item() == pytest.approx(1, abs=1e-8)
-    found = evaluate(model, guide, EVERY, samples=20_000, seed=seed)
+    found = evaluate(model, guide, EVERY, num_samples=20_000, seed=seed)
     assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se).all()
-    assert found.measure == "counting"
+    assert found.base_measure == "counting"
     assert found.bits_per_dim == pytest.approx(-found.log_likelihood.mean().item() / 4 / math.log(2))
 
 

@@ -23,7 +23,7 @@ def test_evidence_against_quadrature(seed):
     options = {"given": 3, "latent": 1, "hidden": (16,), "likelihood": pyrovae.FixedNormal(0.4)}
     model, guide = load("conditional_vae")(7, **options)
     check_pair(model, guide, x[:12])
-    fit(model, guide, x, epochs=40, batch_size=50, lr=1e-2, record=False)
+    fit(model, guide, x, epochs=40, batch_size=50, lr=1e-2, compile=False)
     model, guide, x = model.double(), guide.double(), x[:6].double()
     steps, width = 2000, 9.0
     z = ((torch.arange(steps).double() + 0.5) / steps * 2 * width - width).unsqueeze(-1)
@@ -34,7 +34,7 @@ def test_evidence_against_quadrature(seed):
             eta = model.decoder(torch.cat([z, row[4:].expand(steps, 3)], dim=-1)) + model.offset
             seen = torch.distributions.Normal(eta, 0.4).log_prob(row[:4]).sum(-1)
             log_p.append((prior + seen).logsumexp(0) + math.log(2 * width / steps))
-    found = evaluate(model, guide, x, samples=20_000, seed=seed)
+    found = evaluate(model, guide, x, num_samples=20_000, seed=seed)
     assert found.dim == 4
     assert ((found.log_likelihood - torch.stack(log_p)).abs() < 6 * found.log_likelihood_se + 1e-4).all()
 
@@ -47,8 +47,8 @@ def test_knowing_the_label_helps():
     for points in (blind, x):
         torch.manual_seed(0)
         model, guide = load("conditional_vae")(7, given=3, latent=1, hidden=(16,), likelihood=pyrovae.FixedNormal(0.4))
-        fit(model, guide, points, epochs=60, batch_size=100, lr=1e-2, record=False)
-        found.append(evaluate(model, guide, points, samples=200).log_likelihood)
+        fit(model, guide, points, epochs=60, batch_size=100, lr=1e-2, compile=False)
+        found.append(evaluate(model, guide, points, num_samples=200).log_likelihood)
     difference = found[1] - found[0]
     assert difference.mean() > 2 * difference.std() / 300**0.5
 
@@ -80,10 +80,10 @@ def test_bits_of_a_part_are_said_only_where_they_are_known():
     x = labelled()[:20]
     model, guide = load("conditional_vae")(7, given=3, latent=1, hidden=(8,))
     transform = load_data("digits").transform
-    assert evaluate(model, guide, x, samples=10, transform=transform).bits_per_dim is None
+    assert evaluate(model, guide, x, num_samples=10, transform=transform).bits_per_dim is None
     binary = (x > 0.5).float()
     model, guide = load("conditional_vae")(7, given=3, latent=1, hidden=(8,), likelihood=pyrovae.Bernoulli())
-    found = evaluate(model, guide, binary, samples=10)
+    found = evaluate(model, guide, binary, num_samples=10)
     assert found.bits_per_dim == pytest.approx(-found.mean_log_likelihood.value / (4 * math.log(2)))
 
 

@@ -150,7 +150,7 @@ def trained():
     torch.manual_seed(0)
     x = torch.randn(300, 2).sign() + 0.2 * torch.randn(300, 2)  # four clusters
     model, guide = build(2, torch.float32, width=32, ends=(0.5, -1.0))
-    fit(model, guide, x, epochs=200, batch_size=100, lr=1e-2, record=False)
+    fit(model, guide, x, epochs=200, batch_size=100, lr=1e-2, compile=False)
     return model.double(), guide.double(), x.double()
 
 
@@ -208,7 +208,7 @@ def test_a_guide_without_parameters_is_fitted_by_one_t_and_scored():
     assert not list(guide.parameters())
     found = fit(model, guide, x, epochs=1)
     assert found.objective == "OneStep"
-    evidence = evaluate(model, guide, x[:50], samples=200)
+    evidence = evaluate(model, guide, x[:50], num_samples=200)
     assert evidence.mean_gap.value > 0
     assert evidence.latent == "5 × R^2"
     gaussian = MultivariateNormal(x.mean(0), torch.cov(x.mT))
@@ -220,7 +220,7 @@ def test_the_caller_and_the_warm_up_come_before_a_guides_own_objective():
     x = torch.rand(20, 3)
     assert fit(model, guide, x, epochs=1, objective=Trace_ELBO()).objective == "Trace_ELBO"
     with pytest.raises(pyrovae.InvalidInputError, match="OneStep knows nothing of it: leave kl_warmup out"):
-        fit(model, guide, x, epochs=1, kl_warmup=0.5)
+        fit(model, guide, x, epochs=1, kl_warmup_fraction=0.5)
 
 
 def test_commands_train_it_and_a_run_comes_back(tmp_path):
@@ -230,9 +230,9 @@ def test_commands_train_it_and_a_run_comes_back(tmp_path):
     assert trained.exit_code == 0, trained.output
     assert "OneStep" in trained.output
     assert (
-        pyrovae.load_run(out).fit.history[-1]["elbo"] < 0
+        pyrovae.load_run(out).fit_result.history[-1]["elbo"] < 0
     )  # a row of an epoch has an ELBO, for the loss is its estimate
-    drawn = run(app, ["sample", str(out), "--num", "4"])
+    drawn = run(app, ["sample", str(out), "--num-samples", "4"])
     assert drawn.exit_code == 0, drawn.output
 
 

@@ -124,7 +124,7 @@ def test_amortised_guide_of_the_right_family_closes_its_gap():
     x = torch.randn(200, 5) @ torch.randn(5, 5)
     model, guide = load("factor_analysis")(5, latent=1, guide=pyrovae.LinearGaussian)
     fit(model, guide, x, epochs=800, batch_size=None, lr=0.05)
-    found = pyrovae.evaluate(model, guide, x, samples=500)
+    found = pyrovae.evaluate(model, guide, x, num_samples=500)
     assert found.exact_log_likelihood.mean() - found.mean_elbo.value < 0.01
 
 

@@ -92,7 +92,7 @@ def test_on_digits_it_beats_the_gaussian():
     model, guide = load("flow")(64)
     fit(model, guide, data.train, epochs=15, batch_size=128, lr=1e-3)
     pairs = {"flow": (model, guide), "gaussian": (gaussian, nothing)}
-    value, _, data_se = pyrovae.compare(pairs, data.test, samples=2).difference("flow", "gaussian")
+    value, _, data_se = pyrovae.compare(pairs, data.test, num_samples=2).difference("flow", "gaussian")
     assert value > 2 * data_se > 0
 
 
@@ -102,9 +102,9 @@ def test_another_guide_has_no_weight():
     guide = pyrovae.MeanField(5, 5).double()
     assert bool((log_weights(model, guide, x) == -torch.inf).all())
     with pytest.raises(pyrovae.InvalidInputError, match="All 5 weights of data point 0 are zero"):
-        evaluate(model, guide, x, samples=5)
+        evaluate(model, guide, x, num_samples=5)
     model, guide, x = trained(Coupling, 0)
-    assert evaluate(model, guide, x, samples=5).gap.abs().max() < 1e-9
+    assert evaluate(model, guide, x, num_samples=5).gap.abs().max() < 1e-9
 
 
 def test_bad_options():

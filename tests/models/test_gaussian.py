@@ -74,7 +74,7 @@ def test_directions_without_data_have_the_floors_variance():
 def test_its_evidence_is_exact_and_has_no_gap():
     data = pyrovae.load_data("digits")
     model, guide = fitted(data.train)
-    found = pyrovae.evaluate(model, guide, data.test, samples=4)
+    found = pyrovae.evaluate(model, guide, data.test, num_samples=4)
     assert found.latent == "none"
     torch.testing.assert_close(found.elbo, found.exact_log_likelihood, rtol=1e-5, atol=1e-4)
     assert found.gap.abs().max() < 1e-4

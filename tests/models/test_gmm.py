@@ -265,9 +265,9 @@ def test_amortised_guide_closes_its_gap():
     torch.manual_seed(0)
     x = torch.cat([torch.randn(60, 2) + offset for offset in (-3.0, 3.0)])
     model, guide = load("gmm")(2, components=2, guide=pyrovae.AmortisedCategorical)
-    before = pyrovae.evaluate(model, guide, x, samples=200)
+    before = pyrovae.evaluate(model, guide, x, num_samples=200)
     fit(model, guide, x, epochs=300, batch_size=None, lr=0.01)
-    after = pyrovae.evaluate(model, guide, x, samples=200)
+    after = pyrovae.evaluate(model, guide, x, num_samples=200)
     assert before.mean_gap.value > 0.2
     assert -1e-6 < after.mean_gap.value < 0.02
 

@@ -56,7 +56,7 @@ def test_it_finds_the_clusters_of_data_that_have_some():
     label = torch.arange(300) % 3
     x = torch.eye(3)[label] * 2 + 0.2 * torch.randn(300, 3)
     model, guide = load("gmvae")(3, latent=2, components=3, hidden=(16,), likelihood=pyrovae.FixedNormal(0.2))
-    fit(model, guide, x, epochs=60, batch_size=100, lr=1e-2, record=False)
+    fit(model, guide, x, epochs=60, batch_size=100, lr=1e-2, compile=False)
     with torch.no_grad():
         p = model.cluster(guide.posterior(guide.encoder(x)).mean)
     together = torch.stack([p[label == group].mean(0) for group in range(3)])

@@ -21,7 +21,7 @@ def test_evidence_against_quadrature(guide, seed):
     x = data()
     options = {"latents": (1, 1), "hidden": (16,), "likelihood": pyrovae.FixedNormal(0.3), "guide": GUIDES[guide]}
     model, q = load("hierarchical_vae")(4, **options)
-    fit(model, q, x, epochs=30, batch_size=50, lr=1e-2, record=False)
+    fit(model, q, x, epochs=30, batch_size=50, lr=1e-2, compile=False)
     model, q, x = model.double(), q.double(), x[:6].double()
     steps, width = 600, 9.0
     axis = ((torch.arange(steps).double() + 0.5) / steps * 2 * width - width).unsqueeze(-1)
@@ -35,7 +35,7 @@ def test_evidence_against_quadrature(guide, seed):
         log_z1 = (top.unsqueeze(-1) + below).logsumexp(0) + cell
         seen = model.decode(axis)
         log_p = torch.stack([(log_z1 + seen.log_prob(point)).logsumexp(0) + cell for point in x])
-    found = evaluate(model, q, x, samples=20_000, seed=seed)
+    found = evaluate(model, q, x, num_samples=20_000, seed=seed)
     assert ((found.log_likelihood - log_p).abs() < 6 * found.log_likelihood_se + 1e-4).all()
     assert (found.elbo < log_p + 6 * found.elbo_se).all()
 
@@ -64,9 +64,9 @@ def test_training_raises_a_bound_that_stays_below_more_samples():
         torch.manual_seed(0)
         model, q = load("hierarchical_vae")(4, latents=(3, 2), hidden=(16,), guide=guide)
         fit(model, q, x, epochs=0)
-        before = evaluate(model, q, x, samples=100).mean_elbo.value
-        fit(model, q, x, epochs=60, batch_size=50, lr=5e-3, record=False)
-        found = evaluate(model, q, x, samples=100)
+        before = evaluate(model, q, x, num_samples=100).mean_elbo.value
+        fit(model, q, x, epochs=60, batch_size=50, lr=5e-3, compile=False)
+        found = evaluate(model, q, x, num_samples=100)
         assert found.mean_elbo.value > before + 0.5
         assert found.mean_log_likelihood.value > found.mean_elbo.value
 

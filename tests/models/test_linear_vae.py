@@ -24,7 +24,7 @@ def from_anywhere(x, seed, **options):
     model, guide = load("linear_vae")(6, **options)
     model.double().initialised.fill_(True)
     guide.double()
-    fit(model, guide, x, epochs=1500, batch_size=None, lr=3e-2, seed=seed, record=False)
+    fit(model, guide, x, epochs=1500, batch_size=None, lr=3e-2, seed=seed, compile=False)
     return model, guide
 
 
@@ -36,7 +36,7 @@ def test_elbo_reaches_ppcas_likelihood_and_columns_are_orthogonal(seed):
     model, guide = from_anywhere(x, seed, latent=3)
     rest = EIGENVALUES[3:].mean()
     best = -0.5 * (EIGENVALUES[:3].log().sum() + 3 * rest.log() + 6 * math.log(2 * math.pi) + 6)
-    found = evaluate(model, guide, x, samples=1000)
+    found = evaluate(model, guide, x, num_samples=1000)
     assert found.exact_log_likelihood.mean() == pytest.approx(best.item(), abs=0.01)
     assert found.exact_log_likelihood.mean() - found.mean_elbo.value < 0.01
     gram = model.W.detach().mT @ model.W.detach()
@@ -89,7 +89,7 @@ def test_by_its_recipe_on_digits():
     pair = load("linear_vae")
     model, guide = pair(64)
     fit(model, guide, x, epochs=40, batch_size=pair.recipe["batch_size"], lr=pair.recipe["lr"])
-    found = evaluate(model, guide, x, samples=20)
+    found = evaluate(model, guide, x, num_samples=20)
     assert found.mean_elbo.value == pytest.approx(ppca.log_prob(x).mean().item(), abs=0.01)
 
 

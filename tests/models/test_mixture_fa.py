@@ -48,7 +48,7 @@ def test_on_held_out_digits_it_beats_both_of_its_parents():
             lr=1e-3,
             init="em" if name == "factor_analysis" else None,
         )
-    found = pyrovae.compare(pairs, data.test, samples=2)
+    found = pyrovae.compare(pairs, data.test, num_samples=2)
     for parent in ("factor_analysis", "mixture_ppca"):
         value, _, data_se = found.difference("mixture_fa", parent)
         assert value > 2 * data_se > 0

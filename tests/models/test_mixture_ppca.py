@@ -136,7 +136,7 @@ def test_on_held_out_digits_it_beats_both_of_its_parents():
     pairs["spherical"] = load("gmm")(64, components=50, covariance=pyrovae.Spherical)
     for name, (model, guide) in pairs.items():
         fit(model, guide, data.train, epochs=5, batch_size=None, lr=1e-3, init="em" if name == "spherical" else None)
-    found = pyrovae.compare(pairs, data.test, samples=2)
+    found = pyrovae.compare(pairs, data.test, num_samples=2)
     assert found.evidence["spherical"].parameters > found.evidence["mixture_ppca"].parameters
     for parent in ("ppca", "spherical"):
         value, _, data_se = found.difference("mixture_ppca", parent)

@@ -149,7 +149,7 @@ def test_linear_gaussian_guide_has_no_gap_when_trained():
     x = torch.randn(200, 5) @ torch.randn(5, 5)
     model, guide = load("ppca")(5, latent=2, guide=pyrovae.LinearGaussian)
     fit(model, guide, x, epochs=800, batch_size=None, lr=0.05)  # the guide has far to go: the model begins at its best
-    found = pyrovae.evaluate(model, guide, x, samples=500)
+    found = pyrovae.evaluate(model, guide, x, num_samples=500)
     assert found.exact_log_likelihood.mean() - found.mean_elbo.value < 0.01
 
 
@@ -169,7 +169,7 @@ def test_mean_field_gap_is_that_of_the_best_diagonal():
                 scale = precision.diagonal().rsqrt()
                 pyro.sample("z", dist.Normal(model.encode(x), scale).to_event(1))
 
-    found = pyrovae.evaluate(model, BestDiagonal(), torch.randn(5, 4).double(), samples=20_000)
+    found = pyrovae.evaluate(model, BestDiagonal(), torch.randn(5, 4).double(), num_samples=20_000)
     gap = 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision)).item()
     assert gap > 0.02
     assert ((found.exact_log_likelihood - found.elbo - gap).abs() < 6 * found.elbo_se).all()

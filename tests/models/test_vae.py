@@ -51,7 +51,7 @@ def quadrature(model, guide, x, width=9.0, steps=701):
 def test_evidence_against_quadrature(likelihood, guide, seed):
     model, q, x = trained(likelihood, guide)
     log_p, kl = quadrature(model, q, x)
-    found = evaluate(model, q, x, samples=20_000, seed=seed)
+    found = evaluate(model, q, x, num_samples=20_000, seed=seed)
     assert ((found.log_likelihood - log_p).abs() < 6 * found.log_likelihood_se + 1e-6).all()
     assert (found.elbo < log_p + 6 * found.elbo_se).all()
     assert ((log_p - found.elbo - kl).abs() < 6 * found.elbo_se + 1e-6).all()

@@ -65,7 +65,7 @@ def test_evidence_against_a_sum_over_all_codes(guide, seed):
         torch.testing.assert_close(log_q.exp().sum(0), torch.ones(12).double())
         exact = log_joint.logsumexp(0)
         elbo = torch.where(log_q.isfinite(), log_q.exp() * (log_joint - log_q), 0.0).sum(0)
-    found = evaluate(model, q, x, samples=4000, seed=seed)
+    found = evaluate(model, q, x, num_samples=4000, seed=seed)
     assert (elbo < exact).all()
     if guide is module.Nearest:
         torch.testing.assert_close(found.elbo, elbo, rtol=1e-10, atol=1e-10)
@@ -122,20 +122,20 @@ def test_a_guide_that_knows_one_code_is_a_bound_and_called_no_estimate():
     """No gap, ESS or k̂ where all draws are one; of probabilities that only round to 1, as before."""
     model, q = build()
     x = torch.rand(12, 5).double()
-    found = evaluate(model, q, x, samples=200)
-    assert found.certain
+    found = evaluate(model, q, x, num_samples=200)
+    assert found.deterministic_guide
     assert "nan" not in repr(found)
     for value in (found.gap, found.ess, found.pareto_k):
         assert value.isnan().all()
-    assert found.untrusted.all()
-    assert found.verdict.startswith("A bound, no estimate: the guide knows one z for each x")
-    assert "it takes a guide that draws" in found.verdict
-    card = {**found.card, "data": "x", "split": "none", "split_seed": 0, "transform": "x"}
-    text = as_text(pyrovae.compare({"vqvae": (model, q)}, x, 100), card)
+    assert found.high_pareto_k.all()
+    assert found.reliability_message.startswith("A bound, no estimate: the guide knows one z for each x")
+    assert "it takes a guide that draws" in found.reliability_message
+    metadata = {**found.metadata, "data": "x", "split": "none", "split_seed": 0, "transform": "x"}
+    text = as_text(pyrovae.compare({"vqvae": (model, q)}, x, 100), metadata)
     assert "A bound, no estimate" in " ".join(text.split())
     assert "nan" not in text
-    cold = evaluate(model, module.Soft(model, q.encoder, 1e-4).double(), x, samples=200)
-    assert not cold.certain
+    cold = evaluate(model, module.Soft(model, q.encoder, 1e-4).double(), x, num_samples=200)
+    assert not cold.deterministic_guide
     assert not cold.ess.isnan().any()
 
 
@@ -145,15 +145,15 @@ def test_digits_are_coded_and_a_guide_that_draws_tightens_the_bound():
     data = pyrovae.load_data("digits")
     torch.manual_seed(0)
     model, q = load("vqvae")(data.dim)
-    fit(model, q, data.train, epochs=100, lr=2e-3, record=False)
-    bound = evaluate(model, q, data.test, samples=2).mean_elbo.value
+    fit(model, q, data.train, epochs=100, lr=2e-3, compile=False)
+    bound = evaluate(model, q, data.test, num_samples=2).mean_elbo.value
     train, test = data.train.double(), data.test.double()
     gaussian = MultivariateNormal(train.mean(0), torch.cov(train.mT, correction=0)).log_prob(test).mean()
     with torch.no_grad():
         z = q.codes(q.encode(data.test))
     share = torch.nn.functional.one_hot(z, 64).double().mean(0)
     perplexity = torch.special.entr(share).sum(-1).exp()
-    soft = evaluate(model, module.Soft(model, q.encoder, 1.0), data.test, samples=50).mean_log_likelihood.value
+    soft = evaluate(model, module.Soft(model, q.encoder, 1.0), data.test, num_samples=50).mean_log_likelihood.value
     assert bound > gaussian + 1
     assert perplexity.min() > 5
     assert soft > bound + 2
@@ -203,10 +203,10 @@ def test_commands_say_what_the_number_is(tmp_path):
     words = ["train", "vqvae", "--out", str(out), "--epochs", "2", "--set", "hidden=8", "--set", "codes=4"]
     trained = run(app, words)
     assert trained.exit_code == 0, trained.output
-    scored = run(app, ["evaluate", str(out), "--samples", "100"])
+    scored = run(app, ["evaluate", str(out), "--num-samples", "100"])
     assert scored.exit_code == 0, scored.output
     assert "A bound, no estimate" in " ".join(scored.output.split())
-    drawn = run(app, ["sample", str(out), "--num", "4"])
+    drawn = run(app, ["sample", str(out), "--num-samples", "4"])
     assert drawn.exit_code == 0, drawn.output
 
 

@@ -129,7 +129,7 @@ def test_the_loss_is_the_bound_and_the_elbo_the_elbo(objective):
     """Over 3,000 points; both in closed form or by `evaluate`, at 5 standard errors over points and draws."""
     pair, x = Told(), points(3000)
     row = fit(pair, pair.guide, x, epochs=1, batch_size=None, lr=1e-9, objective=objective).history[0]
-    evidence = evaluate(pair, pair.guide, x, samples=50, seed=1)
+    evidence = evaluate(pair, pair.guide, x, num_samples=50, seed=1)
     for found, expected in (
         (row["elbo"], evidence.mean_elbo),
         (-row["loss"], evidence.mean_log_likelihood),
@@ -142,7 +142,9 @@ def test_the_loss_is_the_bound_and_the_elbo_the_elbo(objective):
 @pytest.mark.parametrize("objective", [IWAE(3), Beta(4.0), FreeBits(1.0)], ids=repr)
 def test_a_warm_up_on_top_is_in_the_loss_and_in_nothing_else(objective):
     pair = Told()
-    row = fit(pair, pair.guide, points(3000), epochs=2, batch_size=None, lr=1e-9, objective=objective, kl_warmup=1.0)
+    row = fit(
+        pair, pair.guide, points(3000), epochs=2, batch_size=None, lr=1e-9, objective=objective, kl_warmup_fraction=1.0
+    )
     assert row.history[1]["beta"] == 0.5
     assert row.history[1]["kl"] == pytest.approx(KL, abs=5 * 2.5 / 3000**0.5)
     assert row.history[1]["elbo"] == pytest.approx(row.history[1]["reconstruction"] - row.history[1]["kl"], rel=1e-9)

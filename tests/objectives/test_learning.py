@@ -12,8 +12,8 @@ def test_the_iwae_learns_more_than_the_elbo_at_equal_size(seed):
     for objective in (None, IWAE(10)):
         with pyrovae.utils.random.fork_rng(data.train.device, seed):
             pair = pyrovae.load("vae")(data.dim, latent=8, hidden=(64,), likelihood=pyrovae.Bernoulli())
-        fit(*pair, data.train, epochs=60, batch_size=128, lr=5e-3, seed=seed, objective=objective, record=False)
-        scores.append(evaluate(*pair, data.test, samples=500, seed=seed))
+        fit(*pair, data.train, epochs=60, batch_size=128, lr=5e-3, seed=seed, objective=objective, compile=False)
+        scores.append(evaluate(*pair, data.test, num_samples=500, seed=seed))
     elbo, iwae = scores
     gain = iwae.log_likelihood - elbo.log_likelihood
     drawn = (iwae.log_likelihood_se.square() + elbo.log_likelihood_se.square()).sum().sqrt() / len(gain)

@@ -17,7 +17,7 @@ from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.importance_weights import guide_density, model_density, run_guide, run_model
 from pyrovae.pair.parameters import parameters
 from pyrovae.pair.structure import inspect
-from pyrovae.training.compiled_step import gradient_of, record
+from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters, joined
 
 DIM, K = 4, 3
@@ -114,7 +114,7 @@ def test_the_recorded_loss_is_the_eager_one(objective, name, options):
             with warm_up(beta):
                 return terms(model, guide, x)
 
-        graph, held = record(loss, flat, x, beta, modules(model, guide))
+        graph, held = record_step(loss, flat, x, beta, modules(model, guide))
         flat.set(flat.vector * 1.1)
         torch.manual_seed(3)
         with torch.no_grad():
@@ -130,7 +130,7 @@ def test_a_guide_whose_density_is_slow_to_ask_for_trains_eagerly_and_says_why():
     model, guide = build(
         "vae", {"guide": pyrovae.IAF}
     )  # Pyro's inverse of an autoregressive flow reads places on the host
-    result = pyrovae.fit(model, guide, torch.rand(6, DIM).double(), epochs=1, objective=DReG(K), record=True)
+    result = pyrovae.fit(model, guide, torch.rand(6, DIM).double(), epochs=1, objective=DReG(K), compile=True)
     assert result.road.startswith("eager steps: it reads a tensor's value on the host")
 
 

@@ -19,10 +19,10 @@ def pair():
     return model.double(), pyrovae.LinearGaussian(DIM, latent=2).double()
 
 
-def pyros(model, guide, x, samples, insomnia):
+def pyros(model, guide, x, num_samples, insomnia):
     """Pyro's object calls the guide with what the model dreamt, by keyword, and gives back two losses."""
     stock = ReweightedWakeSleep(
-        samples, insomnia=insomnia, vectorize_particles=True, max_plate_nesting=1, num_sleep_particles=1
+        num_samples, insomnia=insomnia, vectorize_particles=True, max_plate_nesting=1, num_sleep_particles=1
     )
     stock.loss_and_grads(model, lambda x, observations=None: guide(observations["x"] if observations else x), x)
     return stock
@@ -31,13 +31,13 @@ def pyros(model, guide, x, samples, insomnia):
 @pytest.mark.parametrize("insomnia", [0.0, 0.3, 1.0])
 def test_on_one_point_it_is_pyros(insomnia, seed):
     """The same gradient of every parameter for the same noise."""
-    samples, (model, guide) = 4, pair()
+    num_samples, (model, guide) = 4, pair()
     x = torch.randn(1, DIM).double()
     leaves = [*model.parameters(), *guide.parameters()]
     found = []
     for run in (
-        lambda: WakeSleep(samples, insomnia).loss_and_grads(model, guide, x),
-        lambda: pyros(model, guide, x, samples, insomnia),
+        lambda: WakeSleep(num_samples, insomnia).loss_and_grads(model, guide, x),
+        lambda: pyros(model, guide, x, num_samples, insomnia),
     ):
         for leaf in leaves:
             leaf.grad = None
@@ -95,9 +95,9 @@ def test_ppca_learns_by_it():
     model, guide = pair()
     model.initialised.fill_(True)  # by itself it would begin at the maximum
     assert best - model.log_prob(x).mean().item() > 1.0
-    result = fit(model, guide, x, epochs=300, batch_size=None, lr=5e-2, objective=WakeSleep(5), record=False)
+    result = fit(model, guide, x, epochs=300, batch_size=None, lr=5e-2, objective=WakeSleep(5), compile=False)
     assert best - model.log_prob(x).mean().item() < 0.01
-    evidence = pyrovae.evaluate(model, guide, x[:200], samples=200)
+    evidence = pyrovae.evaluate(model, guide, x[:200], num_samples=200)
     assert (evidence.mean_exact_log_likelihood.value - evidence.mean_elbo.value) < 0.01
     assert result.objective == "WakeSleep(5, 0)"
 

@@ -464,7 +464,7 @@ def test_deterministic_sites_have_no_density_and_no_measure():
             pyro.sample("x", dist.Bernoulli(probability.expand(3)).to_event(1), obs=x)
 
     x = torch.tensor([[0.0, 1.0, 1.0]])
-    assert look(model, lambda x: None, x).measure == "counting"
+    assert look(model, lambda x: None, x).base_measure == "counting"
     assert log_weights(model, lambda x: None, x).item() == pytest.approx(math.log(0.75 * 0.25 * 0.25))
 
 
@@ -511,9 +511,9 @@ def test_a_drawn_latent_whose_prior_depends_on_an_enumerated_one(seed):
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.MixtureSameFamily(dist.Categorical(logits=joint(x)), components))
 
-    for samples in (1, 5):
+    for num_samples in (1, 5):
         torch.testing.assert_close(
-            log_weights(model, guide, X, samples), joint(X).logsumexp(-1).expand(samples, 6), rtol=0, atol=1e-10
+            log_weights(model, guide, X, num_samples), joint(X).logsumexp(-1).expand(num_samples, 6), rtol=0, atol=1e-10
         )
 
 

@@ -10,7 +10,7 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoNormal
 
 from pyrovae import InvalidInputError
-from pyrovae.posterior.compiled_density import Recorded, record
+from pyrovae.posterior.compiled_density import Recorded, compile_density
 from pyrovae.posterior.joint_density import Joint, per_point
 
 X = torch.linspace(-2, 2, 12).double().reshape(4, 3)
@@ -146,7 +146,7 @@ def test_discrete_latents_are_summed_out_of_prior_and_joint():
 @pytest.mark.parametrize("pair", [(dependent, dependent_guide), (mixed, mixed_guide)], ids=["dependent", "mixed"])
 def test_a_record_has_the_values_and_gradients_of_what_it_records(pair):
     joint = Joint(*pair, X)
-    recorded = record(joint.log_guide_and_p, torch.randn(5, 4, joint.size).double())
+    recorded = compile_density(joint.log_guide_and_p, torch.randn(5, 4, joint.size).double())
     assert isinstance(recorded, Recorded)
     u = torch.randn(5, 4, joint.size).double()
     for ours, theirs in zip(recorded(u), per_point(joint.log_guide_and_p, u), strict=True):
@@ -162,7 +162,7 @@ def test_a_model_that_branches_on_its_latents_is_run_as_it_is():
             pyro.sample("x", dist.Normal(z.expand(*z.shape[:-1], 3), 1.0).to_event(1), obs=x)
 
     joint = Joint(model, _plain, X)
-    recorded = record(lambda u: (joint.log_p(u),), torch.ones(2, 4, 1).double())
+    recorded = compile_density(lambda u: (joint.log_p(u),), torch.ones(2, 4, 1).double())
     for u in (torch.ones(2, 4, 1).double(), -torch.ones(2, 4, 1).double()):
         torch.testing.assert_close(recorded(u)[0][0], joint.log_p(u), rtol=0, atol=1e-10)
 

@@ -182,7 +182,8 @@ def test_same_seed_same_numbers_and_nothing_left_changed(ppca):
     model.train()
     before, done = torch.get_rng_state(), []
     first, again, other = (
-        refine(model, guide, x, samples=10, seed=seed, protocol=protocol, progress=done.append) for seed in (3, 3, 4)
+        refine(model, guide, x, num_samples=10, seed=seed, protocol=protocol, on_progress=done.append)
+        for seed in (3, 3, 4)
     )
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
@@ -233,7 +234,7 @@ def test_protocols_that_cannot_be_used(settings):
 def test_no_samples_and_another_dimension(ppca):
     model, guide, x, _ = ppca
     with pytest.raises(InvalidInputError, match="samples is 0"):
-        refine(model, guide, x, samples=0)
+        refine(model, guide, x, num_samples=0)
     with pytest.raises(InvalidInputError, match="The guide cannot be run on x of shape \\(12, 3\\)"):
         refine(model, guide, x[:, :3])
 

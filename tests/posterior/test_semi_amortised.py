@@ -73,7 +73,7 @@ def test_it_keeps_the_contract(ppca, family):
 
 def test_annealing_begins_at_it(ppca, seed):
     model, guide, x = ppca
-    found = ais(model, SemiAmortised(model, guide), x, 8, 50, seed, from_guide=True)
+    found = ais(model, SemiAmortised(model, guide), x, 8, 50, seed, start="guide")
     assert abs((found.log_likelihood - model.log_prob(x).detach()).mean()) < 0.1
 
 

@@ -75,12 +75,12 @@ def test_contract_and_evidence_against_quadrature(kind, guide, seed):
     likelihood = pyrovae.FixedNormal(0.3)
     model, q = load("vae")(4, latent=2, hidden=(16,), likelihood=likelihood, guide=guide, prior=PRIORS[kind]())
     pyrovae.check_pair(model, q, x[:12])
-    fit(model, q, x, epochs=15, batch_size=50, lr=1e-2, record=False)
+    fit(model, q, x, epochs=15, batch_size=50, lr=1e-2, compile=False)
     model, q, x = model.double(), q.double(), x[:5].double()
     with torch.no_grad():
         log_prior, decoded = model.prior(x).log_prob(z), model.decode(z)
         log_p = torch.stack([(log_prior + decoded.log_prob(point)).logsumexp(0) + log_cell for point in x])
-    found = evaluate(model, q, x, samples=5000, seed=seed)
+    found = evaluate(model, q, x, num_samples=5000, seed=seed)
     assert ((found.log_likelihood - log_p).abs() < 6 * found.log_likelihood_se + 1e-4).all()
     assert (found.elbo < log_p + 6 * found.elbo_se).all()
 
@@ -118,6 +118,6 @@ def test_vamp_beats_the_standard_normal_on_digits():
         options = {"latent": 16, "hidden": (64,), "likelihood": pyrovae.Bernoulli(), "prior": prior}
         model, guide = load("vae")(data.dim, **options)
         fit(model, guide, data.train, epochs=40, batch_size=100, lr=3e-3)
-        found.append(evaluate(model, guide, data.test, samples=200).log_likelihood)
+        found.append(evaluate(model, guide, data.test, num_samples=200).log_likelihood)
     difference = found[1] - found[0]
     assert difference.mean() > 2 * difference.std() / len(difference) ** 0.5

@@ -28,7 +28,7 @@ def pair(dim, width=8):
 AS_FUNCTIONS = '''"""z ~ N(loc, 1), x|z ~ N(z, sigma)."""
 import pyro, pyro.distributions as dist, torch
 from torch.distributions import constraints
-RECIPE = {"lr": 0.05}
+TRAINING_DEFAULTS = {"lr": 0.05}
 def pair(dim, tag=""):
     def model(x):
         loc = pyro.param(f"loc{tag}", torch.zeros(dim))
@@ -51,18 +51,18 @@ def points(tmp_path: Path) -> Path:
     return path
 
 
-def prepare(model: str | Path, points: Path, *options: str, **arguments: int) -> tuple[runs.Run, Data]:
+def prepare_run(model: str | Path, points: Path, *options: str, **arguments: int) -> tuple[runs.Run, Data]:
     data = load_data(points)
     arguments = {"seed": 0, "epochs": 3, **arguments}
-    run = runs.prepare(
+    run = runs.prepare_run(
         load(model), data, source=str(points), transform=None, root=None, options=list(options), **arguments
     )
     return run, data
 
 
 def trained(model: str | Path, points: Path, folder: Path, *options: str) -> tuple[runs.Run, Data]:
-    run, data = prepare(model, points, *options)
-    runs.train(run, data, folder)
+    run, data = prepare_run(model, points, *options)
+    runs.train_run(run, data, folder)
     return run, data
 
 
@@ -96,16 +96,16 @@ def refusal(call, *args) -> str:
 )
 def test_a_built_in_comes_back_as_it_was(model: str, options: list[str], points: Path, tmp_path: Path) -> None:
     run, data = trained(model, points, tmp_path / "run", *options)
-    before, fresh = weights(run, data.test), weights(prepare(model, points, *options)[0], data.test)
+    before, fresh = weights(run, data.test), weights(prepare_run(model, points, *options)[0], data.test)
     restored = reopen(tmp_path / "run", data)
     assert torch.equal(weights(restored, data.test), before)
     assert not torch.allclose(fresh, before)  # training had changed something
     if hasattr(run.model, "log_prob"):
         assert torch.equal(restored.model.log_prob(data.test), run.model.log_prob(data.test))
     assert (restored.name, restored.config) == (model, run.config)
-    assert restored.fit.losses == run.fit.losses
-    assert restored.fit.objective == run.fit.objective
-    assert restored.fit.seconds == run.fit.seconds
+    assert restored.fit_result.losses == run.fit_result.losses
+    assert restored.fit_result.objective == run.fit_result.objective
+    assert restored.fit_result.seconds == run.fit_result.seconds
 
 
 def test_a_users_modules_come_back_without_their_file(points: Path, tmp_path: Path) -> None:
@@ -136,22 +136,22 @@ def test_a_users_functions_come_back_into_an_empty_store(points: Path, tmp_path:
 def test_the_seed_fixes_a_run(points: Path, tmp_path: Path) -> None:
     losses = []
     for seed in (1, 1, 2):
-        run, data = prepare("vae", points, "latent=2", "hidden=8", seed=seed)
-        runs.train(run, data, None)
-        losses.append(run.fit.losses)
+        run, data = prepare_run("vae", points, "latent=2", "hidden=8", seed=seed)
+        runs.train_run(run, data, None)
+        losses.append(run.fit_result.losses)
     assert losses[0] == losses[1] != losses[2]
 
 
 def test_arguments_go_before_the_recipe(points: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(AS_FUNCTIONS)
-    assert prepare(mine, points)[0].config.fit == {"lr": 0.05, "epochs": 3}
-    assert prepare(mine, points, batch_size=7)[0].config.fit == {"lr": 0.05, "epochs": 3, "batch_size": 7}
+    assert prepare_run(mine, points)[0].config.fit_arguments == {"lr": 0.05, "epochs": 3}
+    assert prepare_run(mine, points, batch_size=7)[0].config.fit_arguments == {"lr": 0.05, "epochs": 3, "batch_size": 7}
 
 
 def test_checkpoints_are_written_while_training(points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
-    run, data = prepare("ppca", points, "latent=2")
+    run, data = prepare_run("ppca", points, "latent=2")
     seen = []
 
     def stop(fit: object) -> None:
@@ -160,8 +160,8 @@ def test_checkpoints_are_written_while_training(points: Path, tmp_path: Path, mo
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        runs.train(run, data, tmp_path / "run", stop)
-    assert [len(restored.fit.losses) for restored in seen] == [1, 2]
+        runs.train_run(run, data, tmp_path / "run", stop)
+    assert [len(restored.fit_result.losses) for restored in seen] == [1, 2]
     kept = reopen(tmp_path / "run", data)
     assert torch.equal(kept.model.W, run.model.W)
 
@@ -171,8 +171,8 @@ def test_checkpoints_are_written_while_training(points: Path, tmp_path: Path, mo
 
 def test_a_density_is_not_trained_on_binary_data(tmp_path: Path) -> None:
     np.save(tmp_path / "binary.npy", np.random.default_rng(0).integers(0, 2, (50, 4)))
-    assert "The data are binary" in refusal(prepare, "gmm", tmp_path / "binary.npy")
-    run, _ = prepare("vae", tmp_path / "binary.npy")
+    assert "The data are binary" in refusal(prepare_run, "gmm", tmp_path / "binary.npy")
+    run, _ = prepare_run("vae", tmp_path / "binary.npy")
     assert type(run.model.likelihood).__name__ == "Bernoulli"
 
 
@@ -283,7 +283,7 @@ def test_missing_checkpoint(folder: tuple[Path, Data]) -> None:
         lambda text: text.replace('"model":', '"modell":'),
         lambda text: text.replace('"dim": 4', '"dim": "4"'),
         lambda text: text.replace('"latent=2"', "2"),
-        lambda text: text.replace('"fit": {', '"fit": 3, "more": {'),
+        lambda text: text.replace('"fit_arguments": {', '"fit_arguments": 3, "more": {'),
     ],
 )
 def test_damaged_config(folder: tuple[Path, Data], damage) -> None:
@@ -293,10 +293,10 @@ def test_damaged_config(folder: tuple[Path, Data], damage) -> None:
 
 
 def test_folders_that_are_no_runs(tmp_path: Path) -> None:
-    assert "is not a run: it has no config.json" in refusal(runs.open_run, tmp_path)
-    assert "is not a run" in refusal(runs.open_run, tmp_path / "none")
+    assert "is not a run: it has no config.json" in refusal(runs.read_run, tmp_path)
+    assert "is not a run" in refusal(runs.read_run, tmp_path / "none")
     (tmp_path / "config.json").write_text(json.dumps({"command": "compare", "models": ["gmm", "x/mine.py"]}))
-    message = refusal(runs.open_run, tmp_path)
+    message = refusal(runs.read_run, tmp_path)
     assert f"is a comparison: name one of its runs, {tmp_path / 'gmm'}, {tmp_path / 'mine'}." in message
 
 

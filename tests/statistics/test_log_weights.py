@@ -54,15 +54,15 @@ def test_one_sample_has_no_error():
     for name in ("log_likelihood_se", "elbo_se", "gap_se", "log_likelihood_jackknife", "pareto_k"):
         with pytest.raises(InvalidInputError, match="One draw has no error: take at least 2 samples"):
             getattr(statistics, name)(log_w)
-    assert statistics.bound_curve(log_w).samples == (1,)
+    assert statistics.bound_curve(log_w).num_samples == (1,)
 
 
 def test_one_sample_is_scored_without_an_error(toy):
-    found = evaluate(*toy, torch.zeros(3, 1), samples=1)
+    found = evaluate(*toy, torch.zeros(3, 1), num_samples=1)
     assert found.log_likelihood.isfinite().all()
     assert found.log_likelihood_se.isnan().all()
     assert found.log_likelihood_jackknife.isnan().all()
-    assert "one draw is too few" in found.verdict
+    assert "one draw is too few" in found.reliability_message
 
 
 def test_mean_over_points_keeps_its_two_errors_apart():
@@ -91,7 +91,7 @@ def toy():
 
 def test_evaluate_against_closed_forms(toy, seed):
     x = torch.linspace(-3, 3, 9).double()[:, None]
-    found = evaluate(*toy, x, samples=20_000, seed=seed)
+    found = evaluate(*toy, x, num_samples=20_000, seed=seed)
     log_p = dist.Normal(0.0, math.sqrt(2)).log_prob(x[:, 0])
     kl = 0.5 * (2 - 1 - math.log(2))  # q has twice the variance of the posterior
     chi2 = 2 / math.sqrt(3) - 1  # ∫ p²/q − 1, the weights' relative variance
@@ -102,7 +102,7 @@ def test_evaluate_against_closed_forms(toy, seed):
         found.log_likelihood_se, torch.full_like(log_p, math.sqrt(chi2 / 20_000)), rtol=0.1, atol=0
     )
     torch.testing.assert_close(found.ess, torch.full_like(log_p, 20_000 / (1 + chi2)), rtol=0.05, atol=0)
-    assert found.samples == 20_000
+    assert found.num_samples == 20_000
     assert found.latent == "R^1"
 
 
@@ -114,15 +114,15 @@ def test_the_samples_that_are_counted_are_the_samples_that_were_drawn(toy, monke
     monkeypatch.setattr(
         StreamingStatistics, "add", lambda self, w: (drawn.append(tuple(w.shape)), original(self, w))[1]
     )
-    evaluate(*toy, torch.zeros(5, 1), samples=100)
+    evaluate(*toy, torch.zeros(5, 1), num_samples=100)
     assert len(drawn) > 20
-    assert sum(samples * points for samples, points in drawn) == 500
+    assert sum(num_samples * points for num_samples, points in drawn) == 500
 
 
 def test_same_seed_same_numbers_and_the_callers_random_state_untouched(toy):
     x = torch.zeros(3, 1)
     before = torch.get_rng_state()
-    first, second, other = (evaluate(*toy, x, samples=50, seed=seed) for seed in (4, 4, 5))
+    first, second, other = (evaluate(*toy, x, num_samples=50, seed=seed) for seed in (4, 4, 5))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.log_likelihood, second.log_likelihood)
     assert not torch.equal(first.log_likelihood, other.log_likelihood)
@@ -130,10 +130,10 @@ def test_same_seed_same_numbers_and_the_callers_random_state_untouched(toy):
 
 def test_bits_per_dim_are_on_the_scale_of_the_pixels(toy):
     x = torch.rand(6, 1)
-    pixels = evaluate(*toy, x, samples=10, transform=Dequantise(17))
+    pixels = evaluate(*toy, x, num_samples=10, transform=Dequantise(17))
     expected = (-pixels.log_likelihood.mean().item() + math.log(17)) / math.log(2)
     assert pixels.bits_per_dim == pytest.approx(expected, abs=1e-5)
-    assert evaluate(*toy, x, samples=10).bits_per_dim is None
+    assert evaluate(*toy, x, num_samples=10).bits_per_dim is None
 
 
 def test_model_of_another_measure_than_the_data(toy):
@@ -152,26 +152,26 @@ def test_evaluation_mode_is_used_and_undone():
                 pyro.sample("x", dist.Normal(self.drop(torch.ones_like(x)), 1.0).to_event(1), obs=x)
 
     model = Noisy().train()
-    found = evaluate(model, lambda x: None, torch.ones(4, 30).double(), samples=3)
+    found = evaluate(model, lambda x: None, torch.ones(4, 30).double(), num_samples=3)
     torch.testing.assert_close(found.log_likelihood, torch.full((4,), -15 * math.log(2 * math.pi)).double())
     assert model.training
     assert model.drop.training
 
 
 def test_to_arviz_saves_and_comes_back(toy, tmp_path):
-    found = evaluate(*toy, torch.rand(5, 1), samples=20)
+    found = evaluate(*toy, torch.rand(5, 1), num_samples=20)
     found.to_arviz().to_netcdf(str(tmp_path / "evidence.nc"))
     stats = arviz.from_netcdf(str(tmp_path / "evidence.nc")).sample_stats
     for name in ("elbo", "log_likelihood", "log_likelihood_se", "ess"):
         np.testing.assert_array_equal(stats[name].values, getattr(found, name).numpy())
-    assert stats.attrs["samples"] == 20
+    assert stats.attrs["num_samples"] == 20
     assert stats.attrs["seed"] == 0
 
 
-@pytest.mark.parametrize("samples", [0, -1, 10.0])
-def test_no_samples(toy, samples):
+@pytest.mark.parametrize("num_samples", [0, -1, 10.0])
+def test_no_samples(toy, num_samples):
     with pytest.raises(InvalidInputError, match="give a whole number, at least 1"):
-        evaluate(*toy, torch.zeros(3, 1), samples=samples)
+        evaluate(*toy, torch.zeros(3, 1), num_samples=num_samples)
 
 
 def test_ess_in_single_precision_at_thousands_of_nats():
@@ -194,12 +194,12 @@ def test_parameters_for_each_point_are_scored_on_all_points_at_once(monkeypatch)
             pyro.sample("z", dist.Normal(loc, 0.5**0.5).to_event(1))
 
     x = 2 * torch.linspace(-1, 1, 9)[:, None]
-    found = evaluate(model, guide, x, samples=20)
+    found = evaluate(model, guide, x, num_samples=20)
     torch.testing.assert_close(found.log_likelihood, dist.Normal(0.0, 2**0.5).log_prob(x[:, 0]).double())
     assert found.ess.min() > 19.99
 
 
 def test_describes_itself_in_a_line(toy):
-    text = repr(evaluate(*toy, torch.rand(5, 1), samples=20))
+    text = repr(evaluate(*toy, torch.rand(5, 1), num_samples=20))
     assert text.startswith("Evidence(5 points, 20 samples: log p̂(x) -")
     assert len(text) < 160

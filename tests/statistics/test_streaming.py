@@ -23,18 +23,21 @@ def in_pieces(log_w, size):
     return running.statistics()
 
 
-@pytest.mark.parametrize("samples", [2, 30, 999, 5000])
+@pytest.mark.parametrize("num_samples", [2, 30, 999, 5000])
 @pytest.mark.parametrize("size", [1, 7, 5000])
-def test_pieces_say_what_the_whole_says(samples, size):
-    if size == 1 and samples == 5000:
-        samples = 1200
+def test_pieces_say_what_the_whole_says(num_samples, size):
+    if size == 1 and num_samples == 5000:
+        num_samples = 1200
     scale = torch.tensor([0.01, 1.0, 3.0, 12.0]).double()  # from an even tail to one weight that is all
-    log_w = scale * torch.randn(samples, 4).double() - 700
+    log_w = scale * torch.randn(num_samples, 4).double() - 700
     found = in_pieces(log_w, size)
     for name in STATISTICS:
         whole, ours = getattr(statistics, name)(log_w), found[name]
         if name in ("log_likelihood_se", "gap_se"):
-            whole, ours = samples * whole**2, samples * ours**2  # variances: of even weights, differences that cancel
+            whole, ours = (
+                num_samples * whole**2,
+                num_samples * ours**2,
+            )  # variances: of even weights, differences that cancel
         torch.testing.assert_close(ours, whole, rtol=1e-9, atol=1e-10, equal_nan=True)
     curve = statistics.bound_curve(log_w)
     torch.testing.assert_close(found["bound"], curve.value, rtol=0, atol=1e-9)
@@ -73,8 +76,8 @@ def test_jackknife_of_one_weight_that_is_all_is_a_number():
 
 def test_constant_weights_have_no_tail_no_error_and_no_correction():
     for dtype in (torch.float64, torch.float32):
-        for samples in (2, 10, 700):
-            found = in_pieces(torch.full((samples, 3), -90.125, dtype=dtype), 50)
+        for num_samples in (2, 10, 700):
+            found = in_pieces(torch.full((num_samples, 3), -90.125, dtype=dtype), 50)
             assert (found["pareto_k"] == -math.inf).all()
             for name in ("elbo", "log_likelihood", "log_likelihood_jackknife"):
                 torch.testing.assert_close(found[name], torch.full((3,), -90.125).double(), rtol=0, atol=1e-10)
@@ -120,9 +123,9 @@ def test_bound_curve_rises_from_the_elbo_as_theory_says():
     torch.testing.assert_close(se[2, 0], blocks.std() / math.sqrt(1000), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("samples", [25, 400, 5000])
-def test_pareto_k_is_what_arviz_finds_in_all_the_weights(samples):
-    log_w = 2 * torch.randn(samples, 5).double()
+@pytest.mark.parametrize("num_samples", [25, 400, 5000])
+def test_pareto_k_is_what_arviz_finds_in_all_the_weights(num_samples):
+    log_w = 2 * torch.randn(num_samples, 5).double()
     expected = arviz.psislw(log_w.mT.numpy().copy())[1]
     np.testing.assert_allclose(statistics.pareto_k(log_w), expected, rtol=1e-12)
     np.testing.assert_allclose(in_pieces(log_w, 33)["pareto_k"], expected, rtol=1e-12)

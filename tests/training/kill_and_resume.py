@@ -29,11 +29,11 @@ torch.set_num_threads(1)
 
 CHECKPOINT_SECONDS = 0.1  # many are written, so that some kills come in the middle of one
 PAIRS = {
-    "ppca": ["--epochs", "24", "--batch-size", "100", "--schedule", "iwae_schedule", "--clip", "50"],
-    "gmm": ["--set", "components=4", "--epochs", "20", "--batch-size", "128", "--ema", "0.99", "--retry", "0.5"],
+    "ppca": ["--epochs", "24", "--batch-size", "100", "--schedule", "iwae_schedule", "--max-grad-norm", "50"],
+    "gmm": ["--set", "components=4", "--epochs", "20", "--batch-size", "128", "--ema-decay", "0.99", "--retry-lr-factor", "0.5"],
     "vae": [
         *("--set", "latent=3", "--set", "hidden=(16,)", "--epochs", "20", "--batch-size", "128"),
-        *("--validation", "0.1", "--patience", "18", "--kl-warmup", "0.3", "--schedule", "with_warmup"),
+        *("--validation-fraction", "0.1", "--patience", "18", "--kl-warmup-fraction", "0.3", "--schedule", "with_warmup"),
     ],
 }  # fmt: skip
 

@@ -72,8 +72,8 @@ def early_stopping() -> dict[str, Any]:
 CASES: dict[str, Any] = {
     "vae": lambda: (*vae(), points(37), {}),
     "vae-last-of-one": lambda: (*vae(), points(33), {}),
-    "vae-last-of-two": lambda: (*vae(), points(34), {"kl_warmup": 0.5, "ema": 0.9}),
-    "full-covariance": lambda: (*vae(guide=pyrovae.FullCovariance), points(37), {"clip": 2.0}),
+    "vae-last-of-two": lambda: (*vae(), points(34), {"kl_warmup_fraction": 0.5, "ema_decay": 0.9}),
+    "full-covariance": lambda: (*vae(guide=pyrovae.FullCovariance), points(37), {"max_grad_norm": 2.0}),
     "ppca": lambda: (*pair("ppca", latent=2), points(37), {"init": start_at_the_median}),
     "gmm": lambda: (*pair("gmm", components=3), points(37), {}),
     "redrawn": lambda: (
@@ -85,7 +85,7 @@ CASES: dict[str, Any] = {
     "scaled": lambda: (*scaled(), points(33), {"objective": pyro.infer.Trace_ELBO()}),
     "sgd": lambda: (*vae(), points(37), {"optimizer": lambda params, lr: torch.optim.SGD(params, 1e-3 * lr)}),
     "early-stopping": lambda: (*vae(), points(50), early_stopping()),
-    "recorded": lambda: (*vae(), points(32), {"record": True}),
+    "recorded": lambda: (*vae(), points(32), {"compile": True}),
 }
 
 
@@ -114,7 +114,7 @@ def outcome(case: str, **told: Any) -> dict[str, Any]:
         Trainer._step = whole
     values = {id(value): value for module in modules(model, guide) for value in module.state_dict().values()}
     return {
-        "gradient": gradients[0] if gradients else None,
+        "grad_norm": gradients[0] if gradients else None,
         "losses": result.losses,
         "history": [{k: v for k, v in row.items() if k != "seconds"} for row in result.history],
         "parameters": [number for value in values.values() for number in value.double().flatten().tolist()],
@@ -163,10 +163,12 @@ class Brittle(pyrovae.Module):
             pyro.sample("x", dist.Normal(mu, 1.0).to_event(1), obs=x)
 
 
-def diverged(how: str, retry: float | None) -> Any:
+def diverged(how: str, retry_lr_factor: float | None) -> Any:
     model = Brittle(how)
     try:
-        result = fit(model, lambda x: None, points(48), **{**WHAT, "epochs": 6}, retry=retry, record=False)
+        result = fit(
+            model, lambda x: None, points(48), **{**WHAT, "epochs": 6}, retry_lr_factor=retry_lr_factor, compile=False
+        )
     except NonFiniteError as error:
         return str(error)
     return [result.losses, result.history[-1]["lr"], model.mu.tolist()]

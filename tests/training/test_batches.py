@@ -248,10 +248,12 @@ def test_a_bad_point_deep_in_a_stream_is_found_when_it_comes() -> None:
 def test_an_unknown_number_of_batches() -> None:
     x = Unending(torch.randn(20, 3))
     assert "which a schedule needs: give it __len__, or schedule=None" in refusal(x)
-    assert "which kl_warmup is a share of: give it __len__, or kl_warmup=0" in refusal(x, schedule=None, kl_warmup=0.5)
+    assert "which kl_warmup_fraction is a share of: give it __len__, or kl_warmup=0" in refusal(
+        x, schedule=None, kl_warmup_fraction=0.5
+    )
     result = fit(Location(), nothing, x, epochs=2, batch_size=8, schedule=None)
     assert result.steps == 6
-    assert result.road == "eager steps: nothing is known of how many there will be; record=True decides"
+    assert result.road == "eager steps: nothing is known of how many there will be; compile=True decides"
 
 
 def test_a_dataset_needs_a_batch_size_and_a_length() -> None:

@@ -17,7 +17,7 @@ from pyrovae.objectives import default_objective, differentiable_loss, warm_up
 from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.parameters import parameters
 from pyrovae.pair.structure import inspect
-from pyrovae.training.compiled_step import gradient_of, record
+from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters
 
 
@@ -32,7 +32,7 @@ def trained(name, record, **options):
         module.double()
     x = torch.rand(40, 3 if name == "batch-norm" else 6, generator=torch.Generator().manual_seed(1)).double()
     told = {"epochs": 3, "batch_size": 16, "lr": 1e-3, "seed": 5, **options}  # the last batch has 8
-    result = fit(model, guide, x, record=record, **told)
+    result = fit(model, guide, x, compile=record, **told)
     return result, [value for module in modules(model, guide) for value in module.state_dict().values()]
 
 
@@ -56,9 +56,9 @@ def other_optimiser(params, lr):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("ppca", {"clip": 5.0, "ema": 0.9, "pair": {"latent": 2}}),
+        ("ppca", {"max_grad_norm": 5.0, "ema_decay": 0.9, "pair": {"latent": 2}}),
         ("gmm", {"pair": {"components": 3}, "batch_size": None}),
-        ("batch-norm", {"kl_warmup": 0.5, "batch_size": 20}),
+        ("batch-norm", {"kl_warmup_fraction": 0.5, "batch_size": 20}),
         ("ppca", {"optimizer": other_optimiser, "pair": {"latent": 2}, "batch_size": None}),
     ],
     ids=["clip-and-average", "enumerated", "warm-up", "other-optimiser"],
@@ -66,13 +66,13 @@ def other_optimiser(params, lr):
 def test_recorded_and_eager_training_are_the_same(name, options):
     eager, expected = trained(name, False, **dict(options))
     recorded, found = trained(name, True, **dict(options))
-    assert recorded.road == "steps recorded and compiled: record=True"
-    assert eager.road == "eager steps: record=False"
+    assert recorded.execution == "steps recorded and compiled: compile=True"
+    assert eager.road == "eager steps: compile=False"
     assert recorded.losses == pytest.approx(eager.losses, rel=1e-8)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-8)
     for row, other in zip(recorded.history, eager.history, strict=True):
-        for name in ("elbo", "reconstruction", "kl", "gradient"):
+        for name in ("elbo", "reconstruction", "kl", "grad_norm"):
             assert row[name] == pytest.approx(other[name], rel=1e-6)
 
 
@@ -111,7 +111,7 @@ def same_step(model, guide, x, objective=None, beta=None):
 
         buffers = [buffer for module in modules(model, guide) for buffer in module.buffers()]
         before = [buffer.clone() for buffer in buffers]
-        graph, held = record(loss, flat, x, beta, modules(model, guide))
+        graph, held = record_step(loss, flat, x, beta, modules(model, guide))
         for buffer, value in zip(buffers, before, strict=True):
             assert torch.equal(buffer, value)
         flat.set(flat.vector * 1.1)
@@ -197,7 +197,7 @@ def cannot(model, guide, x):
     leaves = parameters(x, guide, model)
     with local_parameters(model, guide), pyro.validation_enabled(False), flatten_parameters(leaves) as flat:
         with pytest.raises(CompilationError) as error:
-            record(lambda x, beta: terms(model, guide, x), flat, x, torch.ones(()), modules(model, guide))
+            record_step(lambda x, beta: terms(model, guide, x), flat, x, torch.ones(()), modules(model, guide))
         return str(error.value)
 
 
@@ -228,9 +228,9 @@ def score_function(x):
 
 
 def test_a_score_function_guide_trains_eagerly_and_says_why():
-    result = fit(scored, score_function, torch.randn(8, 1), epochs=2, record=True)
+    result = fit(scored, score_function, torch.randn(8, 1), epochs=2, compile=True)
     assert result.road == "eager steps: TraceGraph_ELBO reads its loss on the host"
-    result = fit(scored, score_function, torch.randn(8, 1), epochs=2, record=True, objective=Trace_ELBO())
+    result = fit(scored, score_function, torch.randn(8, 1), epochs=2, compile=True, objective=Trace_ELBO())
     assert result.road.endswith("latent 'z' is drawn without reparameterisation (score-function gradient)")
 
 
@@ -264,5 +264,5 @@ def test_a_step_that_is_no_number_moves_nothing_recorded_or_not(recorded):
         pyrovae.NonFiniteError,
         match=r"at step 1 \(epoch 1\): gradient nan of site 'x' .* by parameter scale, data point 5;",
     ):
-        fit(model, lambda x: None, x, epochs=1, batch_size=None, record=recorded)
+        fit(model, lambda x: None, x, epochs=1, batch_size=None, compile=recorded)
     assert torch.equal(model.scale.detach(), torch.ones(3))

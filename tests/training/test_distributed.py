@@ -49,11 +49,11 @@ def test_a_group_has_the_gradient_of_one_process(case: str, found: list[dict[str
     """In double precision: to the order of sums. What is recorded there is eager here."""
     if case not in found[0]:
         pytest.skip("a compilation takes seconds: once, with two processes")
-    expected = ALONE["outcome"](case, record=False)
+    expected = ALONE["outcome"](case, compile=False)
     for process in found:
         value = process[case]
-        if expected["gradient"] is not None:
-            close(value["gradient"], expected["gradient"], 1e-10)
+        if expected["grad_norm"] is not None:
+            close(value["grad_norm"], expected["grad_norm"], 1e-10)
         close(value["losses"], expected["losses"], 1e-8)
         close(value["parameters"], expected["parameters"], 1e-6)
         assert value["stopped"] == expected["stopped"]
@@ -64,7 +64,7 @@ def test_a_group_has_the_gradient_of_one_process(case: str, found: list[dict[str
 
 def test_resumed_by_all(found: list[dict[str, Any]]) -> None:
     for process in found:
-        assert {**process["resumed"], "gradient": None} == {**process["vae"], "gradient": None}
+        assert {**process["resumed"], "grad_norm": None} == {**process["vae"], "grad_norm": None}
 
 
 def test_one_that_diverges_stops_all_and_all_go_back_together(found: list[dict[str, Any]]) -> None:
@@ -123,7 +123,7 @@ def test_a_process_that_dies_stops_the_others(file: Path, tmp_path: Path) -> Non
         "latent=2",
         "--epochs",
         100000,
-        "--eager",
+        "--no-compile",
         "--out",
         tmp_path / "run",
     ]

@@ -34,7 +34,7 @@ def prior(x):
 
 
 def row(elbo, loss=None, validation=math.nan, beta=1.0):
-    return {"elbo": elbo, "loss": -elbo if loss is None else loss, "validation": validation, "beta": beta}
+    return {"elbo": elbo, "loss": -elbo if loss is None else loss, "validation_elbo": validation, "kl_weight": beta}
 
 
 def test_the_start_is_the_elbo_before_the_first_step(seed):
@@ -114,5 +114,5 @@ def test_the_command_says_it_once_and_succeeds(name, tmp_path):
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith(f"pyrovae: {name}: Training ended at a")
     assert result.stderr.count("\n") == 1
-    fit = pyrovae.load_run(tmp_path / "run").fit  # a run knows where it began
+    fit = pyrovae.load_run(tmp_path / "run").fit_result  # a run knows where it began
     assert fit.warning in result.stderr

@@ -107,15 +107,17 @@ def test_a_step_is_along_the_gradient_of_the_sum_over_the_batch() -> None:
     x, model = points(), Location()
     result = fit(model, nothing, x, epochs=1, batch_size=None, lr=1e-3, optimizer=sgd, schedule=None)
     torch.testing.assert_close(model.mu.detach(), 1e-3 * x.sum(0), rtol=1e-12, atol=0)
-    assert result.history[0]["gradient"] == pytest.approx(x.mean(0).norm().item(), rel=1e-12)
+    assert result.history[0]["grad_norm"] == pytest.approx(x.mean(0).norm().item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("clip", [0.5, 100.0])
-def test_clipping_bounds_the_gradient_of_the_mean(clip: float) -> None:
+def test_clipping_bounds_the_gradient_of_the_mean(max_grad_norm: float) -> None:
     x, model = points(), Location()
-    fit(model, nothing, x, epochs=1, batch_size=None, lr=1e-3, optimizer=sgd, schedule=None, clip=clip)
+    fit(
+        model, nothing, x, epochs=1, batch_size=None, lr=1e-3, optimizer=sgd, schedule=None, max_grad_norm=max_grad_norm
+    )
     gradient = x.mean(0)
-    expected = 1e-3 * len(x) * gradient * min(1.0, clip / gradient.norm().item())
+    expected = 1e-3 * len(x) * gradient * min(1.0, max_grad_norm / gradient.norm().item())
     torch.testing.assert_close(model.mu.detach(), expected, rtol=1e-12, atol=0)
 
 
@@ -131,7 +133,7 @@ def test_the_average_is_the_one_computed_by_hand(decay: float) -> None:
         batch_size=None,
         lr=0.3,
         schedule=None,
-        ema=decay,
+        ema_decay=decay,
         on_epoch=lambda _: seen.append(model.mu.detach().clone()),
     )
     average = torch.zeros(DIM, dtype=torch.float64)
@@ -162,16 +164,16 @@ class Gaussian(pyrovae.Module):
 def test_the_kls_weight_rises_and_what_is_reported_is_the_elbo() -> None:
     """β = 0, 1/6, …, 1 in the first 6 of 12 steps, 3 a epoch; the KL in the history is the KL, not β times it."""
     model = Gaussian()
-    result = fit(model, model.guide, points(12), epochs=4, batch_size=4, lr=1e-9, kl_warmup=0.5)
+    result = fit(model, model.guide, points(12), epochs=4, batch_size=4, lr=1e-9, kl_warmup_fraction=0.5)
     betas = [min(1.0, step / 6) for step in range(12)]
     for epoch, row in enumerate(result.history):
-        assert row["beta"] == pytest.approx(betas[3 * epoch + 2])
+        assert row["kl_weight"] == pytest.approx(betas[3 * epoch + 2])
         assert row["kl"] == pytest.approx(2.0, rel=1e-6)  # m²/2
         assert row["elbo"] == pytest.approx(row["reconstruction"] - 2.0, rel=1e-6)
         weight = sum(betas[3 * epoch : 3 * epoch + 3]) / 3
         assert result.losses[epoch] == pytest.approx(2.0 * weight - row["reconstruction"], rel=1e-6)
-    first = fit(model, model.guide, points(12), epochs=1, batch_size=None, lr=1e-9, kl_warmup=1.0).history[0]
-    assert first["beta"] == 0
+    first = fit(model, model.guide, points(12), epochs=1, batch_size=None, lr=1e-9, kl_warmup_fraction=1.0).history[0]
+    assert first["kl_weight"] == 0
     assert math.isnan(first["kl"])
     assert math.isnan(first["elbo"])
 
@@ -183,7 +185,7 @@ def test_nothing_of_the_warm_up_is_left_in_what_is_measured() -> None:
     for share in (0.0, 1.0):
         torch.manual_seed(0)
         model = Gaussian()
-        fit(model, model.guide, x, epochs=10, batch_size=None, lr=1e-12, kl_warmup=share)
+        fit(model, model.guide, x, epochs=10, batch_size=None, lr=1e-12, kl_warmup_fraction=share)
         pairs.append(evaluate(model, model.guide, x, 100, 0))
     torch.testing.assert_close(pairs[0].elbo, pairs[1].elbo, rtol=1e-8, atol=0)
     torch.testing.assert_close(pairs[0].log_likelihood, pairs[1].log_likelihood, rtol=1e-8, atol=0)
@@ -202,7 +204,7 @@ def test_warm_up_of_a_whole_vae_moves_the_gradient() -> None:
             batch_size=None,
             lr=1e-3,
             optimizer=sgd,
-            kl_warmup=share,
+            kl_warmup_fraction=share,
         )
         moved.append(model.m.item() - 2.0)
     # the gradient of β m²/2 is β m = 2 for each of 10 points
@@ -223,7 +225,7 @@ def test_early_stopping_keeps_the_best_and_stops() -> None:
     )
     elbo = [dist.Normal(mu, 1.0).log_prob(held_out).sum(-1).mean().item() for mu in seen]
     best = int(np.argmax(elbo))
-    assert [row["validation"] for row in result.history] == pytest.approx(elbo, rel=1e-12)
+    assert [row["validation_elbo"] for row in result.history] == pytest.approx(elbo, rel=1e-12)
     assert len(result.history) == best + 1 + 4
     assert torch.equal(model.mu.detach(), seen[best])
     assert result.stopped == (
@@ -234,9 +236,11 @@ def test_early_stopping_keeps_the_best_and_stops() -> None:
 def test_early_stopping_looks_at_the_average_where_there_is_one() -> None:
     x, held_out = torch.randn(40, DIM).double() * 0.1 + 5.0, torch.full((10, DIM), 1.0, dtype=torch.float64)
     model, rule = Location(), EarlyStopping(held_out, patience=4)
-    result = fit(model, nothing, x, epochs=500, batch_size=None, lr=0.1, schedule=None, ema=0.9, early_stopping=rule)
+    result = fit(
+        model, nothing, x, epochs=500, batch_size=None, lr=0.1, schedule=None, ema_decay=0.9, early_stopping=rule
+    )
     kept = dist.Normal(model.mu.detach(), 1.0).log_prob(held_out).sum(-1).mean().item()
-    assert kept == pytest.approx(max(row["validation"] for row in result.history), rel=1e-12)
+    assert kept == pytest.approx(max(row["validation_elbo"] for row in result.history), rel=1e-12)
 
 
 def test_held_out_points_are_never_trained_on() -> None:
@@ -348,7 +352,7 @@ def test_training_goes_back_once_with_a_smaller_rate_and_says_so(caplog: pytest.
     with pytest.raises(NonFiniteError):
         fit(Cliff(), nothing, points(), **told)
     with caplog.at_level(logging.WARNING, "pyrovae"):
-        result = fit(Cliff(), nothing, points(), **told, retry=0.01)
+        result = fit(Cliff(), nothing, points(), **told, retry_lr_factor=0.01)
     (record,) = caplog.records
     epoch = int(record.getMessage().split("Going back to epoch ")[1].split()[0])
     assert record.getMessage().endswith("with lr 0.002.")
@@ -360,7 +364,7 @@ def test_training_goes_back_once_with_a_smaller_rate_and_says_so(caplog: pytest.
         [0.01 * rate for rate in expected[epoch - 1 :]], rel=1e-9
     )
     with pytest.raises(NonFiniteError):
-        fit(Cliff(), nothing, points(), **told, retry=0.99)
+        fit(Cliff(), nothing, points(), **told, retry_lr_factor=0.99)
 
 
 def test_a_run_that_diverged_keeps_its_last_good_state(tmp_path: Path) -> None:
@@ -380,7 +384,7 @@ def test_the_road_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
         result = fit(Location(), nothing, points(10), epochs=3, batch_size=4)  # two sizes of batches
     assert [record.getMessage() for record in caplog.records] == ["eager steps: 9 of them, fewer than 4000"]
     assert result.road == "eager steps: 9 of them, fewer than 4000"
-    assert fit(Location(), nothing, points(10), epochs=1, record=False).road == "eager steps: record=False"
+    assert fit(Location(), nothing, points(10), epochs=1, compile=False).road == "eager steps: compile=False"
 
 
 def test_metrics_are_the_history(tmp_path: Path) -> None:
@@ -396,11 +400,11 @@ def test_metrics_are_the_history(tmp_path: Path) -> None:
         5,
         "--batch-size",
         8,
-        "--kl-warmup",
+        "--kl-warmup-fraction",
         0.5,
     ]
     assert CliRunner().invoke(app, [*map(str, words), "--out", str(tmp_path / "run")]).exit_code == 0
-    history = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["training"]["fit"]["history"]
+    history = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["training"]["result"]["history"]
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     assert len(rows) == 5
@@ -443,7 +447,7 @@ def test_tensorboard_has_the_metrics(tmp_path: Path) -> None:
     assert train_with_tensorboard(tmp_path).exit_code == 0
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
-    history = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["training"]["fit"]["history"]
+    history = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["training"]["result"]["history"]
     assert [event.value for event in events.Scalars("elbo")] == pytest.approx(
         [row["elbo"] for row in history], rel=1e-6
     )
@@ -483,12 +487,12 @@ def test_init_is_called_once_with_model_and_data() -> None:
         ({"batch_size": 0}, "batch_size is 0: give a whole number, at least 1, or None for all points"),
         ({"lr": 0.0}, "lr is 0.0: give a finite number above 0"),
         ({"lr": math.inf}, "lr is inf: give a finite number above 0"),
-        ({"clip": 0.0}, "clip is 0.0: give a finite norm above 0"),
-        ({"kl_warmup": 1.5}, "kl_warmup is 1.5: give the share of the steps"),
-        ({"kl_warmup": -0.1}, "kl_warmup is -0.1: give the share of the steps"),
-        ({"ema": 1.0}, "ema is 1.0: give the average's decay, between 0 and 1"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0: give a finite norm above 0"),
+        ({"kl_warmup_fraction": 1.5}, "kl_warmup_fraction is 1.5: give the share of the steps"),
+        ({"kl_warmup_fraction": -0.1}, "kl_warmup_fraction is -0.1: give the share of the steps"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0: give the average's decay, between 0 and 1"),
         ({"precision": "fp16"}, "There is no precision 'fp16': give fp32, tf32 or bf16"),
-        ({"retry": 1.0}, "retry is 1.0: give a factor for the learning rate, between 0 and 1"),
+        ({"retry_lr_factor": 1.0}, "retry_lr_factor is 1.0: give a factor for the learning rate, between 0 and 1"),
         ({"checkpoints": "folder"}, "checkpoints is 'folder': give Checkpoints\\(folder\\)"),
         ({"early_stopping": 5}, "early_stopping is 5: give EarlyStopping"),
         ({"early_stopping": EarlyStopping(0.001)}, "A share of 0.001 of 20 points cannot be held out"),
@@ -511,8 +515,8 @@ def test_arguments_one_sentence_each(told: dict[str, Any], message: str) -> None
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EarlyStopping(1.0), "points is 1.0: give points to validate on, or the share"),
-        (lambda: EarlyStopping(patience=0), "patience and samples must be at least 1"),
+        (lambda: EarlyStopping(1.0), "validation is 1.0: give points to validate on, or the share"),
+        (lambda: EarlyStopping(patience=0), "patience and num_samples must be at least 1"),
         (lambda: with_warmup(share=1.0), "share is 1.0: give the part of the steps"),
     ],
 )

@@ -92,8 +92,8 @@ def assert_same(one: Outcome, other: Outcome) -> None:
         assert torch.equal(value, expected)
     assert one.fit.losses == other.fit.losses
     assert one.fit.steps == other.fit.steps
-    assert one.fit.road == other.fit.road
-    assert one.fit.stopped == other.fit.stopped
+    assert one.fit.execution == other.fit.execution
+    assert one.fit.stop_reason == other.fit.stop_reason
     assert len(one.fit.history) == len(other.fit.history)
     for row, expected in zip(one.fit.history, other.fit.history, strict=True):
         for name in row.keys() - {"seconds"}:
@@ -244,11 +244,11 @@ CASES = {
     "no-schedule": told(vae, schedule=None),
     "momentum": told(ppca, optimizer=lambda params, lr: torch.optim.SGD(params, lr * 1e-3, momentum=0.9)),
     "rmsprop": told(vae, optimizer=lambda params, lr: torch.optim.RMSprop(params, lr)),
-    "average": told(vae, ema=0.9, clip=3.0),
-    "warm-up": told(vae, kl_warmup=0.6),
+    "average": told(vae, ema_decay=0.9, max_grad_norm=3.0),
+    "warm-up": told(vae, kl_warmup_fraction=0.6),
     "bf16": told(vae, precision="bf16"),
     "best-kept": told(
-        vae, early_stopping=lambda: EarlyStopping(0.3, patience=2), lr=0.5, schedule=None, epochs=12, ema=0.5
+        vae, early_stopping=lambda: EarlyStopping(0.3, patience=2), lr=0.5, schedule=None, epochs=12, ema_decay=0.5
     ),
     "best-kept-buffers": told(
         batch_norm_and_dropout, early_stopping=lambda: EarlyStopping(0.3, patience=2), lr=0.3, schedule=None, epochs=8
@@ -282,7 +282,7 @@ def test_resumed_is_uninterrupted(case: Any, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("step", [3, 4, 5, 7, 8, 9, 11])
 def test_resumed_from_any_step(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = told(vae, ema=0.9, kl_warmup=0.5, early_stopping=lambda: EarlyStopping(0.1))
+    case = told(vae, ema_decay=0.9, kl_warmup_fraction=0.5, early_stopping=lambda: EarlyStopping(0.1))
     expected = outcome(case, None)
     killed(case, tmp_path, step, monkeypatch)
     assert_same(outcome(case, tmp_path, resume=True), expected)
@@ -291,7 +291,7 @@ def test_resumed_from_any_step(step: int, tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path: Path) -> None:
     case = CASES["best-kept"]
     expected = outcome(case, tmp_path)
-    assert expected.fit.stopped
+    assert expected.fit.stop_reason
     assert_same(outcome(case, tmp_path, resume=True), expected)
     assert_same(outcome(case, tmp_path, resume=True), expected)
 
@@ -316,7 +316,7 @@ class Fragile(pyrovae.Module):
 
 
 def fragile() -> Any:
-    options = {"lr": 0.45, "schedule": with_warmup(iwae_schedule, 0.1), "retry": 0.01}
+    options = {"lr": 0.45, "schedule": with_warmup(iwae_schedule, 0.1), "retry_lr_factor": 0.01}
     return Fragile(), lambda x: None, points() + 10.0, options
 
 
@@ -335,7 +335,7 @@ def test_resumed_before_and_after_training_went_back(
 def test_it_goes_back_once_however_often_it_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    case = told(fragile, retry=0.25)  # in epoch 3, and stops in epoch 4
+    case = told(fragile, retry_lr_factor=0.25)  # in epoch 3, and stops in epoch 4
     with pytest.raises(pyrovae.NonFiniteError) as uninterrupted:
         outcome(case, None)
     monkeypatch.setattr(Every, "every", 1)
@@ -349,12 +349,14 @@ def test_it_goes_back_once_however_often_it_is_resumed(
 
 
 def test_recorded_steps_are_resumed_on_the_same_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = told(stored, record=True, batch_size=25, kl_warmup=0.5, ema=0.9)  # one size, one compilation each
+    case = told(
+        stored, compile=True, batch_size=25, kl_warmup_fraction=0.5, ema_decay=0.9
+    )  # one size, one compilation each
     expected = outcome(case, None)
-    if not expected.fit.road.startswith("steps recorded"):
-        pytest.skip(expected.fit.road)
+    if not expected.fit.execution.startswith("steps recorded"):
+        pytest.skip(expected.fit.execution)
     killed(case, tmp_path, 5, monkeypatch)
-    assert_same(outcome(told(case, record=None), tmp_path, resume=True), expected)
+    assert_same(outcome(told(case, compile=None), tmp_path, resume=True), expected)
 
 
 # bad moments
@@ -477,7 +479,7 @@ def test_another_training(interrupted: Path, case: Any, what: str) -> None:
         lambda state: state["training"].pop("vector"),
         lambda state: state["training"].update(held=[]),
         lambda state: state["training"].update(held=[torch.zeros(3)]),
-        lambda state: state["training"]["fit"].update(odd=1),
+        lambda state: state["training"]["result"].update(odd=1),
         lambda state: state["training"].update(rng=None),
     ],
 )
@@ -572,7 +574,7 @@ def kept(folder: Path) -> tuple[Any, list[dict[str, str]], set[str]]:
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    for row in [*rows, *state["training"]["fit"]["history"], state["training"]["fit"]]:
+    for row in [*rows, *state["training"]["result"]["history"], state["training"]["result"]]:
         row.pop("seconds")
     return state, rows, set(os.listdir(folder)) - {"checkpoint.previous.pt"}
 
@@ -587,7 +589,20 @@ def same(one: Any, other: Any) -> bool:
     return one == other or (one != one and other != other)
 
 
-COMMAND = ("--set", "latent=2", "--epochs", 4, "--batch-size", 16, "--validation", 0.2, "--ema", 0.9, "--lr", 0.05)
+COMMAND = (
+    "--set",
+    "latent=2",
+    "--epochs",
+    4,
+    "--batch-size",
+    16,
+    "--validation-fraction",
+    0.2,
+    "--ema-decay",
+    0.9,
+    "--lr",
+    0.05,
+)
 
 
 @pytest.mark.parametrize("step", [0, 1, 4, 7])
@@ -644,7 +659,7 @@ def test_data_that_have_changed_or_are_gone(stopped: Path, file: Path) -> None:
 
 def test_what_cannot_be_resumed(stopped: Path, tmp_path: Path) -> None:
     assert "leave out model, --out, --lr" in refused(stopped, "gmm", "--out", tmp_path / "more", "--lr", 0.1)
-    assert "leave out --record/--eager" in refused(stopped, "--eager")
+    assert "leave out --compile/--no-compile" in refused(stopped, "--no-compile")
     assert "is not a run: it has no config.json" in refused(tmp_path / "nowhere")
     (stopped / "checkpoint.previous.pt").unlink()
     cut(stopped / "checkpoint.pt", 0.5)

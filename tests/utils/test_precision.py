@@ -46,7 +46,7 @@ def scored(dtype=None, points=torch.float32, **options):
     torch.manual_seed(0)
     model, guide = pyrovae.load("ppca")(4, latent=2, guide=pyrovae.MeanField)
     pair = [module.to(points) for module in (model, guide)]
-    return evaluate(*pair, torch.randn(6, 4).to(points), samples=300, screen=dtype, compiled=False, **options)
+    return evaluate(*pair, torch.randn(6, 4).to(points), num_samples=300, low_precision=dtype, compile=False, **options)
 
 
 def same_as_in_full(found):
@@ -61,7 +61,7 @@ def test_a_type_that_cannot_be_multiplied_is_not_used(dtype, measured, caplog):
         f"{in_words(dtype)} matrix products cannot be computed on this processor (could not create a primitive descriptor), "
         "so all weights are computed in float32."
     ]
-    assert found.card["dtype"] == "float32"
+    assert found.metadata["dtype"] == "float32"
     assert same_as_in_full(found)
 
 
@@ -73,13 +73,13 @@ def test_a_type_that_is_not_faster_is_not_used(times, measured, caplog):
         "bfloat16 matrix products are not faster than float32 on this processor, so all weights are computed in float32."
     ]
     assert [(record.name, record.levelname) for record in caplog.records] == [("pyrovae", "WARNING")]
-    assert found.card["dtype"] == "float32"
+    assert found.metadata["dtype"] == "float32"
     assert same_as_in_full(found)
 
 
 def test_the_sentence_names_the_type_of_the_points(measured, caplog):
     measured((1.0, 2.0))
-    assert scored(torch.bfloat16, points=torch.float64).card["dtype"] == "float64"
+    assert scored(torch.bfloat16, points=torch.float64).metadata["dtype"] == "float64"
     assert caplog.messages[0].endswith("so all weights are computed in float64.")
 
 
@@ -88,7 +88,7 @@ def test_a_faster_type_is_used(measured, caplog):
     measured((1.0, 0.99))
     found = scored(torch.bfloat16)
     assert not caplog.messages
-    assert found.card["dtype"] == "float32, bfloat16 screen"
+    assert found.metadata["dtype"] == "float32, bfloat16 screen"
     assert not same_as_in_full(found)
 
 
@@ -134,7 +134,7 @@ def test_a_killed_evaluation_goes_on_as_what_was_computed(measured, monkeypatch,
     for dtype, times in ((None, None), (torch.bfloat16, (1.0, 2.0)), (torch.bfloat16, (1.0, 0.5))):
         reason_against.cache_clear()
         measured(times)
-        scored(dtype, resume=tmp_path / "unfinished")
+        scored(dtype, partial_file=tmp_path / "unfinished")
     without, not_used, used = identities
     assert without == not_used != used
 
@@ -158,6 +158,6 @@ def test_on_this_processor_it_is_used_or_the_card_and_the_log_say_not(dtype, cap
     assert torch.equal(torch.get_rng_state(), state)
     caplog.clear()
     found = scored(dtype)
-    assert found.card["dtype"] == ("float32" if used is None else f"float32, {in_words(dtype)} screen")
+    assert found.metadata["dtype"] == ("float32" if used is None else f"float32, {in_words(dtype)} screen")
     assert len(caplog.messages) == (used is None)
     assert (found.log_likelihood - scored().log_likelihood).abs().max() < 0.005

@@ -28,28 +28,45 @@ def annealed_section(
     data: Data,
     evidence: Evidence,
     *,
-    chains: int,
-    steps: int,
+    num_chains: int,
+    num_temperatures: int,
     start: str,
     points: int,
     bracket: bool,
     seed: int,
 ) -> AnnealingComparison:
     """AIS on `points` of the held-out points, drawn at random; `evidence` is that of all of them."""
-    x, from_guide = data.test, start == "guide"
+    x = data.test
     index = rows_at_random(x, points, seed)
     with progress_bars() as progress:
-        task = progress.add_task(f"anneal {run.name}", total=len(index) * (2 if bracket else 1), note=f"{steps} steps")
+        task = progress.add_task(
+            f"anneal {run.name}", total=len(index) * (2 if bracket else 1), note=f"{num_temperatures} steps"
+        )
 
         def advance(amount: float) -> None:
             progress.advance(task, amount)
 
         found = ais(
-            run.model, run.guide, x[index.to(x.device)], chains, steps, seed, from_guide=from_guide, progress=advance
+            run.model,
+            run.guide,
+            x[index.to(x.device)],
+            num_chains,
+            num_temperatures,
+            seed,
+            start=start,
+            on_progress=advance,
         )
         sides = None
         if bracket:
             sides = bdmc(
-                run.model, run.guide, x, len(index), chains, steps, seed, from_guide=from_guide, progress=advance
+                run.model,
+                run.guide,
+                x,
+                len(index),
+                num_chains,
+                num_temperatures,
+                seed,
+                start=start,
+                on_progress=advance,
             )
     return AnnealingComparison(found, evidence.log_likelihood[index], evidence.log_likelihood_se[index], index, sides)

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from ...data.datasets import Data, load_data
-from ...errors import InvalidInputError, NonFiniteError
+from ...errors import InvalidInputError, RunError
 from ...evaluation.comparing import Comparison
 from ...evaluation.result import Evidence
 from ...loading.options import listed, with_settings
@@ -22,7 +22,7 @@ from ...runs.folder import new_folder
 from ...tables.comparison import as_text, show
 from ...utils.files import replacing
 from ...utils.provenance import versions
-from ..common import device_of, draw_points, score_run, source_of, train_run
+from ..common import device_of, draw_points, score_run, source_of, train_with_progress
 from ..errors import FAILURES, error_line
 from ..options import (
     DataOption,
@@ -54,7 +54,7 @@ def compare(
         ),
     ] = None,
     epochs: EpochsOption = None,
-    samples: SamplesOption = 1000,
+    num_samples: SamplesOption = 1000,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="New folder for the table, the runs, the figures.")] = None,
@@ -73,13 +73,13 @@ def compare(
         "source": source_of(data), "transform": transform, "root": None if root is None else str(root.resolve()),
         "seed": seed, "epochs": epochs,
     }  # fmt: skip
-    left_out: dict[str, str] = {}
+    excluded: dict[str, str] = {}
     prepared = []
     for name in names:
-        prepared += _every(loaded, told, left_out) if name == ALL else [_one(name, loaded, told)]
+        prepared += _every(loaded, told, excluded) if name == ALL else [_one(name, loaded, told)]
     if not prepared:
         raise InvalidInputError(
-            f"No pair can be scored on {loaded.name}: {'; '.join(dict.fromkeys(left_out.values()))}"
+            f"No pair can be scored on {loaded.name}: {'; '.join(dict.fromkeys(excluded.values()))}"
         )
     for run in prepared:
         if run.observed != prepared[0].observed:
@@ -103,7 +103,7 @@ def compare(
             settings = {
                 "command": "compare",
                 "models": [_folder(run) for run in prepared],
-                "samples": samples,
+                "num_samples": num_samples,
                 "seed": seed,
                 "versions": versions(),
             }
@@ -113,30 +113,30 @@ def compare(
         with progress_bars() as progress:
             for place, run in enumerate(prepared):
                 try:
-                    train_run(progress, run, loaded, None if out is None else out / _folder(run))
-                    found[run.name] = score_run(progress, run, loaded, samples, seed + place)  # as compare() does
+                    train_with_progress(progress, run, loaded, None if out is None else out / _folder(run))
+                    found[run.name] = score_run(progress, run, loaded, num_samples, seed + place)  # as compare() does
                 except FAILURES as error:
                     if len(prepared) == 1:
                         raise
                     failed[run.name] = error_line(error)
         if not found:
-            raise NonFiniteError(f"Every pair failed, {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
+            raise RunError(f"Every pair failed, {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
         scored = [run for run in prepared if run.name in found]
-        comparison = Comparison(found, {run.name: run.fit for run in scored}, failed)
-        card = {**loaded.card(), **next(iter(found.values())).card}
-        content = {"card": card, **comparison.to_dict(), "left_out": left_out}
-        below = [_told(left_out)] if left_out else []
+        comparison = Comparison(found, {run.name: run.fit_result for run in scored}, failed)
+        metadata = {**loaded.metadata(), **next(iter(found.values())).metadata}
+        content = {"metadata": metadata, **comparison.to_dict(), "excluded": excluded}
+        below = [_told(excluded)] if excluded else []
         if out is not None:
-            write_text(out / "table.txt", as_text(comparison, card, below))
+            write_text(out / "table.txt", as_text(comparison, metadata, below))
             write_json(out / "comparison.json", content)
             _save_figures(out, comparison, scored, loaded, seed)
         if json_file is not None:
             write_json(json_file, content)
-    show(comparison, card, console(), below)
+    show(comparison, metadata, console(), below)
     if out is not None:
         print(f"table, runs and figures: {out}")
     if failed:
-        raise NonFiniteError(
+        raise RunError(
             f"{len(failed)} of {len(prepared)} pairs failed, {', '.join(failed)}: the lines below the table say why."
         )
 
@@ -146,7 +146,7 @@ def _one(text: str, data: Data, told: dict[str, Any]) -> runs.Run:
     name, settings = with_settings(text)
     if name == ALL:
         raise InvalidInputError(f"{ALL} takes no settings: name the pairs that are to have {', '.join(settings)}.")
-    run = runs.prepare(load(name), data, options=settings, **told)
+    run = runs.prepare_run(load(name), data, options=settings, **told)
     run.name += f"({', '.join(map(label, settings))})" if settings else ""
     return run
 
@@ -156,33 +156,33 @@ def _folder(run: runs.Run) -> str:
     return re.sub(r"[^\w.=+-]+", "-", run.name).strip("-")
 
 
-def _every(data: Data, told: dict[str, Any], left_out: dict[str, str]) -> list[runs.Run]:
+def _every(data: Data, told: dict[str, Any], excluded: dict[str, str]) -> list[runs.Run]:
     """Every built-in pair that gives all of x a density, or all of it a probability, as the data ask; and of the others, why not."""
     prepared = []
     for name in available():
         try:
             run = _one(name, data, told)
         except InvalidInputError as refusal:
-            left_out[name] = str(refusal)
+            excluded[name] = str(refusal)
             continue
         if run.observed < data.dim:
-            left_out[name] = f"It scores {run.observed} of the {data.dim} numbers of each point, given the rest."
+            excluded[name] = f"It scores {run.observed} of the {data.dim} numbers of each point, given the rest."
         else:
             prepared.append(run)
     return prepared
 
 
-def _told(left_out: dict[str, str]) -> Text:
+def _told(excluded: dict[str, str]) -> Text:
     """A line for each reason, and whom it keeps out."""
     names: dict[str, list[str]] = {}
-    for name, why in left_out.items():
+    for name, why in excluded.items():
         names.setdefault(why, []).append(name)
     return Text("\n".join(f"left out, {', '.join(those)}: {why}" for why, those in names.items()) + "\n")
 
 
 def _save_figures(out: Path, comparison: Comparison, prepared: list[runs.Run], data: Data, seed: int) -> None:
     figures = {
-        "learning_curves.png": plots.learning_curves({run.name: run.fit for run in prepared}),
+        "learning_curves.png": plots.learning_curves({run.name: run.fit_result for run in prepared}),
         "evidence.png": plots.evidence_plot(comparison),
     }
     if data.shape is not None:

@@ -36,7 +36,7 @@ def diagnose(
     points: Annotated[
         int | None, typer.Option(min=2, help="So many of the held-out points, at random [default: all].")
     ] = None,
-    samples: Annotated[int, typer.Option(min=2, help="Latent draws for each point.")] = 8,
+    num_samples: Annotated[int, typer.Option(min=2, help="Latent draws for each point.")] = 8,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data: OtherDataOption = None,
@@ -58,11 +58,16 @@ def diagnose(
         if path is not folder or not folder.is_dir():
             check_writable(path)
     with progress_bars() as progress:
-        task = progress.add_task(f"diagnose {restored.name}", total=2 * len(x), note=f"{samples} samples a point")
+        task = progress.add_task(f"diagnose {restored.name}", total=2 * len(x), note=f"{num_samples} samples a point")
         found = look(
-            restored.model, restored.guide, x, samples, seed, progress=lambda count: progress.advance(task, count)
+            restored.model,
+            restored.guide,
+            x,
+            num_samples,
+            seed,
+            on_progress=lambda count: progress.advance(task, count),
         )
-    found = replace(found, card={**loaded.card(), **found.card})
+    found = replace(found, metadata={**loaded.metadata(), **found.metadata})
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in figures(found, restored, loaded, x, seed):
@@ -70,7 +75,7 @@ def diagnose(
             figure.savefig(file, dpi=150)
         written.append(name)
     if json_file is not None:
-        write_json(json_file, {"card": dict(found.card), **found.to_dict()})
+        write_json(json_file, {"metadata": dict(found.metadata), **found.to_dict()})
     if netcdf is not None:
         with replacing(netcdf) as file:
             found.to_arviz().to_netcdf(str(file))

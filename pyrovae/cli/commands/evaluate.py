@@ -38,13 +38,13 @@ from ..options import (
 from ..output import check_writable, console, progress_bars, write_json
 from .ais import annealed_section, check_annealing
 
-ANNEALING = ("chains", "steps", "start", "ais_points", "bdmc")  # options that mean nothing without --ais
+ANNEALING = ("ais_chains", "ais_steps", "ais_start", "ais_points", "bdmc")  # options that mean nothing without --ais
 
 
 def evaluate(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")],
-    samples: SamplesOption = 5000,
+    num_samples: SamplesOption = 5000,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data: OtherDataOption = None,
@@ -56,12 +56,12 @@ def evaluate(
         Path | None, typer.Option(help="Draw the bound over the number of draws there, a .png file.")
     ] = None,
     naive: Annotated[
-        bool, typer.Option("--naive", help="Beside it the naive estimate, from as many draws of the prior.")
+        bool, typer.Option("--prior-sampling", help="Beside it the naive estimate, from as many draws of the prior.")
     ] = False,
     ais: AisOption = False,
-    chains: ChainsOption = 16,
-    steps: StepsOption = 1000,
-    start: StartOption = "prior",
+    ais_chains: ChainsOption = 16,
+    ais_steps: StepsOption = 1000,
+    ais_start: StartOption = "prior",
     ais_points: AisPointsOption = 100,
     bdmc: BdmcOption = False,
 ) -> None:
@@ -70,21 +70,25 @@ def evaluate(
     with init_process_group() as ranks:
         restored, loaded = open_scored(run, device, data, transform, root)
         if ais:
-            check_annealing(restored, loaded, start)
+            check_annealing(restored, loaded, ais_start)
         elif said := options_given(context, lambda name: name in ANNEALING):
             raise InvalidInputError(f"{', '.join(said)} say how chains are annealed: add --ais.")
         for path in (json_file, netcdf, figure):
             check_writable(path)
-        resume = run / "evaluate.unfinished.pt" if os.access(run, os.W_OK) else None
+        resume = run / "evaluate.partial.pt" if os.access(run, os.W_OK) else None
         prior: PriorSamplingResult | None = None
         with progress_bars(show=ranks.first) as progress:
-            evidence = score_run(progress, restored, loaded, samples, seed, resume)
+            evidence = score_run(progress, restored, loaded, num_samples, seed, resume)
             if not ranks.first:
                 return
             if naive:
-                task = progress.add_task("naive", total=len(loaded.test), note=f"{samples} draws of the prior")
+                task = progress.add_task("naive", total=len(loaded.test), note=f"{num_samples} draws of the prior")
                 prior = prior_sampling_log_likelihood(
-                    restored.model, loaded.test, samples, seed, progress=lambda points: progress.advance(task, points)
+                    restored.model,
+                    loaded.test,
+                    num_samples,
+                    seed,
+                    on_progress=lambda points: progress.advance(task, points),
                 )
         annealed = None
         if ais:
@@ -92,21 +96,21 @@ def evaluate(
                 restored,
                 loaded,
                 evidence,
-                chains=chains,
-                steps=steps,
-                start=start,
+                num_chains=ais_chains,
+                num_temperatures=ais_steps,
+                start=ais_start,
                 points=ais_points,
                 bracket=bdmc,
                 seed=seed,
             )
-        comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit})
-        card = {**loaded.card(), **evidence.card}
+        comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit_result})
+        metadata = {**loaded.metadata(), **evidence.metadata}
         if json_file is not None:
             points = {"points": _by_point(evidence), **({"naive": _naive(prior)} if prior else {})}
             points |= {"annealing": annealed.to_dict()} if annealed else {}
-            write_json(json_file, {"card": card, **comparison.to_dict(), **points})
+            write_json(json_file, {"metadata": metadata, **comparison.to_dict(), **points})
         if netcdf is not None:
-            content = replace(evidence, card=card).to_arviz()
+            content = replace(evidence, metadata=metadata).to_arviz()
             for name in NAIVE if prior else ():
                 content.sample_stats[f"naive_{name}"] = ("point", getattr(prior, name).numpy())
             with replacing(netcdf) as file:
@@ -116,7 +120,7 @@ def evaluate(
                 plots.bound_curves(comparison).savefig(file, dpi=150)
         show(
             comparison,
-            card,
+            metadata,
             console(),
             [bound_curve_table(evidence), *([naive_table(evidence, prior)] if prior else [])],
         )
@@ -137,6 +141,6 @@ def _by_point(evidence: Evidence) -> dict[str, Any]:
 def _naive(prior: PriorSamplingResult) -> dict[str, Any]:
     value, mc_se, data_se = prior.mean_log_likelihood
     told = {"log_likelihood": value, "log_likelihood_mc_se": mc_se, "log_likelihood_data_se": data_se}
-    told |= {"ess": float(prior.ess.mean()), "untrusted_share": prior.untrusted_share}
+    told |= {"ess": float(prior.ess.mean()), "high_pareto_k_fraction": prior.high_pareto_k_fraction}
     points = {name: [number(v) for v in getattr(prior, name).tolist()] for name in NAIVE}
     return {**{name: number(value) for name, value in told.items()}, "points": points}

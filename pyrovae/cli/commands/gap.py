@@ -26,7 +26,7 @@ FAMILIES: dict[str, Callable[[], VariationalFamily]] = {
 def gap(
     run: Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")],
     points: Annotated[int, typer.Option(min=2, help="How many of the held-out points, drawn at random.")] = 100,
-    samples: Annotated[
+    num_samples: Annotated[
         int, typer.Option(min=2, help="Latent draws for each point, of the guide and of the refined q.")
     ] = 5000,
     family: Annotated[
@@ -35,8 +35,8 @@ def gap(
     ais: Annotated[
         bool, typer.Option(help="Add annealed importance sampling, the dearest and the surest estimate.")
     ] = True,
-    chains: Annotated[int, typer.Option(min=2, help="Annealing chains for each point.")] = 16,
-    steps: Annotated[int, typer.Option(min=1, help="Distributions that each chain passes.")] = 500,
+    ais_chains: Annotated[int, typer.Option(min=2, help="Annealing chains for each point.")] = 16,
+    ais_steps: Annotated[int, typer.Option(min=1, help="Distributions that each chain passes.")] = 1000,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data: OtherDataOption = None,
@@ -62,16 +62,16 @@ def gap(
             restored.guide,
             x,
             chosen,
-            samples,
+            num_samples,
             seed,
             annealing=ais,
-            chains=chains,
-            steps=steps,
-            progress=lambda amount: progress.advance(task, amount),
+            num_chains=ais_chains,
+            num_temperatures=ais_steps,
+            on_progress=lambda amount: progress.advance(task, amount),
         )
-    card = {**loaded.card(), **found.card}
+    metadata = {**loaded.metadata(), **found.metadata}
     if json_file is not None:
-        write_json(json_file, {**found.to_dict(), "name": restored.name, "card": card})
+        write_json(json_file, {**found.to_dict(), "name": restored.name, "metadata": metadata})
     if netcdf is not None:
         with replacing(netcdf) as file:
             found.to_arviz().to_netcdf(str(file))
@@ -79,7 +79,7 @@ def gap(
         figure = gap_bars({restored.name: found})
         with replacing(out) as file:
             figure.savefig(file, dpi=150, format="png")
-    show(restored.name, found, card, console())
+    show(restored.name, found, metadata, console())
     if out is not None:
         print(f"figure: {out}")
 

@@ -16,7 +16,7 @@ from ...runs.folder import new_folder
 from ...training import FitResult
 from ...utils.distributed import init_process_group
 from ...utils.files import replacing
-from ..common import device_of, options_given, source_of, train_run
+from ..common import device_of, options_given, source_of, train_with_progress
 from ..options import (
     BatchOption,
     DataOption,
@@ -57,14 +57,14 @@ def train(
         str | None, typer.Option(help="Of the learning rate: cosine (the default), staged, warmed or constant.")
     ] = None,
     init: Annotated[str | None, typer.Option(help="em: start where expectation maximisation ends.")] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient, nats per point.")] = None,
-    kl_warmup: Annotated[
+    max_grad_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient, nats per point.")] = None,
+    kl_warmup_fraction: Annotated[
         float | None, typer.Option(help="Share of the steps in which the KL's weight rises from 0 to 1.")
     ] = None,
-    ema: Annotated[
+    ema_decay: Annotated[
         float | None, typer.Option(help="Decay of a moving average of the parameters, such as 0.999.")
     ] = None,
-    validation: Annotated[
+    validation_fraction: Annotated[
         float | None,
         typer.Option(help="Share of the training points to hold out, to stop early and keep the best epoch."),
     ] = None,
@@ -72,11 +72,11 @@ def train(
         int | None, typer.Option(min=1, help="Epochs without a better held-out ELBO before training stops [10].")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 (the default), tf32 or bf16.")] = None,
-    record: Annotated[
+    compile: Annotated[
         bool | None,
-        typer.Option("--record/--eager", help="Compile the step, or not; by itself where there are many steps."),
+        typer.Option("--compile/--no-compile", help="Compile the step, or not; by itself where there are many steps."),
     ] = None,
-    retry: Annotated[
+    retry_lr_factor: Annotated[
         float | None, typer.Option(help="If training diverges, go back once, with the learning rate times this.")
     ] = None,
     tensorboard: Annotated[
@@ -98,7 +98,7 @@ def train(
         if resume is not None:
             _check_resume_alone(context)
             run, loaded = runs.resume_run(resume, where)
-            epochs_done = runs.finished(resume, run.config)
+            epochs_done = runs.epochs_completed(resume, run.config)
             if epochs_done and ranks.first:
                 print(f"{run.name}: finished after {epochs_done} epochs, nothing is left to resume; {_longer(resume)}.")
             _train(run, loaded, resume, ranks.first, tensorboard, resume=True)
@@ -108,10 +108,10 @@ def train(
         loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(where)
         told: dict[str, Any] = {
             "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
-            "init": init, "clip": clip, "kl_warmup": kl_warmup, "ema": ema, "validation": validation, "patience": patience,
-            "precision": precision, "record": record, "retry": retry,
+            "init": init, "max_grad_norm": max_grad_norm, "kl_warmup_fraction": kl_warmup_fraction, "ema_decay": ema_decay, "validation_fraction": validation_fraction, "patience": patience,
+            "precision": precision, "compile": compile, "retry_lr_factor": retry_lr_factor,
         }  # fmt: skip
-        run = runs.prepare(
+        run = runs.prepare_run(
             load(model),
             loaded,
             source=source_of(data),
@@ -129,17 +129,20 @@ def train(
 def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bool, *, resume: bool = False) -> None:
     watch = _summary_writer()(str(folder)) if tensorboard and first else None
     with progress_bars(show=first) as progress:
-        train_run(progress, run, data, folder, watch, resume=resume)
+        train_with_progress(progress, run, data, folder, watch, resume=resume)
     if not first:
         return
     with replacing(folder / "learning_curve.png") as file:
-        plots.learning_curves({run.name: run.fit}).savefig(file, dpi=150)
-    if run.fit.no_density:
-        print(f"{run.name}: {run.fit.no_density}")
+        plots.learning_curves({run.name: run.fit_result}).savefig(file, dpi=150)
+    if run.fit_result.no_density:
+        print(f"{run.name}: {run.fit_result.no_density}")
     print(
-        f"{run.name}: {_last(run.fit)}{run.fit.objective}, {run.fit.steps} steps, {run.fit.seconds:.1f} s; kept in {folder}"
+        f"{run.name}: {_last(run.fit_result)}{run.fit_result.objective}, {run.fit_result.steps} steps, {run.fit_result.seconds:.1f} s; kept in {folder}"
     )
-    for said in (run.fit.road, run.fit.stopped and f"stopped early: {run.fit.stopped}"):
+    for said in (
+        run.fit_result.execution,
+        run.fit_result.stop_reason and f"stopped early: {run.fit_result.stop_reason}",
+    ):
         if said:
             print(f"{run.name}: {said}")
 

@@ -22,14 +22,14 @@ def rounds_of_fit(
 
     def on_epoch(fit: pyrovae.FitResult) -> None:
         nonlocal watch, first, road
-        first, road = first or watch.read()[0], fit.road
+        first, road = first or watch.read()[0], fit.execution
         timed.add(name, watch, steps)
         with torch.enable_grad():
             between()
         watch = Stopwatch()
 
     pyrovae.fit(
-        model, guide, case.data, epochs=warm + rounds, batch_size=case.batch, lr=LR, schedule=None, record=record,
+        model, guide, case.data, epochs=warm + rounds, batch_size=case.batch, lr=LR, schedule=None, compile=record,
         on_epoch=on_epoch,
     )  # fmt: skip
     timed.skip(warm)
