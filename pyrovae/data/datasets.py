@@ -52,7 +52,7 @@ class Data:
             "train_points": len(self.train),
             "test_points": len(self.test),
             "transform": str(self.transform),
-            "measure": self.transform.base_measure(self.dim),
+            "base_measure": self.transform.base_measure(self.dim),
         }
 
 

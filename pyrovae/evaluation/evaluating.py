@@ -124,7 +124,7 @@ def evaluate(
             "num_samples": num_samples,
             "seed": seed,
             "points": len(x),
-            "measure": measure_name(structure, transform),
+            "base_measure": measure_name(structure, transform),
             "dtype": in_words(x.dtype)
             if low_precision is None
             else f"{in_words(x.dtype)}, {in_words(low_precision)} screen",

@@ -54,5 +54,5 @@ class VampPrior(Prior):
 
     def forward(self, x: Tensor) -> dist.TorchDistribution:
         guide = self._guide[0]
-        components = guide.posterior(guide.encoder(self.inputs))
+        components = guide.distribution(guide.encoder(self.inputs))
         return dist.MixtureSameFamily(dist.Categorical(logits=x.new_zeros(self.count)), components)

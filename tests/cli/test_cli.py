@@ -105,7 +105,7 @@ def test_compare_card_says_what_was_scored(comparison: tuple[Path, dict, str]) -
         "data": "digits",
         "split": "1438 train / 359 test, at random",
         "transform": "(pixel + u) / 17",
-        "measure": "Lebesgue on [0,1]^64",
+        "base_measure": "Lebesgue on [0,1]^64",
         "seed": 0,
         "num_samples": 20,
         "pyrovae": pyrovae.__version__,

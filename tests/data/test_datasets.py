@@ -37,7 +37,7 @@ def test_digits_sizes_and_card(seed: int) -> None:
         "train_points": 1438,
         "test_points": 359,
         "transform": "(pixel + u) / 17",
-        "measure": "Lebesgue on [0,1]^64",
+        "base_measure": "Lebesgue on [0,1]^64",
     }
 
 

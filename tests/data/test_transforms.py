@@ -88,7 +88,7 @@ def test_only_binarise_is_drawn_afresh() -> None:
 
 
 @pytest.mark.parametrize(
-    ("transform", "measure", "text"),
+    ("transform", "base_measure", "text"),
     [
         (Identity(), "Lebesgue on R^9", "as given"),
         (Identity(discrete=True), "counting on {0,1}^9", "as given"),

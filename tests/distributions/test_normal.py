@@ -34,6 +34,7 @@ def both(loc, factor, triangular=False):
     return ours, MultivariateNormal(loc, precision_matrix=factor @ factor.mT)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("case", SHAPES)
 @pytest.mark.parametrize("triangular", [False, True])
 def test_is_torchs_multivariate_normal(case, triangular, seed):
@@ -129,6 +130,7 @@ def test_an_exact_posterior_under_svi_has_the_gradient_of_log_p(seed):
         torch.testing.assert_close(leaf.grad, gradient, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("apart", [1.0, 1e4])
 def test_the_diagonal_normals_products_lose_no_more_than_they_say(dtype, apart, seed):

@@ -37,7 +37,7 @@ def coin(x):
 
 
 CARD = {
-    "data": "toy", "split": "-", "split_seed": 0, "transform": "as given", "measure": "Lebesgue on R^1", "seed": 0,
+    "data": "toy", "split": "-", "split_seed": 0, "transform": "as given", "base_measure": "Lebesgue on R^1", "seed": 0,
     "num_samples": 500, "dtype": "float32", "device": "cpu", "pyrovae": "0", "torch": "0", "pyro": "0", "python": "3",
 }  # fmt: skip
 

@@ -27,7 +27,7 @@ def far_from_start(family, dim=4, latent=2, **given):
 
 
 def posterior(guide, x):
-    return guide.posterior(guide.encoder(x))
+    return guide.distribution(guide.encoder(x))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

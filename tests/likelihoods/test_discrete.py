@@ -129,7 +129,7 @@ def test_a_vae_of_levels_keeps_the_contract_and_counts(kind):
     pair = load("vae")(6, latent=2, hidden=(8,), likelihood=LEVELS[kind]())
     check_pair(*pair, x)
     found = pyrovae.evaluate(*pair, x, num_samples=10, transform=Levels(9))
-    assert found.metadata["measure"] == "counting on {0, 1/8, …, 1}^6"
+    assert found.metadata["base_measure"] == "counting on {0, 1/8, …, 1}^6"
     with pytest.raises(pyrovae.InvalidInputError, match="outside the support"):
         check_pair(*pair, (x + 0.03).clamp(max=1))
 

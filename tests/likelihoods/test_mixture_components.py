@@ -19,6 +19,7 @@ def plainly(kind, x, r, centre):
     return full if issubclass(kind, pyrovae.Full) else full.diagonal(dim1=-2, dim2=-1)
 
 
+@pytest.mark.processor
 @FAMILIES
 def test_scatter_is_the_weighted_sum_of_squares(kind, seed, monkeypatch):
     """Weights from 1 to 1e-40, a component that has none, and pieces of 7 rows or all at once."""

@@ -58,7 +58,7 @@ def test_it_finds_the_clusters_of_data_that_have_some():
     model, guide = load("gmvae")(3, latent=2, components=3, hidden=(16,), likelihood=pyrovae.FixedNormal(0.2))
     fit(model, guide, x, epochs=60, batch_size=100, lr=1e-2, compile=False)
     with torch.no_grad():
-        p = model.cluster(guide.posterior(guide.encoder(x)).mean)
+        p = model.cluster(guide.distribution(guide.encoder(x)).mean)
     together = torch.stack([p[label == group].mean(0) for group in range(3)])
     within = (p @ p.mT)[label[:, None] == label].mean()
     between = (p @ p.mT)[label[:, None] != label].mean()

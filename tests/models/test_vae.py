@@ -35,7 +35,7 @@ def quadrature(model, guide, x, width=9.0, steps=701):
     prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
     with torch.no_grad():
         decoded = model.decode(z)
-        q = guide.posterior(guide.encoder(x))
+        q = guide.distribution(guide.encoder(x))
         log_p, kl = [], []
         for n, point in enumerate(x):
             joint = prior + decoded.log_prob(point)

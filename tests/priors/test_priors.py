@@ -53,7 +53,7 @@ def test_vamp_is_the_mean_of_the_guides_posteriors():
     x, z = torch.rand(5, 4).double(), torch.randn(7, 2).double()
     with torch.no_grad():
         prior.inputs.copy_(x)
-        each = [guide.posterior(guide.encoder(point[None])).log_prob(z) for point in x]
+        each = [guide.distribution(guide.encoder(point[None])).log_prob(z) for point in x]
         expected = torch.stack(each).logsumexp(0) - math.log(5)
         torch.testing.assert_close(prior(x).log_prob(z), expected, rtol=1e-10, atol=1e-10)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pyrovae import Data, InvalidInputError, load, load_data, log_weights
 from pyrovae.runs import run as runs
+from pyrovae.runs.folder import new_folder, read_run
 
 AS_MODULES = '''"""z ~ N(0, I), x|z ~ N(Wz, I)."""
 import pyro, pyro.distributions as dist, torch, pyrovae
@@ -243,7 +244,7 @@ def test_a_checkpoint_of_something_else(folder: tuple[Path, Data], content: obje
 
 @pytest.mark.parametrize("pair", [None, 5, {"model": 5}, {"model": {}, "guide": {}, "store": {}}])
 def test_a_checkpoint_of_another_pair(folder: tuple[Path, Data], pair: object) -> None:
-    torch.save({"version": 1, "pair": pair}, folder[0] / "checkpoint.pt")
+    torch.save({"version": 2, "pair": pair}, folder[0] / "checkpoint.pt")
     assert "does not fit the model of" in refusal(reopen, *folder)
 
 
@@ -293,10 +294,10 @@ def test_damaged_config(folder: tuple[Path, Data], damage) -> None:
 
 
 def test_folders_that_are_no_runs(tmp_path: Path) -> None:
-    assert "is not a run: it has no config.json" in refusal(runs.read_run, tmp_path)
-    assert "is not a run" in refusal(runs.read_run, tmp_path / "none")
+    assert "is not a run: it has no config.json" in refusal(read_run, tmp_path)
+    assert "is not a run" in refusal(read_run, tmp_path / "none")
     (tmp_path / "config.json").write_text(json.dumps({"command": "compare", "models": ["gmm", "x/mine.py"]}))
-    message = refusal(runs.read_run, tmp_path)
+    message = refusal(read_run, tmp_path)
     assert f"is a comparison: name one of its runs, {tmp_path / 'gmm'}, {tmp_path / 'mine'}." in message
 
 
@@ -307,11 +308,11 @@ def test_an_existing_folder_is_left_alone(folder: tuple[Path, Data], tmp_path: P
     run, _ = folder
     assert "exists: name another folder, or say --overwrite" in refusal(enter, run, False)
     assert (run / "checkpoint.pt").is_file()
-    with runs.new_folder(run, True):
+    with new_folder(run, True):
         assert os.listdir(run) == []
-    with runs.new_folder(run, True):  # empty: nobody's
+    with new_folder(run, True):  # empty: nobody's
         pass
-    with runs.new_folder(tmp_path / "a" / "b", False):
+    with new_folder(tmp_path / "a" / "b", False):
         assert (tmp_path / "a" / "b").is_dir()
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
@@ -334,7 +335,7 @@ def test_a_link_is_followed_and_the_folder_one_is_in_is_left(
 ) -> None:
     run, _ = folder
     (tmp_path / "link").symlink_to(run)
-    with runs.new_folder(tmp_path / "link", True):
+    with new_folder(tmp_path / "link", True):
         (run / "config.json").write_text('{"versions": {"pyrovae": "0"}}')
     assert (tmp_path / "link").is_symlink()
     assert os.listdir(run) == ["config.json"]
@@ -343,13 +344,13 @@ def test_a_link_is_followed_and_the_folder_one_is_in_is_left(
 
 
 def stopped_by(error: BaseException, out: Path, written: str) -> None:
-    with runs.new_folder(out, True):
+    with new_folder(out, True):
         (out / written).write_text("new")
         raise error
 
 
 def enter(out: Path, overwrite: bool) -> None:
-    with runs.new_folder(out, overwrite):
+    with new_folder(out, overwrite):
         pass
 
 

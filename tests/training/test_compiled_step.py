@@ -52,14 +52,17 @@ def other_optimiser(params, lr):
     return torch.optim.SGD(params, lr / 10, momentum=0.9)
 
 
-@pytest.mark.processor
 @pytest.mark.parametrize(
     ("name", "options"),
     [
         ("ppca", {"max_grad_norm": 5.0, "ema_decay": 0.9, "pair": {"latent": 2}}),
         ("gmm", {"pair": {"components": 3}, "batch_size": None}),
         ("batch-norm", {"kl_warmup_fraction": 0.5, "batch_size": 20}),
-        ("ppca", {"optimizer": other_optimiser, "pair": {"latent": 2}, "batch_size": None}),
+        pytest.param(
+            "ppca",
+            {"optimizer": other_optimiser, "pair": {"latent": 2}, "batch_size": None},
+            marks=pytest.mark.processor,
+        ),
     ],
     ids=["clip-and-average", "enumerated", "warm-up", "other-optimiser"],
 )
