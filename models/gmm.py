@@ -78,7 +78,7 @@ class Mixture(pyrovae.Module):
             step = first - total.unsqueeze(-1) * centre
             total = total.clamp(min=torch.finfo(x.dtype).tiny)  # a mean that no point is near stays where it is
             moved = step / total.unsqueeze(-1)
-            about = self.components.square((moved * total.sqrt().unsqueeze(-1)).unsqueeze(1))
+            about = self.components.second_moment((moved * total.sqrt().unsqueeze(-1)).unsqueeze(1))
             self.components.m_step(centre + moved, total, second - about)
             self.logits.copy_((total / len(x)).log())
             return log_p / len(x)
