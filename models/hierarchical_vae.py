@@ -21,7 +21,9 @@ class HierarchicalVAE(pyrovae.Module):
 
     initialised: Tensor
 
-    def __init__(self, dim: int, latents: tuple[int, ...], hidden: tuple[int, ...], likelihood: pyrovae.Likelihood):
+    def __init__(
+        self, dim: int, latents: tuple[int, ...], hidden: tuple[int, ...], likelihood: pyrovae.likelihoods.Likelihood
+    ):
         super().__init__()
         if len(latents) < 2 or min(latents) < 1:
             raise pyrovae.InvalidInputError(
@@ -136,10 +138,10 @@ def pair(
     dim: int,
     latents: tuple[int, ...] = (16, 8),
     hidden: tuple[int, ...] = (200, 200),
-    likelihood: pyrovae.Likelihood | None = None,
+    likelihood: pyrovae.likelihoods.Likelihood | None = None,
     guide: type = BottomUp,
 ) -> tuple[HierarchicalVAE, nn.Module]:
     """`latents` from x upwards, two or more; `hidden` widths between x and z1, half of the last between latents; `guide` is BottomUp
     or Ladder; `likelihood` as for the vae."""
-    model = HierarchicalVAE(dim, latents, hidden, likelihood or pyrovae.PixelNormal())
+    model = HierarchicalVAE(dim, latents, hidden, likelihood or pyrovae.likelihoods.PixelNormal())
     return model, guide(model, dim, hidden)

@@ -23,14 +23,14 @@ class VAE(pyrovae.Module):
         decoder: nn.Module,
         latent: int,
         dim: int,
-        likelihood: pyrovae.Likelihood,
-        prior: pyrovae.Prior | None = None,
+        likelihood: pyrovae.likelihoods.Likelihood,
+        prior: pyrovae.priors.Prior | None = None,
     ):
         """`decoder` is any module from (B, latent) to (B, likelihood.num_outputs(dim)); `prior` is bound to the pair, N(0, I_k) if
         there is none."""
         super().__init__()
         self.decoder, self.likelihood, self.latent = decoder, likelihood, latent
-        self.prior = prior if prior is not None else pyrovae.StandardNormal().bind(dim, latent, None)
+        self.prior = prior if prior is not None else pyrovae.priors.StandardNormal().bind(dim, latent, None)
         self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
         self.register_buffer("initialised", torch.tensor(False))
 
@@ -55,19 +55,19 @@ def pair(
     dim: int,
     latent: int = 16,
     hidden: tuple[int, ...] = (200, 200),
-    likelihood: pyrovae.Likelihood | None = None,
-    guide: type = pyrovae.MeanField,
-    prior: type | pyrovae.Prior = pyrovae.StandardNormal,
+    likelihood: pyrovae.likelihoods.Likelihood | None = None,
+    guide: type = pyrovae.guides.MeanField,
+    prior: type | pyrovae.priors.Prior = pyrovae.priors.StandardNormal,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
 ) -> tuple[VAE, nn.Module]:
-    """Networks of `hidden` tanh layers. `likelihood` is any object of `pyrovae.Likelihood`: PixelNormal() by default,
+    """Networks of `hidden` tanh layers. `likelihood` is any object of `pyrovae.likelihoods.Likelihood`: PixelNormal() by default,
     Bernoulli() for binary x, LogisticMixture(levels) for levels; `guide` is MeanField, FullCovariance or any other for R^k;
     `prior` is StandardNormal, MixtureOfGaussians, VampPrior or FlowPrior, or such an object, `VampPrior(100)`. `encoder` (dim to
     the guide's outputs) and `decoder` (latent to the likelihood's) are modules that take the place of those networks:
     `ConvDecoder((8, 8), 16, 2)`."""
-    likelihood = likelihood or pyrovae.PixelNormal()
+    likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
     decoder = decoder or pyrovae.MLP(latent, *reversed(hidden), likelihood.num_outputs(dim))
     q = guide(dim, latent, hidden, encoder=encoder) if encoder is not None else guide(dim, latent, hidden)
-    p_z = prior if isinstance(prior, pyrovae.Prior) else prior()
+    p_z = prior if isinstance(prior, pyrovae.priors.Prior) else prior()
     return VAE(decoder, latent, dim, likelihood, p_z.bind(dim, latent, q)), q

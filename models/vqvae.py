@@ -79,7 +79,9 @@ class VQVAE(pyrovae.Module):
 
     initialised: Tensor
 
-    def __init__(self, decoder: nn.Module, prior: CodePrior, size: int, dim: int, likelihood: pyrovae.Likelihood):
+    def __init__(
+        self, decoder: nn.Module, prior: CodePrior, size: int, dim: int, likelihood: pyrovae.likelihoods.Likelihood
+    ):
         super().__init__()
         self.decoder, self.prior, self.likelihood = decoder, prior, likelihood
         self.codebook = nn.Parameter(torch.randn(prior.codes, size))
@@ -174,12 +176,12 @@ def pair(
     codes: int = 64,
     size: int = 8,
     hidden: tuple[int, ...] = (100, 100),
-    likelihood: pyrovae.Likelihood | None = None,
+    likelihood: pyrovae.likelihoods.Likelihood | None = None,
     guide: type = Nearest,
 ) -> tuple[VQVAE, Soft]:
     """`positions` M codes of `codes` K, which are vectors of `size` numbers; `guide` is Nearest or Soft; `hidden` and `likelihood`
     as for the vae."""
-    likelihood = likelihood or pyrovae.PixelNormal()
+    likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
     decoder = pyrovae.MLP(positions * size, *reversed(hidden), likelihood.num_outputs(dim))
     model = VQVAE(decoder, CodePrior(positions, codes, 64), size, dim, likelihood)
     return model, guide(model, pyrovae.MLP(dim, *hidden, positions * size))

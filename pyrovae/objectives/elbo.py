@@ -92,7 +92,7 @@ def differentiable_loss(
 def _checked(objective: HasTerms, terms: Any) -> Terms:
     if not isinstance(terms, Terms):
         raise InvalidInputError(
-            f"{type(objective).__name__}.terms gives {type(terms).__name__}: return pyrovae.Terms(loss, reconstruction)."
+            f"{type(objective).__name__}.terms gives {type(terms).__name__}: return pyrovae.objectives.Terms(loss, reconstruction)."
         )
     return terms
 
