@@ -4,8 +4,6 @@ No exact log p(x): the gap between ELBO and log p(x) is what the evidence measur
 """
 
 import pyro
-import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 
 import pyrovae
@@ -13,10 +11,8 @@ import pyrovae
 TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 
-class VAE(pyrovae.Module):
+class VAE(pyrovae.nn.DecoderModel):
     """z ~ prior, x|z ~ likelihood(decoder(z) + offset)."""
-
-    initialised: Tensor
 
     def __init__(
         self,
@@ -28,27 +24,19 @@ class VAE(pyrovae.Module):
     ):
         """`decoder` is any module from (B, latent) to (B, likelihood.num_outputs(dim)); `prior` is bound to the pair, N(0, I_k) if
         there is none."""
-        super().__init__()
-        self.decoder, self.likelihood, self.latent = decoder, likelihood, latent
+        super().__init__(decoder, likelihood, dim)
+        self.latent = latent
         self.prior = prior if prior is not None else pyrovae.priors.StandardNormal().bind(dim, latent, None)
-        self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
-        self.register_buffer("initialised", torch.tensor(False))
 
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", self.prior(x))
             pyro.sample("x", self.decode(z), obs=x)
 
-    def decode(self, z: Tensor) -> dist.TorchDistribution:
-        """p(x|z): (*batch, k) → a distribution with batch_shape `batch`."""
-        return self.likelihood(pyrovae.over_batch(self.decoder, z) + self.offset)
-
     def initialise(self, x: Tensor) -> None:
-        """Begin at the data's moments: before it has learned anything, the decoder answers with the mean image."""
-        with torch.no_grad():
-            self.offset.copy_(self.likelihood.initial_outputs(x.mean(dim=0), x.var(dim=0, correction=0)))
-            self.prior.start(x)
-            self.initialised.fill_(True)
+        """Begin at the data's moments, and the prior where the data suggest."""
+        super().initialise(x)
+        self.prior.start(x)
 
 
 def pair(
