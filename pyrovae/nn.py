@@ -12,6 +12,17 @@ from torch import Tensor, nn
 
 from .errors import InvalidInputError
 
+__all__ = [
+    "MLP",
+    "ConvDecoder",
+    "ConvEncoder",
+    "DecoderModel",
+    "Module",
+    "Residual",
+    "inverse_softplus",
+    "over_batch",
+]
+
 
 class Module(PyroModule):
     """A `PyroModule` whose root name is its own.
@@ -56,7 +67,7 @@ def over_batch(net: nn.Module, inputs: Tensor) -> Tensor:
     return outputs.reshape(*inputs.shape[:-1], *outputs.shape[1:])
 
 
-class ReadsOutputs(Protocol):
+class _ReadsOutputs(Protocol):
     """What `DecoderModel` needs of a likelihood p(x|η)."""
 
     def num_outputs(self, dim: int) -> int: ...
@@ -71,7 +82,7 @@ class DecoderModel(Module):
 
     initialised: Tensor
 
-    def __init__(self, decoder: nn.Module, likelihood: ReadsOutputs, dim: int):
+    def __init__(self, decoder: nn.Module, likelihood: _ReadsOutputs, dim: int):
         """`decoder` is any module from (B, latent) to (B, likelihood.num_outputs(dim))."""
         super().__init__()
         self.decoder, self.likelihood = decoder, likelihood

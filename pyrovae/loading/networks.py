@@ -87,7 +87,7 @@ def _check_names(likelihood: Any) -> None:
     known = {name.lower(): name for name in classes_of("likelihood")}
     name = known.get(called.lower(), "Bernoulli")
     raise InvalidInputError(
-        f"likelihood={likelihood!r:.60} is no likelihood: pass an object, {'' if called.lower() in known else 'such as '}pyrovae.{name}"
+        f"likelihood={likelihood!r:.60} is no likelihood: pass an object, {'' if called.lower() in known else 'such as '}pyrovae.likelihoods.{name}"
         f"{signature_of(classes_of('likelihood')[name])}."
     )
 
