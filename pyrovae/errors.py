@@ -2,9 +2,8 @@
 
 import contextlib
 import difflib
+import sys
 from collections.abc import Iterable, Iterator
-
-import torch
 
 
 class InvalidInputError(ValueError):
@@ -30,10 +29,25 @@ def user_code_errors(what: str) -> Iterator[None]:
     """An error in code that is not ours becomes a refusal that says whose it was: "model.initialise failed: …"."""
     try:
         yield
-    except (InvalidInputError, RunError, torch.OutOfMemoryError):
+    except (InvalidInputError, RunError):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise InvalidInputError(f"{what} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device had too little memory. It does not import torch, so that `pyrovae --help` is fast."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def failure_message(error: BaseException) -> str | None:
+    """What to tell the user of an error that has a remedy, in one line; None for any other error, which is a bug."""
+    if is_out_of_memory(error):
+        return "The device is out of memory: use --device cpu, or a smaller model."
+    return in_one_line(error) if isinstance(error, InvalidInputError | RunError) else None
 
 
 def in_one_line(error: Exception) -> str:
