@@ -18,7 +18,6 @@ from matplotlib.image import imread
 
 import pyrovae
 from pyrovae import available
-from pyrovae.cli.commands import compare
 from pyrovae.estimators import batched_scoring as scoring
 from pyrovae.runs import run as runs
 
@@ -221,7 +220,7 @@ def test_compare_of_all_and_a_file(tmp_path: Path) -> None:
 
 
 def test_compare_refuses_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(runs, "train_run", lambda *_: pytest.fail("it was trained"))
     data = binary(tmp_path / "binary.npy")
     out = tmp_path / "out"
     assert "The data are binary" in refused("compare", "--data", data, "--models", "bernoulli_pca,gmm", "--out", out)
@@ -233,7 +232,7 @@ def test_compare_refuses_before_it_trains(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_compare_of_all_says_once_why_nobody_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "available", lambda: ["bernoulli_mixture", "bernoulli_pca", "pca"])
+    monkeypatch.setattr("pyrovae.loading.pairs.available", lambda: ["bernoulli_mixture", "bernoulli_pca", "pca"])
     message = refused("compare", "--models", "all", "--data", points(tmp_path / "points.npy"))
     assert "No pair can be scored on" in message
     assert message.count("outside the support of Bernoulli") == 1
@@ -554,12 +553,12 @@ def test_an_existing_out_is_replaced_only_if_told_and_ours(tmp_path: Path) -> No
 
 
 def test_where_nothing_can_be_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyrovae.cli.common.evaluate", lambda *_, **__: pytest.fail("it was scored"))
+    monkeypatch.setattr("pyrovae.evaluation.evaluating.evaluate", lambda *_, **__: pytest.fail("it was scored"))
     assert "The folder of" in refused("evaluate", run, "--json", tmp_path / "none" / "a.json")
     assert "The folder of" in refused("evaluate", run, "--netcdf", tmp_path / "none" / "a.nc")
     assert "is a folder: name a file" in refused("evaluate", run, "--json", tmp_path)
     assert "The folder of" in refused("sample", run, "--out", tmp_path / "none" / "x.npy")
-    monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(runs, "train_run", lambda *_: pytest.fail("it was trained"))
     assert "The folder of" in refused("compare", "--models", "ppca", "--json", tmp_path / "none" / "a.json")
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)  # root may write anywhere
     assert f"Nothing can be written to {tmp_path}" in refused("evaluate", run, "--json", tmp_path / "a.json")
@@ -703,8 +702,8 @@ def test_a_finished_run_says_what_can_be_done_and_that_can_be_done(tmp_path: Pat
     with torch.no_grad():
         elbo = pyrovae.evaluate(run.model, run.guide, x, num_samples=200).mean_elbo
     fit = pyrovae.fit(run.model, run.guide, x, epochs=1)
-    assert abs(fit.start - elbo.value) < 6 * fit.start_se  # it begins where the run stood
-    assert fit.start > float(before.splitlines()[1].split(",")[3])  # which is above where the run began
+    assert abs(fit.initial_elbo - elbo.value) < 6 * fit.initial_elbo_se  # it begins where the run stood
+    assert fit.initial_elbo > float(before.splitlines()[1].split(",")[3])  # which is above where the run began
 
 
 def test_a_run_that_was_stopped_is_not_called_finished(tmp_path: Path) -> None:
