@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError
-from .batching import checked
+from .batching import positive_ints
 from .compiled_density import ValueAndGrad, compile_density
 from .joint_density import Joint
 from .variational_families import Parameters, Posteriors, VariationalFamily
@@ -27,7 +27,7 @@ class RefinementSettings:
 
     def __post_init__(self) -> None:
         whole = {name: getattr(self, name) for name in ("draws", "check", "patience", "limit")}
-        checked(**whole)
+        positive_ints(**whole)
         if (self.lr is not None and not self.lr > 0) or self.settle < 0 or self.draws % 2:
             raise InvalidInputError(
                 f"lr={self.lr}, settle={self.settle}, draws={self.draws}: lr must be above 0, settle not below, draws even."

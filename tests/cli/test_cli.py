@@ -397,7 +397,7 @@ def test_a_stopped_evaluate_goes_on(run: Path, tmp_path: Path, monkeypatch: pyte
     words = ("evaluate", copy, "--data", data, "--num-samples", 2000, "--json", tmp_path / "a.json")
     said(*words)
     whole = json.loads((tmp_path / "a.json").read_text())["points"]
-    scored, batch = [], scoring._batch
+    scored, batch = [], scoring.score_batch
 
     def stopped(x, *rest):
         scored.append(len(x))
@@ -405,7 +405,7 @@ def test_a_stopped_evaluate_goes_on(run: Path, tmp_path: Path, monkeypatch: pyte
             raise KeyboardInterrupt
         return batch(x, *rest)
 
-    monkeypatch.setattr(scoring, "_batch", stopped)
+    monkeypatch.setattr(scoring, "score_batch", stopped)
     assert "Points that are scored are kept" in refused(*words, code=130)
     assert (copy / "evaluate.partial.pt").is_file()
     said(*words)

@@ -16,7 +16,7 @@ from ...statistics.log_weights import STATISTICS
 from ...tables.annealing import show as show_annealing
 from ...tables.comparison import bound_curve_table, naive_table, show
 from ...utils.distributed import init_process_group
-from ...utils.export import number
+from ...utils.export import json_number
 from ...utils.files import replacing
 from ..common import open_scored, options_given, score_run
 from ..options import (
@@ -135,12 +135,12 @@ def _by_point(evidence: Evidence) -> dict[str, Any]:
     """A list for each statistic, in the order of the points."""
     exact = {} if evidence.exact_log_likelihood is None else {"exact_log_likelihood": evidence.exact_log_likelihood}
     found = {name: getattr(evidence, name) for name in STATISTICS} | exact
-    return {name: [number(value) for value in values.tolist()] for name, values in found.items()}
+    return {name: [json_number(value) for value in values.tolist()] for name, values in found.items()}
 
 
 def _naive(prior: PriorSamplingResult) -> dict[str, Any]:
     value, mc_se, data_se = prior.mean_log_likelihood
     told = {"log_likelihood": value, "log_likelihood_mc_se": mc_se, "log_likelihood_data_se": data_se}
     told |= {"ess": float(prior.ess.mean()), "high_pareto_k_fraction": prior.high_pareto_k_fraction}
-    points = {name: [number(v) for v in getattr(prior, name).tolist()] for name in NAIVE}
-    return {**{name: number(value) for name, value in told.items()}, "points": points}
+    points = {name: [json_number(v) for v in getattr(prior, name).tolist()] for name in NAIVE}
+    return {**{name: json_number(value) for name, value in told.items()}, "points": points}
