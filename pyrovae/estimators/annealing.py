@@ -174,8 +174,8 @@ class Path:
         num_leapfrog_steps: int,
         on_progress: Callable[[float], None],
     ) -> AISTrajectory:
-        slopes = compile_density(self.densities, u)
-        state = State(u, *slopes(u))
+        value_and_grad = compile_density(self.densities, u)
+        state = State(u, *value_and_grad(u))
         log_w = torch.zeros(u.shape[:2], dtype=torch.float64, device=u.device)
         accepted, step_sizes = torch.zeros_like(log_w), []
         for before, beta in zip(betas[:-1].tolist(), betas[1:].tolist(), strict=True):
@@ -183,7 +183,7 @@ class Path:
             log_w += (beta - before) * (log_p.double() - log_q.double())
             if beta not in (0.0, 1.0):  # at the end nothing is weighted any more
                 step_sizes.append(sizes.mean())
-                state, probability = trajectory(state, beta, sizes(u) * self.spread, num_leapfrog_steps, slopes)
+                state, probability = trajectory(state, beta, sizes(u) * self.spread, num_leapfrog_steps, value_and_grad)
                 accepted += probability
                 sizes.learn(probability)
             on_progress(1 / (len(betas) - 1))

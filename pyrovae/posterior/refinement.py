@@ -113,7 +113,7 @@ def refine(
         parts = in_chunks(model, guide, x, protocol.draws, work)
     log_w = torch.cat([part[2] for part in parts], dim=1)
     names = ("elbo", "elbo_se", "log_likelihood", "log_likelihood_se", "gap_se", "ess")
-    posteriors = Posteriors.joined([part[0] for part in parts])
+    posteriors = Posteriors.concatenate([part[0] for part in parts])
     return RefinementResult(
         **{name: getattr(weights_statistics, name)(log_w).cpu() for name in names},
         steps=torch.cat([part[1] for part in parts]),
