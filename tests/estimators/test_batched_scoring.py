@@ -284,8 +284,8 @@ import resource, sys, torch, pyrovae
 torch.set_num_threads(1)
 model, guide = pyrovae.load("vae")(784, latent=20, hidden=(100,), likelihood=pyrovae.Bernoulli())
 x = (torch.rand(20, 784) > 0.5).float()
-for samples in map(int, sys.argv[1:]):
-    pyrovae.evaluate(model, guide, x, samples=samples)
+for num_samples in map(int, sys.argv[1:]):
+    pyrovae.evaluate(model, guide, x, num_samples=num_samples)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
