@@ -18,6 +18,15 @@ class NonFiniteError(RunError):
     """A density or gradient became NaN or infinite: the message names the site, the data point and the step."""
 
 
+def check_int(name: str, value: object, least: int, *, shown: str = "", why: str = "") -> None:
+    """Raise `InvalidInputError` unless the value is a whole number, at least `least`.
+
+    The message begins with `shown`, by default "name is value", and `why` ends it.
+    """
+    if not isinstance(value, int) or value < least:
+        raise InvalidInputError(f"{shown or f'{name} is {value}'}: give a whole number, at least {least}{why}.")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Text such as " (did you mean 'gmm'?)", or nothing where no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -1,1 +1,9 @@
-"""Estimates and bounds of log p(x) beyond importance weights, and where their gap comes from: a file for each."""
+"""Estimates and bounds of log p(x), one number for each point, in bounded memory.
+
+One file for each estimator: `batched_scoring` (importance sampling), `annealing` (AIS), `bidirectional` (BDMC and reverse IWAE),
+`prior_sampling`, `exact`. The other files are their parts: layouts of batches, draws of the guide, compiled graphs, low
+precision, partial results, Hamiltonian trajectories, temperatures.
+
+Judgements of reliability and comparisons of models belong in `evaluation`. To add an estimator: write a file with a function
+`(model, guide, x, num_samples, seed) -> result`, whose result derives from `statistics.result.PointwiseResult`.
+"""

@@ -15,11 +15,11 @@ from ..pair.parameters import parameters
 from ..pair.validation import check_points
 from ..statistics.estimate import Estimate, mean_over_points
 from ..training import FitResult
-from ..utils.export import number
+from ..utils.export import json_number
 from .evaluating import evaluate
 from .result import Evidence
 
-KINDS = {
+MEASURE_NAMES = {
     "counting": "a probability (counting measure)",
     "Lebesgue": "a density (Lebesgue measure)",
     "mixed": "a density of some of it and a probability of the rest",
@@ -137,7 +137,7 @@ class Comparison:
                 )
             if other.base_measure != reference.base_measure:
                 raise InvalidInputError(
-                    f"{first} gives x {KINDS[reference.base_measure]} and {name} {KINDS[other.base_measure]}: the two have no common "
+                    f"{first} gives x {MEASURE_NAMES[reference.base_measure]} and {name} {MEASURE_NAMES[other.base_measure]}: the two have no common "
                     "unit; compare them apart."
                 )
             check_same_dim({first: reference.dim, name: other.dim})
@@ -163,9 +163,7 @@ class Comparison:
             "models": [self._row(name) for name in self.evidence],
             "best": self.best,
             "differences": {
-                name: {key: number(value) for key, value in self.difference(name, self.best)._asdict().items()}
-                for name in self.evidence
-                if name != self.best
+                name: self.difference(name, self.best).to_dict() for name in self.evidence if name != self.best
             },
             "failed": dict(self.failed),
         }
@@ -197,10 +195,7 @@ class Comparison:
             "pareto_k_threshold": evidence.pareto_k_threshold,
             "high_pareto_k_fraction": None if evidence.deterministic_guide else evidence.high_pareto_k_fraction,
             "reliability_message": evidence.reliability_message,
-            "bound_curve": [
-                {"num_samples": K, **{key: number(value) for key, value in bound._asdict().items()}}
-                for K, bound in evidence.mean_bound_curve.items()
-            ],
+            "bound_curve": evidence.bound_curve_rows(),
             "num_samples": evidence.num_samples,
             "total_seconds": train_seconds + evidence.seconds,
             "train_seconds": train_seconds,
@@ -208,4 +203,4 @@ class Comparison:
             "objective": fit.objective if fit else None,
             "losses": fit.losses if fit else [],
         }
-        return {key: number(value) for key, value in row.items()}
+        return {key: json_number(value) for key, value in row.items()}

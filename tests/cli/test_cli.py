@@ -373,18 +373,18 @@ def test_evaluate_says_whether_to_trust_the_number(run: Path, tmp_path: Path) ->
     assert row["reliability_message"] in " ".join(text.split())
     [curve] = [line.split() for line in text.splitlines() if line.strip().startswith("L_K")]
     assert curve[1:] == [f"{point['value']:.3f}" for point in row["bound_curve"]]
-    naive = content["naive"]
+    prior = content["prior_sampling"]
     [line] = [line.split() for line in text.splitlines() if line.strip().startswith("prior p(z)")]
-    assert line[2] == f"{naive['log_likelihood']:.3f}"
-    assert line[-1] == f"{naive['high_pareto_k_fraction']:.0%}"
+    assert line[2] == f"{prior['means']['log_likelihood']['value']:.3f}"
+    assert line[-1] == f"{prior['high_pareto_k_fraction']:.0%}"
     exact = np.array(content["points"]["exact_log_likelihood"])
     np.testing.assert_allclose(content["points"]["log_likelihood_jackknife"], exact, atol=1e-4)
-    error = np.array(naive["points"]["log_likelihood"]) - exact
-    assert np.all(np.abs(error) < 6 * np.array(naive["points"]["log_likelihood_se"]) + 0.1)
+    error = np.array(prior["per_point"]["log_likelihood"]) - exact
+    assert np.all(np.abs(error) < 6 * np.array(prior["per_point"]["log_likelihood_se"]) + 0.1)
     with arviz.from_netcdf(str(tmp_path / "a.nc")).sample_stats as stats:
         assert stats["bound"].shape == (4, 10)
         assert stats["draws"].values.tolist() == [1, 10, 100, 200]
-        assert stats["pareto_k"].shape == stats["naive_ess"].shape == (10,)
+        assert stats["pareto_k"].shape == stats["prior_sampling_ess"].shape == (10,)
         assert stats.attrs["reliability_message"] == row["reliability_message"]
     assert imread(tmp_path / "a.png").std() > 0.01
 
@@ -396,7 +396,7 @@ def test_a_stopped_evaluate_goes_on(run: Path, tmp_path: Path, monkeypatch: pyte
     words = ("evaluate", copy, "--data", data, "--num-samples", 2000, "--json", tmp_path / "a.json")
     said(*words)
     whole = json.loads((tmp_path / "a.json").read_text())["points"]
-    scored, batch = [], scoring._batch
+    scored, batch = [], scoring.score_batch
 
     def stopped(x, *rest):
         scored.append(len(x))
@@ -404,7 +404,7 @@ def test_a_stopped_evaluate_goes_on(run: Path, tmp_path: Path, monkeypatch: pyte
             raise KeyboardInterrupt
         return batch(x, *rest)
 
-    monkeypatch.setattr(scoring, "_batch", stopped)
+    monkeypatch.setattr(scoring, "score_batch", stopped)
     assert "Points that are scored are kept" in refused(*words, code=130)
     assert (copy / "evaluate.partial.pt").is_file()
     said(*words)

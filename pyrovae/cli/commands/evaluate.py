@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,7 +30,6 @@ from ..output import check_writable, console, progress_bars, save_figure, write_
 
 if TYPE_CHECKING:
     from ...estimators.prior_sampling import PriorSamplingResult
-    from ...evaluation.result import Evidence
 
 ANNEALING = ("ais_chains", "ais_steps", "ais_start", "ais_points", "bdmc")  # options that mean nothing without --ais
 
@@ -64,7 +63,7 @@ def evaluate_command(
     from ...evaluation.annealing_comparison import check_can_anneal, compare_annealing
     from ...evaluation.comparing import Comparison
     from ...tables.annealing import show as show_annealing
-    from ...tables.comparison import bound_curve_table, naive_table, show
+    from ...tables.comparison import bound_curve_table, prior_sampling_table, show
     from ...utils.distributed import init_process_group
 
     with init_process_group() as ranks:
@@ -84,7 +83,7 @@ def evaluate_command(
             if prior_sampling:
                 from ...estimators.prior_sampling import prior_sampling_log_likelihood
 
-                task = progress.add_task("naive", total=len(x), note=f"{num_samples} draws of the prior")
+                task = progress.add_task("prior sampling", total=len(x), note=f"{num_samples} draws of the prior")
                 prior = prior_sampling_log_likelihood(
                     model, x, num_samples, seed, on_progress=lambda points: progress.advance(task, points)
                 )
@@ -109,42 +108,20 @@ def evaluate_command(
         comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit_result})
         metadata = {**loaded.metadata(), **evidence.metadata}
         if json_file is not None:
-            points = {"points": _by_point(evidence), **({"naive": _naive(prior)} if prior else {})}
-            points |= {"annealing": annealed.to_dict()} if annealed else {}
-            write_json(json_file, {"metadata": metadata, **comparison.to_dict(), **points})
+            content = {"metadata": metadata, **comparison.to_dict(), "points": evidence.to_dict()["per_point"]}
+            content |= {"prior_sampling": prior.to_dict()} if prior else {}
+            content |= {"annealing": annealed.to_dict()} if annealed else {}
+            write_json(json_file, content)
         if netcdf is not None:
-            content = replace(evidence, metadata=metadata).to_arviz()
-            for name in NAIVE if prior else ():
-                content.sample_stats[f"naive_{name}"] = ("point", getattr(prior, name).numpy())
-            write_netcdf(netcdf, content)
+            inference_data = replace(evidence, metadata=metadata).to_arviz()
+            for name, values in prior.per_point().items() if prior else ():
+                inference_data.sample_stats[f"prior_sampling_{name}"] = ("point", values.numpy())
+            write_netcdf(netcdf, inference_data)
         if bound_curve is not None:
             from ...plots.comparison import bound_curves
 
             save_figure(bound_curve, bound_curves(comparison))
-        below = [bound_curve_table(evidence), *([naive_table(evidence, prior)] if prior else [])]
+        below = [bound_curve_table(evidence), *([prior_sampling_table(evidence, prior)] if prior else [])]
         show(comparison, metadata, console(), below)
         if annealed:
             show_annealing(annealed, console())
-
-
-NAIVE = ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")
-
-
-def _by_point(evidence: "Evidence") -> dict[str, Any]:
-    """A list for each statistic, in the order of the points."""
-    from ...statistics.log_weights import STATISTICS
-    from ...utils.export import number
-
-    exact = {} if evidence.exact_log_likelihood is None else {"exact_log_likelihood": evidence.exact_log_likelihood}
-    found = {name: getattr(evidence, name) for name in STATISTICS} | exact
-    return {name: [number(value) for value in values.tolist()] for name, values in found.items()}
-
-
-def _naive(prior: "PriorSamplingResult") -> dict[str, Any]:
-    from ...utils.export import number
-
-    value, mc_se, data_se = prior.mean_log_likelihood
-    told = {"log_likelihood": value, "log_likelihood_mc_se": mc_se, "log_likelihood_data_se": data_se}
-    told |= {"ess": float(prior.ess.mean()), "high_pareto_k_fraction": prior.high_pareto_k_fraction}
-    points = {name: [number(v) for v in getattr(prior, name).tolist()] for name in NAIVE}
-    return {**{name: number(value) for name, value in told.items()}, "points": points}
