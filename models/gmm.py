@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pyro
 import pyro.distributions as dist
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 import pyrovae
@@ -85,6 +84,8 @@ class Mixture(pyrovae.Module):
 
     def initialise(self, x: Tensor) -> None:
         """Begin at k-means: its clusters' shares, means and covariances. Its own starts are by k-means++."""
+        from sklearn.cluster import KMeans  # here, because scikit-learn is slow to import
+
         subset = x[torch.randperm(len(x), device=x.device)[:20_000]]
         count, different = self.components.count, len(subset.unique(dim=0))
         if different < count:

@@ -9,7 +9,6 @@ import math
 import pyro
 import pyro.distributions as dist
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 import pyrovae
@@ -126,6 +125,8 @@ class MixtureOfFactors(pyrovae.Module):
 
     def initialise(self, x: Tensor) -> None:
         """Begin where 50 steps of EM lead from k-means: its shares and means, and the principal directions of each cluster."""
+        from sklearn.cluster import KMeans  # here, because scikit-learn is slow to import
+
         subset = x[torch.randperm(len(x), device=x.device)[:SUBSET]]
         count, latent = self.W.shape[0], self.W.shape[-1]
         different = len(subset.unique(dim=0))

@@ -2,9 +2,8 @@
 
 import contextlib
 import difflib
+import sys
 from collections.abc import Iterable, Iterator
-
-import torch
 
 
 class InvalidInputError(ValueError):
@@ -19,6 +18,15 @@ class NonFiniteError(RunError):
     """A density or gradient became NaN or infinite: the message names the site, the data point and the step."""
 
 
+def check_int(name: str, value: object, least: int, *, shown: str = "", why: str = "") -> None:
+    """Raise `InvalidInputError` unless the value is a whole number, at least `least`.
+
+    The message begins with `shown`, by default "name is value", and `why` ends it.
+    """
+    if not isinstance(value, int) or value < least:
+        raise InvalidInputError(f"{shown or f'{name} is {value}'}: give a whole number, at least {least}{why}.")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Text such as " (did you mean 'gmm'?)", or nothing where no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
@@ -30,10 +38,25 @@ def user_code_errors(what: str) -> Iterator[None]:
     """An error in code that is not ours becomes a refusal that says whose it was: "model.initialise failed: …"."""
     try:
         yield
-    except (InvalidInputError, RunError, torch.OutOfMemoryError):
+    except (InvalidInputError, RunError):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise InvalidInputError(f"{what} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device had too little memory. It does not import torch, so that `pyrovae --help` is fast."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def failure_message(error: BaseException) -> str | None:
+    """What to tell the user of an error that has a remedy, in one line; None for any other error, which is a bug."""
+    if is_out_of_memory(error):
+        return "The device is out of memory: use --device cpu, or a smaller model."
+    return in_one_line(error) if isinstance(error, InvalidInputError | RunError) else None
 
 
 def in_one_line(error: Exception) -> str:

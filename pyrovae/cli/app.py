@@ -1,18 +1,28 @@
-"""The command line: a file of `commands` for each command."""
+"""The command line: a file of `commands` for each command. Importing it imports no torch, so that `--help` is fast."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from .. import __version__
-from .commands.compare import compare
-from .commands.diagnose import diagnose
-from .commands.evaluate import evaluate
-from .commands.gap import gap
-from .commands.models import models
-from .commands.sample import sample
-from .commands.train import train
+from .commands.compare import compare_command
+from .commands.diagnose import diagnose_command
+from .commands.evaluate import evaluate_command
+from .commands.gap import gap_command
+from .commands.models import models_command
+from .commands.sample import sample_command
+from .commands.train import train_command
 from .errors import report_errors
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "compare": compare_command,
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "gap": gap_command,
+    "diagnose": diagnose_command,
+    "sample": sample_command,
+    "models": models_command,
+}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,8 +32,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Latent-variable models as Pyro model/guide pairs, with a log p(x) that can be believed.",
 )
-for command in (compare, train, evaluate, gap, diagnose, sample, models):
-    app.command()(report_errors(command))
+for name, command in COMMANDS.items():
+    app.command(name)(report_errors(command))
 
 
 def main() -> None:
@@ -31,7 +41,9 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def print_version(show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if show:
-        print(__version__)
+        from importlib.metadata import version
+
+        print(version("pyrovae"))
         raise typer.Exit

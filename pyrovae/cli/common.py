@@ -1,56 +1,71 @@
-"""What the commands share: one sentence for what goes wrong, devices, progress, files."""
+"""What the commands share: training and scoring under a progress bar, opening a run, devices."""
 
 import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import typer
-from rich.progress import Progress
 
-from ..data.datasets import Data, load_data
 from ..errors import InvalidInputError
-from ..evaluation.evaluating import evaluate
-from ..evaluation.result import Evidence
-from ..pair.sampling import sample as draw
-from ..runs import run as runs
-from ..training import FitResult
-from ..utils.random import fork_rng
 from .errors import warnings_on_stderr
+
+if TYPE_CHECKING:
+    import torch
+    from rich.progress import Progress
+
+    from ..data.datasets import Data
+    from ..evaluation.result import Evidence
+    from ..runs.run import Run
+    from ..training.result import FitResult
 
 
 def train_with_progress(
-    progress: Progress, run: runs.Run, data: Data, folder: Path | None, watch: Any = None, *, resume: bool = False
+    progress: "Progress",
+    run: "Run",
+    data: "Data",
+    folder: Path | None,
+    writer: Any = None,
+    *,
+    resume: bool = False,
 ) -> None:
-    """Train under a bar; `watch` is a TensorBoard writer."""
+    """Train under a bar; `writer` is a TensorBoard SummaryWriter."""
+    from ..runs import run as runs
+
     epochs = run.config.fit_arguments["epochs"]
     task = progress.add_task(f"train {run.name}", total=epochs, note="")
 
-    def on_epoch(fit: FitResult) -> None:
+    def on_epoch(fit: "FitResult") -> None:
         row = fit.history[-1]
         parts = "" if math.isnan(row["kl"]) else f" = {row['reconstruction']:.2f} − KL {row['kl']:.2f}"
         rate = fit.steps / fit.seconds if fit.seconds else 0.0
-        told = not (fit.no_density or math.isnan(row["elbo"]))
-        score = f"ELBO {row['elbo']:.2f}{parts} nats/point" if told else f"loss {fit.losses[-1]:.4g} a point"
+        has_elbo = not (fit.no_density or math.isnan(row["elbo"]))
+        score = f"ELBO {row['elbo']:.2f}{parts} nats/point" if has_elbo else f"loss {fit.losses[-1]:.4g} a point"
         note = f"{score}, {rate:.0f} steps/s"
         progress.update(task, completed=len(fit.losses), note=note)
-        if watch is not None:
+        if writer is not None:
             for name, value in row.items():
                 if name not in ("epoch", "steps") and not math.isnan(value):
-                    watch.add_scalar(name, value, int(row["steps"]))
+                    writer.add_scalar(name, value, int(row["steps"]))
 
     with warnings_on_stderr(run.name):
         runs.train_run(run, data, folder, on_epoch, resume=resume)
-    if watch is not None:
-        watch.close()
+    if writer is not None:
+        writer.close()
+
+
+def add_score_task(progress: "Progress", name: str, points: int, num_samples: int) -> Callable[[int], None]:
+    """Add a bar for the scoring of a pair. Returns the function that advances it by a number of points."""
+    task = progress.add_task(f"score {name}", total=points, note=f"{num_samples} samples a point")
+    return lambda count: progress.advance(task, count)
 
 
 def score_run(
-    progress: Progress, run: runs.Run, data: Data, num_samples: int, seed: int, partial_file: Path | None = None
-) -> Evidence:
-    task = progress.add_task(f"score {run.name}", total=len(data.test), note=f"{num_samples} samples a point")
+    progress: "Progress", run: "Run", data: "Data", num_samples: int, seed: int, partial_file: Path | None = None
+) -> "Evidence":
+    from ..evaluation.evaluating import evaluate
+
     return evaluate(
         run.model,
         run.guide,
@@ -58,15 +73,19 @@ def score_run(
         num_samples,
         seed,
         transform=data.transform,
-        on_progress=lambda points: progress.advance(task, points),
+        on_progress=add_score_task(progress, run.name, len(data.test), num_samples),
         partial_file=partial_file,
     )
 
 
 def open_scored(
-    folder: Path, device: str, data: str | None, transform: str | None, root: Path | None
-) -> tuple[runs.Run, Data]:
-    run = runs.load_run(folder, device_of(device))
+    folder: Path, device: str, data: str | None = None, transform: str | None = None, root: Path | None = None
+) -> tuple["Run", "Data"]:
+    """A trained run and the data to score it on: its own, or `data`."""
+    from ..data.datasets import load_data
+    from ..runs.run import load_run
+
+    run = load_run(folder, device_of(device))
     config = run.config
     loaded = load_data(
         data or config.data,
@@ -80,24 +99,23 @@ def open_scored(
             f"{folder} was trained on points of {config.dim} numbers, and {loaded.name} has {loaded.dim}: evaluate it on data "
             "of its own size."
         )
-    done, asked = len(run.fit_result.losses), config.fit_arguments["epochs"]
-    if done < asked:
-        print(f"pyrovae: the training of {folder} was stopped after {done} of {asked} epochs.", file=sys.stderr)
+    done, epochs = len(run.fit_result.losses), config.fit_arguments["epochs"]
+    if done < epochs:
+        print(f"pyrovae: the training of {folder} was stopped after {done} of {epochs} epochs.", file=sys.stderr)
     return run, loaded.to(device_of(device))
 
 
-def rows_at_random(x: torch.Tensor, points: int, seed: int) -> torch.Tensor:
-    """Which rows a command takes that looks at `points` of x, or at all if there are no more: in their order."""
-    with fork_rng(x.device, seed):
-        return torch.randperm(len(x))[:points].sort().values
+def draw_points(run: "Run", data: "Data", num: int, seed: int, mean: bool = False) -> "torch.Tensor":
+    from ..pair.sampling import sample
+    from ..utils.random import fork_rng
 
-
-def draw_points(run: runs.Run, data: Data, num: int, seed: int, mean: bool = False) -> torch.Tensor:
     with fork_rng(data.test.device, seed):
-        return draw(run.model, num, data.test, mean=mean).cpu()
+        return sample(run.model, num, data.test, mean=mean).cpu()
 
 
-def device_of(name: str) -> torch.device:
+def device_of(name: str) -> "torch.device":
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):
@@ -109,7 +127,8 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def source_of(data: str) -> str:
+def data_source(data: str) -> str:
+    """How a run's config names its data: a built-in's name, or the absolute path of a file."""
     return data if data in ("digits", "mnist") else str(Path(data).resolve())
 
 

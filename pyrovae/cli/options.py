@@ -14,6 +14,7 @@ BdmcOption = Annotated[
     bool, typer.Option("--bdmc", help="With --ais: also bracket log p(x) on as many points that the model draws.")
 ]
 
+RunArgument = Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")]
 DataOption = Annotated[str, typer.Option(help="digits, mnist, or a .npy, .npz or .csv file with a point to a row.")]
 TransformOption = Annotated[
     str | None,

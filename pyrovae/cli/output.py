@@ -5,27 +5,43 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError
-from ..tables.comparison import WIDTH
 from ..utils.files import replacing
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+    from rich.progress import Progress
 
-def check_writable(path: Path | None) -> None:
-    """Better before an hour of work than after it."""
-    if path is None:
+DOTS_PER_INCH = 150
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Refuse files that cannot be written: better before an hour of work than after it. None stands for no file."""
+    for path in paths:
+        if path is None:
+            continue
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise InvalidInputError(f"The folder of {path} does not exist: make it first.")
+        if path.is_dir():
+            raise InvalidInputError(f"{path} is a folder: name a file.")
+        if not os.access(folder, os.W_OK):
+            raise InvalidInputError(f"Nothing can be written to {folder}: choose another folder.")
+
+
+@contextlib.contextmanager
+def output_folder(out: Path | None, overwrite: bool) -> Iterator[None]:
+    """Make the folder `out` for what is written inside the context, as `new_folder` does; None stands for no folder."""
+    if out is None:
+        yield
         return
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        raise InvalidInputError(f"The folder of {path} does not exist: make it first.")
-    if path.is_dir():
-        raise InvalidInputError(f"{path} is a folder: name a file.")
-    if not os.access(folder, os.W_OK):
-        raise InvalidInputError(f"Nothing can be written to {folder}: choose another folder.")
+    from ..runs.folder import new_folder
+
+    with new_folder(out, overwrite):
+        yield
 
 
 def write_text(path: Path, text: str) -> None:
@@ -37,14 +53,33 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def console() -> Console:
-    found = Console()
-    return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=WIDTH)
+def write_netcdf(path: Path, inference_data: Any) -> None:
+    """Write an `arviz.InferenceData`."""
+    with replacing(path) as file:
+        inference_data.to_netcdf(str(file))
+
+
+def save_figure(path: Path, figure: "Figure", format: str | None = None) -> None:
+    """Write a figure; the suffix of the path says the format, unless one is given."""
+    with replacing(path) as file:
+        figure.savefig(file, dpi=DOTS_PER_INCH, format=format)
+
+
+def console() -> "Console":
+    from rich.console import Console
+
+    from ..tables.comparison import WIDTH
+
+    page = Console()
+    return page if page.is_terminal or "COLUMNS" in os.environ else Console(width=WIDTH)
 
 
 @contextlib.contextmanager
-def progress_bars(show: bool = True) -> Iterator[Progress]:
+def progress_bars(show: bool = True) -> Iterator["Progress"]:
     """Bars on standard error, and only where someone can watch them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch._inductor
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -28,11 +27,13 @@ def compile_graph(function: Function, inputs: Sequence[Tensor]) -> Function:
     in their order. Raises `CompilationError`."""
     if inputs[0].device.type == "cpu" and compiler() is None:
         raise CompilationError("there is no C++ compiler: install g++, or name one in $CXX")
+    import torch._inductor as inductor  # here, for it takes a second to import
+
     copies = [_copy(value) for value in inputs]  # recording runs the function
     try:
         with torch.no_grad(), fork_rng(inputs[0].device), _quiet():
             graph = make_fx(function)(*copies)
-            return torch._inductor.compile(graph, [*copies], options={"fallback_random": True})
+            return inductor.compile(graph, [*copies], options={"fallback_random": True})
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

@@ -20,8 +20,8 @@ from ..pair.importance_weights import log_weights_unchecked
 from ..pair.sites import SAMPLES, point_dim, sites
 from ..pair.structure import Structure
 
-NUMBERS = 2**20  # in flight at once: of z in a block of draws × components, or of x and z where the pair is run
-COMPONENTS = 256  # in a block
+BLOCK_ELEMENTS = 2**20  # at once: of z in a block of draws × components, or of x and z where the pair is run
+BLOCK_COMPONENTS = 256
 
 Rows = dict[str, Tensor]  # for each latent a row for each draw: (M, plates but that of the points, event)
 
@@ -75,7 +75,7 @@ def draws(
     """z_sn ~ q(z|x_n) for `batch` points at a time, in as many chunks as memory asks for."""
     layout, prior = Layout(structure), latents_only(model)
     for points in x.split(batch):
-        size = max(1, NUMBERS // (len(points) * x[0].numel()))
+        size = max(1, BLOCK_ELEMENTS // (len(points) * x[0].numel()))
         chunks = []
         for done in range(0, num_samples, size):
             count = min(size, num_samples - done)
@@ -106,9 +106,9 @@ def latents_only(model: ModelOrGuide) -> ModelOrGuide:
 
 def draw_prior(model: ModelOrGuide, x: Tensor, structure: Structure, count: int) -> tuple[Rows, list[poutine.Trace]]:
     """`count` rows z ~ p(z), and the runs that they are from."""
-    layout, points = Layout(structure), x[:COMPONENTS]
+    layout, points = Layout(structure), x[:BLOCK_COMPONENTS]
     prior, runs = latents_only(model), []
-    each = max(1, NUMBERS // (len(points) * x[0].numel()))
+    each = max(1, BLOCK_ELEMENTS // (len(points) * x[0].numel()))
     for _ in range(0, count, each * len(points)):
         with scoring(model), pyro.plate(SAMPLES, each, dim=-1 - structure.max_plate_nesting):
             runs.append(trace("model", prior, points))
@@ -126,7 +126,7 @@ class Aggregate:
     def __init__(self, guide: ModelOrGuide, x: Tensor, structure: Structure, whole: bool):
         """`whole`: the guide has parameters for each point, and runs on all of them or on none."""
         self.guide, self.layout = guide, Layout(structure)
-        size = len(x) if whole else COMPONENTS
+        size = len(x) if whole else BLOCK_COMPONENTS
         self.batches = x.split(size)
         self.block = size
         drawn = sites(structure.guide_trace)
@@ -149,13 +149,13 @@ class Aggregate:
         rows = self._free_rows(rows)
         count = len(next(iter(rows.values())))
         width = sum(value[0].numel() for value in rows.values()) * len(self.batches[0])
-        chunk = max(1, NUMBERS // width)
-        found = []
+        chunk = max(1, BLOCK_ELEMENTS // width)
+        parts = []
         for first in range(0, count, chunk):
             part = {name: value[first : first + chunk] for name, value in rows.items()}
             mine = None if owners is None else owners[first : first + chunk]
-            found.append(torch.stack(list(self._blocks(part, mine))).logsumexp(0))
-        return torch.cat(found)
+            parts.append(torch.stack(list(self._blocks(part, mine))).logsumexp(0))
+        return torch.cat(parts)
 
     def _blocks(self, rows: Rows, owners: Tensor | None) -> Iterator[Tensor]:
         first = 0
@@ -181,7 +181,7 @@ class Aggregate:
 
     def _free_rows(self, rows: Rows) -> Rows:
         """The values of what the guide draws freely, from those of the latents: AutoNormal draws them unconstrained."""
-        found = {}
+        free = {}
         for name in self.free:
             latent = name.removesuffix("_unconstrained")
             if name not in rows and latent not in rows:
@@ -189,12 +189,12 @@ class Aggregate:
                     f"The guide makes its latents from the auxiliary site '{name}', and where it did not draw them itself "
                     "their density is not known: draw the latents themselves, or use a guide of AutoNormal's form."
                 )
-            found[name] = (
+            free[name] = (
                 rows[name]
                 if name in rows
                 else biject_to(self.layout.model_sites[latent]["fn"].support).inv(rows[latent])
             )
-        return found
+        return free
 
 
 def decode(model: ModelOrGuide, rows: Rows, like: Tensor, structure: Structure) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where the prior puts z and no encoding is near: a latent hole, from which a decoder has never been asked for an x."""
+"""Holes in the prior: regions where the prior puts z and no encoding is near, so the decoder was never trained there."""
 
 import math
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from ..errors import InvalidInputError
 from ..pair.structure import Structure
 from .aggregate_posterior import Aggregate, Rows
 
-TAIL = 0.01  # of the encodings of other points lie below the threshold
-BOOTSTRAPS = 200
-PAIRS = 1000  # of points, whose midpoints are looked at
+TAIL_FRACTION = 0.01  # of the encodings of other points lie below the threshold
+NUM_BOOTSTRAPS = 200
+NUM_PAIRS = 1000  # of points, whose midpoints are looked at
 
 
 class Proportion(NamedTuple):
@@ -42,27 +42,27 @@ class PriorHoles:
 
 
 def threshold(reference: Tensor) -> Tensor:
-    """The TAIL quantile of the encodings' scores: (..., M) → (...)."""
-    return reference.kthvalue(max(1, round(TAIL * reference.shape[-1]))).values
+    """The TAIL_FRACTION quantile of the encodings' scores: (..., M) → (...)."""
+    return reference.kthvalue(max(1, round(TAIL_FRACTION * reference.shape[-1]))).values
 
 
-def share(scores: Tensor, reference: Tensor) -> Proportion:
-    """The share of `scores` (K,) below the threshold of `reference` (S, N).
+def fraction_below(scores: Tensor, reference: Tensor) -> Proportion:
+    """The fraction of `scores` (K,) below the threshold of `reference` (S, N).
 
     scores: log q(z_k) at prior draws z_k. reference: log 1/(N−1) Σ_{m≠n} q(z_sn|x_m) at encodings z_sn of point n, which is
     what log q(z) is at the encoding of a point that was never in the sum. If the aggregate posterior of all x is the prior,
-    the share is TAIL, whatever N and the dimension.
+    the fraction is TAIL_FRACTION, whatever N and the dimension.
 
-    The error is a bootstrap's, over prior draws and over points with all their encodings; it is never below one draw's share.
+    The error is a bootstrap's, over prior draws and over points with all their encodings; it is never below that of one draw.
     """
     value = (scores < threshold(reference.flatten())).double().mean()
     points = reference.shape[1]
-    again = []
-    for _ in range(BOOTSTRAPS):
-        kept = reference[:, torch.randint(points, (points,), device=reference.device)].flatten()
+    resampled = []
+    for _ in range(NUM_BOOTSTRAPS):
+        encodings = reference[:, torch.randint(points, (points,), device=reference.device)].flatten()
         drawn = scores[torch.randint(len(scores), (len(scores),), device=scores.device)]
-        again.append((drawn < threshold(kept)).double().mean())
-    return Proportion(float(value), max(float(torch.stack(again).std()), 1 / len(scores)))
+        resampled.append((drawn < threshold(encodings)).double().mean())
+    return Proportion(float(value), max(float(torch.stack(resampled).std()), 1 / len(scores)))
 
 
 def find_holes(
@@ -76,8 +76,8 @@ def find_holes(
         return None, [
             "Discrete latents have no space between encodings: no holes and no boundary samples are looked for."
         ]
-    if reference.numel() < 1 / TAIL:
-        return None, [f"{reference.numel()} encodings have no {TAIL:.0%} quantile: no holes are looked for."]
+    if reference.numel() < 1 / TAIL_FRACTION:
+        return None, [f"{reference.numel()} encodings have no {TAIL_FRACTION:.0%} quantile: no holes are looked for."]
     points, level = reference.shape[1], float(threshold(reference.flatten()))
     if level == -math.inf:
         return None, ["Encodings lie outside the support of every other point's q(z|x): no holes are looked for."]
@@ -87,18 +87,18 @@ def find_holes(
         return None, [f"No holes are looked for: {error}"]
     pairs = midpoints = midpoint_share = None
     if points > 2 and not any(latent.discrete for latent in structure.latents if not latent.summed_out):
-        one = torch.randint(points, (PAIRS,), device=reference.device)
-        other = (one + torch.randint(1, points, (PAIRS,), device=reference.device)) % points
+        one = torch.randint(points, (NUM_PAIRS,), device=reference.device)
+        other = (one + torch.randint(1, points, (NUM_PAIRS,), device=reference.device)) % points
         pairs = torch.stack([one, other], dim=1)
         halfway = {name: value[pairs].mean(1) for name, value in means.items()}
         midpoints = aggregate.log_sum(halfway, pairs) - math.log(points - 2)
-        midpoint_share = share(midpoints, reference)
+        midpoint_share = fraction_below(midpoints, reference)
     return PriorHoles(
         latents={name: value.cpu() for name, value in prior.items()},
         scores=scores.cpu(),
         reference=reference.cpu(),
         threshold=level,
-        share=share(scores, reference),
+        share=fraction_below(scores, reference),
         pairs=None if pairs is None else pairs.cpu(),
         midpoints=None if midpoints is None else midpoints.cpu(),
         midpoint_share=midpoint_share,

@@ -1,32 +1,41 @@
-"""What a diagnosis of a pair says: which latents carry x, how much of x they carry, and whether prior and encodings agree."""
+"""What `diagnose` returns: which latents carry x, how much of x they carry, and whether prior and encodings agree."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..statistics.estimate import Estimate, mean_over_points
+from ..statistics.estimate import Estimate
+from ..statistics.result import PointwiseResult
+from ..utils.export import json_number
 from .active_units import ClassUsage
 from .aggregate_posterior import Rows
-from .prior_holes import TAIL, PriorHoles
+from .prior_holes import TAIL_FRACTION, PriorHoles
 
-ACTIVE = 0.01  # Var_x(E_q[z_j|x]) of an active unit: Burda, Grosse & Salakhutdinov 2016
-SILENT = 0.1  # nats of I(n; z) below which latents say nothing of x
-MISMATCH = 10 * TAIL  # share of prior draws in holes from which samples are visibly not of the data's kind
-ABOVE = 2 * TAIL  # share that, by three of its errors, is more than draws and points by chance put there
+ACTIVE_VARIANCE = 0.01  # Var_x(E_q[z_j|x]) of an active unit: Burda, Grosse & Salakhutdinov 2016
+COLLAPSED_NATS = 0.1  # of I(n; z) below which latents say nothing of x
+MISMATCHED_FRACTION = (
+    10 * TAIL_FRACTION
+)  # of prior draws in holes from which samples are visibly not of the data's kind
+HOLES_FRACTION = 2 * TAIL_FRACTION  # that, by three of its errors, is more than chance puts there
 
 
 @dataclass(frozen=True, repr=False)
-class LatentDiagnostics:
+class LatentDiagnostics(PointwiseResult):
     """What `diagnose` found: tensors on the CPU in double precision, nats. N points, S draws for each, D continuous latents.
 
     Per point (N,), means over its draws, with their Monte-Carlo errors: `kl`, KL(q(z|x_n) ‖ p(z)); `information`,
     KL(q(z|x_n) ‖ q(z)) with q(z) = 1/N Σ_n q(z|x_n); `information_upper`, the same with point n left out of q(z).
     """
+
+    labels: ClassVar[Mapping[str, str]] = {
+        "kl": "KL(q(z|x) ‖ p(z))",
+        "information": "I(n; z)",
+        "information_upper": "I(x; z), upper bound",
+    }
 
     names: tuple[str, ...]  # of the continuous latents, site[j]
     activity: Tensor  # Var_x(E_q[z_j|x]), (D,)
@@ -40,7 +49,7 @@ class LatentDiagnostics:
     information_se: Tensor
     information_upper: Tensor
     information_upper_se: Tensor
-    marginal_se: Tensor  # of kl − information, (N,)
+    marginal_se: Tensor  # of `marginal`, (N,)
     classes: Mapping[str, ClassUsage]
     holes: PriorHoles | None
     draws: Tensor  # z_sn, (S, N, D)
@@ -49,22 +58,19 @@ class LatentDiagnostics:
     notes: tuple[str, ...]  # what could not be computed for this pair, a sentence each
     num_samples: int
     latent: str
-    points: str  # fingerprint of x
+    data_hash: str  # of x
     seconds: float
     metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.kl)
 
     def __repr__(self) -> str:
         active = f"{self.active_units()} of {len(self.names)} units active, " if self.names else ""
         holes = f", {self.holes.share.value:.1%} of prior draws in holes" if self.holes else ""
         return (
-            f"Diagnosis({len(self)} points: {active}KL {self.mean_kl.value:.3f} = I {self.mutual_information.value:.3f} "
+            f"LatentDiagnostics({len(self)} points: {active}KL {self.mean_kl.value:.3f} = I {self.mutual_information.value:.3f} "
             f"+ KL(q(z)‖p(z)) {self.marginal_kl.value:.3f}{holes})"
         )
 
-    def active_units(self, threshold: float = ACTIVE) -> int:
+    def active_units(self, threshold: float = ACTIVE_VARIANCE) -> int:
         """How many of the continuous latents have Var_x(E_q[z_j|x]) > threshold."""
         return int((self.activity > threshold).sum())
 
@@ -76,7 +82,7 @@ class LatentDiagnostics:
     @property
     def mean_kl(self) -> Estimate:
         """1/N Σ_n KL(q(z|x_n) ‖ p(z)) = I(n; z) + KL(q(z) ‖ p(z))."""
-        return mean_over_points(self.kl, self.kl_se)
+        return self.mean("kl")
 
     @property
     def mutual_information(self) -> Estimate:
@@ -85,18 +91,23 @@ class LatentDiagnostics:
         I(x; z) of all x is at least that in expectation. The data error is of first order, and 0 where log N caps it.
         Hoffman & Johnson 2016.
         """
-        return mean_over_points(self.information, self.information_se)
+        return self.mean("information")
 
     @property
     def mutual_information_upper(self) -> Estimate:
-        """An upper bound in expectation on I(x; z) of all x: each point is left out of the q(z) that it is held against.
+        """An upper bound in expectation on I(x; z) of all x: each point is left out of the q(z) that it is compared with.
         Poole et al. 2019, eq. 13."""
-        return mean_over_points(self.information_upper, self.information_upper_se)
+        return self.mean("information_upper")
+
+    @property
+    def marginal(self) -> Tensor:
+        """kl − information, whose mean is `marginal_kl`. (N,)"""
+        return self.kl - self.information
 
     @property
     def marginal_kl(self) -> Estimate:
         """KL(q(z) ‖ p(z)) of these N points' q(z); of all x's it is an upper bound in expectation."""
-        return mean_over_points(self.kl - self.information, self.marginal_se)
+        return self.mean("marginal")
 
     @property
     def information_range(self) -> tuple[float, float]:
@@ -119,7 +130,7 @@ class LatentDiagnostics:
     @property
     def reliability_message(self) -> str:
         """One sentence: collapsed, mismatched, with holes, or fine, and what to do."""
-        if self.mutual_information.value < SILENT and not self.active_units():
+        if self.mutual_information.value < COLLAPSED_NATS and not self.active_units():
             return (
                 f"Collapsed: z says {max(self.mutual_information.value, 0.0):.3f} nats of x, and the model makes x without it; "
                 "warm the KL term up from 0, or train with a weaker decoder or a smaller noise."
@@ -130,30 +141,30 @@ class LatentDiagnostics:
         if self.holes is None:
             return f"Fine: {used}{spare}."
         value, se = self.holes.share
-        if value - 2 * se > MISMATCH:
+        if value - 2 * se > MISMATCHED_FRACTION:
             return (
-                f"Mismatched prior: {value:.0%} of its draws lie where hardly any encoding does ({TAIL:.0%} if the two agreed), "
+                f"Mismatched prior: {value:.0%} of its draws lie where hardly any encoding does ({TAIL_FRACTION:.0%} if the two agreed), "
                 f"and the decoder was never trained there; learn the prior (a mixture, a flow), or weigh the KL more."
             )
-        if value - 3 * se > ABOVE:
+        if value - 3 * se > HOLES_FRACTION:
             return (
                 f"Holes in the prior: {used}{spare}, but {value:.0%} ± {se:.0%} of the prior's draws lie where hardly any encoding "
-                f"does, and {TAIL:.0%} would if the two agreed: do not trust samples drawn there; learn the prior (a mixture, a flow)."
+                f"does, and {TAIL_FRACTION:.0%} would if the two agreed: do not trust samples drawn there; learn the prior (a mixture, a flow)."
             )
         return f"Fine: {used}, and {1 - value:.0%} of the prior's draws lie where encodings do{spare}."
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers but those per point and per draw, in plain JSON types; what is not finite is None."""
-        found = {
+        content = {
             "points": len(self),
             "num_samples": self.num_samples,
             "latent": self.latent,
             "reliability_message": self.reliability_message,
             "notes": list(self.notes),
             "active_units": self.active_units(),
-            "active_threshold": ACTIVE,
+            "active_threshold": ACTIVE_VARIANCE,
             "units": [
-                {"name": name, "activity": _plain(a), "activity_se": _plain(se), "kl": _plain(kl)}
+                {"name": name, "activity": json_number(a), "activity_se": json_number(se), "kl": json_number(kl)}
                 for name, a, se, kl in zip(
                     self.names, self.activity.tolist(), self.activity_se.tolist(), self.unit_kl.tolist(), strict=True
                 )
@@ -162,14 +173,14 @@ class LatentDiagnostics:
                 zip(("threshold", "active_units"), (t.tolist() for t in self.activity_curve()), strict=True)
             ),
             "factorised": self.factorised,
-            "site_kl": {name: _estimate(estimate) for name, estimate in self.site_kl.items()},
-            "mean_kl": _estimate(self.mean_kl),
-            "mutual_information": _estimate(self.mutual_information),
+            "site_kl": {name: estimate.to_dict() for name, estimate in self.site_kl.items()},
+            "mean_kl": self.mean_kl.to_dict(),
+            "mutual_information": self.mutual_information.to_dict(),
             "mutual_information_cap": self.cap,
-            "mutual_information_upper": _estimate(self.mutual_information_upper),
-            "marginal_kl": _estimate(self.marginal_kl),
-            "information_range": list(map(_plain, self.information_range)),
-            "marginal_kl_range": list(map(_plain, self.marginal_kl_range)),
+            "mutual_information_upper": self.mutual_information_upper.to_dict(),
+            "marginal_kl": self.marginal_kl.to_dict(),
+            "information_range": list(map(json_number, self.information_range)),
+            "marginal_kl_range": list(map(json_number, self.marginal_kl_range)),
             "classes": {
                 name: {
                     "used": c.used.tolist(),
@@ -183,52 +194,42 @@ class LatentDiagnostics:
         }
         if self.holes is not None:
             boundary = self.holes.midpoint_share
-            found["holes"] = {
-                "definition": f"log q(z) below the {TAIL:.0%} quantile of encodings of points left out of q(z)",
-                "threshold": _plain(self.holes.threshold),
+            content["holes"] = {
+                "definition": f"log q(z) below the {TAIL_FRACTION:.0%} quantile of encodings of points left out of q(z)",
+                "threshold": json_number(self.holes.threshold),
                 "prior_draws": len(self.holes.scores),
                 "share": self.holes.share.value,
                 "share_se": self.holes.share.se,
                 "midpoint_share": boundary and boundary.value,
                 "midpoint_share_se": boundary and boundary.se,
             }
-        return found
+        return content
 
-    def to_arviz(self) -> Any:
-        """An `arviz.InferenceData`: `sample_stats` over `point`, `unit` and `prior_draw`, the encodings in `posterior` and the
-        prior's draws in `prior`, both over `unit`; the card in its attributes."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # 0.23 announces 1.0 at every import
-            import arviz
-        import xarray
-
-        per_point = ("kl", "kl_se", "information", "information_se", "information_upper", "information_upper_se")
-        values = {name: ("point", getattr(self, name).numpy()) for name in per_point}
-        values |= {name: ("unit", getattr(self, name).numpy()) for name in ("activity", "activity_se", "unit_kl")}
-        coords: dict[str, Any] = {"point": range(len(self)), "unit": list(self.names)}
-        if self.holes is not None:
-            values["prior_score"] = ("prior_draw", self.holes.scores.numpy())
-            coords["prior_draw"] = range(len(self.holes.scores))
-        attributes = {k: v if isinstance(v, int | float | str) else str(v) for k, v in self.metadata.items()}
-        attributes |= {
+    def summary(self) -> dict[str, Any]:
+        """What the numbers are of, and what they say."""
+        return {
             "num_samples": self.num_samples,
             "latent": self.latent,
-            "fingerprint": self.points,
+            "data_hash": self.data_hash,
             "reliability_message": self.reliability_message,
         }
-        groups = {"sample_stats": xarray.Dataset(values, coords=coords, attrs=attributes)}
+
+    def datasets(self) -> dict[str, Any]:
+        """`sample_stats` over `point`, `unit` and `prior_draw`, the encodings in `posterior` and the prior's draws in `prior`,
+        both over `unit`."""
+        import xarray
+
+        (stats,) = super().datasets().values()
+        stats = stats.assign_coords(unit=list(self.names))
+        for name in ("activity", "activity_se", "unit_kl"):
+            stats[name] = ("unit", getattr(self, name).numpy())
+        if self.holes is not None:
+            stats = stats.assign_coords(prior_draw=range(len(self.holes.scores)))
+            stats["prior_score"] = ("prior_draw", self.holes.scores.numpy())
+        groups = {"sample_stats": stats}
         if self.names:
             unit = {"unit": list(self.names)}
-            groups["posterior"] = xarray.Dataset(
-                {"z": (("chain", "draw", "point", "unit"), self.draws[None].numpy())}, unit
-            )
-            groups["prior"] = xarray.Dataset({"z": (("chain", "draw", "unit"), self.prior_draws[None].numpy())}, unit)
-        return arviz.InferenceData(**groups)
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
-    return {name: _plain(value) for name, value in estimate._asdict().items()}
+            draws, prior_draws = self.draws[None].numpy(), self.prior_draws[None].numpy()
+            groups["posterior"] = xarray.Dataset({"z": (("chain", "draw", "point", "unit"), draws)}, unit)
+            groups["prior"] = xarray.Dataset({"z": (("chain", "draw", "unit"), prior_draws)}, unit)
+        return groups

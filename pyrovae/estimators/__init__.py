@@ -1,8 +1,11 @@
-"""Estimates and bounds of log p(x) from weights, in bounded memory: importance sampling, AIS, BDMC, prior sampling.
+"""Estimates and bounds of log p(x), one number for each point, in bounded memory.
 
-An estimator is a function of `(model, guide, x, …)`. It knows no model and no data set; what it does with a pair is in `pair`.
-To add one, put a file here that names its function in `__all__`: `pyrovae.estimators.NAME` finds it. A file without `__all__`
-is a part of other estimators.
+One file for each estimator: `batched_scoring` (importance sampling), `annealing` (AIS), `bidirectional` (BDMC and reverse IWAE),
+`prior_sampling`, `exact`. The other files are their parts: layouts of batches, draws of the guide, compiled graphs, low
+precision, partial results, Hamiltonian trajectories, temperatures.
+
+Judgements of reliability and comparisons of models belong in `evaluation`. To add an estimator: write a file with a function
+`(model, guide, x, num_samples, seed) -> result`, whose result derives from `statistics.result.PointwiseResult`.
 """
 
 from ..utils.namespaces import collect

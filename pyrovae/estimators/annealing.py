@@ -4,9 +4,9 @@ Neal 2001; the settings are those of Wu, Burda, Salakhutdinov & Grosse 2017.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,36 +14,38 @@ from torch import Tensor
 from ..errors import InvalidInputError, NonFiniteError, did_you_mean
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.validation import check_points
-from ..posterior.batching import checked, in_chunks, share
+from ..posterior.batching import chunk_progress, in_chunks, positive_ints
 from ..posterior.compiled_density import compile_density
 from ..posterior.joint_density import Joint
 from ..statistics import log_weights as weights_statistics
-from ..statistics.estimate import Estimate, mean_over_points
-from ..utils.provenance import device_name, versions
+from ..statistics.estimate import Estimate
+from ..statistics.result import PointwiseResult
+from ..utils.provenance import metadata
 from ..utils.random import fork_rng
 from .annealing_schedules import Schedule, Sigmoid
 from .hmc import State, trajectory
 
-TARGET, SMALLEST, LARGEST = 0.65, 1e-4, 0.5  # acceptance, and step sizes in units of the start's spread
+TARGET_ACCEPTANCE = 0.65
+MIN_STEP_SIZE, MAX_STEP_SIZE = 1e-4, 0.5  # in units of the start's spread
 
 
 @dataclass(frozen=True, repr=False)
-class AISResult:
+class AISResult(PointwiseResult):
     """What `ais` found, point by point: tensors on the CPU, nats.
 
     `log_w` (chains, N): every exp(log_w) is an unbiased estimate of p(x), so `log_likelihood`, the log of their mean, is a
     lower bound on log p(x) in expectation, which is what `bound` says.
     """
 
+    labels: ClassVar[Mapping[str, str]] = {"log_likelihood": "annealing"}
+    other_values: ClassVar[tuple[str, ...]] = ("ess", "acceptance", "step_size")
+
     log_w: Tensor
-    acceptance: Tensor  # (N,), the share of trajectories that were accepted
+    acceptance: Tensor  # (N,), the fraction of trajectories that were accepted
     step_size: Tensor  # (N,), the last, in units of the start's spread
     seconds: float
     metadata: dict[str, Any]
     bound: str = "lower"
-
-    def __len__(self) -> int:
-        return self.log_w.shape[1]
 
     def __repr__(self) -> str:
         value, mc_se, _ = self.mean_log_likelihood
@@ -67,7 +69,11 @@ class AISResult:
 
     @property
     def mean_log_likelihood(self) -> Estimate:
-        return mean_over_points(self.log_likelihood, self.log_likelihood_se)
+        return self.mean("log_likelihood")
+
+    @property
+    def bounds(self) -> Mapping[str, str]:
+        return {"log_likelihood": self.bound}
 
 
 def ais(
@@ -102,7 +108,9 @@ def ais(
     Raises `InvalidInputError` for num_chains < 2, discrete latents that are not summed out, a guide without a density where it is the start;
     `NonFiniteError` where no chain of a point has a finite weight.
     """
-    settings = checked(num_chains=num_chains, num_temperatures=num_temperatures, num_leapfrog_steps=num_leapfrog_steps)
+    settings = positive_ints(
+        num_chains=num_chains, num_temperatures=num_temperatures, num_leapfrog_steps=num_leapfrog_steps
+    )
     check_points(x)
     schedule = schedule or Sigmoid()
     started = time.perf_counter()
@@ -111,28 +119,19 @@ def ais(
 
     def work(joint: Joint, first: int) -> AISTrajectory:
         walk = Path(joint, num_chains, from_guide).forward(
-            schedule(num_temperatures), num_leapfrog_steps, share(on_progress, len(joint.x))
+            schedule(num_temperatures), num_leapfrog_steps, chunk_progress(on_progress, len(joint.x))
         )
         check_weights(walk.log_w, first)
         return walk
 
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
-        parts = in_chunks(model, guide, x, num_chains + pilots_of(num_chains), work)
+        parts = in_chunks(model, guide, x, num_chains + num_pilots(num_chains), work)
     return AISResult(
         torch.cat([part.log_w for part in parts], dim=1).cpu(),
         torch.cat([part.acceptance for part in parts]).cpu(),
         torch.cat([part.steps[-1] for part in parts]).cpu(),
         time.perf_counter() - started,
-        {
-            **settings,
-            "start": start,
-            "schedule": str(schedule),
-            "seed": seed,
-            "points": len(x),
-            "dtype": str(x.dtype).removeprefix("torch."),
-            "device": device_name(x.device),
-            **versions(),
-        },
+        metadata(x, **settings, start=start, schedule=str(schedule), seed=seed, points=len(x)),
     )
 
 
@@ -149,15 +148,15 @@ class Path:
     """From q, the prior or the guide, to p(x, ·), for the points of one chunk."""
 
     def __init__(self, joint: Joint, num_chains: int, from_guide: bool):
-        self.joint, self.num_chains, self.pilots = joint, num_chains, pilots_of(num_chains)
+        self.joint, self.num_chains, self.num_pilots = joint, num_chains, num_pilots(num_chains)
         self.draw = joint.draw_guide if from_guide else joint.draw_prior
         self.densities = joint.log_guide_and_p if from_guide else joint.log_prior_and_p
         self.spread = _spread(self.draw(64))  # (N, d); from draws of its own, so that chains do not know it
 
     def forward(self, betas: Tensor, num_leapfrog_steps: int, on_progress: Callable[[float], None]) -> AISTrajectory:
         """From q to p: weights whose mean is p(x)."""
-        u = self.draw(self.pilots + self.num_chains)
-        return self._walk(u, betas, StepSizeAdapter(self.pilots, u), num_leapfrog_steps, on_progress)
+        u = self.draw(self.num_pilots + self.num_chains)
+        return self._walk(u, betas, StepSizeAdapter(self.num_pilots, u), num_leapfrog_steps, on_progress)
 
     def backward(
         self, z: Tensor, betas: Tensor, steps: Tensor, num_leapfrog_steps: int, on_progress: Callable[[float], None]
@@ -165,41 +164,43 @@ class Path:
         """From an exact posterior draw z (1, N, d) to q: weights whose mean is 1/p(x). The step sizes are those of a forward
         walk, (T − 1, N), which knew nothing of z."""
         u = z.expand(self.num_chains, *z.shape[1:]).contiguous()
-        return self._walk(u, betas.flip(0), _Given(steps.flip(0)), num_leapfrog_steps, on_progress)
+        return self._walk(u, betas.flip(0), FixedStepSizes(steps.flip(0)), num_leapfrog_steps, on_progress)
 
     def _walk(
         self,
         u: Tensor,
         betas: Tensor,
-        sizes: "StepSizeAdapter | _Given",
+        sizes: "StepSizeAdapter | FixedStepSizes",
         num_leapfrog_steps: int,
         on_progress: Callable[[float], None],
     ) -> AISTrajectory:
-        slopes = compile_density(self.densities, u)
-        state = State(u, *slopes(u))
+        value_and_grad = compile_density(self.densities, u)
+        state = State(u, *value_and_grad(u))
         log_w = torch.zeros(u.shape[:2], dtype=torch.float64, device=u.device)
-        accepted, taken = torch.zeros_like(log_w), []
+        accepted, step_sizes = torch.zeros_like(log_w), []
         for before, beta in zip(betas[:-1].tolist(), betas[1:].tolist(), strict=True):
             log_q, log_p = state.densities
             log_w += (beta - before) * (log_p.double() - log_q.double())
             if beta not in (0.0, 1.0):  # at the end nothing is weighted any more
-                taken.append(sizes.mean())
-                state, probability = trajectory(state, beta, sizes(u) * self.spread, num_leapfrog_steps, slopes)
+                step_sizes.append(sizes.mean())
+                state, probability = trajectory(state, beta, sizes(u) * self.spread, num_leapfrog_steps, value_and_grad)
                 accepted += probability
                 sizes.learn(probability)
             on_progress(1 / (len(betas) - 1))
         counted = slice(len(u) - self.num_chains, None)
         return AISTrajectory(
-            log_w[counted], accepted[counted].mean(0) / max(1, len(betas) - 2), torch.stack(taken or [sizes.mean()])
+            log_w[counted],
+            accepted[counted].mean(0) / max(1, len(betas) - 2),
+            torch.stack(step_sizes or [sizes.mean()]),
         )
 
 
 class StepSizeAdapter:
-    """Step sizes that the first rows of chains learn, each for itself and its share of the others."""
+    """Step sizes that the pilots learn, each for itself and for its part of the other chains."""
 
     def __init__(self, count: int, u: Tensor):
         self.size = u.new_full((count, u.shape[1], 1), 0.25)
-        self.average = u.new_full((count, u.shape[1], 1), TARGET)
+        self.average = u.new_full((count, u.shape[1], 1), TARGET_ACCEPTANCE)
         self.follows = torch.arange(len(u), device=u.device) % count  # a pilot follows itself
 
     def __call__(self, u: Tensor) -> Tensor:
@@ -207,28 +208,28 @@ class StepSizeAdapter:
 
     def learn(self, probability: Tensor) -> None:
         self.average = 0.9 * self.average + 0.1 * probability[: len(self.size)].unsqueeze(-1)
-        factor = torch.where(self.average > TARGET, 1.02, 0.98)
-        self.size = (self.size * factor).clamp(SMALLEST, LARGEST)
+        factor = torch.where(self.average > TARGET_ACCEPTANCE, 1.02, 0.98)
+        self.size = (self.size * factor).clamp(MIN_STEP_SIZE, MAX_STEP_SIZE)
 
     def mean(self) -> Tensor:
         return self.size.log().mean(0).exp().squeeze(-1)
 
 
-class _Given:
-    """Step sizes of a walk that has been."""
+class FixedStepSizes:
+    """The step sizes of an earlier walk."""
 
     def __init__(self, steps: Tensor):
         self.steps = iter(steps)
-        self.now = next(self.steps)
+        self.current = next(self.steps)
 
     def __call__(self, u: Tensor) -> Tensor:
-        return self.now.unsqueeze(-1)
+        return self.current.unsqueeze(-1)
 
     def learn(self, probability: Tensor) -> None:
-        self.now = next(self.steps, self.now)
+        self.current = next(self.steps, self.current)
 
     def mean(self) -> Tensor:
-        return self.now
+        return self.current
 
 
 def starts_at_guide(start: str) -> bool:
@@ -240,15 +241,15 @@ def starts_at_guide(start: str) -> bool:
     return start == "guide"
 
 
-def pilots_of(num_chains: int) -> int:
+def num_pilots(num_chains: int) -> int:
     """How many chains learn step sizes for the others."""
     return max(1, num_chains // 4)
 
 
 def check_weights(log_w: Tensor, start: int) -> None:
-    none = ~torch.isfinite(log_w.logsumexp(0))
-    if bool(none.any()):
-        point = int(none.nonzero()[0])
+    not_finite = ~torch.isfinite(log_w.logsumexp(0))
+    if bool(not_finite.any()):
+        point = int(not_finite.nonzero()[0])
         raise NonFiniteError(
             f"No chain of data point {start + point} has a finite weight (log w at most {log_w[:, point].max().item()}): its density "
             "is zero or no number where the chains begin; begin at the other of prior and guide, or look at that point."

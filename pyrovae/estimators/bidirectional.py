@@ -5,36 +5,45 @@ there is none, and the same chains would bound nothing; so nothing here takes da
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import InvalidInputError, user_code_errors
+from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode, scoring, trace
 from ..pair.importance_weights import log_weights_unchecked
 from ..pair.sites import sites
 from ..pair.structure import inspect
-from ..posterior.batching import checked, in_chunks, share
+from ..posterior.batching import chunk_progress, in_chunks, positive_ints
 from ..posterior.joint_density import Joint
 from ..statistics import log_weights as weights_statistics
-from ..statistics.estimate import Estimate, mean_over_points
-from ..utils.provenance import device_name, versions
+from ..statistics.estimate import Estimate
+from ..statistics.result import PointwiseResult, Row
+from ..utils.provenance import metadata
 from ..utils.random import fork_rng
-from .annealing import AISTrajectory, Path, check_weights, pilots_of, starts_at_guide
+from .annealing import AISTrajectory, Path, check_weights, num_pilots, starts_at_guide
 from .annealing_schedules import Schedule, Sigmoid
+from .exact import exact_log_likelihood
 
 
 @dataclass(frozen=True, repr=False)
-class BDMCResult:
+class BDMCResult(PointwiseResult):
     """A lower and an upper bound on log p(x), both in expectation, for every simulated point: tensors (N,) on the CPU, nats.
 
     The errors of a point are those over its chains or draws. They do not hold what another exact z would change, which the errors
     of the means do: one z to a point, so the means' spread over points, `data_se`, is what a mean's error is.
     """
+
+    labels: ClassVar[Mapping[str, str]] = {
+        "lower": "simulated points, forward chains",
+        "upper": "simulated points, backward chains",
+        "width": "width of the bracket",
+    }
+    other_values: ClassVar[tuple[str, ...]] = ("exact",)
 
     lower: Tensor
     lower_se: Tensor
@@ -46,14 +55,14 @@ class BDMCResult:
     seconds: float
     metadata: dict[str, Any]
 
-    bounds = {"lower": "lower", "upper": "upper", "width": "upper"}  # noqa: RUF012 (the width is one of what is not known)
-
-    def __len__(self) -> int:
-        return len(self.lower)
+    @property
+    def bounds(self) -> Mapping[str, str]:
+        """The width is an upper bound on how far the lower bound is below log p(x)."""
+        return {"lower": "lower", "upper": "upper", "width": "upper"}
 
     def __repr__(self) -> str:
         return (
-            f"Bracket({len(self)} simulated points, {self.method}: {self.mean_lower.value:.3f} ≤ log p(x) ≤ "
+            f"BDMCResult({len(self)} simulated points, {self.method}: {self.mean_lower.value:.3f} ≤ log p(x) ≤ "
             f"{self.mean_upper.value:.3f}, width {self.mean_width.value:.3f} ± {self.mean_width.data_se:.3f})"
         )
 
@@ -68,15 +77,22 @@ class BDMCResult:
 
     @property
     def mean_lower(self) -> Estimate:
-        return mean_over_points(self.lower, self.lower_se)
+        return self.mean("lower")
 
     @property
     def mean_upper(self) -> Estimate:
-        return mean_over_points(self.upper, self.upper_se)
+        return self.mean("upper")
 
     @property
     def mean_width(self) -> Estimate:
-        return mean_over_points(self.width, self.width_se)
+        return self.mean("width")
+
+    def rows(self) -> list[Row]:
+        *bounds, width = super().rows()
+        return [*bounds, width._replace(bound="upper, of the error")]
+
+    def summary(self) -> dict[str, Any]:
+        return {"method": self.method}
 
 
 def bdmc(
@@ -100,7 +116,7 @@ def bdmc(
     says as much as the model resembles them. Backward chains use the forward chains' step sizes, which know nothing of z. `like`
     (N, ...) gives x its shape, type and device. The rest is as in `ais`.
     """
-    settings = checked(
+    settings = positive_ints(
         points=points, num_chains=num_chains, num_temperatures=num_temperatures, num_leapfrog_steps=num_leapfrog_steps
     )
     schedule, from_guide = schedule or Sigmoid(), starts_at_guide(start)
@@ -110,7 +126,7 @@ def bdmc(
         z, betas = Joint(model, guide, x).at(drawn), schedule(num_temperatures)
 
         def work(joint: Joint, first: int) -> tuple[AISTrajectory, AISTrajectory]:
-            path, advance = Path(joint, num_chains, from_guide), share(on_progress, len(joint.x) / 2)
+            path, advance = Path(joint, num_chains, from_guide), chunk_progress(on_progress, len(joint.x) / 2)
             forward = path.forward(betas, num_leapfrog_steps, advance)
             own = z[:, first : first + len(joint.x)]
             backward = path.backward(own, betas, forward.steps, num_leapfrog_steps, advance)
@@ -118,8 +134,8 @@ def bdmc(
             check_weights(backward.log_w, first)
             return forward, backward
 
-        parts = in_chunks(model, guide, x, num_chains + pilots_of(num_chains), work)
-        exact = _exact(model, x)
+        parts = in_chunks(model, guide, x, num_chains + num_pilots(num_chains), work)
+        exact = exact_log_likelihood(model, x)
     forward, backward = (torch.cat([part[side].log_w for part in parts], dim=1).cpu() for side in (0, 1))
     return BDMCResult(
         lower=weights_statistics.log_likelihood(forward),
@@ -130,15 +146,7 @@ def bdmc(
         x=x.cpu(),
         method="BDMC",
         seconds=time.perf_counter() - started,
-        metadata={
-            **settings,
-            "start": start,
-            "schedule": str(schedule),
-            "seed": seed,
-            "dtype": str(like.dtype).removeprefix("torch."),
-            "device": device_name(like.device),
-            **versions(),
-        },
+        metadata=metadata(like, **settings, start=start, schedule=str(schedule), seed=seed),
     )
 
 
@@ -151,11 +159,8 @@ def reverse_iwae(
     Any pair with weights will do, discrete latents too; the guide must have a density at z₀. `like` is as in `bdmc`.
     Raises `InvalidInputError` for samples < 2, a model whose x cannot be simulated, a guide without a density.
     """
-    if not isinstance(num_samples, int) or num_samples < 2:
-        raise InvalidInputError(
-            f"num_samples is {num_samples}: give a whole number, at least 2, so that the bounds have errors."
-        )
-    checked(points=points)
+    check_int("num_samples", num_samples, 2, why=", so that the bounds have errors")
+    positive_ints(points=points)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(like.device, seed):
         x, drawn = simulate(model, like, points)
@@ -172,7 +177,7 @@ def reverse_iwae(
         log_w = torch.cat(
             [log_weights_unchecked(model, guide, x, size, structure.max_plate_nesting).double() for size in sizes]
         ).cpu()
-        exact = _exact(model, x)
+        exact = exact_log_likelihood(model, x)
     with_exact = torch.cat([log_w0.cpu(), log_w[1:]])
     return BDMCResult(
         lower=weights_statistics.log_likelihood(log_w),
@@ -183,14 +188,7 @@ def reverse_iwae(
         x=x.cpu(),
         method="reverse IWAE",
         seconds=time.perf_counter() - started,
-        metadata={
-            "points": points,
-            "num_samples": num_samples,
-            "seed": seed,
-            "dtype": str(like.dtype).removeprefix("torch."),
-            "device": device_name(like.device),
-            **versions(),
-        },
+        metadata=metadata(like, points=points, num_samples=num_samples, seed=seed),
     )
 
 
@@ -207,10 +205,3 @@ def simulate(model: ModelOrGuide, like: Tensor, points: int) -> tuple[Tensor, po
             "itself, with obs=x."
         )
     return observed[0]["value"].detach(), run
-
-
-def _exact(model: ModelOrGuide, x: Tensor) -> Tensor | None:
-    if not hasattr(model, "log_prob"):
-        return None
-    with user_code_errors("model.log_prob(x)"):
-        return model.log_prob(x).double().cpu()

@@ -1,4 +1,4 @@
-"""The weights of a block, recorded as graphs of tensor operations and compiled: what Pyro does in Python is done once."""
+"""Log-weights of a block as a compiled graph of tensor operations: what Pyro does in Python is done once."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from ..pair.sites import points_axis, sites
 from ..utils.precision import precision
 from .guide_draws import draws_axis, narrowed, with_values
 
-NUMBERS = 3 * 2**19  # of x at once on a CPU: its products outrun memory, and its caches hold so much
+CACHE_ELEMENTS = 3 * 2**19  # of x at once on a CPU: its products outrun memory, and its caches hold so much
 
 LogDensities = tuple[Tensor, Tensor]  # log w and log q, (draws, N)
 
@@ -27,7 +27,7 @@ class CompiledLogWeights:
     half, where log q is not given, and one of the model's half, of as many of the draws as a cache holds.
 
     Parameters are read where they are, at every call. What a model computes in Python, out of the recorder's reach, is frozen
-    as it was: so `CompiledScorer` holds a recording against Pyro's own run before it believes it, on other draws and other points.
+    as it was: so `CompiledScorer` first compares a graph with Pyro's own run, on other draws and other points.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class CompiledLogWeights:
     ):
         self.points, self.draws, self.max_plate_nesting = len(x), draws, max_plate_nesting
         self.shapes = _shapes([x, *_values(q)])
-        self.of_guide = _shapes(_of_guide(q))
-        self.given = log_q is not None
-        most = max(1, NUMBERS // x.numel()) if x.device.type == "cpu" else draws
-        self.piece = -(-draws // -(-draws // most))  # of one size, as nearly as can be
-        names, first = [site["name"] for site in sites(q)], narrowed(q, 0, self.piece, max_plate_nesting)
+        self.guide_shapes = _shapes(_guide_inputs(q))
+        self.has_log_q = log_q is not None
+        most = max(1, CACHE_ELEMENTS // x.numel()) if x.device.type == "cpu" else draws
+        self.piece_draws = -(-draws // -(-draws // most))  # of one size, as nearly as can be
+        names, first = [site["name"] for site in sites(q)], narrowed(q, 0, self.piece_draws, max_plate_nesting)
 
         def density(*inputs: Tensor) -> Tensor:
             run = with_values(q, dict(zip(names, inputs, strict=False)))
@@ -57,18 +57,22 @@ class CompiledLogWeights:
             *values, log_q = inputs
             with precision(x.device, dtype):
                 p = run_model(
-                    model, x, with_values(first, dict(zip(names, values, strict=True))), self.piece, max_plate_nesting
+                    model,
+                    x,
+                    with_values(first, dict(zip(names, values, strict=True))),
+                    self.piece_draws,
+                    max_plate_nesting,
                 )
-                log_p = model_density(p, len(x), self.piece, max_plate_nesting, check=False)
+                log_p = model_density(p, len(x), self.piece_draws, max_plate_nesting, check=False)
             log_w = (log_p - log_q).to(x.dtype)
             return log_w, within_support(p) & torch.isfinite(log_q).all() & (log_w < torch.inf).all()
 
-        self.density = _machine_code(density, _of_guide(q)) if log_q is None and names else None
+        self.density = _compiled(density, _guide_inputs(q)) if log_q is None and names else None
         inputs = self._inputs(x, q, self._log_q(x, q) if log_q is None else log_q)
-        self.weights = _machine_code(weights, self._piece(inputs, 0))
+        self.weights = _compiled(weights, self._piece(inputs, 0))
 
     def fits(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None, draws: int) -> bool:
-        same = (draws, log_q is not None) == (self.draws, self.given)
+        same = (draws, log_q is not None) == (self.draws, self.has_log_q)
         return same and _shapes([x, *_values(q)]) == self.shapes
 
     def __call__(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> LogDensities | None:
@@ -79,16 +83,16 @@ class CompiledLogWeights:
         if _shapes([value for value, _ in inputs[:-1]]) != self.shapes:
             return None
         parts, sound = [], []
-        for start in range(0, self.draws, self.piece):
-            begin = min(start, self.draws - self.piece)  # the last piece has some draws of the one before
+        for start in range(0, self.draws, self.piece_draws):
+            begin = min(start, self.draws - self.piece_draws)  # the last piece has some draws of the one before
             log_w, every = self.weights(*self._piece(inputs, begin))
             parts.append(log_w[start - begin :, : len(x)])
             sound.append(every)
         return (torch.cat(parts), log_q) if bool(torch.stack(sound).all()) else None
 
     def _log_q(self, x: Tensor, q: poutine.Trace) -> Tensor:
-        inputs = _of_guide(q)
-        if self.density is not None and _shapes(inputs) == self.of_guide:
+        inputs = _guide_inputs(q)
+        if self.density is not None and _shapes(inputs) == self.guide_shapes:
             return self.density(*inputs)
         return guide_density(q, x, self.draws, self.max_plate_nesting)
 
@@ -105,15 +109,15 @@ class CompiledLogWeights:
 
     def _piece(self, inputs: list[tuple[Tensor, int | None]], start: int) -> list[Tensor]:
         """Of as many draws as a cache holds, from the one at `start`."""
-        return [value if axis is None else value.narrow(axis, start, self.piece) for value, axis in inputs]
+        return [value if axis is None else value.narrow(axis, start, self.piece_draws) for value, axis in inputs]
 
 
-def _machine_code(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable[..., Any]:
     """`function`, compiled; tensors that it knows besides its inputs are read anew at every call."""
     graph = make_fx(function)(*inputs)
-    held = lift_constants(graph)
-    found = compile_graph(graph, [*inputs, *held])
-    return lambda *inputs: found(*inputs, *held)
+    constants = lift_constants(graph)
+    compiled = compile_graph(graph, [*inputs, *constants])
+    return lambda *inputs: compiled(*inputs, *constants)
 
 
 def _shapes(tensors: list[Tensor]) -> list[Any]:
@@ -124,14 +128,14 @@ def _values(q: poutine.Trace) -> list[Tensor]:
     return [site["value"] for site in sites(q)]
 
 
-def _of_guide(q: poutine.Trace) -> list[Tensor]:
+def _guide_inputs(q: poutine.Trace) -> list[Tensor]:
     """What a guide's density is computed from."""
     return [*_values(q), *(tensor for _, _, tensor in _parameters(q))]
 
 
 def _parameters(q: poutine.Trace) -> list[tuple[dict[str, Any], str, Tensor]]:
-    """The tensors that the guide's distributions are made of, and where each is held."""
-    found: list[tuple[dict[str, Any], str, Tensor]] = []
+    """The tensors that the guide's distributions are made of, each with the dictionary and the key where it is."""
+    parameters: list[tuple[dict[str, Any], str, Tensor]] = []
     seen: set[int] = set()
 
     def look(fn: Any) -> None:
@@ -140,23 +144,23 @@ def _parameters(q: poutine.Trace) -> list[tuple[dict[str, Any], str, Tensor]]:
         seen.add(id(fn))
         for key, value in vars(fn).items():
             if isinstance(value, Tensor):
-                found.append((vars(fn), key, value))
+                parameters.append((vars(fn), key, value))
             elif isinstance(value, torch.distributions.Distribution):
                 look(value)
 
     for site in sites(q):
         look(site["fn"])
-    return found
+    return parameters
 
 
 @contextlib.contextmanager
 def _swapped(q: poutine.Trace, tensors: tuple[Tensor, ...]) -> Iterator[None]:
     """The guide's distributions made of these tensors instead."""
-    held = _parameters(q)
-    for (place, key, _), tensor in zip(held, tensors, strict=True):
-        place[key] = tensor
+    originals = _parameters(q)
+    for (attributes, key, _), tensor in zip(originals, tensors, strict=True):
+        attributes[key] = tensor
     try:
         yield
     finally:
-        for place, key, tensor in held:
-            place[key] = tensor
+        for attributes, key, tensor in originals:
+            attributes[key] = tensor

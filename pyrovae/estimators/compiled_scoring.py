@@ -1,4 +1,4 @@
-"""Blocks of weights, by a recording where the work is worth one, and where it does what Pyro's own run does."""
+"""Compute log-weights with a compiled graph when that pays off and its output matches the eager run."""
 
 import contextlib
 import weakref
@@ -13,12 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..pair.execution import ModelOrGuide
 from .compiled_log_weights import CompiledLogWeights, LogDensities
 
-SOME = 4  # draws of a block, by which a recording is held against Pyro's run
-WORTH = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
+CHECKED_DRAWS = 4  # of a block, on which a graph is compared with Pyro's run
+MIN_COMPILE_FLOPS = 1e12  # floating-point operations, seconds of a few cores: compiling takes as long
+MAX_CHECKED_BATCHES = 2
 
 
 class DrawBlock(NamedTuple):
-    """Draws of a batch of points, to be scored: `log_q` where it is known, and the place of the first point among all."""
+    """Draws of a batch of points, to be scored: `log_q` where it is known, and the index of the first point among all."""
 
     x: Tensor
     q: poutine.Trace
@@ -28,87 +29,87 @@ class DrawBlock(NamedTuple):
 
 
 class CompiledScorer:
-    """A recording where the work is worth one, or Pyro's own run: for the blocks of one evaluation, `count` of them.
+    """A compiled graph where the work is worth one, or Pyro's eager run: for the blocks of one evaluation, `num_blocks` of them.
 
-    `compile` is whether to record, None: where a block's operations times `count` are worth it. A recording is held against
+    `compile` is whether to compile, None: where a block's operations times `num_blocks` are worth it. A graph is compared with
     Pyro's run on a block that it was not made from, and again on the first block of other points; it must agree to a
     thousand units of rounding (of bfloat16, to some hundredths). Pairs that cannot be recorded, because they read numbers into
     Python, and machines without a compiler do without.
     """
 
     def __init__(
-        self, model: ModelOrGuide, max_plate_nesting: int, dtype: torch.dtype | None, compile: bool | None, count: int
+        self,
+        model: ModelOrGuide,
+        max_plate_nesting: int,
+        dtype: torch.dtype | None,
+        compile: bool | None,
+        num_blocks: int,
     ):
-        self.model, self.max_plate_nesting, self.dtype, self.compile, self.count = (
-            model,
-            max_plate_nesting,
-            dtype,
-            compile,
-            count,
-        )
-        self.recorded: CompiledLogWeights | None = None
-        self.quick = False  # whether the last block was scored by it
-        self.fresh = False
-        self.seen: list[int] = []  # the batches, by their first points, on which it was held against Pyro's run
+        self.model, self.max_plate_nesting, self.dtype = model, max_plate_nesting, dtype
+        self.compile, self.num_blocks = compile, num_blocks
+        self.graph: CompiledLogWeights | None = None
+        self.is_compiled = False  # whether the graph scored the last block
+        self.is_new = False  # whether this scorer made the graph
+        self.checked: list[int] = []  # the batches, by their first points, on which it was compared with Pyro's run
 
-    def __call__(self, block: DrawBlock, slowly: Callable[[int], LogDensities]) -> LogDensities:
-        """`slowly` is Pyro's own run, of as many of the block's draws as it is told."""
-        found = None
+    def __call__(self, block: DrawBlock, eager: Callable[[int], LogDensities]) -> LogDensities:
+        """`eager` is Pyro's own run, of as many of the block's draws as it is given."""
+        expected = None
         if self.compile is None:
             with FlopCounterMode(display=False) as counter:
-                found = slowly(block.draws)
-            self.compile = counter.get_total_flops() * self.count > WORTH
-        quick = self._by_recording(block, slowly, found) if self.compile else None
-        self.quick = quick is not None
-        if quick is not None:  # of the first block too, so that all have low precision's errors of one kind
-            return quick
-        return slowly(block.draws) if found is None else found
+                expected = eager(block.draws)
+            self.compile = counter.get_total_flops() * self.num_blocks > MIN_COMPILE_FLOPS
+        compiled = self._by_graph(block, eager, expected) if self.compile else None
+        self.is_compiled = compiled is not None
+        if compiled is not None:  # of the first block too, so that all have low precision's errors of one kind
+            return compiled
+        return eager(block.draws) if expected is None else expected
 
-    def _by_recording(
-        self, block: DrawBlock, slowly: Callable[[int], LogDensities], found: LogDensities | None
+    def _by_graph(
+        self, block: DrawBlock, eager: Callable[[int], LogDensities], expected: LogDensities | None
     ) -> LogDensities | None:
-        """None where there is no recording that does what Pyro's run does; `found` is that run, where there was one."""
-        if self.recorded is None:
-            self.recorded = _kept(self.model, block, self.dtype)
-        if self.recorded is not None:
-            quick = self.recorded(block.x, block.q, block.log_q)
-            if quick is None or block.first in self.seen or len(self.seen) == 2:
-                return quick
-            self.seen.append(block.first)
-            if _are_one(quick, slowly(min(SOME, block.draws)), self.dtype):
-                return quick
-            self.recorded, self.seen = None, []
+        """None where no graph does what Pyro's run does; `expected` is that run, where there was one."""
+        if self.graph is None:
+            self.graph = _graph_of(self.model, block, self.dtype)
+        if self.graph is not None:
+            compiled = self.graph(block.x, block.q, block.log_q)
+            if compiled is None or block.first in self.checked or len(self.checked) == MAX_CHECKED_BATCHES:
+                return compiled
+            self.checked.append(block.first)
+            if match(compiled, eager(min(CHECKED_DRAWS, block.draws)), self.dtype):
+                return compiled
+            self.graph, self.checked = None, []
             _forget(self.model)
-            if self.fresh:
+            if self.is_new:
                 self.compile = False
                 return None
-        quick = self._record(block, slowly(block.draws) if found is None else found)
-        self.compile = self.fresh = quick is not None
-        return quick
+        compiled = self._compile(block, eager(block.draws) if expected is None else expected)
+        self.compile = self.is_new = compiled is not None
+        return compiled
 
-    def _record(self, block: DrawBlock, slow: LogDensities) -> LogDensities | None:
-        """The block's weights by a new recording; None where there can be none, or they are not Pyro's."""
+    def _compile(self, block: DrawBlock, expected: LogDensities) -> LogDensities | None:
+        """The block's weights by a new graph; None where there can be none, or they are not Pyro's."""
         try:
-            recorded = CompiledLogWeights(
+            graph = CompiledLogWeights(
                 self.model, block.x, block.q, block.log_q, block.draws, self.max_plate_nesting, self.dtype
             )
-            found = recorded(block.x, block.q, block.log_q)
+            compiled = graph(block.x, block.q, block.log_q)
         except torch.OutOfMemoryError:
             raise
         except Exception:
             return None
-        if found is None or not _are_one(found, slow, self.dtype):
+        if compiled is None or not match(compiled, expected, self.dtype):
             return None
-        self.recorded = recorded
+        self.graph = graph
         with contextlib.suppress(TypeError):  # not everything that can be called can be referred to weakly
-            _every.setdefault(self.model, []).append((self.dtype, recorded))
-        return found
+            _graphs.setdefault(self.model, []).append((self.dtype, graph))
+        return compiled
 
 
-def _are_one(quick: LogDensities, slow: LogDensities, dtype: torch.dtype | None) -> bool:
+def match(compiled: LogDensities, eager: LogDensities, dtype: torch.dtype | None) -> bool:
     """Whether a block's first weights are Pyro's; log q, which low precision leaves alone, to rounding of its own type."""
-    kinds = (dtype, None)
-    return all(_agree(one[: len(other)], other, kind) for one, other, kind in zip(quick, slow, kinds, strict=True))
+    dtypes = (dtype, None)
+    return all(_agree(one[: len(other)], other, each) for one, other, each in zip(compiled, eager, dtypes, strict=True))
 
 
 def _agree(one: Tensor, other: Tensor, dtype: torch.dtype | None) -> bool:
@@ -118,22 +119,22 @@ def _agree(one: Tensor, other: Tensor, dtype: torch.dtype | None) -> bool:
     return bool((close | (zero & (one == -torch.inf))).all())
 
 
-# A model's recordings live as long as it does: it may be scored many times, while it trains for one. A model that has changed
-# in Python meanwhile is found out at the first block, and forgotten.
-_every: weakref.WeakKeyDictionary[Any, list[tuple[torch.dtype | None, CompiledLogWeights]]] = (
+# A model's graphs live as long as it does: it may be scored many times, while it trains for example. Where the model has
+# changed in Python meanwhile, the first block shows it, and the graph is forgotten.
+_graphs: weakref.WeakKeyDictionary[Any, list[tuple[torch.dtype | None, CompiledLogWeights]]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def _kept(model: ModelOrGuide, block: DrawBlock, dtype: torch.dtype | None) -> CompiledLogWeights | None:
+def _graph_of(model: ModelOrGuide, block: DrawBlock, dtype: torch.dtype | None) -> CompiledLogWeights | None:
     try:
-        every = _every.get(model, [])
+        graphs = _graphs.get(model, [])
     except TypeError:
         return None
     x, q, log_q, draws, _ = block
-    return next((found for kind, found in every if kind == dtype and found.fits(x, q, log_q, draws)), None)
+    return next((graph for each, graph in graphs if each == dtype and graph.fits(x, q, log_q, draws)), None)
 
 
 def _forget(model: ModelOrGuide) -> None:
     with contextlib.suppress(TypeError):
-        _every.pop(model, None)
+        _graphs.pop(model, None)

@@ -33,7 +33,7 @@ class State:
 
 
 def trajectory(
-    state: State, beta: float, step: Tensor, num_leapfrog_steps: int, slopes: ValueAndGrad
+    state: State, beta: float, step: Tensor, num_leapfrog_steps: int, value_and_grad: ValueAndGrad
 ) -> tuple[State, Tensor]:
     """A Hamiltonian trajectory that leaves f_β invariant, and the probability (C, N) with which it was accepted.
 
@@ -47,7 +47,7 @@ def trajectory(
     here = state
     for number in range(num_leapfrog_steps):
         u = here.u + step * momentum
-        here = State(u, *slopes(u))
+        here = State(u, *value_and_grad(u))
         momentum = momentum + (step if number + 1 < num_leapfrog_steps else 0.5 * step) * here.force(beta)
     after = here.energy(beta) + 0.5 * momentum.square().sum(-1)
     probability = torch.nan_to_num((before - after).clamp(max=0).exp(), nan=0.0)

@@ -1,4 +1,4 @@
-"""What an evaluation has finished: kept in a file, if one is named, so that one that was killed goes on from there."""
+"""Save partial evaluation results so that an interrupted evaluation can resume."""
 
 import contextlib
 import hashlib
@@ -26,13 +26,13 @@ class PartialResults:
             return
         self.identity = hashlib.sha256(repr(identity()).encode()).hexdigest()
         if path.is_file():
-            self.read_arrays(path)
+            self.read(path)
 
-    def read_arrays(self, path: Path) -> None:
+    def read(self, path: Path) -> None:
         try:
-            held = torch.load(path, map_location="cpu", weights_only=True)
-            if held["identity"] == self.identity:
-                self.points, self.parts = int(held["points"]), [dict(held["statistics"])]
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content["identity"] == self.identity:
+                self.points, self.parts = int(content["points"]), [dict(content["statistics"])]
         except Exception:  # torch raises many kinds for a file that is not whole
             self.points, self.parts = 0, []
 

@@ -1,9 +1,9 @@
-"""Naive Monte Carlo: log p(x) from draws of the prior, as the lectures start, to see beside the evidence why it fails."""
+"""Monte Carlo with draws of the prior: the simplest estimate of log p(x), for comparison with importance sampling."""
 
-import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -12,27 +12,33 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode, scoring, trace
 from ..pair.importance_weights import check_finite, observed_density
 from ..pair.sites import SAMPLES, point_dim, points_axis, sites
 from ..pair.structure import inspect
 from ..pair.validation import check_points
-from ..statistics.estimate import Estimate, mean_over_points
-from ..statistics.pareto import pareto_k_threshold
+from ..statistics.estimate import Estimate
+from ..statistics.pareto import is_high_pareto_k
+from ..statistics.result import PointwiseResult
 from ..statistics.streaming import StreamingStatistics
+from ..utils.provenance import metadata
 from ..utils.random import fork_rng
-from .batched_scoring import ScoringOptions, rows_at_once, score
+from .batch_layout import rows_at_once
+from .batched_scoring import ScoringOptions, score
 from .partial_results import PartialResults
 
 
-@dataclass(frozen=True)
-class PriorSamplingResult:
+@dataclass(frozen=True, repr=False)
+class PriorSamplingResult(PointwiseResult):
     """log p̂(x_n) = log (1/K) Σ_s p(x_n|z_s), z_s ~ p(z): tensors (N,) on the CPU, nats. A lower bound in expectation.
 
     With `shared`, all points were held against the same draws, and their errors are not independent: `mean_log_likelihood`
     then has the mean of their errors for its own, which it cannot exceed.
     """
+
+    labels: ClassVar[Mapping[str, str]] = {"log_likelihood": "draws of the prior"}
+    other_values: ClassVar[tuple[str, ...]] = ("ess", "pareto_k")
 
     log_likelihood: Tensor
     log_likelihood_se: Tensor
@@ -40,17 +46,40 @@ class PriorSamplingResult:
     pareto_k: Tensor
     num_samples: int
     shared: bool
+    seconds: float
+    metadata: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        value, mc_se, _ = self.mean_log_likelihood
+        return (
+            f"PriorSamplingResult({len(self)} points, {self.num_samples} samples: log p̂(x) {value:.3f} ± {mc_se:.3f})"
+        )
+
+    def mean(self, name: str) -> Estimate:
+        estimate = super().mean(name)
+        return estimate._replace(mc_se=float(self.log_likelihood_se.mean())) if self.shared else estimate
 
     @property
     def mean_log_likelihood(self) -> Estimate:
-        found = mean_over_points(self.log_likelihood, self.log_likelihood_se)
-        return found._replace(mc_se=float(self.log_likelihood_se.mean())) if self.shared else found
+        return self.mean("log_likelihood")
+
+    @property
+    def bounds(self) -> Mapping[str, str]:
+        return {"log_likelihood": "lower"}
 
     @property
     def high_pareto_k_fraction(self) -> float:
-        """The share of points whose Pareto k̂ is above its threshold, or cannot be told."""
-        trusted = (self.pareto_k < pareto_k_threshold(self.num_samples)) | (self.pareto_k == -math.inf)
-        return 1 - float(trusted.double().mean())
+        """The fraction of points whose Pareto k̂ is above its threshold, 0 … 1."""
+        return float(is_high_pareto_k(self.pareto_k, self.num_samples).double().mean())
+
+    def summary(self) -> dict[str, Any]:
+        """How many samples, whether all points share them, and how far they can be relied on."""
+        return {
+            "num_samples": self.num_samples,
+            "shared": self.shared,
+            "ess": float(self.ess.mean()),
+            "high_pareto_k_fraction": self.high_pareto_k_fraction,
+        }
 
 
 def prior_sampling_log_likelihood(
@@ -71,16 +100,16 @@ def prior_sampling_log_likelihood(
 
     Raises what `log_weights` raises.
     """
-    if not isinstance(num_samples, int) or num_samples < 1:
-        raise InvalidInputError(f"num_samples is {num_samples}: give a whole number, at least 1.")
+    check_int("num_samples", num_samples, 1)
     check_points(x)
+    started = time.perf_counter()
     prior = _prior(model)
     with evaluation_mode(model), torch.no_grad(), fork_rng(x.device, seed):
         structure = inspect(model, prior, x[: rows_at_once(x)])
         with scoring(model):
             shared = _is_shared(model, x[: rows_at_once(x)], structure.max_plate_nesting)
-            found = _shared(model, x, num_samples, structure.max_plate_nesting) if shared else None
-        if found is None:
+            values = _shared(model, x, num_samples, structure.max_plate_nesting) if shared else None
+        if values is None:
             every = score(
                 model,
                 prior,
@@ -93,10 +122,16 @@ def prior_sampling_log_likelihood(
                 PartialResults(None, tuple),
                 on_progress,
             )
-            found = {name: every[name] for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}
+            values = {name: every[name] for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}
         elif on_progress is not None:
             on_progress(len(x))
-    return PriorSamplingResult(**found, num_samples=num_samples, shared=shared)
+    return PriorSamplingResult(
+        **values,
+        num_samples=num_samples,
+        shared=shared,
+        seconds=time.perf_counter() - started,
+        metadata=metadata(x, num_samples=num_samples, seed=seed, points=len(x)),
+    )
 
 
 def _prior(model: ModelOrGuide) -> ModelOrGuide:
@@ -144,5 +179,5 @@ def _shared(model: ModelOrGuide, x: Tensor, num_samples: int, max_plate_nesting:
         log_p = observed_density(run, len(x), draws, max_plate_nesting)
         check_finite(poutine.Trace(), run, torch.zeros(()), log_p)
         running.add(log_p)
-    found = running.statistics()
-    return {name: found[name].cpu() for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}
+    values = running.statistics()
+    return {name: values[name].cpu() for name in ("log_likelihood", "log_likelihood_se", "ess", "pareto_k")}

@@ -1,13 +1,96 @@
 """Annealed importance sampling beside the importance weights of the same points."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ..estimators.annealing import AISResult
+from ..errors import InvalidInputError
+from ..estimators import bidirectional
+from ..estimators.annealing import AISResult, ais, starts_at_guide
 from ..estimators.bidirectional import BDMCResult
+from ..pair.execution import ModelOrGuide
+from ..posterior.joint_density import Joint
 from ..statistics.estimate import Estimate, mean_over_points
+from ..utils.provenance import data_hash
+from ..utils.random import random_rows
+from .result import Evidence
+
+
+def compare_annealing(
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
+    x: torch.Tensor,
+    evidence: Evidence,
+    num_points: int = 100,
+    num_chains: int = 16,
+    num_temperatures: int = 1000,
+    seed: int = 0,
+    *,
+    start: str = "prior",
+    bdmc: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+) -> "AnnealingComparison":
+    """Compare annealed importance sampling with the importance weights of the same points.
+
+    Both estimate log p(x_n) from below, so the larger one is closer. `evidence` is what `evaluate` returned for this pair and
+    this x. AIS runs on `num_points` rows of x, drawn at random under `seed`, or on all rows if there are no more. With `bdmc`,
+    bidirectional Monte Carlo also brackets log p(x) on as many points that the model simulates.
+
+    Args:
+        x: The points (N, ...), on the device and in the type of the pair's parameters.
+        num_chains, num_temperatures, start: As of `ais`.
+        on_progress: Called with the number of points done since its last call, a fraction.
+
+    Returns:
+        An `AnnealingComparison`, in nats.
+
+    Raises:
+        InvalidInputError: `evidence` is of other points, or `ais` or `bdmc` refuses.
+
+    Example:
+        evidence = pyrovae.evaluate(model, guide, x)
+        comparison = pyrovae.compare_annealing(model, guide, x, evidence, num_points=50)
+        comparison.difference  # AIS − importance weights, with both errors
+    """
+    if evidence.data_hash != data_hash(x):
+        raise InvalidInputError("evidence is of other points than x: give what evaluate(model, guide, x) returned.")
+    index = random_rows(x, num_points, seed)
+    annealed = ais(
+        model,
+        guide,
+        x[index.to(x.device)],
+        num_chains,
+        num_temperatures,
+        seed,
+        start=start,
+        on_progress=on_progress,
+    )
+    bracket = None
+    if bdmc:
+        bracket = bidirectional.bdmc(
+            model,
+            guide,
+            x,
+            len(index),
+            num_chains,
+            num_temperatures,
+            seed,
+            start=start,
+            on_progress=on_progress,
+        )
+    return AnnealingComparison(
+        annealed, evidence.log_likelihood[index], evidence.log_likelihood_se[index], index, bracket
+    )
+
+
+def check_can_anneal(model: ModelOrGuide, guide: ModelOrGuide, x: torch.Tensor, start: str = "prior") -> None:
+    """Raise what `compare_annealing` would raise for this pair and this start, without annealing."""
+    from_guide = starts_at_guide(start)
+    joint = Joint(model, guide, x[:2])
+    if from_guide:
+        joint.check_no_auxiliary()
 
 
 @dataclass(frozen=True)

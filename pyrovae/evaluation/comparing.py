@@ -5,20 +5,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyro
 from torch import Tensor
 
 from ..data.transforms import Transform
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, RunError, failure_message
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import parameters
 from ..pair.validation import check_points
 from ..statistics.estimate import Estimate, mean_over_points
 from ..training import FitResult
-from ..utils.export import number
+from ..utils.export import json_number
 from .evaluating import evaluate
 from .result import Evidence
 
-KINDS = {
+MEASURE_NAMES = {
     "counting": "a probability (counting measure)",
     "Lebesgue": "a density (Lebesgue measure)",
     "mixed": "a density of some of it and a probability of the rest",
@@ -43,24 +44,78 @@ def compare(
     if not pairs:
         raise InvalidInputError("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
     check_points(x)
-    _check_no_shared_parameters(pairs, x)
-    return Comparison(
-        {
-            name: evaluate(model, guide, x, num_samples, seed + place, transform=transform, on_progress=on_progress)
-            for place, (name, (model, guide)) in enumerate(pairs.items())
-        }
-    )
+    check_separate_parameters(pairs, x)
+    return score_pairs(pairs, x, num_samples, seed, transform=transform, on_progress=on_progress)
 
 
-def _check_no_shared_parameters(pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]], x: Tensor) -> None:
-    """Two pairs may share a half, one model under two guides; other shared parameters were trained by both."""
-    found = {name: {id(p) for p in parameters(x, guide, model)} for name, (model, guide) in pairs.items()}
+def score_pairs(
+    pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]],
+    x: Tensor,
+    num_samples: int = 1000,
+    seed: int = 0,
+    *,
+    transform: Transform | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    train: Callable[[str], FitResult] | None = None,
+    keep_failures: bool = False,
+) -> "Comparison":
+    """The loop of `compare`, for pairs that have passed `check_separate_parameters`.
+
+    `train` is called with the name of each pair before that pair is scored; what it returns becomes one of the `fits`. With
+    `keep_failures` a pair that cannot be trained or scored becomes one of the `failed`, and the next one has its turn. Raises
+    the error of a pair that stands alone, and `RunError` where all of several fail.
+    """
+    evidence: dict[str, Evidence] = {}
+    fits: dict[str, FitResult] = {}
+    failed: dict[str, str] = {}
+    for index, (name, (model, guide)) in enumerate(pairs.items()):
+        try:
+            fit = None if train is None else train(name)
+            evidence[name] = evaluate(
+                model, guide, x, num_samples, seed + index, transform=transform, on_progress=on_progress
+            )
+        except Exception as error:
+            message = failure_message(error)
+            if message is None or not keep_failures or len(pairs) == 1:
+                raise
+            failed[name] = message
+        else:
+            if fit is not None:
+                fits[name] = fit
+    if not evidence:
+        raise RunError(f"Every pair failed, {'; '.join(f'{name}: {message}' for name, message in failed.items())}")
+    return Comparison(evidence, fits or None, failed)
+
+
+def check_separate_parameters(pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]], x: Tensor) -> None:
+    """Refuse two pairs that share parameters, because both train them. They may share a half: one model under two guides."""
+    read = {name: {id(p) for p in parameters(x, guide, model)} for name, (model, guide) in pairs.items()}
+    in_store = {id(value): name for name, value in pyro.get_param_store().named_parameters()}
     for (name, pair), (other, other_pair) in itertools.combinations(pairs.items(), 2):
         halves = {id(half) for half in pair} & {id(half) for half in other_pair}
-        if not halves and found[name] & found[other]:
+        shared = read[name] & read[other]
+        if halves or not shared:
+            continue
+        stored = sorted(in_store[key] for key in shared if key in in_store)
+        if stored:
             raise InvalidInputError(
-                f"{name} and {other} share a parameter, so training one moved the other: build each pair anew, and give "
-                "pyro.param statements names of their own."
+                f"{name} and {other} share a parameter: both name a pyro.param '{stored[0]}', so training one would move the "
+                "other. Give each its own name."
+            )
+        raise InvalidInputError(
+            f"{name} and {other} share a parameter, so training one moved the other: build each pair anew, and give "
+            "pyro.param statements names of their own."
+        )
+
+
+def check_same_dim(dims: Mapping[str, int]) -> None:
+    """Refuse pairs that observe different numbers of values of each point; `dims` has that number by the pair's name."""
+    (first, reference), *others = dims.items()
+    for name, dim in others:
+        if dim != reference:
+            raise InvalidInputError(
+                f"{first} observes {reference} numbers of each point and {name} {dim}: likelihoods of different things cannot "
+                "be compared; let both observe all of x."
             )
 
 
@@ -82,14 +137,10 @@ class Comparison:
                 )
             if other.base_measure != reference.base_measure:
                 raise InvalidInputError(
-                    f"{first} gives x {KINDS[reference.base_measure]} and {name} {KINDS[other.base_measure]}: the two have no common "
+                    f"{first} gives x {MEASURE_NAMES[reference.base_measure]} and {name} {MEASURE_NAMES[other.base_measure]}: the two have no common "
                     "unit; compare them apart."
                 )
-            if other.dim != reference.dim:
-                raise InvalidInputError(
-                    f"{first} observes {reference.dim} numbers of each point and {name} {other.dim}: likelihoods of different "
-                    "things cannot be compared; let both observe all of x."
-                )
+            check_same_dim({first: reference.dim, name: other.dim})
 
     @property
     def best(self) -> str:
@@ -112,9 +163,7 @@ class Comparison:
             "models": [self._row(name) for name in self.evidence],
             "best": self.best,
             "differences": {
-                name: {key: number(value) for key, value in self.difference(name, self.best)._asdict().items()}
-                for name in self.evidence
-                if name != self.best
+                name: self.difference(name, self.best).to_dict() for name in self.evidence if name != self.best
             },
             "failed": dict(self.failed),
         }
@@ -146,10 +195,7 @@ class Comparison:
             "pareto_k_threshold": evidence.pareto_k_threshold,
             "high_pareto_k_fraction": None if evidence.deterministic_guide else evidence.high_pareto_k_fraction,
             "reliability_message": evidence.reliability_message,
-            "bound_curve": [
-                {"num_samples": K, **{key: number(value) for key, value in bound._asdict().items()}}
-                for K, bound in evidence.mean_bound_curve.items()
-            ],
+            "bound_curve": evidence.bound_curve_rows(),
             "num_samples": evidence.num_samples,
             "total_seconds": train_seconds + evidence.seconds,
             "train_seconds": train_seconds,
@@ -157,4 +203,4 @@ class Comparison:
             "objective": fit.objective if fit else None,
             "losses": fit.losses if fit else [],
         }
-        return {key: number(value) for key, value in row.items()}
+        return {key: json_number(value) for key, value in row.items()}

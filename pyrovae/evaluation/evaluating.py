@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..data.transforms import Transform
-from ..errors import InvalidInputError, user_code_errors
+from ..errors import InvalidInputError, check_int
 from ..estimators.batched_scoring import ScoringOptions, score
+from ..estimators.exact import exact_log_likelihood
 from ..estimators.partial_results import PartialResults
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
 from ..pair.parameters import is_per_point, parameters_read
@@ -20,8 +21,8 @@ from ..pair.structure import Latent, inspect
 from ..pair.validation import check_points
 from ..statistics.bound_curve import BoundCurve, curve_sizes
 from ..utils.distributed import ProcessGroup
-from ..utils.precision import in_words, usable
-from ..utils.provenance import data_hash, device_name, versions
+from ..utils.precision import usable
+from ..utils.provenance import data_hash, dtype_name, metadata, versions
 from ..utils.random import fork_rng
 from .base_measure import check_base_measure, log_jacobian_of, measure_name
 from .result import Evidence
@@ -64,10 +65,9 @@ def evaluate(
     With `partial_file`, finished batches are kept in that file every few seconds, and an evaluation that was killed goes on from
     there, if points, samples, seed and parameters are the same; the file is removed at the end.
     """
-    if not isinstance(num_samples, int) or num_samples < 1:
-        raise InvalidInputError(f"num_samples is {num_samples}: give a whole number, at least 1.")
-    if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
-        raise InvalidInputError(f"chunk_size is {chunk_size}: give a whole number, at least 1, or None.")
+    check_int("num_samples", num_samples, 1)
+    if chunk_size is not None:
+        check_int("chunk_size", chunk_size, 1, why=", or None")
     if transform is not None and not isinstance(transform, Transform):
         raise InvalidInputError(
             f"transform is {transform!r:.40}: give a Transform object, such as load_data's .transform."
@@ -78,7 +78,7 @@ def evaluate(
         )
     check_points(x)
     low_precision = usable(low_precision, x)
-    how = ScoringOptions(chunk_size, low_precision, compile)
+    options = ScoringOptions(chunk_size, low_precision, compile)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         per_point = is_per_point(guide, x)
@@ -87,8 +87,8 @@ def evaluate(
             structure = inspect(model, guide, first)
         if transform is not None:
             check_base_measure(structure, transform)
-        done = PartialResults(
-            _own(partial_file),
+        partial = PartialResults(
+            _own_file(partial_file),
             lambda: (
                 data_hash(x),
                 str(x.dtype),
@@ -96,14 +96,14 @@ def evaluate(
                 num_samples,
                 seed,
                 str(low_precision),
-                *_state(model, guide, used),
+                *_state_hashes(model, guide, used),
             ),
         )
-        with done.save_on_interrupt():
-            scored = score(model, guide, x, num_samples, seed, structure, per_point, how, done, on_progress)
-        exact = _exact(model, x)
+        with partial.save_on_interrupt():
+            scored = score(model, guide, x, num_samples, seed, structure, per_point, options, partial, on_progress)
+        exact = exact_log_likelihood(model, x)
         jacobian = log_jacobian_of(x, transform, structure)
-        done.remove()
+        partial.remove()
     if structure.deterministic_guide:
         scored |= {name: torch.full_like(scored[name], math.nan) for name in ("gap_se", "ess", "pareto_k")}
     bounds = BoundCurve(curve_sizes(num_samples), scored.pop("bound"), scored.pop("bound_se"))
@@ -114,52 +114,39 @@ def evaluate(
         log_jacobian=jacobian,
         num_samples=num_samples,
         dim=structure.observed,
-        latent=_in_words(structure.latents),
+        latent=_latent_text(structure.latents),
         parameters=sum(p.numel() for p in used),
         base_measure=structure.base_measure,
         data_hash=data_hash(x),
         seconds=time.perf_counter() - started,
         deterministic_guide=structure.deterministic_guide,
-        metadata={
-            "num_samples": num_samples,
-            "seed": seed,
-            "points": len(x),
-            "base_measure": measure_name(structure, transform),
-            "dtype": in_words(x.dtype)
+        metadata=metadata(
+            x,
+            num_samples=num_samples,
+            seed=seed,
+            points=len(x),
+            base_measure=measure_name(structure, transform),
+            dtype=dtype_name(x.dtype)
             if low_precision is None
-            else f"{in_words(x.dtype)}, {in_words(low_precision)} screen",
-            "device": device_name(x.device),
-            **versions(),
-        },
+            else f"{dtype_name(x.dtype)}, {dtype_name(low_precision)} screen",
+        ),
     )
 
 
-def _own(path: Path | None) -> Path | None:
+def _own_file(path: Path | None) -> Path | None:
     """The file of this process, where several share the points."""
     ranks = ProcessGroup()
     return path if path is None or ranks.count == 1 else path.with_name(f"{path.name}.{ranks.rank}-of-{ranks.count}")
 
 
-def _state(model: ModelOrGuide, guide: ModelOrGuide, used: list[Tensor]) -> list[str]:
+def _state_hashes(model: ModelOrGuide, guide: ModelOrGuide, used: list[Tensor]) -> list[str]:
     """What the pair computes with, and what computes it."""
-    held = modules(model, guide)
-    buffers = [buffer for module in held for buffer in module.buffers()]
-    return [*map(data_hash, (*used, *buffers)), *map(str, held), *versions().values()]
+    networks = modules(model, guide)
+    buffers = [buffer for network in networks for buffer in network.buffers()]
+    return [*map(data_hash, (*used, *buffers)), *map(str, networks), *versions().values()]
 
 
-def _exact(model: ModelOrGuide, x: Tensor) -> Tensor | None:
-    if not hasattr(model, "log_prob"):
-        return None
-    with user_code_errors("model.log_prob(x)"):
-        exact = torch.cat([model.log_prob(points) for points in x.split(1024)]).double().cpu()
-    if exact.shape != (len(x),):
-        raise InvalidInputError(
-            f"model.log_prob(x) has shape {tuple(exact.shape)}: it must be one number per point, ({len(x)},)."
-        )
-    return exact
-
-
-def _in_words(latents: Iterable[Latent]) -> str:
+def _latent_text(latents: Iterable[Latent]) -> str:
     """R^16, R^8; of many alike, 10 × R^64."""
     runs = [(name, len(list(run))) for name, run in itertools.groupby(map(str, latents))]
     return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in runs) or "none"

@@ -4,10 +4,9 @@ log p(x) − L[q_φ] = (log p(x) − L[q*]) + (L[q*] − L[q_φ]): approximation
 """
 
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,7 +19,8 @@ from ..posterior.joint_density import Joint
 from ..posterior.optimise import RefinementSettings
 from ..posterior.refinement import refine
 from ..posterior.variational_families import VariationalFamily
-from ..statistics.estimate import Estimate, mean_over_points
+from ..statistics.estimate import Estimate
+from ..statistics.result import PointwiseResult, Row
 from ..utils.provenance import data_hash
 from .evaluating import evaluate
 
@@ -28,7 +28,7 @@ ESTIMATORS = ("importance weights of the guide", "importance weights of the refi
 
 
 @dataclass(frozen=True, repr=False)
-class GapResult:
+class GapResult(PointwiseResult):
     """What `gap` found, point by point: tensors (N,) on the CPU, nats.
 
     `elbo` L[q_φ], `refined_elbo` L[q*], and three estimates of log p(x): `weighted` by the guide's importance weights, `refined` by
@@ -37,6 +37,18 @@ class GapResult:
     by about the noise of one point, which can be more than the gaps in question; this is so by no more than the noise of a mean.)
     Having been chosen it is, strictly, no bound. `bounds` says all this by name.
     """
+
+    labels: ClassVar[Mapping[str, str]] = {
+        "exact": "exact log p(x)",
+        "log_likelihood": "log p̂(x), the largest of:",
+        "weighted": f"  {ESTIMATORS[0]}",
+        "refined": f"  {ESTIMATORS[1]}",
+        "annealed": f"  {ESTIMATORS[2]}",
+        "refined_elbo": "L[q*], refined per point",
+        "elbo": "L[q(z|x)], the guide's ELBO",
+        "approximation": "approximation gap",
+        "amortisation": "amortisation gap (the network)",
+    }
 
     elbo: Tensor
     elbo_se: Tensor
@@ -50,7 +62,7 @@ class GapResult:
     annealed_se: Tensor | None
     exact: Tensor | None  # the model's own log_prob, where it has one
     family: str
-    points: str  # fingerprint of x
+    data_hash: str  # of x
     seconds: float
     metadata: dict[str, Any]
 
@@ -60,12 +72,9 @@ class GapResult:
         lower = ("elbo", "refined_elbo", "weighted", "refined", *(["annealed"] if self.annealed is not None else []))
         return {**dict.fromkeys(lower, "lower"), "log_likelihood": "neither"}
 
-    def __len__(self) -> int:
-        return len(self.elbo)
-
     def __repr__(self) -> str:
         return (
-            f"Gaps({len(self)} points: log p̂(x) {self.mean_log_likelihood.value:.3f}, approximation gap "
+            f"GapResult({len(self)} points: log p̂(x) {self.mean_log_likelihood.value:.3f}, approximation gap "
             f"{self.mean_approximation.value:.3f} ({self.family}), amortisation gap {self.mean_amortisation.value:.3f})"
         )
 
@@ -116,93 +125,34 @@ class GapResult:
 
     @property
     def mean_elbo(self) -> Estimate:
-        return mean_over_points(self.elbo, self.elbo_se)
-
-    @property
-    def mean_refined_elbo(self) -> Estimate:
-        return mean_over_points(self.refined_elbo, self.refined_elbo_se)
-
-    @property
-    def mean_weighted(self) -> Estimate:
-        return mean_over_points(self.weighted, self.weighted_se)
-
-    @property
-    def mean_refined(self) -> Estimate:
-        return mean_over_points(self.refined, self.refined_se)
-
-    @property
-    def mean_annealed(self) -> Estimate | None:
-        return None if self.annealed is None else mean_over_points(self.annealed, self.annealed_se)
+        return self.mean("elbo")
 
     @property
     def mean_log_likelihood(self) -> Estimate:
-        return mean_over_points(self.log_likelihood, self.log_likelihood_se)
-
-    @property
-    def mean_exact(self) -> Estimate | None:
-        return None if self.exact is None else mean_over_points(self.exact)
+        return self.mean("log_likelihood")
 
     @property
     def mean_approximation(self) -> Estimate:
-        return mean_over_points(self.approximation, self.approximation_se)
+        return self.mean("approximation")
 
     @property
     def mean_amortisation(self) -> Estimate:
-        return mean_over_points(self.amortisation, self.amortisation_se)
+        return self.mean("amortisation")
 
-    def per_point(self) -> dict[str, Tensor]:
-        """Every number of every point, by name."""
-        names = [
-            *("elbo", "elbo_se", "refined_elbo", "refined_elbo_se", "weighted", "weighted_se", "refined", "refined_se"),
-            *("annealed", "annealed_se", "exact", "log_likelihood", "log_likelihood_se"),
-            *("approximation", "approximation_se", "amortisation", "amortisation_se"),
-        ]
-        values = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in values.items() if value is not None}
+    def rows(self) -> list[Row]:
+        """From log p(x) down to the ELBO, and last the two gaps."""
+        bounds = {**self.bounds, "exact": "exact", "log_likelihood": ""}
+        labels = {**self.labels, "approximation": f"approximation gap ({self.family})"}
+        return [Row(labels[name], mean, bounds.get(name, "")) for name, mean in self.estimates().items()]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types: means with their two errors, the points' own numbers, which bound is which, the card."""
-        means = {
-            name: getattr(self, f"mean_{name}")
-            for name in ("elbo", "refined_elbo", "weighted", "refined", "annealed", "exact", "log_likelihood")
-        } | {"approximation": self.mean_approximation, "amortisation": self.mean_amortisation}
-        return {
-            "family": self.family,
-            "means": {
-                name: {key: _number(value) for key, value in mean._asdict().items()}
-                for name, mean in means.items()
-                if mean is not None
-            },
-            "bounds": self.bounds,
-            "best": self.best,
-            "per_point": {
-                name: [_number(number) for number in value.tolist()] for name, value in self.per_point().items()
-            },
-            "seconds": self.seconds,
-            "fingerprint": self.points,
-            "metadata": self.metadata,
-        }
+    def summary(self) -> dict[str, Any]:
+        """The family of q*, the best estimator, the points."""
+        return {"family": self.family, "best": self.best, "data_hash": self.data_hash}
 
-    def to_arviz(self) -> Any:
-        """An `arviz.InferenceData`: per-point numbers in `sample_stats` over the dimension `point`, the card in its attributes."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # 0.23 announces 1.0 at every import
-            import arviz
-        import xarray
-
-        attributes = {
-            key: value if isinstance(value, int | float | str) and not isinstance(value, bool) else str(value)
-            for key, value in self.metadata.items()
-        }
-        bounds = {f"bound_{name}": bound for name, bound in self.bounds.items()}
-        stats = xarray.Dataset(
-            {
-                **{name: ("point", value.numpy()) for name, value in self.per_point().items()},
-            },
-            coords={"point": range(len(self))},
-            attrs={**attributes, **bounds, "family": self.family, "best": self.best, "fingerprint": self.points},
-        )
-        return arviz.InferenceData(sample_stats=stats)
+    def datasets(self) -> dict[str, Any]:
+        """As `PointwiseResult.datasets`, with the bounds among the attributes."""
+        (stats,) = super().datasets().values()
+        return {"sample_stats": stats.assign_attrs({f"bound_{name}": bound for name, bound in self.bounds.items()})}
 
 
 def gap(
@@ -228,10 +178,8 @@ def gap(
     Raises what `evaluate`, `refine` and `ais` raise.
     """
     check_points(x)
-    joint, started = (
-        Joint(model, guide, x),
-        time.perf_counter(),
-    )  # refuses what cannot be refined before anything is scored
+    joint = Joint(model, guide, x)  # first, so that what cannot be refined is rejected before anything is scored
+    started = time.perf_counter()
     advance = on_progress or (lambda points: None)
     weighted = evaluate(model, guide, x, num_samples, seed, on_progress=advance)
     refined = refine(model, guide, x, family, num_samples, seed + 1, protocol=protocol, on_progress=advance)
@@ -261,7 +209,7 @@ def gap(
         annealed_se=None if annealed is None else annealed.log_likelihood_se,
         exact=weighted.exact_log_likelihood,
         family=refined.metadata["family"],
-        points=data_hash(x),
+        data_hash=data_hash(x),
         seconds=time.perf_counter() - started,
         metadata={
             **refined.metadata,
@@ -274,8 +222,3 @@ def gap(
             ),
         },
     )
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if value == value and abs(value) != float("inf") else None

@@ -5,15 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..statistics.pareto import FEWEST, pareto_k_threshold, tail_length
+from ..statistics.pareto import MIN_TAIL_DRAWS, is_high_pareto_k, pareto_k_threshold, tail_length
 
-FEW = 0.05  # of the points may be out of bounds before the mean over all is
-BETTER = "a better guide (wider than the posterior, or with its correlations) or AIS"
-
-
-def is_high(pareto_k: Tensor, num_samples: int) -> Tensor:
-    """The points whose k̂ is not below its threshold, or cannot be told: (N,), true or false."""
-    return ~((pareto_k < pareto_k_threshold(num_samples)) | (pareto_k == -math.inf))
+MAX_HIGH_FRACTION = 0.05  # of the points may have a high k̂ before the mean over all is out of bounds
+BETTER_METHODS = "a better guide (wider than the posterior, or with its correlations) or AIS"
 
 
 def reliability_message(
@@ -24,7 +19,7 @@ def reliability_message(
     `k` and `ess` are (N,); `jackknife_bias` is what the jackknife adds to the mean of log p̂, nats; `deterministic_guide` is a guide that draws
     nothing.
     """
-    K, bad, count = num_samples, is_high(k, num_samples), len(k)
+    K, bad, count = num_samples, is_high_pareto_k(k, num_samples), len(k)
     if deterministic_guide:
         return (
             "A bound, no estimate: the guide knows one z for each x, so all draws are one, and log p̂(x) is the ELBO, log p(x, z) at "
@@ -33,7 +28,7 @@ def reliability_message(
         )
     if bool((k == -math.inf).all()):
         return "Trust log p̂(x): at no point do its largest weights differ, as with an exact guide."
-    if tail_length(K) < FEWEST:
+    if tail_length(K) < MIN_TAIL_DRAWS:
         few = "one draw is" if K == 1 else f"{K} draws are"
         return f"Do not trust log p̂(x) yet: {few} too few to see the tail of the weights; take at least 100 samples."
     limit, low = f"{pareto_k_threshold(K):.2f}", jackknife_bias
@@ -41,7 +36,7 @@ def reliability_message(
         bias = f" It is low by about {low:.2g} nats, which the jackknife adds." if low > 5e-4 else ""
         return f"Trust log p̂(x): k̂ is below {limit} at every point (at most {float(k.max()):.2f}).{bias}"
     many = int(bad.sum())
-    if many <= FEW * count:
+    if many <= MAX_HIGH_FRACTION * count:
         return (
             f"Trust log p̂(x), but for {many} of {count} points: there k̂ is above {limit}, and log p̂(x) a lower bound that may "
             f"be loose. {_remedy(k[bad], K)}"
@@ -59,5 +54,5 @@ def _remedy(k: torch.Tensor, num_samples: int) -> str:
     if worst < 0.7:
         enough = max(10 ** (1 / (1 - worst)), 1.1 * num_samples)
         digits = 10 ** (math.floor(math.log10(enough)) - 1)
-        return f"Take more samples, {math.ceil(enough / digits) * digits:,} or more, or else {BETTER}."
-    return f"More samples raise it only slowly: it takes {BETTER}."
+        return f"Take more samples, {math.ceil(enough / digits) * digits:,} or more, or else {BETTER_METHODS}."
+    return f"More samples raise it only slowly: it takes {BETTER_METHODS}."

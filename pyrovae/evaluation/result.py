@@ -1,25 +1,22 @@
-"""What log-weights say about log p(x): tensor functions of log w (samples, N), in nats per data point. No Pyro here."""
+"""Evidence: what `evaluate` returns."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..statistics.bound_curve import BoundCurve
 from ..statistics.estimate import Estimate, mean_over_points
-from ..statistics.log_weights import (
-    STATISTICS,
-)
-from ..statistics.pareto import pareto_k_threshold
-from .reliability import is_high, reliability_message
+from ..statistics.pareto import is_high_pareto_k, pareto_k_threshold
+from ..statistics.result import PointwiseResult
+from .reliability import reliability_message
 
 
 @dataclass(frozen=True, repr=False)
-class Evidence:
+class Evidence(PointwiseResult):
     """What `evaluate` found, point by point: tensors of shape (N,) on the CPU, nats; `mean_*` are over points.
 
     `elbo ≤ log p(x)` and `log_likelihood ≤ log p(x)`, both in expectation; `log_likelihood_jackknife` is no bound. `pareto_k`
@@ -27,6 +24,17 @@ class Evidence:
     `log_prob`, where it has one. `log_jacobian` is log|dx/dpixel|, where the data have a pixel scale. Errors are NaN for one
     sample.
     """
+
+    labels: ClassVar[Mapping[str, str]] = {
+        "exact_log_likelihood": "exact log p(x)",
+        "log_likelihood": "log p̂(x)",
+        "log_likelihood_jackknife": "log p̂(x), jackknife",
+        "elbo": "ELBO",
+        "gap": "gap",
+    }
+    other_values: ClassVar[tuple[str, ...]] = ("ess", "pareto_k", "log_jacobian")
+    # The jackknife differs from log p̂ by a correction that is small wherever either is to be believed.
+    errors: ClassVar[Mapping[str, str]] = {"log_likelihood_jackknife": "log_likelihood_se"}
 
     elbo: Tensor
     elbo_se: Tensor
@@ -44,15 +52,10 @@ class Evidence:
     latent: str
     parameters: int
     base_measure: str  # "counting": probabilities; "Lebesgue": densities; "mixed"
-    data_hash: str  # fingerprint of x: what may be compared with what
+    data_hash: str  # of x: results on the same points can be compared
     seconds: float
-    deterministic_guide: bool = (
-        False  # the guide knows one z for each x: weights do not vary, and gap, ESS and k̂ are NaN
-    )
+    deterministic_guide: bool = False  # weights do not vary: gap, ESS and k̂ are NaN
     metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.elbo)
 
     def __repr__(self) -> str:
         value, mc_se, data_se = self.mean_log_likelihood
@@ -74,16 +77,23 @@ class Evidence:
 
     @property
     def mean_elbo(self) -> Estimate:
-        return mean_over_points(self.elbo, self.elbo_se)
+        return self.mean("elbo")
 
     @property
     def mean_log_likelihood(self) -> Estimate:
-        return mean_over_points(self.log_likelihood, self.log_likelihood_se)
+        return self.mean("log_likelihood")
 
     @property
     def mean_log_likelihood_jackknife(self) -> Estimate:
-        """With the error of log p̂, from which it differs by a correction that is small wherever either is to be believed."""
-        return mean_over_points(self.log_likelihood_jackknife, self.log_likelihood_se)
+        return self.mean("log_likelihood_jackknife")
+
+    @property
+    def mean_gap(self) -> Estimate:
+        return self.mean("gap")
+
+    @property
+    def mean_exact_log_likelihood(self) -> Estimate | None:
+        return None if self.exact_log_likelihood is None else self.mean("exact_log_likelihood")
 
     @property
     def mean_bound_curve(self) -> dict[int, Estimate]:
@@ -99,11 +109,11 @@ class Evidence:
     @property
     def high_pareto_k(self) -> Tensor:
         """The points whose k̂ is not below its threshold, or cannot be told: (N,), true or false."""
-        return is_high(self.pareto_k, self.num_samples)
+        return is_high_pareto_k(self.pareto_k, self.num_samples)
 
     @property
     def high_pareto_k_fraction(self) -> float:
-        """The share of points whose k̂ is above its threshold, 0 … 1."""
+        """The fraction of points whose k̂ is above its threshold, 0 … 1."""
         return float(self.high_pareto_k.double().mean())
 
     @property
@@ -113,14 +123,6 @@ class Evidence:
         return reliability_message(self.num_samples, self.pareto_k, self.ess, bias, self.deterministic_guide)
 
     @property
-    def mean_gap(self) -> Estimate:
-        return mean_over_points(self.gap, self.gap_se)
-
-    @property
-    def mean_exact_log_likelihood(self) -> Estimate | None:
-        return None if self.exact_log_likelihood is None else mean_over_points(self.exact_log_likelihood)
-
-    @property
     def bits_per_dim(self) -> float | None:
         """−(log p̂(x) + log|dx/dpixel|) / (D log 2), averaged over points: bits for each pixel at the pixels' own scale, so
         that transforms of one data set can stand side by side. None where the data have no pixel scale."""
@@ -128,38 +130,33 @@ class Evidence:
             return None
         return float(-(self.log_likelihood + self.log_jacobian).double().mean() / (self.dim * math.log(2)))
 
-    def to_arviz(self) -> Any:
-        """An `arviz.InferenceData`: per-point values in `sample_stats` over the dimension `point`, L_K as `bound` over
-        `draws` too, the card in its attributes.
+    @property
+    def bounds(self) -> Mapping[str, str]:
+        return {"elbo": "lower", "log_likelihood": "lower"}
 
-        `.to_netcdf(path)` saves it, `arviz.from_netcdf(path)` reads it back.
-        """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # 0.23 announces 1.0 at every import
-            import arviz
-        import xarray
-
-        values = {name: getattr(self, name) for name in (*STATISTICS, "gap")}
-        if self.exact_log_likelihood is not None:
-            values["exact_log_likelihood"] = self.exact_log_likelihood
-        if self.log_jacobian is not None:
-            values["log_jacobian"] = self.log_jacobian
-        attributes = {
-            key: value if isinstance(value, int | float | str) else str(value) for key, value in self.metadata.items()
-        }
-        attributes |= {
+    def summary(self) -> dict[str, Any]:
+        """What the numbers are of, and whether they can be relied on."""
+        return {
             "num_samples": self.num_samples,
             "latent": self.latent,
             "dim": self.dim,
             "data_hash": self.data_hash,
+            "pareto_k_threshold": self.pareto_k_threshold,
+            "reliability_message": self.reliability_message,
         }
-        attributes |= {"pareto_k_threshold": self.pareto_k_threshold, "reliability_message": self.reliability_message}
-        variables: dict[str, Any] = {name: ("point", value.numpy()) for name, value in values.items()}
-        variables["bound"] = (("draws", "point"), self.bound_curve.value.numpy())
-        variables["bound_se"] = (("draws", "point"), self.bound_curve.se.numpy())
-        stats = xarray.Dataset(
-            variables,
-            coords={"point": range(len(self)), "draws": list(self.bound_curve.num_samples)},
-            attrs=attributes,
-        )
-        return arviz.InferenceData(sample_stats=stats)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `PointwiseResult.to_dict`, and the bound curve averaged over points."""
+        return {**super().to_dict(), "bound_curve": self.bound_curve_rows()}
+
+    def bound_curve_rows(self) -> list[dict[str, Any]]:
+        """L_K averaged over points, an object with `num_samples` and the estimate for each K."""
+        return [{"num_samples": K, **bound.to_dict()} for K, bound in self.mean_bound_curve.items()]
+
+    def datasets(self) -> dict[str, Any]:
+        """As `PointwiseResult.datasets`, with L_K as `bound` over `draws` too."""
+        (stats,) = super().datasets().values()
+        stats = stats.assign_coords(draws=list(self.bound_curve.num_samples))
+        stats["bound"] = (("draws", "point"), self.bound_curve.value.numpy())
+        stats["bound_se"] = (("draws", "point"), self.bound_curve.se.numpy())
+        return {"sample_stats": stats}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, check_int
 from ..nn import MLP, Module, inverse_softplus
 
 
@@ -35,8 +35,7 @@ class Amortised(Module):
         """`encoder` is any module from x (N, dim) to (N, `num_outputs(latent)`); without one, an `MLP` of `hidden` widths."""
         super().__init__()
         for name, size in {"latent": latent, **sizes}.items():
-            if not isinstance(size, int) or size < 1:
-                raise InvalidInputError(f"{name}={size} of {type(self).__name__}: give a whole number, at least 1.")
+            check_int(name, size, 1, shown=f"{name}={size} of {type(self).__name__}")
         self.latent, self.site, self.sizes = latent, site, sizes
         self.encoder = encoder if encoder is not None else MLP(dim, *hidden, self.num_outputs(latent, **sizes))
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..diagnostics.prior_holes import TAIL
-from ..diagnostics.result import ACTIVE, LatentDiagnostics
+from ..diagnostics.prior_holes import TAIL_FRACTION
+from ..diagnostics.result import ACTIVE_VARIANCE, LatentDiagnostics
 from .comparison import COLOURS, grid
 
 if TYPE_CHECKING:
@@ -26,10 +26,13 @@ def activity_curve(diagnosis: LatentDiagnostics) -> Figure:
     figure, axes = _axes()
     thresholds, active = diagnosis.activity_curve()
     axes.step(thresholds, active, where="post", color=USED)
-    axes.axvline(ACTIVE, color="0.4", linestyle="--", linewidth=1)
+    axes.axvline(ACTIVE_VARIANCE, color="0.4", linestyle="--", linewidth=1)
     count = diagnosis.active_units()
     axes.annotate(
-        f"{count} of {len(diagnosis.names)} above {ACTIVE}", (ACTIVE, count), (6, 6), textcoords="offset points"
+        f"{count} of {len(diagnosis.names)} above {ACTIVE_VARIANCE}",
+        (ACTIVE_VARIANCE, count),
+        (6, 6),
+        textcoords="offset points",
     )
     axes.set(
         xscale="log",
@@ -50,13 +53,13 @@ def kl_bars(diagnosis: LatentDiagnostics) -> Figure | None:
     order = sorted(known, key=lambda j: -float(diagnosis.unit_kl[j]))
     figure, axes = _axes(width=max(6.4, 1.5 + 0.17 * len(order)))
     for active, colour, label in ((True, USED, "active"), (False, IDLE, "idle")):
-        places = [place for place, j in enumerate(order) if bool(diagnosis.activity[j] > ACTIVE) == active]
+        places = [place for place, j in enumerate(order) if bool(diagnosis.activity[j] > ACTIVE_VARIANCE) == active]
         if places:
             axes.bar(places, [float(diagnosis.unit_kl[order[place]]) for place in places], color=colour, label=label)
     axes.set_xticks(range(len(order)), [diagnosis.names[j] for j in order], rotation=90, fontsize=8)
     what = "KL(q(z$_j$|x) ‖ p(z$_j$))" if diagnosis.factorised else "KL of the marginal q(z$_j$|x) to p(z$_j$)"
     axes.set(ylabel="nats per point", title=f"{what}, mean over {len(diagnosis)} points")
-    if any(diagnosis.activity[j] <= ACTIVE for j in known):
+    if any(diagnosis.activity[j] <= ACTIVE_VARIANCE for j in known):
         axes.legend(frameon=False)
     return figure
 
@@ -129,7 +132,7 @@ def _scores(axes: Axes, diagnosis: LatentDiagnostics) -> None:
         yticks=[],
         xlabel="log q(z), nats (what is lower is in the first bar)",
         title=f"{holes.share.value:.1%} of the prior's draws are in holes (grey)\n"
-        f"against {TAIL:.0%} of the encodings, by which holes are defined",
+        f"against {TAIL_FRACTION:.0%} of the encodings, by which holes are defined",
     )
     axes.spines["left"].set_visible(False)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=9)

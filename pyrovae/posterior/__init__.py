@@ -1,4 +1,12 @@
-"""The posterior p(z|x) of each point: its unnormalised density, and approximations fitted point by point."""
+"""The posterior p(z|x) of each point: its unnormalised density, and approximations that are fitted point by point.
+
+`joint_density` gives log p(x, z) as a function of plain vectors. `compiled_density` records it. `variational_families` are the
+shapes that an approximation can have, `optimise` fits one, and `refinement` is the verb `refine`. `semi_amortised` turns the
+result into a guide. `batching` splits points into chunks.
+
+Estimates of log p(x) belong in `estimators`, networks that predict q(z|x) in `guides`. To add a family: subclass
+`VariationalFamily` in `variational_families`.
+"""
 
 from .refinement import RefinementResult
 from .semi_amortised import SemiAmortised

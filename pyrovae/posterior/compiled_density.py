@@ -19,8 +19,8 @@ ValueAndGrad = Callable[[Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
 def compile_density(function: Densities, u: Tensor) -> ValueAndGrad:
     """`per_point(function, ·)` for arguments of u's shape, as a recorded graph where that can be had, else as it is.
 
-    The graph is held to the function at u and at another place before it is believed: a model that branches on its latents
-    has more than one.
+    The graph is first compared with the function at u and at another point: a model that branches on its latents has more than
+    one graph.
     """
 
     def run(u: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -39,11 +39,11 @@ def compile_density(function: Densities, u: Tensor) -> ValueAndGrad:
         raise
     except Exception:  # whatever the recorder does not know; the model itself has just been run
         return run
-    return Recorded(graph) if agrees else run
+    return CompiledDensity(graph) if agrees else run
 
 
 @dataclass(frozen=True)
-class Recorded:
+class CompiledDensity:
     """A graph, for one shape of u."""
 
     graph: fx.GraphModule
@@ -52,10 +52,10 @@ class Recorded:
         return self.graph(u.contiguous())  # strides are recorded too
 
 
-def _close(found: Any, expected: Any) -> bool:
+def _close(outputs: Any, expected: Any) -> bool:
     return all(
         torch.allclose(a, b, rtol=0, atol=_rounding(b), equal_nan=True)
-        for ours, theirs in zip(found, expected, strict=True)
+        for ours, theirs in zip(outputs, expected, strict=True)
         for a, b in zip(ours, theirs, strict=True)
     )
 

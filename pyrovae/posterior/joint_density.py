@@ -23,7 +23,7 @@ from ..pair.structure import Structure, inspect
 
 
 @dataclass(frozen=True)
-class Block:
+class LatentBlock:
     """Where one latent of the model lies in u, and what shapes it has."""
 
     name: str
@@ -76,8 +76,8 @@ class Joint:
         """log q(u|x) and log p(x, u). Raises `InvalidInputError` for a guide that can be drawn from and not be asked for a density."""
         self.check_no_auxiliary()
         run, log_jacobian = self._run_model(u)
-        place = _Place({block.name: run.nodes[block.name]["value"] for block in self.blocks})
-        with scoring(self.model, self.guide), self._draws(len(u)), place:
+        setter = _SetLatents({block.name: run.nodes[block.name]["value"] for block in self.blocks})
+        with scoring(self.model, self.guide), self._draws(len(u)), setter:
             drawn = trace("guide", self.guide, self.x)
         log_q = self._total(drawn, sites(drawn), len(u))
         return log_q + log_jacobian, self._total(run, sites(run), len(u)) + log_jacobian
@@ -99,20 +99,20 @@ class Joint:
 
     def latents(self, u: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Each latent's value (draws, *plates, *event), and log|dz/du| (draws, *plates)."""
-        place = _Move({block.name: block.unpack(u) for block in self.blocks})
-        with scoring(self.model), self._draws(len(u)), place:
+        setter = _SetUnconstrained({block.name: block.unpack(u) for block in self.blocks})
+        with scoring(self.model), self._draws(len(u)), setter:
             run = trace("model", self.model, self.x)
-        return {block.name: (run.nodes[block.name]["value"], place.jacobians[block.name]) for block in self.blocks}
+        return {block.name: (run.nodes[block.name]["value"], setter.jacobians[block.name]) for block in self.blocks}
 
     def _draws(self, draws: int) -> pyro.plate:
         return pyro.plate(SAMPLES, draws, dim=-1 - self.structure.max_plate_nesting)
 
     def _run_model(self, u: Tensor) -> tuple[poutine.Trace, Tensor]:
-        place = _Move({block.name: block.unpack(u) for block in self.blocks})
+        setter = _SetUnconstrained({block.name: block.unpack(u) for block in self.blocks})
         model = poutine.enum(self.model, first_available_dim=-2 - self.structure.max_plate_nesting)
-        with scoring(self.model), self._draws(len(u)), place:
+        with scoring(self.model), self._draws(len(u)), setter:
             run = trace("model", model, self.x)
-        jacobians = [sum_inner_plates(run.nodes[b.name], place.jacobians[b.name]) for b in self.blocks]
+        jacobians = [sum_inner_plates(run.nodes[block.name], setter.jacobians[block.name]) for block in self.blocks]
         return run, functools.reduce(torch.add, jacobians).flatten(1)
 
     def _total(self, run: poutine.Trace, chosen: list[dict[str, Any]], draws: int) -> Tensor:
@@ -120,7 +120,7 @@ class Joint:
         if any(site["infer"].get("_enumerate_dim") is not None for site in chosen):
             part = run.copy()
             for site in sites(run):
-                if not any(site is kept for kept in chosen):
+                if not any(site is other for other in chosen):
                     part.remove_node(site["name"])
             return sum_out(part, draws, len(self.x), log_density)
         terms = [sum_inner_plates(site, log_density(site)) for site in chosen]
@@ -144,7 +144,7 @@ class Joint:
                 )
 
 
-class _Place(poutine.messenger.Messenger):
+class _SetLatents(poutine.messenger.Messenger):
     """Latent sites take the values that they are given; what their distributions say of them is read afterwards."""
 
     def __init__(self, values: dict[str, Tensor]):
@@ -159,7 +159,7 @@ class _Place(poutine.messenger.Messenger):
         return self.values[msg["name"]]
 
 
-class _Move(_Place):
+class _SetUnconstrained(_SetLatents):
     """Values are unconstrained, and moved to the support that the site has in this run: it may depend on other latents."""
 
     def __init__(self, values: dict[str, Tensor]):
@@ -175,8 +175,8 @@ class _Move(_Place):
         return value
 
 
-def _blocks(structure: Structure) -> list[Block]:
-    blocks: list[Block] = []
+def _blocks(structure: Structure) -> list[LatentBlock]:
+    blocks: list[LatentBlock] = []
     for latent in structure.latents:
         if latent.summed_out:
             continue
@@ -193,7 +193,7 @@ def _blocks(structure: Structure) -> list[Block]:
         event = tuple(_to_reals(site, site["value"]).shape[site["value"].dim() - fn.event_dim :])
         start = blocks[-1].end if blocks else 0
         size = torch.Size((*batch[:axis], *batch[axis + 1 :], *event)).numel()
-        blocks.append(Block(latent.name, start, start + size, axis, batch, event))
+        blocks.append(LatentBlock(latent.name, start, start + size, axis, batch, event))
     if not blocks:
         raise InvalidInputError(
             "The model has no continuous latent to anneal or refine: its discrete ones are summed out, and every log-weight is "
@@ -221,11 +221,11 @@ def per_point(
     with torch.enable_grad():
         u = u.detach().requires_grad_()
         values = function(u)
-        slopes = [
-            torch.autograd.grad(value.sum(), u, retain_graph=place + 1 < len(values), allow_unused=True)[0]
-            for place, value in enumerate(values)
+        gradients = [
+            torch.autograd.grad(value.sum(), u, retain_graph=index + 1 < len(values), allow_unused=True)[0]
+            for index, value in enumerate(values)
         ]
     return (
         tuple(value.detach() for value in values),
-        tuple(torch.zeros_like(u) if slope is None else slope for slope in slopes),
+        tuple(torch.zeros_like(u) if gradient is None else gradient for gradient in gradients),
     )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError
-from .batching import checked
+from .batching import positive_ints
 from .compiled_density import ValueAndGrad, compile_density
 from .joint_density import Joint
 from .variational_families import Parameters, Posteriors, VariationalFamily
@@ -27,7 +27,7 @@ class RefinementSettings:
 
     def __post_init__(self) -> None:
         whole = {name: getattr(self, name) for name in ("draws", "check", "patience", "limit")}
-        checked(**whole)
+        positive_ints(**whole)
         if (self.lr is not None and not self.lr > 0) or self.settle < 0 or self.draws % 2:
             raise InvalidInputError(
                 f"lr={self.lr}, settle={self.settle}, draws={self.draws}: lr must be above 0, settle not below, draws even."
@@ -45,33 +45,33 @@ def ascend(
     """Refined posteriors of one chunk of points, and how many steps each took."""
     moving_noise, settling_noise = (_generator(joint.x.device) for _ in range(2))
     loc, spread = _moments(joint) if from_guide else _standard(joint)
-    mover = _Mover(joint, family.begin(loc), family, loc, spread, protocol, moving_noise)
-    final = {name: value.clone() for name, value in mover.parameters.items()}
+    optimiser = _Optimiser(joint, family.begin(loc), family, loc, spread, protocol, moving_noise)
+    final = {name: value.clone() for name, value in optimiser.parameters.items()}
     points = torch.arange(len(loc), device=loc.device)
     best = torch.full((len(loc),), -torch.inf, dtype=torch.float64, device=loc.device)
     stale, steps = torch.zeros_like(points), torch.zeros_like(points)
     for done in range(protocol.check, protocol.limit + protocol.check, protocol.check):
-        bound = mover.run(protocol.check)
+        bound = optimiser.run(protocol.check)
         stale = torch.where(bound > best[points], 0, stale + 1)
         best[points] = torch.maximum(best[points], bound)
         moving = steps[points] == 0
         rests = moving & ((stale >= protocol.patience) | (done >= protocol.limit))
         steps[points[rests]] = done
-        for name, value in mover.parameters.items():
+        for name, value in optimiser.parameters.items():
             final[name][points[rests]] = value.detach()[rests]
         left = steps[points] == 0
         if not bool(left.any()):
             break
         if divisible and 2 * int(left.sum()) <= len(points):  # the others' records and rows are not paid for any longer
-            mover, points, stale = mover.keep(left), points[left], stale[left]
+            optimiser, points, stale = optimiser.keep(left), points[left], stale[left]
     if protocol.settle:
-        mover = _Mover(joint, final, family, loc, spread, protocol, settling_noise)
-        mover.run(protocol.settle, settle=True)
-        final = {name: value.detach() for name, value in mover.parameters.items()}
+        optimiser = _Optimiser(joint, final, family, loc, spread, protocol, settling_noise)
+        optimiser.run(protocol.settle, settle=True)
+        final = {name: value.detach() for name, value in optimiser.parameters.items()}
     return Posteriors(family, final, loc, spread), steps.cpu()
 
 
-class _Mover:
+class _Optimiser:
     """Adam on the ELBO of some points, each for itself: they share the noise, and nothing else."""
 
     def __init__(
@@ -89,9 +89,9 @@ class _Mover:
         self.rate = family.rate if protocol.lr is None else protocol.lr
         self.adam = torch.optim.Adam(self.parameters.values(), lr=self.rate)
         self.noise = noise
-        self.slopes = self._record()
+        self.value_and_grad = self._compile()
 
-    def _record(self) -> ValueAndGrad:
+    def _compile(self) -> ValueAndGrad:
         like = self.loc.expand(self.protocol.draws, *self.loc.shape)
         return compile_density(lambda u: (self.joint.log_p(u),), like + self.spread * torch.randn_like(like))
 
@@ -118,25 +118,25 @@ class _Mover:
         with torch.enable_grad():
             v, log_q = self.family.draw(self.parameters, noise)
             u = self.loc + self.spread * v
-            (log_p,), (slope,) = self.slopes(u.detach())
-            slope = torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0)
-            loss = (log_q - (u * slope).sum(-1)).mean(0).sum()  # its gradient is that of −ELBO
+            (log_p,), (gradient_of_log_p,) = self.value_and_grad(u.detach())
+            gradient_of_log_p = torch.nan_to_num(gradient_of_log_p, nan=0.0, posinf=0.0, neginf=0.0)
+            loss = (log_q - (u * gradient_of_log_p).sum(-1)).mean(0).sum()  # its gradient is that of −ELBO
             gradients = torch.autograd.grad(loss, list(self.parameters.values()))
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
             parameter.grad = gradient
         self.adam.step()
         return (log_p - (log_q.detach() - self.spread.log().sum(-1))).mean(0).double()
 
-    def keep(self, rows: Tensor) -> "_Mover":
+    def keep(self, rows: Tensor) -> "_Optimiser":
         """The same for some of the points, with what Adam remembers of them."""
         joint = Joint(self.joint.model, self.joint.guide, self.joint.x[rows])
         chosen = {name: value.detach()[rows] for name, value in self.parameters.items()}
-        kept = _Mover(joint, chosen, self.family, self.loc[rows], self.spread[rows], self.protocol, self.noise)
-        for old, new in zip(self.parameters.values(), kept.parameters.values(), strict=True):
-            kept.adam.state[new] = {
+        selected = _Optimiser(joint, chosen, self.family, self.loc[rows], self.spread[rows], self.protocol, self.noise)
+        for old, new in zip(self.parameters.values(), selected.parameters.values(), strict=True):
+            selected.adam.state[new] = {
                 name: value[rows] if value.dim() else value for name, value in self.adam.state[old].items()
             }
-        return kept
+        return selected
 
 
 def _generator(device: torch.device) -> torch.Generator:

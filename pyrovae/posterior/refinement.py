@@ -5,9 +5,9 @@ network's.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -20,21 +20,25 @@ from ..pair.sites import sites
 from ..pair.structure import Structure
 from ..pair.validation import check_points
 from ..statistics import log_weights as weights_statistics
-from ..statistics.estimate import Estimate, mean_over_points
-from ..utils.provenance import device_name, versions
+from ..statistics.estimate import Estimate
+from ..statistics.result import PointwiseResult
+from ..utils.provenance import metadata
 from ..utils.random import fork_rng
-from .batching import checked, in_chunks, share
+from .batching import chunk_progress, in_chunks, positive_ints
 from .joint_density import Joint
 from .optimise import RefinementSettings, ascend
 from .variational_families import DiagonalGaussian, FlowFamily, FullGaussian, Posteriors, VariationalFamily
 
 
 @dataclass(frozen=True, repr=False)
-class RefinementResult:
+class RefinementResult(PointwiseResult):
     """What `refine` found, point by point: tensors on the CPU, nats; all from `num_samples` fresh draws of the refined q.
 
     `elbo` L[q*] ≤ log p(x) and `log_likelihood` ≤ log p(x), both in expectation: `bound` says so.
     """
+
+    labels: ClassVar[Mapping[str, str]] = {"elbo": "L[q*], refined per point", "log_likelihood": "log p̂(x) by q*"}
+    other_values: ClassVar[tuple[str, ...]] = ("gap_se", "ess", "steps")
 
     elbo: Tensor
     elbo_se: Tensor
@@ -48,20 +52,21 @@ class RefinementResult:
     metadata: dict[str, Any]
     bound: str = "lower"
 
-    def __len__(self) -> int:
-        return len(self.elbo)
-
     def __repr__(self) -> str:
         value, mc_se, _ = self.mean_elbo
-        return f"Refined({len(self)} points, {self.metadata['family']}: L[q*] {value:.3f} ± {mc_se:.3f})"
+        return f"RefinementResult({len(self)} points, {self.metadata['family']}: L[q*] {value:.3f} ± {mc_se:.3f})"
 
     @property
     def mean_elbo(self) -> Estimate:
-        return mean_over_points(self.elbo, self.elbo_se)
+        return self.mean("elbo")
 
     @property
     def mean_log_likelihood(self) -> Estimate:
-        return mean_over_points(self.log_likelihood, self.log_likelihood_se)
+        return self.mean("log_likelihood")
+
+    @property
+    def bounds(self) -> Mapping[str, str]:
+        return dict.fromkeys(self.labels, self.bound)
 
 
 def refine(
@@ -88,7 +93,7 @@ def refine(
 
     Raises `InvalidInputError` for discrete latents that are not summed out and latents on a circle; `NonFiniteError` where q finds no density.
     """
-    checked(num_samples=num_samples)
+    positive_ints(num_samples=num_samples)
     check_points(x)
     protocol = protocol or RefinementSettings()
     started = time.perf_counter()
@@ -102,29 +107,27 @@ def refine(
                 posteriors, steps = ascend(joint, chosen, protocol, from_guide, divisible=not whole)
             log_w = log_weights(joint, posteriors, num_samples, protocol.draws)
             _check_finite(log_w, start)
-            share(on_progress, len(joint.x))(1.0)
+            chunk_progress(on_progress, len(joint.x))(1.0)
             return posteriors, steps, log_w
 
         parts = in_chunks(model, guide, x, protocol.draws, work)
     log_w = torch.cat([part[2] for part in parts], dim=1)
     names = ("elbo", "elbo_se", "log_likelihood", "log_likelihood_se", "gap_se", "ess")
-    posteriors = Posteriors.joined([part[0] for part in parts])
+    posteriors = Posteriors.concatenate([part[0] for part in parts])
     return RefinementResult(
         **{name: getattr(weights_statistics, name)(log_w).cpu() for name in names},
         steps=torch.cat([part[1] for part in parts]),
         posteriors=posteriors,
         seconds=time.perf_counter() - started,
-        metadata={
-            "family": str(posteriors.family),
-            "start": "guide" if from_guide else "N(0, I)",
+        metadata=metadata(
+            x,
+            family=str(posteriors.family),
+            start="guide" if from_guide else "N(0, I)",
             **{**protocol.__dict__, "lr": posteriors.family.rate if protocol.lr is None else protocol.lr},
-            "num_samples": num_samples,
-            "seed": seed,
-            "points": len(x),
-            "dtype": str(x.dtype).removeprefix("torch."),
-            "device": device_name(x.device),
-            **versions(),
-        },
+            num_samples=num_samples,
+            seed=seed,
+            points=len(x),
+        ),
     )
 
 

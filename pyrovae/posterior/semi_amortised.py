@@ -1,4 +1,4 @@
-"""A guide whose q(z|x) is refined for every point before it is used: any pair can wear it at evaluation."""
+"""A guide whose q(z|x) is refined for every point before it is used: any pair can use it at evaluation."""
 
 import contextlib
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class SemiAmortised:
     """
 
     # No __dict__, so that the inner guide's networks are not found in this one: it has no parameters to train.
-    __slots__ = ("_kept", "_last", "_names", "family", "guide", "model", "protocol", "seed")
+    __slots__ = ("_cache", "_last", "_names", "family", "guide", "model", "protocol", "seed")
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class SemiAmortised:
 
     def forget(self) -> None:
         """Refine anew from here on."""
-        self._kept: dict[bytes, tuple[Posteriors, int]] = {}
+        self._cache: dict[bytes, tuple[Posteriors, int]] = {}
         self._last: tuple[Tensor, int | None, Joint, Posteriors] | None = None
         self._names: list[str] = []
 
@@ -77,7 +77,7 @@ class SemiAmortised:
         outer = u.shape[
             : max(0, u.dim() - 1 - joint.structure.max_plate_nesting)
         ]  # plates of draws, outside the pair's own
-        with _apart():
+        with _outside_run():
             latents = joint.latents(u.reshape(-1, len(joint.x), joint.size))
         for block in joint.blocks:
             value, jacobian = (part.reshape(*outer, *part.shape[1:]) for part in latents[block.name])
@@ -90,22 +90,22 @@ class SemiAmortised:
         if self._last is not None and self._last[0] is x and self._last[1] == version is not None:
             return self._last[2:]
         keys = [row.tobytes() for row in x.detach().cpu().contiguous().numpy()]
-        rows = sorted({key: row for row, key in enumerate(keys) if key not in self._kept}.values())
-        with _apart():
+        rows = sorted({key: row for row, key in enumerate(keys) if key not in self._cache}.values())
+        with _outside_run():
             if rows:
                 self._refine(x if len(rows) == len(x) else x[rows], [keys[row] for row in rows])
             with evaluation_mode(self.model):
                 joint = Joint(self.model, self._stand_in, x)
-        kept = [self._kept[key] for key in keys]
-        posteriors = Posteriors.joined([found.rows(torch.tensor([row])) for found, row in kept])
+        cached = [self._cache[key] for key in keys]
+        posteriors = Posteriors.concatenate([posteriors.rows(torch.tensor([row])) for posteriors, row in cached])
         self._last = (x, version, joint, posteriors)
         return joint, posteriors
 
     def _refine(self, x: Tensor, keys: list[bytes]) -> None:
         latents = inspect(self.model, self.guide, x).latents
         self._names = [latent.name for latent in latents if not latent.summed_out]
-        found = refine(self.model, self.guide, x, self.family, 2, self.seed, protocol=self.protocol)
-        self._kept |= {key: (found.posteriors, row) for row, key in enumerate(keys)}
+        result = refine(self.model, self.guide, x, self.family, 2, self.seed, protocol=self.protocol)
+        self._cache |= {key: (result.posteriors, row) for row, key in enumerate(keys)}
 
     def _stand_in(self, x: Tensor) -> None:
         """A guide that names the latents, of any points: the inner guide may have parameters for those it was fitted on alone."""
@@ -162,7 +162,7 @@ class _Plates:
 
 
 @contextlib.contextmanager
-def _apart() -> Iterator[None]:
+def _outside_run() -> Iterator[None]:
     """Runs of the pair that are no part of the run in whose middle they stand: its handlers do not see them, and the plates that
     it is in do not take their dimensions. Pyro has no public word for this; its stack and its table of plates are set aside."""
     stack, dims = runtime._PYRO_STACK, runtime._DIM_ALLOCATOR._stack

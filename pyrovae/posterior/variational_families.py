@@ -47,7 +47,7 @@ class DiagonalGaussian:
 
     def draw(self, parameters: Parameters, noise: Tensor) -> tuple[Tensor, Tensor]:
         v = parameters["loc"] + parameters["log_scale"].exp() * noise
-        return v, self.log_prob(_held(parameters), v)
+        return v, self.log_prob(_detached(parameters), v)
 
     def log_prob(self, parameters: Parameters, v: Tensor) -> Tensor:
         back = (v - parameters["loc"]) * (-parameters["log_scale"]).exp()
@@ -69,7 +69,7 @@ class FullGaussian:
 
     def draw(self, parameters: Parameters, noise: Tensor) -> tuple[Tensor, Tensor]:
         v = parameters["loc"] + torch.einsum("nij,snj->sni", self._root(parameters), noise)
-        return v, self.log_prob(_held(parameters), v)
+        return v, self.log_prob(_detached(parameters), v)
 
     def log_prob(self, parameters: Parameters, v: Tensor) -> Tensor:
         centred = (v - parameters["loc"]).permute(1, 2, 0)  # (N, d, S)
@@ -183,14 +183,14 @@ class Posteriors:
         return Posteriors(self.family, chosen, self.loc[index], self.spread[index])
 
     @staticmethod
-    def joined(parts: "list[Posteriors]") -> "Posteriors":
+    def concatenate(parts: "list[Posteriors]") -> "Posteriors":
         names = parts[0].parameters
         parameters = {name: torch.cat([part.parameters[name] for part in parts]) for name in names}
         loc, spread = torch.cat([part.loc for part in parts]), torch.cat([part.spread for part in parts])
         return Posteriors(parts[0].family, parameters, loc, spread)
 
 
-def _held(parameters: Parameters) -> Parameters:
+def _detached(parameters: Parameters) -> Parameters:
     """Without the score term, whose mean is zero, the gradient has no noise left where q is the posterior (Roeder, Wu & Duvenaud
     2017)."""
     return {name: value.detach() for name, value in parameters.items()}

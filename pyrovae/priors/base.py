@@ -16,7 +16,7 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, check_int
 from ..nn import Module
 
 
@@ -60,6 +60,5 @@ RHO_AT_1 = math.log(math.expm1(1.0))  # `positive` is 1 at 0
 
 
 def check_count(prior: Prior, name: str, count: int) -> int:
-    if not isinstance(count, int) or count < 1:
-        raise InvalidInputError(f"{name}={count} of {type(prior).__name__}: give a whole number, at least 1.")
+    check_int(name, count, 1, shown=f"{name}={count} of {type(prior).__name__}")
     return count

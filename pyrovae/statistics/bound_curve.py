@@ -56,35 +56,35 @@ class BoundCurveAccumulator:
     """L_K for K = 1, 10, 100, …, from log-weights that come in pieces.
 
     L_K is the mean of log (1/K) Σ w over disjoint blocks of K consecutive draws, its error their standard deviation over the
-    root of their number. Ten blocks of one rung are one of the next, so that no draw is kept for longer than that takes.
-    A rung needs two blocks: K ≤ samples/2.
+    root of their number. Ten blocks of one K are one block of the next, so that no draw is kept for longer than that takes.
+    Each K needs two blocks: K ≤ samples/2.
     """
 
     def __init__(self, num_samples: int):
         self.sizes = curve_sizes(num_samples)
-        self.rungs = [
+        self.moments = [
             RunningMoments() for _ in self.sizes[: max(1, len(self.sizes) - 1)]
-        ]  # above them, all draws at once
-        self.waiting: list[Tensor | None] = [None for _ in self.rungs]
+        ]  # the last K is all draws at once
+        self.waiting: list[Tensor | None] = [None for _ in self.moments]
 
     def add(self, log_w: Tensor) -> None:
         """(s, N): the next s draws."""
-        for rung, moments in enumerate(self.rungs):
+        for level, moments in enumerate(self.moments):
             if not len(log_w):
                 return
             moments.add(log_w)
-            if rung + 1 < len(self.rungs):
-                held = self.waiting[rung]
-                log_w = log_w if held is None else torch.cat([held, log_w])
+            if level + 1 < len(self.moments):
+                waiting = self.waiting[level]
+                log_w = log_w if waiting is None else torch.cat([waiting, log_w])
                 whole = len(log_w) // CURVE_BASE * CURVE_BASE
-                self.waiting[rung] = log_w[whole:].clone()
+                self.waiting[level] = log_w[whole:].clone()
                 log_w = log_w[:whole].unflatten(0, (-1, CURVE_BASE)).logsumexp(dim=1) - math.log(CURVE_BASE)
 
     def curve(self, value: Tensor, se: Tensor) -> BoundCurve:
-        """The rungs, and above them all draws at once, whose bound and error are known otherwise."""
-        rungs = self.rungs[: len(self.sizes) - 1]
+        """The curve: each K, and last all draws at once, whose bound and error are given."""
+        each = self.moments[: len(self.sizes) - 1]
         return BoundCurve(
             self.sizes,
-            torch.stack([*(moments.mean for moments in rungs), value]),
-            torch.stack([*(moments.se for moments in rungs), se]),
+            torch.stack([*(moments.mean for moments in each), value]),
+            torch.stack([*(moments.se for moments in each), se]),
         )

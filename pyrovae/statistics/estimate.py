@@ -1,9 +1,11 @@
 """A mean over data points with its two standard errors."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
+
+from ..utils.export import json_number
 
 
 class Estimate(NamedTuple):
@@ -16,6 +18,10 @@ class Estimate(NamedTuple):
     value: float
     mc_se: float
     data_se: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The three numbers by name, ready for JSON: a number that is not finite is None."""
+        return {name: json_number(number) for name, number in self._asdict().items()}
 
 
 def mean_over_points(values: Tensor, se: Tensor | None = None) -> Estimate:

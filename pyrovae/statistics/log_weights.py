@@ -91,10 +91,10 @@ def bound_curve(log_w: Tensor) -> BoundCurve:
     It rises from the ELBO at K = 1 towards log p(x), by χ²(p ‖ q)/2K once K is large, where χ² is finite: a curve that still
     rises at its end has not arrived. A K that is not the last has two blocks at least.
     """
-    ladder = BoundCurveAccumulator(len(log_w))
-    ladder.add(log_w)
+    accumulator = BoundCurveAccumulator(len(log_w))
+    accumulator.add(log_w)
     se = log_likelihood_se(log_w) if len(log_w) > 1 else torch.full_like(log_w[0], math.nan)
-    return ladder.curve(log_likelihood(log_w), se)
+    return accumulator.curve(log_likelihood(log_w), se)
 
 
 def _at_least_two(log_w: Tensor) -> int:

@@ -1,14 +1,15 @@
 """Pareto k̂: how heavy the tail of importance weights is, and with it whether their mean can be believed. PSIS by ArviZ."""
 
 import math
-import warnings
 
 import numpy as np
 import torch
 from torch import Tensor
 
-ROUNDING = 64  # units in the last place, by which the log-densities of one point may differ and be the same number
-FEWEST = 5  # of a tail, below which ArviZ fits nothing
+from ..utils.export import arviz
+
+ROUNDING_UNITS = 64  # in the last place, by which the log-densities of one point may differ and be the same number
+MIN_TAIL_DRAWS = 5  # below which ArviZ fits nothing
 
 
 def tail_length(num_samples: int) -> int:
@@ -21,17 +22,22 @@ def pareto_k_threshold(num_samples: int) -> float:
     return min(1 - 1 / math.log10(num_samples), 0.7) if num_samples > 1 else -math.inf
 
 
+def is_high_pareto_k(pareto_k: Tensor, num_samples: int) -> Tensor:
+    """The points whose k̂ is not below its threshold, or is NaN: (N,), true or false."""
+    return ~((pareto_k < pareto_k_threshold(num_samples)) | (pareto_k == -math.inf))
+
+
 def pareto_k_of_largest(largest: Tensor, num_samples: int, eps: float) -> Tensor:
-    """`evidence.pareto_k`, from no more of the weights than it needs: the `tail_length(num_samples)` + 1 largest log-weights or
+    """`log_weights.pareto_k`, from no more of the weights than it needs: the `tail_length(num_samples)` + 1 largest log-weights or
     more, (M, N), largest first, of a type whose rounding is `eps`. Returns (N,), on the CPU."""
     tail = tail_length(num_samples)
     top = largest[: tail + 1].cpu().double()
     k = torch.full((top.shape[1],), math.nan, dtype=torch.float64)
     if num_samples < 2:
         return k
-    flat = top[0] - top[-1] <= ROUNDING * eps * (1 + top[0].abs())
+    flat = top[0] - top[-1] <= ROUNDING_UNITS * eps * (1 + top[0].abs())
     k[flat] = -math.inf
-    if tail >= FEWEST and not bool(flat.all()):
+    if tail >= MIN_TAIL_DRAWS and not bool(flat.all()):
         k[~flat] = torch.from_numpy(_fit(top[:, ~flat].mT.numpy(), tail))
     return k
 
@@ -41,10 +47,7 @@ def _fit(top: np.ndarray, tail: int) -> np.ndarray:
 
     ArviZ cuts the tail at a fifth of what it is given, or sooner by `reff`: with four weights of zero beside each of the
     tail, and nothing sooner, its cut is ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # 0.23 announces 1.0 at every import
-        import arviz
     padded = np.full((len(top), 5 * tail), -np.inf)
     padded[:, : tail + 1] = top
     with np.errstate(all="ignore"):
-        return np.asarray(arviz.psislw(padded, reff=1e-12)[1], dtype=float)
+        return np.asarray(arviz().psislw(padded, reff=1e-12)[1], dtype=float)

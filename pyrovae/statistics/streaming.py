@@ -8,7 +8,7 @@ from torch import Tensor
 from .bound_curve import BoundCurveAccumulator
 from .pareto import pareto_k_of_largest, tail_length
 
-KEPT = 224  # of a point's weights at least: the others are then each below 1/224 of the sum
+MIN_LARGEST_WEIGHTS = 224  # kept of a point: each of the others is then below 1/224 of the sum
 POWERS = (1, 2, 3, 4)
 
 
@@ -22,11 +22,11 @@ class StreamingStatistics:
     def __init__(self, num_samples: int, points: int, device: torch.device):
         zeros = torch.zeros(points, dtype=torch.float64, device=device)
         self.num_samples = num_samples
-        self.kept = min(num_samples, max(tail_length(num_samples) + 1, KEPT))
-        self.seen = 0
+        self.num_largest = min(num_samples, max(tail_length(num_samples) + 1, MIN_LARGEST_WEIGHTS))
+        self.num_seen = 0
         self.waiting: list[Tensor] = []
-        self.largest = zeros.expand(0, points)  # (≤ kept, N), in any order
-        self.ladder = BoundCurveAccumulator(num_samples)
+        self.largest = zeros.expand(0, points)  # (≤ num_largest, N), in any order
+        self.bound_curve = BoundCurveAccumulator(num_samples)
         self.top = zeros - math.inf  # the body's largest, by which its sums are divided
         self.powers = zeros.repeat(len(POWERS), 1)
         self.cross = zeros  # Σ w (log w − centre) over the body
@@ -38,18 +38,18 @@ class StreamingStatistics:
         [those kept so far; those that waited] are kept now, (kept, N)."""
         self.eps = torch.finfo(log_w.dtype).eps
         self.waiting.append(log_w.double())
-        self.seen += len(log_w)
-        enough = sum(map(len, self.waiting)) >= 8 * self.kept
-        return self._rank() if enough or self.seen == self.num_samples else None
+        self.num_seen += len(log_w)
+        enough = sum(map(len, self.waiting)) >= 8 * self.num_largest
+        return self._rank() if enough or self.num_seen == self.num_samples else None
 
     def _rank(self) -> Tensor:
         log_w, self.waiting = torch.cat(self.waiting), []
         if not len(self.largest):
             self.centre = log_w.max(dim=0).values.nan_to_num(neginf=0.0)
-        self.ladder.add(log_w)
+        self.bound_curve.add(log_w)
         every = torch.cat([self.largest, log_w])
-        self.largest, order = every.topk(min(self.kept, len(every)), dim=0, sorted=False)
-        if len(every) > self.kept:
+        self.largest, order = every.topk(min(self.num_largest, len(every)), dim=0, sorted=False)
+        if len(every) > self.num_largest:
             self._sink(every.scatter(0, order, -math.inf))
         return order
 
@@ -69,12 +69,12 @@ class StreamingStatistics:
         self.largest = largest.double()
         self.cross = self.cross + self.powers[0] * weight
         self.top = self.top + weight
-        for moments in self.ladder.rungs:
+        for moments in self.bound_curve.moments:
             moments.mean = moments.mean + logarithm
             moments.scatter = moments.scatter + se.square() * moments.count * (moments.count - 1)
 
-    def body_share(self) -> Tensor:
-        """The share that all weights but the kept have of the sum, (N,)."""
+    def body_fraction(self) -> Tensor:
+        """The fraction of the sum that the body has, (N,)."""
         body = self.top + self.powers[0].log()
         return (body - torch.logaddexp(body, torch.logsumexp(self.largest, dim=0))).exp().nan_to_num()
 
@@ -92,7 +92,7 @@ class StreamingStatistics:
         body = torch.stack([sums * below**j for j, sums in zip(POWERS, self.powers, strict=True)])
         total, squares = w.sum(dim=0) + body[0], w.square().sum(dim=0) + body[1]
         log_likelihood = top + total.log() - math.log(K)
-        moments = self.ladder.rungs[0]
+        moments = self.bound_curve.moments[0]
         ess = total.square() / squares
         cross = _weighted(w, largest - self.centre).sum(dim=0) + self.cross * below
         if K > 1:
@@ -108,7 +108,7 @@ class StreamingStatistics:
             jackknife = log_likelihood - (K - 1) * (logs / K - math.log1p(-1 / K))
         else:
             se = gap_se = jackknife = torch.full_like(top, math.nan)
-        curve = self.ladder.curve(log_likelihood, se)
+        curve = self.bound_curve.curve(log_likelihood, se)
         return {
             "elbo": moments.mean,
             "elbo_se": moments.se,

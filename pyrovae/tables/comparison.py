@@ -1,7 +1,7 @@
 """A Comparison as a table that a person can read: in the terminal and as text."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -16,9 +16,10 @@ from ..estimators.prior_sampling import PriorSamplingResult
 from ..evaluation.comparing import Comparison
 from ..evaluation.result import Evidence
 from ..statistics.estimate import Estimate
+from ..statistics.result import Row
 
 WIDTH = 132  # of text that goes to a file or a pipe
-LABEL = 24  # of a model's name with its settings: a longer one goes on in a line below
+LABEL_WIDTH = 24  # of a model's name with its settings: a longer one goes on in a line below
 
 
 def show(
@@ -31,9 +32,9 @@ def show(
     if console.width == WIDTH and not console.is_terminal:
         console.width = max(WIDTH, needed)
     sheet = wide if needed <= console.width else _transposed(_cells(comparison), comparison.best)
-    said = [text for text in (_differences(comparison), _verdicts(comparison), _failures(comparison)) if text]
-    below = [Padding(part, (0, 0, 1, 1)) for part in said] + [Padding(part, (0, 0, 0, 1)) for part in further]
-    console.print(Group(sheet, *below, Padding(_card_line(metadata), (0, 0, 0, 1))))
+    messages = [text for text in (_differences(comparison), _reliability(comparison), _failures(comparison)) if text]
+    below = [Padding(part, (0, 0, 1, 1)) for part in messages] + [Padding(part, (0, 0, 0, 1)) for part in further]
+    console.print(Group(sheet, *below, Padding(_metadata_line(metadata), (0, 0, 0, 1))))
 
 
 def as_text(comparison: Comparison, metadata: Mapping[str, Any], further: Sequence[RenderableType] = ()) -> str:
@@ -44,11 +45,11 @@ def as_text(comparison: Comparison, metadata: Mapping[str, Any], further: Sequen
 
 
 def _cells(comparison: Comparison) -> list[dict[str, str]]:
-    """One dictionary for each model, from heading to text; numbers in nats per point where nothing else is said. Those that
+    """One dictionary for each model, from heading to text; numbers in nats per point unless the heading says otherwise. Those that
     failed come last, and have none."""
     rows = comparison.to_dict()["models"]
     num_samples, limit = rows[0]["num_samples"], _limit(next(iter(comparison.evidence.values())))
-    found = [
+    cells = [
         {
             "model": row["name"],
             "latent": row["latent"],
@@ -65,7 +66,7 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
         }
         for row in rows
     ]
-    return found + [{**dict.fromkeys(found[0], "–"), "model": name} for name in comparison.failed]
+    return cells + [{**dict.fromkeys(cells[0], "–"), "model": name} for name in comparison.failed]
 
 
 def titled(title: str = "nats per held-out point") -> Table:
@@ -85,6 +86,12 @@ def bounds_table(title: str) -> Table:
     for heading in ("", "mean", "± Monte Carlo", "± data", "bound on log p(x)"):
         sheet.add_column(heading, justify="left" if heading in ("", "bound on log p(x)") else "right", no_wrap=True)
     return sheet
+
+
+def add_rows(sheet: Table, rows: Iterable[Row]) -> None:
+    """Add a line to a `bounds_table` for each row of a result."""
+    for label, estimate, bound in rows:
+        sheet.add_row(Text(label), *estimate_cells(estimate), bound)  # as Text: markup would swallow [q*]
 
 
 def estimate_cells(mean: Estimate) -> tuple[str, str, str]:
@@ -111,7 +118,7 @@ def _table(cells: list[dict[str, str]], best: str) -> Table:
 
 def _lines(label: str) -> list[str]:
     """A long name with its settings, broken between these."""
-    return wrap(label, LABEL, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return wrap(label, LABEL_WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _transposed(cells: list[dict[str, str]], best: str) -> Table:
@@ -123,9 +130,9 @@ def _transposed(cells: list[dict[str, str]], best: str) -> Table:
         )
     for heading in list(cells[0])[1:]:
         titles, texts = heading.replace("\n", " ").split(" ± "), [row[heading].split(" ± ") for row in cells]
-        for place, title in enumerate(titles):  # an error gets a row of its own, where a cell has little room
-            mark = "± " if place else ""
-            sheet.add_row(mark + title, *(mark + text[place] if place < len(text) else "–" for text in texts))
+        for index, title in enumerate(titles):  # an error gets a row of its own, where a cell has little room
+            mark = "± " if index else ""
+            sheet.add_row(mark + title, *(mark + text[index] if index < len(text) else "–" for text in texts))
     return sheet
 
 
@@ -140,13 +147,13 @@ def _differences(comparison: Comparison) -> Text | None:
     return Text("paired differences to the best, ± Monte Carlo ± data:" + "".join(lines)) if lines else None
 
 
-def _verdicts(comparison: Comparison) -> Text | None:
-    """The verdict on a model that stands alone; of several, on those with points that are not to be trusted."""
-    found = comparison.evidence
+def _reliability(comparison: Comparison) -> Text | None:
+    """The reliability message of a single model; of several, of those with points whose k̂ is high."""
+    results = comparison.evidence
     lines = [
         (f"{name}: {evidence.reliability_message}\n", "yellow" if evidence.high_pareto_k_fraction else "")
-        for name, evidence in found.items()
-        if evidence.high_pareto_k_fraction or len(found) == 1
+        for name, evidence in results.items()
+        if evidence.high_pareto_k_fraction or len(results) == 1
     ]
     return Text.assemble(*lines, end="") if lines else None
 
@@ -169,16 +176,18 @@ def bound_curve_table(evidence: Evidence) -> Table:
     return sheet
 
 
-def naive_table(evidence: Evidence, naive: PriorSamplingResult) -> Table:
+def prior_sampling_table(evidence: Evidence, prior: PriorSamplingResult) -> Table:
     """The guide's draws beside the prior's, as many of each."""
     sheet = titled("naive Monte Carlo beside it")
     for heading in ("draws of", "log p̂(x)", "± Monte Carlo", "± data", "ESS", f"k̂ over {_limit(evidence)}"):
         sheet.add_column(heading, justify="left" if heading == "draws of" else "right")
-    for name, found in (("guide q(z|x)", evidence), ("prior p(z)", naive)):
-        value, mc_se, data_se = found.mean_log_likelihood
+    for name, result in (("guide q(z|x)", evidence), ("prior p(z)", prior)):
+        value, mc_se, data_se = result.mean_log_likelihood
         errors = (error_text(mc_se), error_text(data_se))
-        deterministic_guide = isinstance(found, Evidence) and found.deterministic_guide
-        tail = ("–", "–") if deterministic_guide else (f"{found.ess.mean():.0f}", f"{found.high_pareto_k_fraction:.0%}")
+        deterministic_guide = isinstance(result, Evidence) and result.deterministic_guide
+        tail = (
+            ("–", "–") if deterministic_guide else (f"{result.ess.mean():.0f}", f"{result.high_pareto_k_fraction:.0%}")
+        )
         sheet.add_row(name, f"{value:.3f}", *errors, *tail)
     return sheet
 
@@ -187,8 +196,8 @@ def _limit(evidence: Evidence) -> str:
     return f"{evidence.pareto_k_threshold:.2f}" if evidence.num_samples > 1 else "–"
 
 
-def _card_line(metadata: Mapping[str, Any]) -> Text:
-    """The card in one line: data, split, transform, base measure, seed, versions."""
+def _metadata_line(metadata: Mapping[str, Any]) -> Text:
+    """The metadata in one line: data, split, transform, base measure, seed, versions."""
     return Text(
         f"{metadata['data']}: {metadata['split']} (split seed {metadata['split_seed']}); x = {metadata['transform']}; {metadata['base_measure']}; "
         f"seed {metadata['seed']}; {metadata['num_samples']} samples; {metadata['dtype']} on {metadata['device']}; pyrovae {metadata['pyrovae']}, "

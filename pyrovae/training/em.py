@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInputError, NonFiniteError
+from ..errors import InvalidInputError, NonFiniteError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.validation import check_points
 
@@ -29,8 +29,7 @@ class EM:
     """
 
     def __init__(self, steps: int = 100, tol: float = 1e-3, start: Callable[[Any, Tensor], None] | None = None):
-        if not isinstance(steps, int) or steps < 1:
-            raise InvalidInputError(f"EM(steps={steps}): give a whole number, at least 1.")
+        check_int("steps", steps, 1, shown=f"EM(steps={steps})")
         if not 0 <= tol < math.inf:
             raise InvalidInputError(f"EM(tol={tol}): give a gain in nats per point, at least 0.")
         if start is not None and not callable(start):

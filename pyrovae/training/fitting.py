@@ -15,7 +15,7 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..errors import InvalidInputError, NonFiniteError, user_code_errors
+from ..errors import InvalidInputError, NonFiniteError, check_int, user_code_errors
 from ..objectives import HasObjective, HasTerms, name_of, resolve_objective
 from ..pair.execution import ModelOrGuide, local_parameters, modules
 from ..pair.parameters import check_registered, parameters
@@ -201,10 +201,9 @@ def _check_arguments(
     precision: str,
     retry_lr_factor: float | None,
 ) -> None:
-    if not isinstance(epochs, int) or epochs < 0:
-        raise InvalidInputError(f"epochs is {epochs}: give a whole number, at least 0.")
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InvalidInputError(f"batch_size is {batch_size}: give a whole number, at least 1, or None for all points.")
+    check_int("epochs", epochs, 0)
+    if batch_size is not None:
+        check_int("batch_size", batch_size, 1, why=", or None for all points")
     if not 0 < lr < math.inf:
         raise InvalidInputError(f"lr is {lr}: give a finite number above 0.")
     if max_grad_norm is not None and not 0 < max_grad_norm < math.inf:

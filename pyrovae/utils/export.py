@@ -1,9 +1,28 @@
-"""Numbers and results as other programs read them."""
+"""Numbers and results as other programs read them: JSON, and ArviZ's InferenceData."""
 
 import math
+import warnings
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 
-def number(value: Any) -> Any:
-    """JSON has no NaN: what does not exist is None."""
+def json_number(value: Any) -> Any:
+    """The value, or None for a number that is not finite: JSON has no NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def attributes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that a NetCDF file can hold as attributes: numbers and text as they are, all else as text."""
+    return {
+        name: value if isinstance(value, int | float | str) and not isinstance(value, bool) else str(value)
+        for name, value in values.items()
+    }
+
+
+def arviz() -> ModuleType:
+    """Import ArviZ, without the warning about version 1.0 that version 0.23 gives at every import."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz as module
+    return module

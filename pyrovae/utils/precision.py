@@ -10,6 +10,7 @@ import torch
 
 from ..errors import in_one_line
 from .distributed import ProcessGroup
+from .provenance import dtype_name
 
 log = logging.getLogger("pyrovae")
 
@@ -29,14 +30,14 @@ def usable(dtype: torch.dtype | None, x: torch.Tensor) -> torch.dtype | None:
     if ProcessGroup().broadcast(float(reason is None)):
         return dtype
     if reason is not None:
-        log.warning("%s, so all weights are computed in %s.", reason, in_words(x.dtype))
+        log.warning("%s, so all weights are computed in %s.", reason, dtype_name(x.dtype))
     return None
 
 
 @functools.cache
 def reason_against(device: torch.device, dtype: torch.dtype) -> str | None:
     """Why matrix products in dtype are not to be used on the device, as the beginning of a sentence; None: they are faster."""
-    name, place = in_words(dtype), "GPU" if device.type == "cuda" else "processor"
+    name, place = dtype_name(dtype), "GPU" if device.type == "cuda" else "processor"
     try:
         for size in SIZES.get(device.type, SIZES["cpu"]):
             full, low = seconds(size, device, dtype)
@@ -65,10 +66,6 @@ def seconds(size: int, device: torch.device, dtype: torch.dtype) -> tuple[float,
                 taken.append(time.perf_counter() - started)
     full, low = (min(taken[1:]) for taken in times.values())  # the first warms up
     return full, low
-
-
-def in_words(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _wait(device: torch.device) -> None:

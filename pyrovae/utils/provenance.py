@@ -6,13 +6,14 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
 def data_hash(x: Tensor) -> str:
-    """The first 12 hex digits of the SHA-256 of x's shape and values: the same points have the same fingerprint."""
+    """The first 12 hex digits of the SHA-256 of x's shape and values: the same points have the same hash."""
     values = x.detach().to("cpu", torch.float64).contiguous().numpy()
     return hashlib.sha256(repr(tuple(x.shape)).encode() + values.tobytes()).hexdigest()[:12]
 
@@ -21,13 +22,28 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """float32, without `torch.`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def metadata(x: Tensor, /, **settings: Any) -> dict[str, Any]:
+    """Return the settings of a computation on x, then its dtype, device and versions. A `dtype` among the settings stays."""
+    return {
+        **settings,
+        "dtype": settings.get("dtype", dtype_name(x.dtype)),
+        "device": device_name(x.device),
+        **versions(),
+    }
+
+
 @functools.cache
 def versions() -> dict[str, str]:
-    """What computed a number: it belongs on the number's card. The commit is there where pyrovae runs from its repository."""
+    """The versions that computed a number. The commit is there where pyrovae runs from its repository."""
     packages = {"pyrovae": "pyrovae", "torch": "torch", "pyro": "pyro-ppl"}
-    found = {"python": platform.python_version(), **{name: version(package) for name, package in packages.items()}}
+    result = {"python": platform.python_version(), **{name: version(package) for name, package in packages.items()}}
     commit = _commit(Path(__file__).parent)
-    return {**found, "commit": commit} if commit else found
+    return {**result, "commit": commit} if commit else result
 
 
 def _commit(folder: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Torch's random state, left as it was found."""
+"""Random draws that leave torch's random state as it was."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,3 +13,9 @@ def fork_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
         if seed is not None:
             torch.manual_seed(seed)
         yield
+
+
+def random_rows(x: torch.Tensor, count: int, seed: int) -> torch.Tensor:
+    """The indices of `count` rows of x, drawn without replacement and sorted; of all rows if there are no more."""
+    with fork_rng(x.device, seed):
+        return torch.randperm(len(x))[:count].sort().values

@@ -73,10 +73,10 @@ def test_a_pair_that_fails_leaves_the_others_rows(data: Path, tmp_path: Path) ->
 def test_who_scores_a_part_of_x_is_refused_before_anything_is_trained(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(runs, "train_run", lambda *_: pytest.fail("it was trained"))
     words = ("--models", "ppca,conditional_vae", "--data", data, "--out", tmp_path / "out")
     _, sentence = failed("compare", *words, code=2)
-    assert "ppca scores 4 numbers of each point and conditional_vae 3" in sentence
+    assert "ppca observes 4 numbers of each point and conditional_vae 3" in sentence
     assert not (tmp_path / "out").exists()
 
 

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 import pyrovae
 from pyrovae import diagnose, load_data, load_run
 from pyrovae.cli.commands.diagnose import _apart, _some
-from pyrovae.cli.common import rows_at_random
+from pyrovae.utils.random import random_rows
 
 FIGURES = {"activity.png", "kl.png", "aggregate.png", "holes.png", "boundary.png"}
 
@@ -48,7 +48,7 @@ def test_numbers_are_those_of_the_library(run: Path, tmp_path: Path) -> None:
     assert "Var E[z|x]" in text
     assert "log 359 = 5.883" in text
     assert f"{found.holes.share.value:.1%}" in text
-    assert found.verdict in " ".join(text.split())
+    assert found.reliability_message in " ".join(text.split())
     assert {path.name for path in (run / "diagnosis").iterdir()} == FIGURES
 
 
@@ -68,7 +68,7 @@ def test_points_are_a_random_part_under_the_seed() -> None:
     assert {tuple(row) for row in some.tolist()} < {tuple(row) for row in x.tolist()}
     assert len(some.unique(dim=0)) == 40
     assert _some(x, None, seed=1) is x
-    assert torch.equal(some, x[rows_at_random(x, 40, 1)])  # as `gap` and `evaluate --ais` draw them
+    assert torch.equal(some, x[random_rows(x, 40, 1)])  # as `gap` and `evaluate --ais` draw them
 
 
 def test_classes_of_a_mixture(tmp_path: Path) -> None:

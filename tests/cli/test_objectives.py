@@ -11,6 +11,7 @@ import pyrovae
 from pyrovae import InvalidInputError, load_run
 from pyrovae.cli.app import app
 from pyrovae.loading.options import parse_objective
+from pyrovae.runs import run as runs
 
 SHORT = ["--epochs", "2", "--set", "hidden=10", "--set", "latent=2", "--batch-size", "500"]
 
@@ -23,7 +24,7 @@ def run(*arguments):
     ("text", "written"),
     [
         ("DReG(50)", "DReG(50)"),
-        (" IWAE( samples = 5 ) ", "IWAE(5)"),
+        (" IWAE( num_samples = 5 ) ", "IWAE(5)"),
         ("Renyi(-0.5, 3)", "Renyi(-0.5, 3)"),
         ("Beta(4)", "Beta(4)"),
         ("FreeBits(0.1)", "FreeBits(0.1)"),
@@ -47,7 +48,7 @@ def test_pyros_own_are_named_too():
         ("Objective()", "There is no objective"),
         ("__import__('os').getcwd()", "There is no objective"),
         ("IWAE(__import__('os'))", "must be called with plain values"),
-        ("IWAE", r"cannot be made: .*it is called as IWAE\(samples\)"),
+        ("IWAE", r"cannot be made: .*it is called as IWAE\(num_samples\)"),
         ("IWAE(0)", "at least 1"),
         ("50", "There is no objective '50'"),
     ],
@@ -64,14 +65,14 @@ def test_a_run_remembers_its_objective_and_resumes_by_it(tmp_path):
     assert done.exit_code == 0, done.output
     found = load_run(whole)
     assert found.config.fit_arguments["objective"] == "DReG(3)"
-    assert found.fit.objective == "DReG(3)"
-    last = found.fit.history[-1]
+    assert found.fit_result.objective == "DReG(3)"
+    last = found.fit_result.history[-1]
     assert f"training ELBO {last['elbo']:.3f}, training loss {last['loss']:.3f} nats per point, DReG(3)" in done.output
     assert last["elbo"] < -last["loss"]
     with (whole / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["elbo"]) == last["elbo"]
-    assert float(rows[-1]["loss"]) == found.fit.losses[-1]
+    assert float(rows[-1]["loss"]) == found.fit_result.losses[-1]
 
     class Killed(Exception):
         pass
@@ -79,19 +80,19 @@ def test_a_run_remembers_its_objective_and_resumes_by_it(tmp_path):
     def stop(fit):
         raise Killed
 
-    half = pyrovae.runs.run.prepare(
+    half = runs.prepare_run(
         pyrovae.load("vae"), pyrovae.load_data("digits"), source="digits", transform=None, root=None,
         options=["hidden=10", "latent=2"], seed=0, epochs=2, batch_size=500, objective="DReG(3)",
     )  # fmt: skip
-    pyrovae.runs.run.CHECKPOINT_SECONDS, before = 0.0, pyrovae.runs.run.CHECKPOINT_SECONDS
+    runs.CHECKPOINT_SECONDS, before = 0.0, runs.CHECKPOINT_SECONDS
     try:
         with pytest.raises(Killed):
-            pyrovae.runs.run.train(half, pyrovae.load_data("digits"), cut, stop)
+            runs.train_run(half, pyrovae.load_data("digits"), cut, stop)
     finally:
-        pyrovae.runs.run.CHECKPOINT_SECONDS = before
+        runs.CHECKPOINT_SECONDS = before
     resume_run = run("--resume", cut)
     assert resume_run.exit_code == 0, resume_run.output
-    assert load_run(cut).fit_result.losses == found.fit.losses
+    assert load_run(cut).fit_result.losses == found.fit_result.losses
 
     config = json.loads((cut / "config.json").read_text())
     config["fit_arguments"].update(objective="IWAE(3)", epochs=3)

@@ -75,7 +75,7 @@ def test_information_and_marginal_kl_against_quadrature(seed):
 
 
 def test_errors_cover_at_their_nominal_rate(monkeypatch, seed):
-    monkeypatch.setattr(holes, "BOOTSTRAPS", 2)
+    monkeypatch.setattr(holes, "NUM_BOOTSTRAPS", 2)
     densities = dist.Normal(POINTS, 0.5).log_prob(GRID).exp()
     information, marginal, _ = quadrature(densities, dist.Normal(0.0, 1.0).log_prob(GRID).exp(), 16 / 40_000)
     scores = []
@@ -169,7 +169,7 @@ def test_the_bound_that_leaves_one_out_is_the_kl_to_the_other_of_two_points(seed
 
 def test_data_errors_cover_what_other_points_would_change(monkeypatch, seed):
     """x ~ N(0, 1), q(z|x) = N(x/2, 3/4): I(x; z) = ½ ln 4/3, and q(z) of all x is the prior."""
-    monkeypatch.setattr(holes, "BOOTSTRAPS", 2)
+    monkeypatch.setattr(holes, "NUM_BOOTSTRAPS", 2)
     torch.manual_seed(seed)
 
     def guide(x):
@@ -193,7 +193,7 @@ def test_blocks_do_not_change_the_sum(monkeypatch, seed):
     owners = torch.randint(30, (17, 2))
     without = expected.scatter(1, owners, -math.inf)
     for numbers, components in ((2**20, 256), (7, 4), (1, 1)):
-        monkeypatch.setattr(aggregate, "NUMBERS", numbers)
+        monkeypatch.setattr(aggregate, "BLOCK_ELEMENTS", numbers)
         monkeypatch.setattr(aggregate, "COMPONENTS", components)
         every = Aggregate(guide, x, inspect(normal_model, guide, x), whole=False)
         torch.testing.assert_close(every.log_sum({"z": z}), expected.logsumexp(1), rtol=0, atol=1e-10)
@@ -202,7 +202,7 @@ def test_blocks_do_not_change_the_sum(monkeypatch, seed):
 
 def test_memory_is_that_of_a_block(monkeypatch):
     """No density is ever asked for more numbers than are allowed at once."""
-    monkeypatch.setattr(aggregate, "NUMBERS", 4096)
+    monkeypatch.setattr(aggregate, "BLOCK_ELEMENTS", 4096)
     seen = []
     plain = dist.Normal.log_prob
 
@@ -247,8 +247,8 @@ def test_latents_collapse_where_the_noise_is_larger_than_their_eigenvalue(collap
     assert found.mean_kl.value == pytest.approx(0.5 * math.log(8), abs=1e-10)
     assert found.active_units() == 2
     assert found.names == ("z[0]", "z[1]", "z[2]")
-    assert "2 of 3 latents are in use" in found.verdict
-    assert "the other 1 could be left out" in found.verdict
+    assert "2 of 3 latents are in use" in found.reliability_message
+    assert "the other 1 could be left out" in found.reliability_message
     _, active = found.activity_curve(torch.tensor([0.0, 0.49, 0.52, 0.76]).double() + 1e-9)
     assert active.tolist() == [2, 2, 1, 0]
 
@@ -411,7 +411,7 @@ def test_classes_of_a_discrete_latent(seed):
     assert found.holes is None
     assert "no holes" in found.notes[0]
     assert found.names == ()
-    assert found.verdict.startswith("Fine")
+    assert found.reliability_message.startswith("Fine")
 
 
 def test_binary_latents_and_a_continuous_one(seed):
@@ -502,7 +502,7 @@ def test_a_known_hole_is_found_with_its_mass(seed):
     found = diagnose(normal_model, normal_guide(0.05), x, num_samples=8, prior_samples=4000, seed=seed)
     q = dist.Normal(x, 0.05).log_prob(GRID[::20]).exp().mean(0)
     order = q.argsort()
-    inside = q[order].cumsum(0) * (16 / 2000) < holes.TAIL  # the lowest 1 % of q(z)
+    inside = q[order].cumsum(0) * (16 / 2000) < holes.TAIL_FRACTION  # the lowest 1 % of q(z)
     prior = dist.Normal(0.0, 1.0).log_prob(GRID[::20]).exp() * (16 / 2000)
     mass = prior[order][inside].sum().item()
     hole = (dist.Normal(0.0, 1.0).cdf(torch.tensor(0.9)) - dist.Normal(0.0, 1.0).cdf(torch.tensor(-0.2))).item()
@@ -510,13 +510,11 @@ def test_a_known_hole_is_found_with_its_mass(seed):
     value, se = found.holes.share
     assert abs(value - mass) < SIGMAS * se
     assert se < 0.02
-    assert found.verdict.startswith("Mismatched prior")
+    assert found.reliability_message.startswith("Mismatched prior")
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "reliability_message"), [(0.8, 1.3, "Holes in the prior"), (1.0, 1.02, "Fine")]
-)
-def test_the_verdict_says_holes_that_are_more_than_chance(seed, low, high, verdict):
+@pytest.mark.parametrize(("low", "high", "message"), [(0.8, 1.3, "Holes in the prior"), (1.0, 1.02, "Fine")])
+def test_the_message_says_holes_that_are_more_than_chance(seed, low, high, message):
     """As above with less of the encodings taken out: 9 % of the prior in holes is told, and what chance leaves is not."""
     torch.manual_seed(seed)
     quantiles = dist.Normal(0.0, 1.0).icdf((torch.arange(1000) + 0.5) / 1000)
@@ -524,13 +522,13 @@ def test_the_verdict_says_holes_that_are_more_than_chance(seed, low, high, verdi
     found = diagnose(normal_model, normal_guide(0.05), x, num_samples=8, prior_samples=4000, seed=seed)
     q = dist.Normal(x, 0.05).log_prob(GRID[::20]).exp().mean(0)
     order = q.argsort()
-    inside = q[order].cumsum(0) * (16 / 2000) < holes.TAIL
+    inside = q[order].cumsum(0) * (16 / 2000) < holes.TAIL_FRACTION
     mass = (dist.Normal(0.0, 1.0).log_prob(GRID[::20]).exp() * (16 / 2000))[order][inside].sum().item()
-    assert 0.08 < mass < 0.09 if verdict != "Fine" else mass < 0.02
+    assert 0.08 < mass < 0.09 if message != "Fine" else mass < 0.02
     assert abs(found.holes.share.value - mass) < SIGMAS * found.holes.share.se
-    assert found.verdict.startswith(verdict)
-    if verdict != "Fine":
-        assert f"but {found.holes.share.value:.0%} ± " in found.verdict
+    assert found.reliability_message.startswith(message)
+    if message != "Fine":
+        assert f"but {found.holes.share.value:.0%} ± " in found.reliability_message
 
 
 def test_a_prior_that_agrees_has_one_percent_in_holes(gaussian_data, seed):
@@ -543,9 +541,9 @@ def test_a_prior_that_agrees_has_one_percent_in_holes(gaussian_data, seed):
         x = model.decode(torch.randn(400, 5).double()) + math.exp(-1) * torch.randn(400, 8).double()
     found = diagnose(model, guide, x, num_samples=8, seed=seed, prior_samples=4000)
     value, se = found.holes.share
-    assert abs(value - holes.TAIL) < SIGMAS * se
+    assert abs(value - holes.TAIL_FRACTION) < SIGMAS * se
     assert value < 0.05
-    assert found.verdict.startswith("Fine")
+    assert found.reliability_message.startswith("Fine")
     low, high = found.marginal_kl_range
     assert low == pytest.approx(0, abs=1e-12)  # of all x it is 0
     assert high > 0.1  # of 400 it is not
@@ -567,7 +565,7 @@ def test_boundary_samples_between_two_clusters_are_in_a_hole(seed):
 def test_share_of_a_threshold(seed):
     torch.manual_seed(seed)
     reference = torch.rand(4, 500).double()  # the 1 % quantile is 0.01
-    value, se = holes.share(torch.rand(3000).double() * 0.05, reference)
+    value, se = holes.fraction_below(torch.rand(3000).double() * 0.05, reference)
     assert abs(value - 0.2) < SIGMAS * se
     assert 0.02 < se < 0.08
 
@@ -587,7 +585,7 @@ def test_collapse_is_said():
     assert found.active_units() == 0
     assert found.mean_kl.value == pytest.approx(0, abs=1e-12)
     assert found.mutual_information.value == pytest.approx(0, abs=1e-10)
-    assert found.verdict.startswith("Collapsed: z says 0.000 nats of x")
+    assert found.reliability_message.startswith("Collapsed: z says 0.000 nats of x")
 
 
 # What is left as it was, and what is refused
@@ -612,7 +610,7 @@ def test_arviz_holds_the_numbers(tmp_path):
     np.testing.assert_allclose(back.sample_stats.information, found.information)
     np.testing.assert_allclose(back.sample_stats.activity.sel(unit="z[1]"), found.activity[1])
     np.testing.assert_allclose(back.posterior.z[0], found.draws)
-    assert back.sample_stats.attrs["reliability_message"] == found.verdict
+    assert back.sample_stats.attrs["reliability_message"] == found.reliability_message
 
 
 def refusal(match, model=normal_model, guide=None, x=POINTS, **options):

@@ -197,8 +197,8 @@ def test_points_in_chunks_and_a_device_that_runs_out_of_memory(ppca, monkeypatch
         return original(self, *rest)
 
     monkeypatch.setattr(annealing.Path, "forward", forward)
-    monkeypatch.setattr(chunks, "LEAST_ROWS", 7 * 10)
-    monkeypatch.setattr(chunks, "NUMBERS", {"cpu": 1})
+    monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 7 * 10)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {"cpu": 1})
     found = ais(model, guide, x[:11], 8, 60)
     assert sizes == [7, 3, 3, 3, 2]
     torch.testing.assert_close(found.log_likelihood, model.log_prob(x[:11]).detach(), rtol=0, atol=1.5)
@@ -224,7 +224,7 @@ def test_schedules_begin_at_0_and_end_at_1():
 
 def test_describes_itself(ppca):
     found = ais(*ppca[:2], ppca[2][:3], 4, 10)
-    assert repr(found).startswith("Annealed(3 points, 4 chains of 10 steps: log p(x) ≥ -")
+    assert repr(found).startswith("AISResult(3 points, 4 chains of 10 temperatures: log p(x) ≥ -")
     assert found.metadata["start"] == "prior"
     assert found.metadata["schedule"] == "sigmoid(4)"
     assert found.log_w.shape == (4, 3)

@@ -90,8 +90,8 @@ PAIRS = {"one latent": lambda: random_wrong().pair, "chained": chained, "plated"
 @pytest.mark.processor
 @pytest.mark.parametrize("build", PAIRS.values(), ids=PAIRS)
 def test_chunks_change_no_number(build, monkeypatch):
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 64})
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.DRAWS", 16)
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 64})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.MAX_BLOCK_DRAWS", 16)
     pair, x = build(), torch.randn(11, 5).double()
     whole = evaluate(*pair, x, num_samples=101, seed=3)
     for rows in (1, 7, 40, 10_000):
@@ -128,7 +128,7 @@ class Watch(pyro.poutine.messenger.Messenger):
 
 
 def test_out_of_memory_halves_the_chunk_and_changes_no_number(monkeypatch):
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 256})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 256})
     wrong, done = random_wrong(), []
     x = wrong.draw(20)
     whole = evaluate(*wrong.pair, x, num_samples=500, seed=1)
@@ -140,8 +140,8 @@ def test_out_of_memory_halves_the_chunk_and_changes_no_number(monkeypatch):
 
 
 def test_out_of_memory_in_the_guide_halves_the_batch_and_keeps_finished_points(monkeypatch):
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 256})
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.DRAWS", 16)
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 256})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.MAX_BLOCK_DRAWS", 16)
     wrong, done = random_wrong(), []
     x = wrong.draw(40)
     guide = Small(wrong.guide, most=math.inf)
@@ -165,8 +165,8 @@ def test_no_room_for_one_row_is_out_of_memory():
 
 
 def test_the_encoder_runs_once_for_a_batch_whatever_the_samples(monkeypatch):
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 64})
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.DRAWS", 8)
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 64})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.MAX_BLOCK_DRAWS", 8)
     calls = []
     model, guide = pyrovae.load("vae")(4, latent=2, hidden=(5,))
     guide.encoder.register_forward_hook(lambda *_: calls.append(1))
@@ -215,7 +215,7 @@ def test_draws_that_do_not_run_the_guide_are_draws_from_it(seed):
 
 
 def test_autoguides_are_scored_on_all_points_at_once(monkeypatch):
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 16})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 16})
     model, _ = chained()
     x = torch.randn(40, 1).double()
     guide = AutoNormal(model)
@@ -256,7 +256,7 @@ def test_draws_that_the_model_rules_out_weigh_nothing(seed):
 
 
 def test_a_point_whose_every_weight_is_zero_is_named(monkeypatch):
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 200})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 200})
     x = torch.zeros(9, 2).double()
     x[7, 1] = 99.0
     with pytest.raises(InvalidInputError, match="All 100 weights of data point 7 are zero"):
@@ -264,7 +264,7 @@ def test_a_point_whose_every_weight_is_zero_is_named(monkeypatch):
 
 
 def test_a_density_that_is_no_number_names_the_point_among_all(monkeypatch):
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 200})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 200})
 
     def model(x):
         with pyro.plate("data", len(x)):
@@ -284,8 +284,8 @@ import resource, sys, torch, pyrovae
 torch.set_num_threads(1)
 model, guide = pyrovae.load("vae")(784, latent=20, hidden=(100,), likelihood=pyrovae.likelihoods.Bernoulli())
 x = (torch.rand(20, 784) > 0.5).float()
-for samples in map(int, sys.argv[1:]):
-    pyrovae.evaluate(model, guide, x, samples=samples)
+for num_samples in map(int, sys.argv[1:]):
+    pyrovae.evaluate(model, guide, x, num_samples=num_samples)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -304,10 +304,10 @@ def test_memory_does_not_grow_with_the_samples():
 LONG = """
 import sys, time, torch, pyrovae
 from gaussians import Wrong
-from pyrovae import scoring, unfinished
+from pyrovae.estimators import batch_layout, partial_results
 torch.set_num_threads(1)
-unfinished.SECONDS = 0.0
-scoring.ROWS = {"cpu": 400}
+partial_results.SAVE_INTERVAL_SECONDS = 0.0
+batch_layout.BLOCK_ROWS = {"cpu": 400}
 wrong = Wrong(torch.ones(3, 1).double(), 1.0, torch.full((1,), 0.2).double())
 x = torch.linspace(-2, 2, 60).double().reshape(20, 3)
 def slowly(points):
@@ -324,7 +324,7 @@ def python(path, sleep):
         [sys.executable, "-c", LONG, str(path), str(sleep)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": oracles},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([oracles, os.environ.get("PYTHONPATH", "")])},
     )
 
 
@@ -351,7 +351,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(tmp_path):
 
 def test_what_another_evaluation_left_is_not_taken_for_ones_own(tmp_path, monkeypatch):
     monkeypatch.setattr("pyrovae.estimators.partial_results.SAVE_INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 200})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 200})
     path = tmp_path / "unfinished.pt"
     model, guide = pyrovae.load("ppca")(4, latent=2)
     x = torch.randn(10, 4)

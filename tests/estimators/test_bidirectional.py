@@ -107,7 +107,7 @@ def test_says_what_each_number_is(pair):
     found = bdmc(*pair, points=3, num_chains=4, num_temperatures=5)
     assert found.bounds["lower"] == "lower"
     assert found.bounds["upper"] == "upper"
-    assert repr(found).startswith("Bracket(3 simulated points, BDMC: -")
+    assert repr(found).startswith("BDMCResult(3 simulated points, BDMC: -")
     assert found.x.shape == (3, 8)
     again = bdmc(*pair, points=3, num_chains=4, num_temperatures=5)
     assert torch.equal(found.upper, again.upper)
@@ -119,6 +119,16 @@ def test_says_what_each_number_is(pair):
 def test_one_draw_has_no_error(pair):
     with pytest.raises(InvalidInputError, match="samples is 1: give a whole number, at least 2"):
         reverse_iwae(*pair, num_samples=1)
+
+
+@pytest.mark.parametrize("bound", [bdmc, reverse_iwae])
+def test_an_exact_value_that_is_not_one_number_for_each_point(pair, bound):
+    model, guide, like = pair
+    model.log_prob = lambda x: x
+    with pytest.raises(
+        InvalidInputError, match=r"model.log_prob\(x\) has shape \(3, 8\): it must be one number per point"
+    ):
+        bound(model, guide, like, 3, 2, 3)
 
 
 def test_x_that_cannot_be_simulated():

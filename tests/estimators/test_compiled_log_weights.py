@@ -51,9 +51,9 @@ def runs_of_the_graph(monkeypatch):
         return original(self, *args)
 
     monkeypatch.setattr(recording.CompiledLogWeights, "__call__", call)
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 600})
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.TABLE_ROWS", 600)
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.DRAWS", 100)
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 600})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.TABLE_BLOCK_ROWS", 600)
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.MAX_BLOCK_DRAWS", 100)
     return count
 
 
@@ -103,7 +103,7 @@ def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypa
     model, guide, x = PAIRS["vae of bits"]()
     x = x[:6]  # one batch
     monkeypatch.setattr(
-        recording, "NUMBERS", 40 * x.numel() if pieces == 3 else 2**21
+        recording, "CACHE_ELEMENTS", 40 * x.numel() if pieces == 3 else 2**21
     )  # of draws to a block there are 50
     full = evaluate(model, guide, x, num_samples=5000, compile=False)
     screened = evaluate(model, guide, x, num_samples=5000, compile=True, low_precision=torch.bfloat16)
@@ -129,13 +129,13 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
     model, guide, x = PAIRS["vae of bits"]()
     x = x[:6]  # one batch, which is scored in full after all
     full = evaluate(model, guide, x, 1999, compile=False)
-    told, are_one = [], fast._are_one
+    told, are_one = [], fast.match
 
     def at_first(*args):
         told.append(are_one(*args))
         return told[-1] and len(told) == 1
 
-    monkeypatch.setattr(fast, "_are_one", at_first)
+    monkeypatch.setattr(fast, "match", at_first)
     screened = evaluate(model, guide, x, 1999, compile=True, low_precision=torch.bfloat16)
     assert told[:2] == [True, True]
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 5e-5
@@ -143,7 +143,7 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
 
 @needs_compiler
 @pytest.mark.parametrize("name", ["vae", "gmm", "ppca, mean field"])
-@pytest.mark.parametrize("screen", [None, torch.bfloat16])
+@pytest.mark.parametrize("low_precision", [None, torch.bfloat16])
 def test_a_last_batch_of_fewer_points_is_scored_in_company(name, low_precision, runs_of_the_graph, monkeypatch):
     model, guide, x = PAIRS[name]()
     x, found = x[:10], []  # batches of 6 and 4
@@ -240,7 +240,7 @@ NORMAL, HEAVY, STRETCHED = (
 
 @needs_compiler
 @pytest.mark.parametrize("guides", [(NORMAL, HEAVY), (STRETCHED,)], ids=["another", "its scale in a transform"])
-@pytest.mark.parametrize("screen", [None, torch.bfloat16])
+@pytest.mark.parametrize("low_precision", [None, torch.bfloat16])
 def test_a_guide_that_is_another_is_not_scored_by_the_recording(guides, low_precision, runs_of_the_graph):
     model, g = Factors(), torch.Generator().manual_seed(1)
     x = torch.randn(12, 4, generator=g) @ W + torch.randn(12, 64, generator=g)
@@ -271,8 +271,8 @@ def test_a_recording_made_anew_is_held_against_pyros_run_too(runs_of_the_graph):
 @needs_compiler
 @pytest.mark.parametrize("num_samples", [3, 5, 7])
 def test_a_last_block_of_fewer_draws_than_are_compared(num_samples, monkeypatch):
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.ROWS", {"cpu": 24})
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.DRAWS", 4)
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 24})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.MAX_BLOCK_DRAWS", 4)
     x = torch.randn(12, 2)
     slow, fast = (evaluate(Scaled(), wide, x, num_samples, compile=how) for how in (False, True))
     torch.testing.assert_close(fast.log_likelihood, slow.log_likelihood, rtol=1e-5, atol=1e-4)

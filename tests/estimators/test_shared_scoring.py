@@ -11,14 +11,14 @@ SCRIPT = """
 import sys
 import torch
 import pyrovae
-import pyrovae.scoring
-from pyrovae.training.ranks import joined
+from pyrovae.estimators import batch_layout
+from pyrovae.utils.distributed import init_process_group
 
-pyrovae.estimators.batched_scoring.ROWS["cpu"] = 2**9
-with joined() as ranks:
+batch_layout.BLOCK_ROWS["cpu"] = 2**9
+with init_process_group() as ranks:
     torch.manual_seed(0)
     model, guide = pyrovae.load("vae")(4, latent=2, hidden=(8,))
-    found = pyrovae.evaluate(model, guide, torch.rand(47, 4), samples=100, seed=3)
+    found = pyrovae.evaluate(model, guide, torch.rand(47, 4), num_samples=100, seed=3)
     assert len(found) == 47
     if ranks.first:
         names = ("log_likelihood", "elbo", "ess", "pareto_k", "log_likelihood_se")

@@ -14,6 +14,8 @@ from rich.console import Console
 
 import pyrovae
 from pyrovae import Comparison, InvalidInputError, compare, evaluate
+from pyrovae.errors import NonFiniteError, RunError
+from pyrovae.evaluation.comparing import score_pairs
 from pyrovae.plots import comparison as plots
 from pyrovae.tables.comparison import WIDTH, as_text, show
 
@@ -122,6 +124,50 @@ def test_monte_carlo_errors_of_two_are_independent():
     ]
     z = torch.tensor([d.value / d.mc_se for d in draws])
     assert 0.6 < z.var() < 1.6  # 1 for independent draws of the right error
+
+
+def test_each_pair_is_trained_before_its_turn_and_failures_are_kept():
+    """The k-th pair draws from seed + k, also after one that failed."""
+    order, x = [], torch.zeros(3, 1)
+    result = pyrovae.FitResult(losses=[1.0])
+
+    def train(name):
+        order.append(name)
+        if name == "wild":
+            raise NonFiniteError("Training stopped at step 3.")
+        return result
+
+    pairs = {"first": located(0.5), "wild": located(1.0), "last": located(2.0)}
+    comparison = score_pairs(pairs, x, 20, seed=7, train=train, keep_failures=True)
+    assert order == ["first", "wild", "last"]
+    assert list(comparison.evidence) == ["first", "last"]
+    assert comparison.failed == {"wild": "Training stopped at step 3."}
+    assert comparison.fits == {"first": result, "last": result}
+    alone = pyrovae.evaluate(*pairs["last"], x, 20, seed=9)
+    assert torch.equal(comparison.evidence["last"].log_likelihood, alone.log_likelihood)
+    with pytest.raises(NonFiniteError):
+        score_pairs(pairs, x, 20, train=train)
+    with pytest.raises(NonFiniteError):
+        score_pairs({"wild": located(1.0)}, x, 20, train=train, keep_failures=True)
+    with pytest.raises(RunError, match="Every pair failed, wild: Training stopped at step 3.; other: no density"):
+        score_pairs({"wild": located(1.0), "other": located(1.0)}, x, 20, train=_fail_each(train), keep_failures=True)
+
+
+def _fail_each(train):
+    def train_or_refuse(name):
+        if name == "other":
+            raise InvalidInputError("no density")
+        return train(name)
+
+    return train_or_refuse
+
+
+def test_a_bug_is_not_one_of_the_failures():
+    def train(name):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        score_pairs({"one": located(0.5), "two": located(0.5)}, torch.zeros(3, 1), 5, train=train, keep_failures=True)
 
 
 def test_nothing_to_compare():

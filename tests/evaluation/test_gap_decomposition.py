@@ -108,7 +108,7 @@ def test_every_number_is_saved(pair, tmp_path):
     assert stats.attrs["bound_annealed"] == "lower"
     gap_bars({"one": found, "other": found}).savefig(tmp_path / "bars.png")
     assert imread(tmp_path / "bars.png").std() > 0.05
-    assert repr(found).startswith("Gaps(6 points: log p̂(x) -")
+    assert repr(found).startswith("GapResult(6 points: log p̂(x) -")
 
 
 # The command line.

@@ -10,7 +10,7 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoNormal
 
 from pyrovae import InvalidInputError
-from pyrovae.posterior.compiled_density import Recorded, compile_density
+from pyrovae.posterior.compiled_density import CompiledDensity, compile_density
 from pyrovae.posterior.joint_density import Joint, per_point
 
 X = torch.linspace(-2, 2, 12).double().reshape(4, 3)
@@ -147,7 +147,7 @@ def test_discrete_latents_are_summed_out_of_prior_and_joint():
 def test_a_record_has_the_values_and_gradients_of_what_it_records(pair):
     joint = Joint(*pair, X)
     recorded = compile_density(joint.log_guide_and_p, torch.randn(5, 4, joint.size).double())
-    assert isinstance(recorded, Recorded)
+    assert isinstance(recorded, CompiledDensity)
     u = torch.randn(5, 4, joint.size).double()
     for ours, theirs in zip(recorded(u), per_point(joint.log_guide_and_p, u), strict=True):
         for a, b in zip(ours, theirs, strict=True):

@@ -191,7 +191,7 @@ def test_same_seed_same_numbers_and_nothing_left_changed(ppca):
     assert torch.equal(first.elbo, again.elbo)
     assert not torch.equal(first.elbo, other.elbo)
     assert sum(done) == pytest.approx(36)
-    assert repr(first).startswith("Refined(12 points, diagonal Gaussian: L[q*] -")
+    assert repr(first).startswith("RefinementResult(12 points, diagonal Gaussian: L[q*] -")
 
 
 def test_the_family_that_a_guide_looks_like(ppca):

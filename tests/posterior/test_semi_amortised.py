@@ -16,13 +16,27 @@ from pyrovae.posterior.semi_amortised import SemiAmortised
 from pyrovae.posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian
 
 
-@pytest.fixture
-def ppca():
+def build():
     model, _ = pyrovae.load("ppca")(20, latent=5)
     with torch.no_grad():
         model.log_sigma.fill_(math.log(0.3))
     model, guide = model.double(), pyrovae.guides.MeanField(20, 5, (11,)).double()
     return model, guide, pyrovae.sample(model, 12, torch.zeros(12, 20).double())
+
+
+@pytest.fixture
+def ppca():
+    return build()
+
+
+@pytest.fixture(scope="module")
+def refined(request):
+    """A guide whose points are refined once for all tests that only read it."""
+    torch.manual_seed(request.config.getoption("--seed"))
+    model, guide, x = build()
+    worn = SemiAmortised(model, guide)
+    pyro.poutine.trace(worn).get_trace(x)
+    return model, worn, x
 
 
 def test_full_covariance_makes_every_weight_the_exact_value(ppca):
@@ -33,11 +47,11 @@ def test_full_covariance_makes_every_weight_the_exact_value(ppca):
     assert (log_weights(model, guide, x, 7).mean(0) < exact - 1).all()  # what it began with
 
 
-def test_evaluate_reaches_the_best_diagonal_gaussian(ppca, seed):
-    model, guide, x = ppca
+def test_evaluate_reaches_the_best_diagonal_gaussian(refined, seed):
+    model, worn, x = refined
     precision = torch.linalg.inv(model.posterior(x).covariance_matrix[0]).detach()
     best = 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
-    found = evaluate(model, SemiAmortised(model, guide), x, 10_000, seed)
+    found = evaluate(model, worn, x, 10_000, seed)
     assert abs((found.exact_log_likelihood - found.elbo).mean() - best) < 0.02
 
 
@@ -71,9 +85,9 @@ def test_it_keeps_the_contract(ppca, family):
     pyrovae.check_pair(model, SemiAmortised(model, guide, family, protocol=RefinementSettings(limit=300, settle=50)), x)
 
 
-def test_annealing_begins_at_it(ppca, seed):
-    model, guide, x = ppca
-    found = ais(model, SemiAmortised(model, guide), x, 8, 50, seed, start="guide")
+def test_annealing_begins_at_it(refined, seed):
+    model, worn, x = refined
+    found = ais(model, worn, x, 8, 50, seed, start="guide")
     assert abs((found.log_likelihood - model.log_prob(x).detach()).mean()) < 0.1
 
 

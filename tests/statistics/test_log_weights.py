@@ -108,7 +108,7 @@ def test_evaluate_against_closed_forms(toy, seed):
 
 def test_the_samples_that_are_counted_are_the_samples_that_were_drawn(toy, monkeypatch):
     """Blocks of 7 do not divide 100: a log K taken from rounded-up blocks would be off by log(105/100)."""
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.NUMBERS", {"cpu": 14})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ELEMENTS", {"cpu": 14})
     drawn = []
     original = StreamingStatistics.add
     monkeypatch.setattr(
@@ -181,7 +181,7 @@ def test_ess_in_single_precision_at_thousands_of_nats():
 
 
 def test_parameters_for_each_point_are_scored_on_all_points_at_once(monkeypatch):
-    monkeypatch.setattr("pyrovae.estimators.batched_scoring.NUMBERS", {"cpu": 14})
+    monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ELEMENTS", {"cpu": 14})
 
     def model(x):
         with pyro.plate("data", len(x)):

@@ -10,7 +10,8 @@ from low_precision import no_reason_against
 import pyrovae
 from pyrovae import evaluate
 from pyrovae.utils import precision as low_precision_support
-from pyrovae.utils.precision import in_words, reason_against, seconds, usable
+from pyrovae.utils.precision import reason_against, seconds, usable
+from pyrovae.utils.provenance import dtype_name
 
 pytestmark = pytest.mark.processor
 
@@ -58,7 +59,7 @@ def test_a_type_that_cannot_be_multiplied_is_not_used(dtype, measured, caplog):
     measured(RuntimeError("could not create\na primitive descriptor"))
     found = scored(dtype)
     assert caplog.messages == [
-        f"{in_words(dtype)} matrix products cannot be computed on this processor (could not create a primitive descriptor), "
+        f"{dtype_name(dtype)} matrix products cannot be computed on this processor (could not create a primitive descriptor), "
         "so all weights are computed in float32."
     ]
     assert found.metadata["dtype"] == "float32"
@@ -158,6 +159,6 @@ def test_on_this_processor_it_is_used_or_the_card_and_the_log_say_not(dtype, cap
     assert torch.equal(torch.get_rng_state(), state)
     caplog.clear()
     found = scored(dtype)
-    assert found.metadata["dtype"] == ("float32" if used is None else f"float32, {in_words(dtype)} screen")
+    assert found.metadata["dtype"] == ("float32" if used is None else f"float32, {dtype_name(dtype)} screen")
     assert len(caplog.messages) == (used is None)
     assert (found.log_likelihood - scored().log_likelihood).abs().max() < 0.005

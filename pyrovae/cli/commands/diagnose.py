@@ -3,36 +3,37 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
-from matplotlib.figure import Figure
-from torch import Tensor
 
-from ...data.datasets import Data
-from ...diagnostics.aggregate_posterior import decode
-from ...diagnostics.diagnosing import diagnose as look
-from ...diagnostics.result import LatentDiagnostics
 from ...errors import InvalidInputError
-from ...pair.execution import evaluation_mode
-from ...pair.parameters import is_per_point
-from ...pair.structure import inspect
-from ...plots import diagnosis as plots
-from ...runs.run import Run
-from ...tables.diagnosis import show
-from ...utils.files import replacing
-from ...utils.random import fork_rng
-from ..common import open_scored, rows_at_random
-from ..options import DeviceOption, JsonOption, OtherDataOption, RootOption, SeedOption, TransformOption
-from ..output import check_writable, console, progress_bars, write_json
+from ..common import open_scored
+from ..options import (
+    DeviceOption,
+    JsonOption,
+    OtherDataOption,
+    RootOption,
+    RunArgument,
+    SeedOption,
+    TransformOption,
+)
+from ..output import check_writable, console, progress_bars, save_figure, write_json, write_netcdf
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from ...data.datasets import Data
+    from ...diagnostics.result import LatentDiagnostics
+    from ...runs.run import Run
 
 IMAGES = 12  # in a row of pictures
 STEPS = 9  # from one encoding to the other
 
 
-def diagnose(
-    run: Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")],
+def diagnose_command(
+    run: RunArgument,
     points: Annotated[
         int | None, typer.Option(min=2, help="So many of the held-out points, at random [default: all].")
     ] = None,
@@ -49,6 +50,9 @@ def diagnose(
     ] = None,
 ) -> None:
     """Say which latents are used, how much of x they hold, and where the prior has holes."""
+    from ...diagnostics.diagnosing import diagnose
+    from ...tables.diagnosis import show
+
     restored, loaded = open_scored(run, device, data, transform, root)
     x = _some(loaded.test, points, seed)
     folder = out or run / "diagnosis"
@@ -59,7 +63,7 @@ def diagnose(
             check_writable(path)
     with progress_bars() as progress:
         task = progress.add_task(f"diagnose {restored.name}", total=2 * len(x), note=f"{num_samples} samples a point")
-        found = look(
+        result = diagnose(
             restored.model,
             restored.guide,
             x,
@@ -67,46 +71,57 @@ def diagnose(
             seed,
             on_progress=lambda count: progress.advance(task, count),
         )
-    found = replace(found, metadata={**loaded.metadata(), **found.metadata})
+    result = replace(result, metadata={**loaded.metadata(), **result.metadata})
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, figure in figures(found, restored, loaded, x, seed):
-        with replacing(folder / name) as file:
-            figure.savefig(file, dpi=150)
+    for name, figure in figures(result, restored, loaded, x, seed):
+        save_figure(folder / name, figure)
         written.append(name)
     if json_file is not None:
-        write_json(json_file, {"metadata": dict(found.metadata), **found.to_dict()})
+        write_json(json_file, {"metadata": dict(result.metadata), **result.to_dict()})
     if netcdf is not None:
-        with replacing(netcdf) as file:
-            found.to_arviz().to_netcdf(str(file))
-    show(found, restored.name, console())
+        write_netcdf(netcdf, result.to_arviz())
+    show(result, restored.name, console())
     if written:
         print(f" figures in {folder}: {', '.join(written)}")
 
 
-def _some(x: Tensor, points: int | None, seed: int) -> Tensor:
+def _some(x: "Tensor", points: int | None, seed: int) -> "Tensor":
+    from ...utils.random import random_rows
+
     if points is None or points == len(x):
         return x
     if points > len(x):
         raise InvalidInputError(
             f"--points {points} is more than the {len(x)} held-out points: give fewer, or leave it out."
         )
-    return x[rows_at_random(x, points, seed).to(x.device)]
+    return x[random_rows(x, points, seed).to(x.device)]
 
 
-def figures(found: LatentDiagnostics, run: Run, data: Data, x: Tensor, seed: int) -> Iterator[tuple[str, Figure]]:
+def figures(
+    result: "LatentDiagnostics", run: "Run", data: "Data", x: "Tensor", seed: int
+) -> Iterator[tuple[str, "Figure"]]:
     """Each figure that this pair has, under the name of its file."""
-    if found.names:
-        yield "activity.png", plots.activity_curve(found)
-        if (bars := plots.kl_bars(found)) is not None:
+    import torch
+
+    from ...diagnostics.aggregate_posterior import decode
+    from ...pair.execution import evaluation_mode
+    from ...pair.parameters import is_per_point
+    from ...pair.structure import inspect
+    from ...plots import diagnosis as plots
+    from ...utils.random import fork_rng
+
+    if result.names:
+        yield "activity.png", plots.activity_curve(result)
+        if (bars := plots.kl_bars(result)) is not None:
             yield "kl.png", bars
-        yield "aggregate.png", plots.aggregate_and_prior(found)
-    holes = found.holes
+        yield "aggregate.png", plots.aggregate_and_prior(result)
+    holes = result.holes
     if holes is None or data.shape is None:
         return
     structure = inspect(run.model, run.guide, x if is_per_point(run.guide, x) else x[:2])
 
-    def picture(rows: dict[str, Tensor]) -> Tensor:
+    def picture(rows: dict[str, "Tensor"]) -> "Tensor":
         with evaluation_mode(run.model, run.guide), torch.no_grad(), fork_rng(x.device, seed):
             moved = {name: value.to(x.device) for name, value in rows.items()}
             return data.transform.grey(decode(run.model, moved, x, structure)).cpu()
@@ -126,7 +141,7 @@ def figures(found: LatentDiagnostics, run: Run, data: Data, x: Tensor, seed: int
                     {name: value[typical] for name, value in holes.latents.items()}
                 ),
                 "E[x|z] at z = E[z|x] of held-out points": picture(
-                    {name: value[some] for name, value in found.means.items()}
+                    {name: value[some] for name, value in result.means.items()}
                 ),
                 "those points, x": data.transform.grey(x[some.to(x.device)]).cpu(),
             },
@@ -141,7 +156,7 @@ def figures(found: LatentDiagnostics, run: Run, data: Data, x: Tensor, seed: int
     t = torch.linspace(0, 1, STEPS)
     paths = []
     for a, b in pairs.tolist():
-        line = {n: torch.stack([v[a] + (v[b] - v[a]) * float(s) for s in t]) for n, v in found.means.items()}
+        line = {n: torch.stack([v[a] + (v[b] - v[a]) * float(s) for s in t]) for n, v in result.means.items()}
         paths.append(picture(line))
     labels = [
         f"{kind}\nlog q {score:.0f}{', a hole' if score < holes.threshold else ''}"
@@ -159,12 +174,12 @@ def figures(found: LatentDiagnostics, run: Run, data: Data, x: Tensor, seed: int
     yield "boundary.png", plots.boundary_pictures(ends, torch.stack(paths), labels, data.shape, title)
 
 
-def _apart(pairs: Tensor, order: Iterable[int], count: int) -> list[int]:
+def _apart(pairs: "Tensor", order: Iterable[int], count: int) -> list[int]:
     """The first `count` in the order that have no point in common."""
     chosen: list[int] = []
     used: set[int] = set()
-    for place in order:
-        if len(chosen) < count and not used & set(pairs[place].tolist()):
-            chosen.append(place)
-            used |= set(pairs[place].tolist())
+    for index in order:
+        if len(chosen) < count and not used & set(pairs[index].tolist()):
+            chosen.append(index)
+            used |= set(pairs[index].tolist())
     return chosen

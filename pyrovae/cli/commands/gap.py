@@ -1,30 +1,30 @@
 """pyrovae gap: where the gap between log p(x) and the ELBO comes from."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...errors import InvalidInputError, did_you_mean
-from ...evaluation.gap_decomposition import gap as find_gaps
-from ...plots.gap import gap_bars
-from ...posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian, VariationalFamily
-from ...tables.gap import show
-from ...utils.files import replacing
-from ..common import open_scored, rows_at_random
-from ..options import DeviceOption, JsonOption, NetcdfOption, OtherDataOption, RootOption, SeedOption, TransformOption
-from ..output import check_writable, console, progress_bars, write_json
+from ..common import open_scored
+from ..options import (
+    DeviceOption,
+    JsonOption,
+    NetcdfOption,
+    OtherDataOption,
+    RootOption,
+    RunArgument,
+    SeedOption,
+    TransformOption,
+)
+from ..output import check_writable, console, progress_bars, save_figure, write_json, write_netcdf
 
-FAMILIES: dict[str, Callable[[], VariationalFamily]] = {
-    "diagonal": DiagonalGaussian,
-    "full": FullGaussian,
-    "flow": FlowFamily,
-}
+if TYPE_CHECKING:
+    from ...posterior.variational_families import VariationalFamily
 
 
-def gap(
-    run: Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")],
+def gap_command(
+    run: RunArgument,
     points: Annotated[int, typer.Option(min=2, help="How many of the held-out points, drawn at random.")] = 100,
     num_samples: Annotated[
         int, typer.Option(min=2, help="Latent draws for each point, of the guide and of the refined q.")
@@ -47,21 +47,24 @@ def gap(
     netcdf: NetcdfOption = None,
 ) -> None:
     """Split the gap between log p(x) and the ELBO: what the guide's family cannot reach, what its network loses."""
-    chosen = family_of(family)
-    for path in (out, json_file, netcdf):
-        check_writable(path)
+    from ...evaluation.gap_decomposition import gap
+    from ...tables.gap import show
+    from ...utils.random import random_rows
+
+    variational_family = family_of(family)
+    check_writable(out, json_file, netcdf)
     restored, loaded = open_scored(run, device, data, transform, root)
     x = loaded.test
     if len(x) < 2:
         raise InvalidInputError(f"{loaded.name} has {len(x)} held-out point: a mean with an error needs at least 2.")
-    x = x[rows_at_random(x, points, seed).to(x.device)]
+    x = x[random_rows(x, points, seed).to(x.device)]
     with progress_bars() as progress:
         task = progress.add_task(f"gap {restored.name}", total=(3 if ais else 2) * len(x), note=f"{len(x)} points")
-        found = find_gaps(
+        result = gap(
             restored.model,
             restored.guide,
             x,
-            chosen,
+            variational_family,
             num_samples,
             seed,
             annealing=ais,
@@ -69,26 +72,32 @@ def gap(
             num_temperatures=ais_steps,
             on_progress=lambda amount: progress.advance(task, amount),
         )
-    metadata = {**loaded.metadata(), **found.metadata}
+    metadata = {**loaded.metadata(), **result.metadata}
     if json_file is not None:
-        write_json(json_file, {**found.to_dict(), "name": restored.name, "metadata": metadata})
+        write_json(json_file, {**result.to_dict(), "name": restored.name, "metadata": metadata})
     if netcdf is not None:
-        with replacing(netcdf) as file:
-            found.to_arviz().to_netcdf(str(file))
+        write_netcdf(netcdf, result.to_arviz())
     if out is not None:
-        figure = gap_bars({restored.name: found})
-        with replacing(out) as file:
-            figure.savefig(file, dpi=150, format="png")
-    show(restored.name, found, metadata, console())
+        from ...plots.gap import gap_bars
+
+        save_figure(out, gap_bars({restored.name: result}), format="png")
+    show(restored.name, result, metadata, console())
     if out is not None:
         print(f"figure: {out}")
 
 
-def family_of(name: str | None) -> VariationalFamily | None:
+def family_of(name: str | None) -> "VariationalFamily | None":
+    from ...posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian, VariationalFamily
+
+    families: dict[str, type[VariationalFamily]] = {
+        "diagonal": DiagonalGaussian,
+        "full": FullGaussian,
+        "flow": FlowFamily,
+    }
     if name is None:
         return None
-    if name not in FAMILIES:
+    if name not in families:
         raise InvalidInputError(
-            f"There is no family '{name}'{did_you_mean(name, FAMILIES)}: give diagonal, full or flow."
+            f"There is no family '{name}'{did_you_mean(name, families)}: give diagonal, full or flow."
         )
-    return FAMILIES[name]()
+    return families[name]()

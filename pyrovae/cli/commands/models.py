@@ -4,17 +4,19 @@ import inspect
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from ...loading.options import plain
-from ...loading.pairs import available, load
 from ..output import console
 
 
-def models(
+def models_command(
     model: Annotated[str | None, typer.Argument(help="A name or a .py file: show its options.")] = None,
 ) -> None:
     """What there is: a line for each pair, with its equation; or the options of one."""
+    from rich.table import Table
+
+    from ...loading.options import plain
+    from ...loading.pairs import available, load
+
     if model is not None:
         pair = load(model)
         print(f"{pair.name}: {pair.summary}\n\n{inspect.getdoc(pair.module.pair) or ''}\n")

@@ -8,13 +8,13 @@ import typer
 from ...errors import InvalidInputError
 from ...utils.files import replacing
 from ..common import draw_points, open_scored
-from ..options import DeviceOption, SeedOption
+from ..options import DeviceOption, RunArgument, SeedOption
 from ..output import check_writable
 
 
-def sample(
-    run: Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")],
-    num: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
+def sample_command(
+    run: RunArgument,
+    num_samples: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
     seed: SeedOption = 0,
     mean: Annotated[bool, typer.Option("--mean", help="Show E[x|z] instead of a draw of x.")] = False,
     out: Annotated[
@@ -23,10 +23,10 @@ def sample(
     device: DeviceOption = "auto",
 ) -> None:
     """Draw x from the trained model: a grid of images."""
-    restored, loaded = open_scored(run, device, None, None, None)
+    restored, loaded = open_scored(run, device)
     target = out or run / "samples.png"
     check_writable(target)
-    drawn = draw_points(restored, loaded, num, seed, mean)
+    drawn = draw_points(restored, loaded, num_samples, seed, mean)
     if target.suffix not in (".png", ".npy"):
         raise InvalidInputError(f"{target} is neither .png nor .npy: name a file of one of these kinds.")
     if target.suffix == ".npy":
@@ -41,10 +41,10 @@ def sample(
     else:
         from torchvision.utils import save_image
 
-        columns = max(1, round(num**0.5))
-        images = loaded.transform.grey(drawn).reshape(num, 1, *loaded.shape)
+        columns = max(1, round(num_samples**0.5))
+        images = loaded.transform.grey(drawn).reshape(num_samples, 1, *loaded.shape)
         scale = max(1, 64 // loaded.shape[0])
         images = 1 - images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         with replacing(target) as file:
             save_image(images, file, nrow=columns, padding=2, pad_value=0.8, format="png")
-    print(f"{num} draws of {restored.name}: {target}")
+    print(f"{num_samples} draws of {restored.name}: {target}")

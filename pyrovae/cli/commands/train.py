@@ -1,22 +1,13 @@
 """pyrovae train: one pair, kept in a folder; or a run that was stopped, taken up again."""
 
-import contextlib
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...data.datasets import Data, load_data
 from ...errors import InvalidInputError
-from ...loading.pairs import load
-from ...plots import comparison as plots
-from ...runs import run as runs
-from ...runs.folder import new_folder
-from ...training import FitResult
-from ...utils.distributed import init_process_group
-from ...utils.files import replacing
-from ..common import device_of, options_given, source_of, train_with_progress
+from ..common import data_source, device_of, options_given, train_with_progress
 from ..options import (
     BatchOption,
     DataOption,
@@ -31,10 +22,15 @@ from ..options import (
     SplitSeedOption,
     TransformOption,
 )
-from ..output import progress_bars
+from ..output import output_folder, progress_bars, save_figure
+
+if TYPE_CHECKING:
+    from ...data.datasets import Data
+    from ...runs.run import Run
+    from ...training.result import FitResult
 
 
-def train(
+def train_command(
     context: typer.Context,
     model: Annotated[
         str | None, typer.Argument(help="A name (`pyrovae models`), or a .py file that defines pair(dim, **options).")
@@ -54,7 +50,8 @@ def train(
         typer.Option(help="What is maximised: IWAE(50), DReG(50), Beta(4), FreeBits(0.1), …; the ELBO if not given."),
     ] = None,
     schedule: Annotated[
-        str | None, typer.Option(help="Of the learning rate: cosine (the default), staged, warmed or constant.")
+        str | None,
+        typer.Option(help="Of the learning rate: cosine (the default), iwae_schedule, with_warmup or constant."),
     ] = None,
     init: Annotated[str | None, typer.Option(help="em: start where expectation maximisation ends.")] = None,
     max_grad_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient, nats per point.")] = None,
@@ -91,6 +88,11 @@ def train(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train one pair and keep it in a folder. Under torchrun the processes share each batch."""
+    from ...data.datasets import load_data
+    from ...loading.pairs import load
+    from ...runs import run as runs
+    from ...utils.distributed import init_process_group
+
     if tensorboard:
         _summary_writer()  # is there one, before an hour of work
     with init_process_group() as ranks:
@@ -106,45 +108,45 @@ def train(
         if model is None or out is None:
             raise InvalidInputError("Name a model and --out FOLDER (`pyrovae models` lists models), or --resume RUN.")
         loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(where)
-        told: dict[str, Any] = {
+        fit_arguments: dict[str, Any] = {
             "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
-            "init": init, "max_grad_norm": max_grad_norm, "kl_warmup_fraction": kl_warmup_fraction, "ema_decay": ema_decay, "validation_fraction": validation_fraction, "patience": patience,
+            "init": init, "max_grad_norm": max_grad_norm, "kl_warmup_fraction": kl_warmup_fraction,
+            "ema_decay": ema_decay, "validation_fraction": validation_fraction, "patience": patience,
             "precision": precision, "compile": compile, "retry_lr_factor": retry_lr_factor,
         }  # fmt: skip
         run = runs.prepare_run(
             load(model),
             loaded,
-            source=source_of(data),
+            source=data_source(data),
             transform=transform,
             root=None if root is None else str(root.resolve()),
             options=settings or [],
             seed=seed,
             scored=False,
-            **told,
+            **fit_arguments,
         )
-        with new_folder(out, overwrite) if ranks.first else contextlib.nullcontext():
+        with output_folder(out if ranks.first else None, overwrite):
             _train(run, loaded, out, ranks.first, tensorboard)
 
 
-def _train(run: runs.Run, data: Data, folder: Path, first: bool, tensorboard: bool, *, resume: bool = False) -> None:
-    watch = _summary_writer()(str(folder)) if tensorboard and first else None
+def _train(run: "Run", data: "Data", folder: Path, first: bool, tensorboard: bool, *, resume: bool = False) -> None:
+    writer = _summary_writer()(str(folder)) if tensorboard and first else None
     with progress_bars(show=first) as progress:
-        train_with_progress(progress, run, data, folder, watch, resume=resume)
+        train_with_progress(progress, run, data, folder, writer, resume=resume)
     if not first:
         return
-    with replacing(folder / "learning_curve.png") as file:
-        plots.learning_curves({run.name: run.fit_result}).savefig(file, dpi=150)
-    if run.fit_result.no_density:
-        print(f"{run.name}: {run.fit_result.no_density}")
+    from ...plots.comparison import learning_curves
+
+    result = run.fit_result
+    save_figure(folder / "learning_curve.png", learning_curves({run.name: result}))
+    if result.no_density:
+        print(f"{run.name}: {result.no_density}")
     print(
-        f"{run.name}: {_last(run.fit_result)}{run.fit_result.objective}, {run.fit_result.steps} steps, {run.fit_result.seconds:.1f} s; kept in {folder}"
+        f"{run.name}: {_last(result)}{result.objective}, {result.steps} steps, {result.seconds:.1f} s; kept in {folder}"
     )
-    for said in (
-        run.fit_result.execution,
-        run.fit_result.stop_reason and f"stopped early: {run.fit_result.stop_reason}",
-    ):
-        if said:
-            print(f"{run.name}: {said}")
+    for note in (result.execution, result.stop_reason and f"stopped early: {result.stop_reason}"):
+        if note:
+            print(f"{run.name}: {note}")
 
 
 def _longer(folder: Path) -> str:
@@ -155,7 +157,7 @@ def _longer(folder: Path) -> str:
     )
 
 
-def _last(fit: FitResult) -> str:
+def _last(fit: "FitResult") -> str:
     """Where training ended: the ELBO, and the loss where that is another number."""
     if not fit.history:
         return ""
@@ -170,11 +172,11 @@ def _last(fit: FitResult) -> str:
 
 def _check_resume_alone(context: typer.Context) -> None:
     """Whatever else was said, and would not be heard."""
-    said = options_given(context, lambda name: name not in ("resume", "device", "tensorboard"))
-    if said:
-        longer = f"; {_longer(context.params['resume'])}" if "--epochs" in said else ""
+    given = options_given(context, lambda name: name not in ("resume", "device", "tensorboard"))
+    if given:
+        longer = f"; {_longer(context.params['resume'])}" if "--epochs" in given else ""
         raise InvalidInputError(
-            f"--resume RUN goes on with a run as it was begun: leave out {', '.join(said)}{longer}."
+            f"--resume RUN goes on with a run as it was begun: leave out {', '.join(given)}{longer}."
         )
 
 
