@@ -2,7 +2,7 @@
 
 One file for each estimator: `batched_scoring` (importance sampling), `annealing` (AIS), `bidirectional` (BDMC and reverse IWAE),
 `prior_sampling`, `exact`. The other files are their parts: layouts of batches, draws of the guide, compiled graphs, low
-precision, partial results, Hamiltonian trajectories, temperatures.
+precision, partial results, Hamiltonian trajectories, step sizes, temperatures.
 
 Judgements of reliability and comparisons of models belong in `evaluation`. To add an estimator: write a file with a function
 `(model, guide, x, num_samples, seed) -> result`, whose result derives from `statistics.result.PointwiseResult`.

@@ -194,7 +194,7 @@ def test_blocks_do_not_change_the_sum(monkeypatch, seed):
     without = expected.scatter(1, owners, -math.inf)
     for numbers, components in ((2**20, 256), (7, 4), (1, 1)):
         monkeypatch.setattr(aggregate, "BLOCK_ELEMENTS", numbers)
-        monkeypatch.setattr(aggregate, "COMPONENTS", components)
+        monkeypatch.setattr(aggregate, "BLOCK_COMPONENTS", components)
         every = Aggregate(guide, x, inspect(normal_model, guide, x), whole=False)
         torch.testing.assert_close(every.log_sum({"z": z}), expected.logsumexp(1), rtol=0, atol=1e-10)
         torch.testing.assert_close(every.log_sum({"z": z}, owners), without.logsumexp(1), rtol=0, atol=1e-10)
