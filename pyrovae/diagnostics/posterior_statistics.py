@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..pair.sites import sites
+from ..pair.sites import density_sites
 from ..pair.structure import Structure
 from . import active_units as units
 from .aggregate_posterior import Chunk, Layout, Rows, mean_or_none
@@ -20,7 +20,7 @@ class PosteriorStatistics:
     def __init__(self, structure: Structure):
         self.layout, self.structure = Layout(structure), structure
         latents = {latent.name: latent for latent in structure.latents if not latent.summed_out}
-        in_guide = [site["name"] for site in sites(structure.guide_trace)]
+        in_guide = [site["name"] for site in density_sites(structure.guide_trace)]
         self.drawn = list(latents.values())
         self.continuous = [latent for latent in self.drawn if not latent.discrete]
         self.discrete = [latent for latent in self.drawn if latent.discrete]
@@ -40,7 +40,7 @@ class PosteriorStatistics:
     def add(self, chunks: list[Chunk]) -> None:
         """All draws for the next batch of points."""
         self.log_q.append(torch.cat([chunk.log_q for chunk in chunks]).double())
-        for site in sites(chunks[0].q):
+        for site in density_sites(chunks[0].q):
             name = site["name"]
             self.rows[name].append(torch.cat([self.layout.rows(name, c.q.nodes[name]["value"]) for c in chunks]))
         for latent in self.continuous:

@@ -9,7 +9,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import InvalidInputError
-from ..pair.execution import ModelOrGuide, scoring
+from ..pair.execution import ModelOrGuide, isolated_parameters
 from ..pair.importance_weights import check_finite, guide_density, model_density, run_model
 from ..pair.structure import Structure
 from ..statistics.streaming import StreamingStatistics
@@ -72,7 +72,7 @@ def score(
                 return statistics
         raise AssertionError("full precision always has a result")
 
-    with scoring(model, guide):
+    with isolated_parameters(model, guide):
         independent = independent_sites(guide, x[: layout.batch])
         if on_progress is not None and partial.points:
             on_progress(partial.points)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..data.transforms import Transform
 from ..errors import InvalidInputError, RunError, failure_message
 from ..pair.execution import ModelOrGuide
-from ..pair.parameters import parameters
+from ..pair.parameters import unconstrained_parameters
 from ..pair.validation import check_points
 from ..statistics.estimate import Estimate, mean_over_points
 from ..training import FitResult
@@ -89,7 +89,7 @@ def score_pairs(
 
 def check_separate_parameters(pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]], x: Tensor) -> None:
     """Refuse two pairs that share parameters, because both train them. They may share a half: one model under two guides."""
-    read = {name: {id(p) for p in parameters(x, guide, model)} for name, (model, guide) in pairs.items()}
+    read = {name: {id(p) for p in unconstrained_parameters(x, guide, model)} for name, (model, guide) in pairs.items()}
     in_store = {id(value): name for name, value in pyro.get_param_store().named_parameters()}
     for (name, pair), (other, other_pair) in itertools.combinations(pairs.items(), 2):
         halves = {id(half) for half in pair} & {id(half) for half in other_pair}

@@ -107,7 +107,7 @@ def figures(
     from ...diagnostics.aggregate_posterior import decode
     from ...pair.execution import evaluation_mode
     from ...pair.parameters import is_per_point
-    from ...pair.structure import inspect
+    from ...pair.structure import inspect_pair
     from ...plots import diagnosis as plots
     from ...utils.random import fork_rng
 
@@ -119,7 +119,7 @@ def figures(
     holes = result.holes
     if holes is None or data.shape is None:
         return
-    structure = inspect(run.model, run.guide, x if is_per_point(run.guide, x) else x[:2])
+    structure = inspect_pair(run.model, run.guide, x if is_per_point(run.guide, x) else x[:2])
 
     def picture(rows: dict[str, "Tensor"]) -> "Tensor":
         with evaluation_mode(run.model, run.guide), torch.no_grad(), fork_rng(x.device, seed):
