@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import torch
 
 import pyrovae
-from pyrovae.pair.structure import inspect
+from pyrovae.pair.structure import inspect_pair
 
 COUNT, CALLS = 1000, 2  # gradients at once, each with a b of its own, and how often
 x = torch.full((COUNT, 1), 1.5).double()
@@ -30,7 +30,7 @@ def gradients(kind, num_samples):
 
 
 torch.manual_seed(0)
-structure, ladder = inspect(model, guide, x), (1, 10, 100, 1000)
+structure, ladder = inspect_pair(model, guide, x), (1, 10, 100, 1000)
 ratios = {"IWAE": [], "DReG": []}
 for num_samples in ladder:
     found = {kind.__name__: gradients(kind, num_samples) for kind in (pyrovae.IWAE, pyrovae.DReG)}

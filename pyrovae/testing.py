@@ -11,9 +11,9 @@ from .evaluation.evaluating import evaluate
 from .objectives import HasTerms, resolve_objective
 from .pair.execution import ModelOrGuide, evaluation_mode, local_parameters, modules
 from .pair.importance_weights import log_weights, log_weights_unchecked, site_densities
-from .pair.parameters import check_registered, is_per_point, parameters, unconstrained
+from .pair.parameters import check_registered, is_per_point, unconstrained, unconstrained_parameters
 from .pair.sampling import draw_observed
-from .pair.structure import Structure, inspect
+from .pair.structure import Structure, inspect_pair
 from .utils.random import fork_rng
 
 SIGMAS = 6.0  # a Monte-Carlo check of a correct pair fails once in 5e8 times
@@ -38,7 +38,7 @@ def check_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, seed: int
     if len(x) < 4:
         raise InvalidInputError(f"check_pair needs at least 4 points to tell them apart; got {len(x)}.")
     with evaluation_mode(model, guide), fork_rng(x.device, seed):
-        structure = inspect(model, guide, x)
+        structure = inspect_pair(model, guide, x)
         _check_weights(model, guide, x)
         _check_independence(model, guide, x)
         _check_constants(model, guide, x, structure)
@@ -106,7 +106,7 @@ def _check_parameters(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, struc
                 f"Model and guide both call a parameter '{name}', and Pyro's SVI would train only one of the two: derive them from "
                 "pyrovae.Module, or give each PyroModule a name."
             )
-    leaves = parameters(x, guide, model)
+    leaves = unconstrained_parameters(x, guide, model)
     check_registered(leaves, model, guide)
     names = {id(p): name for module in modules(model, guide) for name, p in module.named_parameters()}
     before = [leaf.grad for leaf in leaves]
@@ -155,4 +155,4 @@ def _check_sampling(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> None
                 f"A draw of '{site['name']}' from the model alone is not finite: look at the scales of its prior."
             )
         if site["value"].shape == x.shape:
-            inspect(model, guide, site["value"])
+            inspect_pair(model, guide, site["value"])

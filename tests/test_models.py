@@ -14,8 +14,8 @@ import pyrovae
 from pyrovae import check_pair, fit, load, log_weights
 from pyrovae.objectives import HasTerms, default_objective, differentiable_loss, resolve_objective
 from pyrovae.pair.execution import local_parameters, modules
-from pyrovae.pair.parameters import parameters
-from pyrovae.pair.structure import inspect as look
+from pyrovae.pair.parameters import unconstrained_parameters
+from pyrovae.pair.structure import inspect_pair as look
 from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters, joined
 
@@ -147,10 +147,10 @@ def test_trained_by_stock_svi(name, options):
     """The store is on, as Pyro has it by default: parameters move, every one of them, and the loss comes down."""
     model, guide = build(name, options)
     x = points(name, options)
-    before = [value.clone() for value in parameters(x, guide, model)]
+    before = [value.clone() for value in unconstrained_parameters(x, guide, model)]
     svi = SVI(model, guide, pyro.optim.Adam({"lr": step_size(name, options)}), stock_objective(model, guide, x))
     assert comes_down(svi, x)
-    after = parameters(x, guide, model)
+    after = unconstrained_parameters(x, guide, model)
     assert len(before) == len(after)
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -182,7 +182,9 @@ def test_two_of_one_class_share_nothing(name, options):
         options = {}  # one likelihood object given to two models is one object
     first, second = (build(name, options) for _ in range(2))
     x = points(name, options)
-    shared = {id(p) for p in parameters(x, *first[::-1])} & {id(p) for p in parameters(x, *second[::-1])}
+    shared = {id(p) for p in unconstrained_parameters(x, *first[::-1])} & {
+        id(p) for p in unconstrained_parameters(x, *second[::-1])
+    }
     assert not shared
     before = loss_of(second, x)
     fit(*first, x, epochs=2, lr=0.1)
@@ -247,7 +249,7 @@ def test_a_recorded_step_is_the_eager_step(name, options):
 
 
 def check_recorded(objective, model, guide, x, other, structure):
-    leaves = parameters(x, guide, model)
+    leaves = unconstrained_parameters(x, guide, model)
     one = torch.ones((), dtype=torch.float64)
     with local_parameters(model, guide), pyro.validation_enabled(False), flatten_parameters(leaves) as flat:
         terms = differentiable_loss(objective, model, guide, x, structure)

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from ..errors import InvalidInputError, user_code_errors
-from ..pair.execution import ModelOrGuide, scoring, trace
+from ..pair.execution import ModelOrGuide, isolated_parameters, trace
 from ..pair.importance_weights import log_weights_unchecked
-from ..pair.sites import SAMPLES, point_dim, sites
+from ..pair.sites import SAMPLES, density_sites, point_dim
 from ..pair.structure import Structure
 
 NUMBERS = 2**20  # in flight at once: of z in a block of draws × components, or of x and z where the pair is run
@@ -32,7 +32,7 @@ class Layout:
     def __init__(self, structure: Structure):
         self.max_plate_nesting = structure.max_plate_nesting
         runs = (structure.model_trace, structure.guide_trace)
-        self.sites = {site["name"]: site for run in runs for site in sites(run)}
+        self.sites = {site["name"]: site for run in runs for site in density_sites(run)}
         self.model_sites = structure.model_trace.nodes
 
     def axis(self, name: str) -> int:
@@ -79,10 +79,10 @@ def draws(
         chunks = []
         for done in range(0, num_samples, size):
             count = min(size, num_samples - done)
-            with scoring(model, guide), pyro.plate(SAMPLES, count, dim=-1 - structure.max_plate_nesting):
+            with isolated_parameters(model, guide), pyro.plate(SAMPLES, count, dim=-1 - structure.max_plate_nesting):
                 q = trace("guide", guide, points)
                 p = trace("model", poutine.replay(prior, trace=q), points)
-            with scoring(model, guide):
+            with isolated_parameters(model, guide):
                 log_w = log_weights_unchecked(
                     prior, poutine.replay(guide, trace=q), points, count, structure.max_plate_nesting
                 )
@@ -94,7 +94,8 @@ def draws(
 def log_density(layout: Layout, run: poutine.Trace, num_samples: int) -> Tensor:
     """Of all that a run draws, (samples, N)."""
     terms = [
-        layout.per_point(site["name"], site["fn"].log_prob(site["value"]), num_samples).sum(-1) for site in sites(run)
+        layout.per_point(site["name"], site["fn"].log_prob(site["value"]), num_samples).sum(-1)
+        for site in density_sites(run)
     ]
     return torch.stack(terms).sum(0)
 
@@ -110,9 +111,9 @@ def draw_prior(model: ModelOrGuide, x: Tensor, structure: Structure, count: int)
     prior, runs = latents_only(model), []
     each = max(1, NUMBERS // (len(points) * x[0].numel()))
     for _ in range(0, count, each * len(points)):
-        with scoring(model), pyro.plate(SAMPLES, each, dim=-1 - structure.max_plate_nesting):
+        with isolated_parameters(model), pyro.plate(SAMPLES, each, dim=-1 - structure.max_plate_nesting):
             runs.append(trace("model", prior, points))
-    names = [site["name"] for site in sites(runs[0])]
+    names = [site["name"] for site in density_sites(runs[0])]
     rows = {
         name: torch.cat([layout.rows(name, run.nodes[name]["value"]).flatten(0, 1) for run in runs])[:count]
         for name in names
@@ -129,7 +130,7 @@ class Aggregate:
         size = len(x) if whole else COMPONENTS
         self.batches = x.split(size)
         self.block = size
-        drawn = sites(structure.guide_trace)
+        drawn = density_sites(structure.guide_trace)
         helpers = [site["name"] for site in drawn if site["infer"].get("is_auxiliary")]
         # a latent that is a function of helpers is a point mass given them: its density is reached through theirs
         self.free = helpers or [site["name"] for site in drawn]
@@ -137,8 +138,8 @@ class Aggregate:
         self.known = [self._known(points) for points in self.batches] if len(drawn) == 1 else None
 
     def _known(self, points: Tensor) -> Any:
-        with scoring(self.guide):
-            (site,) = sites(trace("guide", self.guide, points))
+        with isolated_parameters(self.guide):
+            (site,) = density_sites(trace("guide", self.guide, points))
         return site["fn"]
 
     def log_sum(self, rows: Rows, owners: Tensor | None = None) -> Tensor:
@@ -160,7 +161,10 @@ class Aggregate:
     def _blocks(self, rows: Rows, owners: Tensor | None) -> Iterator[Tensor]:
         first = 0
         for number, points in enumerate(self.batches):
-            with scoring(self.guide), user_code_errors("q(z|x) at another point's latents (a flow needs an inverse)"):
+            with (
+                isolated_parameters(self.guide),
+                user_code_errors("q(z|x) at another point's latents (a flow needs an inverse)"),
+            ):
                 log_q = self._densities(number, points, rows).double()
             if owners is not None:
                 here = torch.arange(first, first + len(points), device=owners.device)
@@ -205,9 +209,9 @@ def decode(model: ModelOrGuide, rows: Rows, like: Tensor, structure: Structure) 
     layout, count = Layout(structure), len(next(iter(rows.values())))
     given = {name: layout.at_points(name, value) for name, value in rows.items()}
     blank = like[:1].expand(count, *like.shape[1:])
-    with scoring(model):
+    with isolated_parameters(model):
         run = trace("model", pyro.condition(poutine.uncondition(model), given), blank)
-    for site in sites(run):
+    for site in density_sites(run):
         if site["infer"].get("was_observed") and site["value"].shape == blank.shape:
             mean = mean_or_none(site["fn"])
             return site["value"] if mean is None else mean

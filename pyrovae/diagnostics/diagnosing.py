@@ -12,10 +12,10 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import InvalidInputError
-from ..pair.execution import ModelOrGuide, evaluation_mode, scoring, trace
+from ..pair.execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
 from ..pair.parameters import is_per_point
-from ..pair.sites import sites
-from ..pair.structure import Structure, inspect
+from ..pair.sites import density_sites
+from ..pair.structure import Structure, inspect_pair
 from ..pair.validation import check_points
 from ..statistics.estimate import mean_over_points
 from ..utils.provenance import data_hash, device_name, versions
@@ -55,7 +55,7 @@ def diagnose(
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         whole = is_per_point(guide, x)
         batch = len(x) if whole else max(2, min(len(x), NUMBERS // (num_samples * x[0].numel())))
-        structure = inspect(model, guide, x[:batch])
+        structure = inspect_pair(model, guide, x[:batch])
         _check(structure)
         seen = _Seen(structure)
         for chunks in draws(model, guide, x, structure, num_samples, batch):
@@ -122,7 +122,7 @@ class _Seen:
     def __init__(self, structure: Structure):
         self.layout, self.structure = Layout(structure), structure
         latents = {latent.name: latent for latent in structure.latents if not latent.summed_out}
-        in_guide = [site["name"] for site in sites(structure.guide_trace)]
+        in_guide = [site["name"] for site in density_sites(structure.guide_trace)]
         self.drawn = list(latents.values())
         self.continuous = [latent for latent in self.drawn if not latent.discrete]
         self.discrete = [latent for latent in self.drawn if latent.discrete]
@@ -142,7 +142,7 @@ class _Seen:
     def add(self, chunks: list[Chunk]) -> None:
         """All draws for the next batch of points."""
         self.log_q.append(torch.cat([chunk.log_q for chunk in chunks]).double())
-        for site in sites(chunks[0].q):
+        for site in density_sites(chunks[0].q):
             name = site["name"]
             self.rows[name].append(torch.cat([self.layout.rows(name, c.q.nodes[name]["value"]) for c in chunks]))
         for latent in self.continuous:
@@ -237,13 +237,13 @@ class _Seen:
 
 
 def _check(structure: Structure) -> None:
-    drawn = sites(structure.guide_trace)
+    drawn = density_sites(structure.guide_trace)
     if not drawn:
         raise InvalidInputError(
             "The guide draws nothing, every latent is summed out exactly: there is no q(z|x) to look at; sample a latent in "
             "the guide."
         )
-    for site in [*drawn, *(s for s in sites(structure.model_trace) if not s["is_observed"])]:
+    for site in [*drawn, *(s for s in density_sites(structure.model_trace) if not s["is_observed"])]:
         if site["mask"] is not None:
             raise InvalidInputError(
                 f"Latent '{site['name']}' is masked: points have different latents, and q(z) has no one space; give all points "
@@ -260,7 +260,7 @@ def _check_unconditional(model: ModelOrGuide, x: Tensor, structure: Structure, c
     for latent in structure.latents:
         first = layout.rows(latent.name, chunk.q.nodes[latent.name]["value"])[0, :1]
         given[latent.name] = layout.at_points(latent.name, first.expand(len(x), *first.shape[1:]))
-    with scoring(model):
+    with isolated_parameters(model):
         run = trace("model", pyro.condition(latents_only(model), given), x)
     for name in given:
         log_p = layout.per_point(name, run.nodes[name]["fn"].log_prob(run.nodes[name]["value"]), 1).sum(-1)[0].double()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..distributions.indexed import Indexed
 from ..errors import InvalidInputError
-from ..pair.execution import ModelOrGuide, scoring
+from ..pair.execution import ModelOrGuide, isolated_parameters
 from ..pair.importance_weights import check_finite, guide_density, model_density, run_model
 from ..pair.sites import observed_sites
 from ..pair.structure import Structure
@@ -104,7 +104,7 @@ def score(
     done.skip_to(share.start * geometry.batch)
     last = min(len(x), share.stop * geometry.batch)
     scorer = Scorer(model, structure.max_plate_nesting, how, geometry.blocks(max(0, last - done.points), num_samples))
-    with scoring(model, guide):
+    with isolated_parameters(model, guide):
         independent = independent_sites(guide, x[: geometry.batch])
         if on_progress is not None and done.points:
             on_progress(done.points)

@@ -14,10 +14,10 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import InvalidInputError, user_code_errors
-from ..pair.execution import ModelOrGuide, evaluation_mode, scoring, trace
+from ..pair.execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
 from ..pair.importance_weights import log_weights_unchecked
-from ..pair.sites import sites
-from ..pair.structure import inspect
+from ..pair.sites import density_sites
+from ..pair.structure import inspect_pair
 from ..posterior.batching import checked, in_chunks, share
 from ..posterior.joint_density import Joint
 from ..statistics import log_weights as weights_statistics
@@ -159,8 +159,8 @@ def reverse_iwae(
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(like.device, seed):
         x, drawn = simulate(model, like, points)
-        structure = inspect(model, guide, x)
-        for site in sites(structure.guide_trace):
+        structure = inspect_pair(model, guide, x)
+        for site in density_sites(structure.guide_trace):
             if site["infer"].get("is_auxiliary"):
                 raise InvalidInputError(
                     f"The guide draws its latents with the help of site '{site['name']}', and has no density at the exact one: "
@@ -197,9 +197,9 @@ def reverse_iwae(
 def simulate(model: ModelOrGuide, like: Tensor, points: int) -> tuple[Tensor, poutine.Trace]:
     """x (points, *like.shape[1:]) that the model has drawn, and the run that drew it, whose latents are exact posterior draws."""
     blank = like[:1].expand(points, *like.shape[1:])
-    with scoring(model):
+    with isolated_parameters(model):
         run = trace("model", poutine.uncondition(model), blank)
-    observed = [site for site in sites(run) if site["infer"].get("was_observed")]
+    observed = [site for site in density_sites(run) if site["infer"].get("was_observed")]
     if len(observed) != 1 or observed[0]["value"].shape != blank.shape:
         shapes = ", ".join(str(tuple(site["value"].shape[1:])) for site in observed) or "nothing"
         raise InvalidInputError(

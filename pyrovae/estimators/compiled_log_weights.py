@@ -13,7 +13,7 @@ from ..compilation.compiling import compile_graph
 from ..compilation.constants import lift_constants
 from ..pair.execution import ModelOrGuide
 from ..pair.importance_weights import guide_density, model_density, run_model, within_support
-from ..pair.sites import points_axis, sites
+from ..pair.sites import density_sites, points_axis
 from ..utils.precision import precision
 from .guide_draws import draws_axis, narrowed, with_values
 
@@ -46,7 +46,7 @@ class CompiledLogWeights:
         self.given = log_q is not None
         most = max(1, NUMBERS // x.numel()) if x.device.type == "cpu" else draws
         self.piece = -(-draws // -(-draws // most))  # of one size, as nearly as can be
-        names, first = [site["name"] for site in sites(q)], narrowed(q, 0, self.piece, max_plate_nesting)
+        names, first = [site["name"] for site in density_sites(q)], narrowed(q, 0, self.piece, max_plate_nesting)
 
         def density(*inputs: Tensor) -> Tensor:
             run = with_values(q, dict(zip(names, inputs, strict=False)))
@@ -95,7 +95,9 @@ class CompiledLogWeights:
     def _inputs(self, x: Tensor, q: poutine.Trace, log_q: Tensor) -> list[tuple[Tensor, int | None]]:
         """x, the latents and log q, with the axis of each along which the draws are; copies of the first point where a few are
         missing."""
-        latents = [(site["value"], draws_axis(site, self.max_plate_nesting), points_axis(site)) for site in sites(q)]
+        latents = [
+            (site["value"], draws_axis(site, self.max_plate_nesting), points_axis(site)) for site in density_sites(q)
+        ]
         missing = self.points - len(x)
         few = 0 < missing <= 2 * len(x)  # for more, Pyro's own run of those that there are takes no longer
         return [
@@ -121,7 +123,7 @@ def _shapes(tensors: list[Tensor]) -> list[Any]:
 
 
 def _values(q: poutine.Trace) -> list[Tensor]:
-    return [site["value"] for site in sites(q)]
+    return [site["value"] for site in density_sites(q)]
 
 
 def _of_guide(q: poutine.Trace) -> list[Tensor]:
@@ -144,7 +146,7 @@ def _parameters(q: poutine.Trace) -> list[tuple[dict[str, Any], str, Tensor]]:
             elif isinstance(value, torch.distributions.Distribution):
                 look(value)
 
-    for site in sites(q):
+    for site in density_sites(q):
         look(site["fn"])
     return found
 

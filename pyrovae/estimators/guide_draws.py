@@ -9,9 +9,9 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ..pair.execution import ModelOrGuide, scoring, trace
+from ..pair.execution import ModelOrGuide, isolated_parameters, trace
 from ..pair.importance_weights import run_guide
-from ..pair.sites import sites
+from ..pair.sites import density_sites
 
 
 def blocks(
@@ -21,13 +21,13 @@ def blocks(
 
     All are drawn from torch's global generator in one order, so a block depends on how many came before and on nothing else.
     With `independent`, as `independent_sites` finds it, the guide is run once and its distributions are drawn from again; else it is run
-    for every block. To be called inside `scoring`.
+    for every block. To be called inside `isolated_parameters`.
     """
     q = run_guide(guide, x, draws, max_plate_nesting)
     while True:
         yield q
         if independent:
-            q = with_values(q, {site["name"]: site["fn"](*site["args"], **site["kwargs"]) for site in sites(q)})
+            q = with_values(q, {site["name"]: site["fn"](*site["args"], **site["kwargs"]) for site in density_sites(q)})
         else:
             q = run_guide(guide, x, draws, max_plate_nesting)
 
@@ -44,7 +44,7 @@ def with_values(q: poutine.Trace, values: dict[str, Tensor]) -> poutine.Trace:
 def narrowed(q: poutine.Trace, start: int, length: int, max_plate_nesting: int) -> poutine.Trace:
     """The run with `length` of its draws, from the one at `start`."""
     values = {}
-    for site in sites(q):
+    for site in density_sites(q):
         values[site["name"]] = site["value"].narrow(draws_axis(site, max_plate_nesting), start, length)
     return with_values(q, values)
 
@@ -59,7 +59,7 @@ def independent_sites(guide: ModelOrGuide, x: Tensor) -> bool:
     them can be drawn again without running the guide. Where it cannot be told, False."""
     watch = _Watch()
     try:
-        with scoring(guide), torch.no_grad():
+        with isolated_parameters(guide), torch.no_grad():
             trace("guide", watch(guide), x)
     except torch.OutOfMemoryError:
         raise

@@ -7,7 +7,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..pair.sites import points_axis, sites
+from ..pair.sites import density_sites, points_axis
 from ..statistics.streaming import StreamingStatistics
 from .guide_draws import draws_axis, narrowed, with_values
 
@@ -54,11 +54,11 @@ class LowPrecisionCorrection:
 
     def _values(self, q: poutine.Trace, draws: int) -> list[Tensor]:
         """Each latent's values with draws and points in front, (draws, N, ...)."""
-        return [site["value"].movedim(self._axes(site), (0, 1))[:draws] for site in sites(q)]
+        return [site["value"].movedim(self._axes(site), (0, 1))[:draws] for site in density_sites(q)]
 
     def _run(self, values: list[Tensor]) -> poutine.Trace:
         assert self.first is not None
-        found = zip(sites(self.first), values, strict=True)
+        found = zip(density_sites(self.first), values, strict=True)
         return with_values(
             self.first, {site["name"]: value.movedim((0, 1), self._axes(site)).contiguous() for site, value in found}
         )

@@ -13,10 +13,10 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ..errors import InvalidInputError
-from ..pair.execution import ModelOrGuide, evaluation_mode, scoring, trace
+from ..pair.execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
 from ..pair.importance_weights import check_finite, observed_density
-from ..pair.sites import SAMPLES, point_dim, points_axis, sites
-from ..pair.structure import inspect
+from ..pair.sites import SAMPLES, density_sites, point_dim, points_axis
+from ..pair.structure import inspect_pair
 from ..pair.validation import check_points
 from ..statistics.estimate import Estimate, mean_over_points
 from ..statistics.pareto import pareto_k_threshold
@@ -76,8 +76,8 @@ def prior_sampling_log_likelihood(
     check_points(x)
     prior = _prior(model)
     with evaluation_mode(model), torch.no_grad(), fork_rng(x.device, seed):
-        structure = inspect(model, prior, x[: rows_at_once(x)])
-        with scoring(model):
+        structure = inspect_pair(model, prior, x[: rows_at_once(x)])
+        with isolated_parameters(model):
             shared = _is_shared(model, x[: rows_at_once(x)], structure.max_plate_nesting)
             found = _shared(model, x, num_samples, structure.max_plate_nesting) if shared else None
         if found is None:
@@ -127,7 +127,7 @@ def _is_shared(model: ModelOrGuide, x: Tensor, max_plate_nesting: int) -> bool:
         run = _run(model, x, 2, max_plate_nesting)
     except (InvalidInputError, RuntimeError):
         return False
-    return all(_is_one(site) for site in sites(run) if not site["is_observed"])
+    return all(_is_one(site) for site in density_sites(run) if not site["is_observed"])
 
 
 def _is_one(site: dict[str, Any]) -> bool:

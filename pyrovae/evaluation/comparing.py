@@ -10,7 +10,7 @@ from torch import Tensor
 from ..data.transforms import Transform
 from ..errors import InvalidInputError
 from ..pair.execution import ModelOrGuide
-from ..pair.parameters import parameters
+from ..pair.parameters import unconstrained_parameters
 from ..pair.validation import check_points
 from ..statistics.estimate import Estimate, mean_over_points
 from ..training import FitResult
@@ -54,7 +54,7 @@ def compare(
 
 def _check_no_shared_parameters(pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]], x: Tensor) -> None:
     """Two pairs may share a half, one model under two guides; other shared parameters were trained by both."""
-    found = {name: {id(p) for p in parameters(x, guide, model)} for name, (model, guide) in pairs.items()}
+    found = {name: {id(p) for p in unconstrained_parameters(x, guide, model)} for name, (model, guide) in pairs.items()}
     for (name, pair), (other, other_pair) in itertools.combinations(pairs.items(), 2):
         halves = {id(half) for half in pair} & {id(half) for half in other_pair}
         if not halves and found[name] & found[other]:

@@ -15,8 +15,8 @@ from ..errors import InvalidInputError, user_code_errors
 from ..estimators.batched_scoring import ScoringOptions, score
 from ..estimators.partial_results import PartialResults
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
-from ..pair.parameters import is_per_point, parameters_read
-from ..pair.structure import Latent, inspect
+from ..pair.parameters import collect_parameters, is_per_point
+from ..pair.structure import Latent, inspect_pair
 from ..pair.validation import check_points
 from ..statistics.bound_curve import BoundCurve, curve_sizes
 from ..utils.distributed import ProcessGroup
@@ -83,8 +83,8 @@ def evaluate(
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         per_point = is_per_point(guide, x)
         first = x if per_point else x[:1024]
-        with parameters_read() as used:
-            structure = inspect(model, guide, first)
+        with collect_parameters() as used:
+            structure = inspect_pair(model, guide, first)
         if transform is not None:
             check_base_measure(structure, transform)
         done = PartialResults(

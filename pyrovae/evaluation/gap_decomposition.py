@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..estimators.annealing import ais
 from ..pair.execution import ModelOrGuide
-from ..pair.sites import sites
+from ..pair.sites import density_sites
 from ..pair.validation import check_points
 from ..posterior.joint_density import Joint
 from ..posterior.optimise import RefinementSettings
@@ -237,7 +237,7 @@ def gap(
     refined = refine(model, guide, x, family, num_samples, seed + 1, protocol=protocol, on_progress=advance)
     annealed = None
     if annealing:
-        helpers = any(site["infer"].get("is_auxiliary") for site in sites(joint.structure.guide_trace))
+        helpers = any(site["infer"].get("is_auxiliary") for site in density_sites(joint.structure.guide_trace))
         annealed = ais(
             model,
             guide,

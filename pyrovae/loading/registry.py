@@ -9,7 +9,7 @@ from .. import guides, likelihoods, priors
 from .. import nn as nets
 from ..errors import InvalidInputError, did_you_mean
 from ..pair.execution import ModelOrGuide
-from ..pair.structure import inspect
+from ..pair.structure import inspect_pair
 
 KINDS = ("guide", "likelihood", "prior", "covariance")
 ROWS = 8  # of x, on which a guide is tried
@@ -81,7 +81,7 @@ def check_guide(
 
 def _works(build: Callable[[type], tuple[ModelOrGuide, ModelOrGuide]], guide: type, x: Tensor) -> bool:
     try:
-        inspect(*build(guide), x, scored=False)
+        inspect_pair(*build(guide), x, scored=False)
     except InvalidInputError:
         return False
     return True

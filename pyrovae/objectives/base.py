@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..errors import InvalidInputError
 from ..pair.execution import ModelOrGuide
-from ..pair.sites import sites
-from ..pair.structure import Structure, inspect
+from ..pair.sites import density_sites
+from ..pair.structure import Structure, inspect_pair
 
 
 class Terms(NamedTuple):
@@ -72,7 +72,7 @@ class Objective(ELBO):
     def terms(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Terms:
         """The terms of a batch of any pair, which is looked over first."""
         with poutine.block():
-            structure = inspect(model, guide, x)
+            structure = inspect_pair(model, guide, x)
         self.refuse(structure)
         return self.batch(model, guide, x, structure)
 
@@ -123,7 +123,7 @@ def check_number(name: str, value: float, least: float = 0.0) -> float:
 
 def check_reparameterised(objective: Objective, structure: Structure) -> None:
     """Raise `InvalidInputError` where a latent is drawn without reparameterisation."""
-    for site in sites(structure.guide_trace):
+    for site in density_sites(structure.guide_trace):
         if not site["fn"].has_rsample:
             raise InvalidInputError(
                 f"{objective!r} moves the guide along its draws, and latent '{site['name']}' is drawn without "

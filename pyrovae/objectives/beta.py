@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InvalidInputError
 from ..pair.execution import ModelOrGuide
-from ..pair.structure import Structure, inspect
+from ..pair.structure import Structure, inspect_pair
 from .base import LossOf, Objective, Terms, check_number
 from .elbo import default_objective, differentiable_loss
 
@@ -70,7 +70,7 @@ class Beta(Objective):
 
     def _chosen(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> ELBO:
         with poutine.block():
-            structure = inspect(model, guide, x)
+            structure = inspect_pair(model, guide, x)
         self.refuse(structure)
         return default_objective(structure)
 

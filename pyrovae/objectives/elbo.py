@@ -20,7 +20,7 @@ from torch.distributions import kl_divergence
 
 from ..errors import InvalidInputError
 from ..pair.execution import ModelOrGuide
-from ..pair.sites import PLATE, sites
+from ..pair.sites import PLATE, density_sites
 from ..pair.structure import Structure
 from ..utils.random import fork_rng
 from .base import HasObjective, HasTerms, LossOf, Objective, Terms
@@ -53,7 +53,9 @@ def default_objective(structure: Structure) -> ELBO:
     if any(latent.discrete for latent in latents):
         return TraceGraph_ELBO()
     pairs = [(structure.model_trace.nodes[latent.name]["fn"], guide[latent.name]["fn"]) for latent in latents]
-    order = [site["name"] for site in sites(structure.guide_trace)]  # a guide that runs the other way has another KL
+    order = [
+        site["name"] for site in density_sites(structure.guide_trace)
+    ]  # a guide that runs the other way has another KL
     if order == [latent.name for latent in latents] and all(
         _is_mean_field(prior) and _is_mean_field(posterior) for prior, posterior in pairs
     ):
@@ -81,7 +83,7 @@ def differentiable_loss(
             hindrance = _hinders_enumeration(objective, model, guide, x)
         return hindrance or (lambda model, guide, x: _enumerated(*_traces(objective, model, guide, x)))
     if kind is Trace_ELBO or kind is TraceMeanField_ELBO:
-        for site in sites(structure.guide_trace):
+        for site in density_sites(structure.guide_trace):
             if not site["fn"].has_rsample:
                 return f"latent '{site['name']}' is drawn without reparameterisation (score-function gradient)"
         parts = _trace if kind is Trace_ELBO else _mean_field
@@ -128,26 +130,26 @@ def _over_particles(
 
 def _trace(p: poutine.Trace, q: poutine.Trace) -> Terms:
     """log q(z|x) − log p(x, z) at one reparameterised draw."""
-    return Terms(_total(sites(q)) - _total(sites(p)), _total(_observed(p)))
+    return Terms(_total(density_sites(q)) - _total(density_sites(p)), _total(_observed(p)))
 
 
 def _mean_field(p: poutine.Trace, q: poutine.Trace) -> Terms:
     """KL(q(z|x) ‖ p(z)) in closed form, less log p(x|z)."""
     reconstruction = _total(_observed(p))
     loss = -reconstruction
-    for site in sites(p):
+    for site in density_sites(p):
         if not site["is_observed"]:
             mate = q.nodes[site["name"]]
             try:
                 loss = loss + scale_and_mask(kl_divergence(mate["fn"], site["fn"]), mate["scale"], mate["mask"]).sum()
             except NotImplementedError:
                 loss = loss + mate["log_prob_sum"] - site["log_prob_sum"]
-    auxiliary = [site for site in sites(q) if site["name"] not in p.nodes]
+    auxiliary = [site for site in density_sites(q) if site["name"] not in p.nodes]
     return Terms(loss + _total(auxiliary) if auxiliary else loss, reconstruction)
 
 
 def _observed(p: poutine.Trace) -> list[dict[str, Any]]:
-    return [site for site in sites(p) if site["is_observed"]]
+    return [site for site in density_sites(p) if site["is_observed"]]
 
 
 def _total(every: list[dict[str, Any]]) -> Any:
@@ -162,15 +164,15 @@ def _traces(
 
 def _hinders_enumeration(objective: ELBO, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str | None:
     """What `_enumerated` does not hold for. Where it does, every latent has a dimension left of the plates, or none."""
-    if any(site["infer"].get("enumerate") == "sequential" for site in sites(poutine.trace(guide).get_trace(x))):
+    if any(site["infer"].get("enumerate") == "sequential" for site in density_sites(poutine.trace(guide).get_trace(x))):
         return "the guide enumerates one value after another (sequential)"
     if objective.num_particles != 1:
         return "TraceEnum_ELBO has several particles"
     p, q = _traces(objective, model, guide, x)
-    dims = [dim for site in sites(p) if (dim := _class_dim(site)) is not None]
+    dims = [dim for site in density_sites(p) if (dim := _class_dim(site)) is not None]
     if len(set(dims)) < len(dims):
         return "dimensions of enumerated latents are used twice (pyro.markov)"
-    for site in [*sites(p), *sites(q)]:
+    for site in [*density_sites(p), *density_sites(q)]:
         name = site["name"]
         plates = [frame.name for frame in site["cond_indep_stack"] if frame.vectorized]
         if not site["is_observed"] and plates != [PLATE]:
@@ -189,18 +191,18 @@ def _class_dim(site: dict[str, Any]) -> int | None:
 
 def _enumerated(p: poutine.Trace, q: poutine.Trace) -> Terms:
     """Σ_k q(k|x) [log q(k|x) − log p(x, k)] over the guide's classes; of the model's own, log Σ_k p(x, k)."""
-    for site in [*sites(p), *sites(q)]:
+    for site in [*density_sites(p), *density_sites(q)]:
         _read_off(site)
-    own = [dim for site in sites(p) if site["name"] not in q.nodes and (dim := _class_dim(site)) is not None]
+    own = [dim for site in density_sites(p) if site["name"] not in q.nodes and (dim := _class_dim(site)) is not None]
     inside: list[dict[str, Any]] = []
     outside: list[dict[str, Any]] = []
-    for site in sites(p):
+    for site in density_sites(p):
         (inside if any(_lies_along(site["log_prob"], dim) for dim in own) else outside).append(site)
     log_p = [_over_inner_plates(site, "log_prob") for site in outside]
     if inside:  # a subsample's scale, and a warm-up's, multiply the logarithm of a sum, not what is summed
         log_p += _summed(inside, own)
-    log_q = [_over_inner_plates(site, "log_prob") for site in sites(q)]
-    classes = [site["unscaled_log_prob"] for site in sites(q) if _class_dim(site) is not None]
+    log_q = [_over_inner_plates(site, "log_prob") for site in density_sites(q)]
+    classes = [site["unscaled_log_prob"] for site in density_sites(q) if _class_dim(site) is not None]
     value = functools.reduce(torch.add, [*log_p, *(-term for term in log_q)])
     given_z = [_over_inner_plates(site, "log_prob") for site in _observed(p)]
     fit = functools.reduce(torch.add, given_z)

@@ -11,7 +11,7 @@ from torch.distributions import Independent, kl_divergence
 
 from ..errors import InvalidInputError
 from ..pair.execution import ModelOrGuide, trace
-from ..pair.sites import point_dim, sites
+from ..pair.sites import density_sites, point_dim
 from ..pair.structure import Structure
 from .base import Objective, Terms, check_number
 from .elbo import default_objective
@@ -37,7 +37,7 @@ class FreeBits(Objective):
             raise InvalidInputError(
                 f"{self!r} is about the KL of latents, and the pair has none: train it without an objective."
             )
-        for site in sites(structure.guide_trace):
+        for site in density_sites(structure.guide_trace):
             if not site["fn"].has_rsample:
                 raise InvalidInputError(
                     f"{self!r} takes the gradient of a KL, and latent '{site['name']}' is drawn without reparameterisation: sum it "
@@ -65,7 +65,7 @@ class FreeBits(Objective):
 
 
 def _by_number(structure: Structure) -> bool:
-    masked = any(site["mask"] is not None for site in sites(structure.model_trace))
+    masked = any(site["mask"] is not None for site in density_sites(structure.model_trace))
     return isinstance(default_objective(structure), TraceMeanField_ELBO) and not masked
 
 
@@ -74,9 +74,9 @@ def _closed_form(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> tuple[T
     q = trace("guide", guide, x)
     p = trace("model", poutine.replay(model, trace=q), x)
     scale, beta = weights_of(p, q)
-    seen = [site["fn"].log_prob(site["value"]).sum() for site in sites(p) if site["is_observed"]]
+    seen = [site["fn"].log_prob(site["value"]).sum() for site in density_sites(p) if site["is_observed"]]
     parts = []
-    for site in sites(p):
+    for site in density_sites(p):
         if not site["is_observed"]:
             kl = kl_divergence(base_distribution(q.nodes[site["name"]]["fn"]), base_distribution(site["fn"]))
             axis = kl.dim() - site["fn"].event_dim + point_dim(site)

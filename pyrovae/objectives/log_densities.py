@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InvalidInputError
 from ..pair.execution import ModelOrGuide
 from ..pair.importance_weights import guide_density, latent_density, model_density, run_guide, run_model
-from ..pair.sites import sites
+from ..pair.sites import density_sites
 from .base import Terms
 
 
@@ -87,9 +87,9 @@ def draw(
 
 
 def weights_of(p: poutine.Trace, q: poutine.Trace) -> tuple[Any, Any]:
-    """The scale of a pair's data plate, and what its latents count beside: `inspect` has passed a pair with no other scales."""
-    scale = next(site["scale"] for site in sites(p) if site["is_observed"])
-    latent = next((site["scale"] for site in sites(q)), scale)
+    """The scale of a pair's data plate, and what its latents count beside: `inspect_pair` has passed a pair with no other scales."""
+    scale = next(site["scale"] for site in density_sites(p) if site["is_observed"])
+    latent = next((site["scale"] for site in density_sites(q)), scale)
     return scale, 1.0 if latent is scale else latent / scale
 
 
@@ -101,7 +101,7 @@ def sleep_phase_log_q(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, max_p
     """log q(z̃|x̃) (1, B) of the model's own draws z̃, x̃ ~ p(x, z), as many as x has points; nothing flows back into the model."""
     with torch.no_grad():
         p = poutine.trace(poutine.uncondition(model)).get_trace(x)
-    dreamt = (site["value"] for site in sites(p) if site["infer"].get("was_observed"))
+    dreamt = (site["value"] for site in density_sites(p) if site["infer"].get("was_observed"))
     seen = next((value for value in dreamt if value.shape == x.shape), None)
     if seen is None:
         raise InvalidInputError(

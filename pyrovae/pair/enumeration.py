@@ -9,7 +9,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import InvalidInputError
-from .sites import PLATE, SAMPLES, sites
+from .sites import PLATE, SAMPLES, density_sites
 
 
 class _Factor(NamedTuple):
@@ -31,7 +31,7 @@ def sum_out(run: poutine.Trace, num_samples: int, points: int, log_prob: Callabl
     run.symbolize_dims()  # Pyro's letters: dimensions are used again (pyro.markov), letters are not
     keep, homes, factors = "", {}, []
     plates: set[str] = set()
-    for site in sites(run):
+    for site in density_sites(run):
         letters = site["infer"]["_dim_to_symbol"]
         here = {frame.name: letters[frame.dim] for frame in site["cond_indep_stack"] if frame.vectorized}
         keep = here[SAMPLES] + here[PLATE]

@@ -34,7 +34,7 @@ def local_parameters(*programs: ModelOrGuide) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scoring(*programs: ModelOrGuide) -> Iterator[None]:
+def isolated_parameters(*programs: ModelOrGuide) -> Iterator[None]:
     """A pair at work: its parameters its own, and Pyro's checks off, because ours name the site and the point."""
     with local_parameters(*programs), pyro.validation_enabled(False):
         yield

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..errors import NonFiniteError
 from .enumeration import add_all, sum_out
-from .execution import ModelOrGuide, evaluation_mode, scoring, trace
-from .sites import SAMPLES, point_dim, points_axis, sites
-from .structure import inspect
+from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
+from .sites import SAMPLES, density_sites, point_dim, points_axis
+from .structure import inspect_pair
 from .validation import check_value
 
 
@@ -29,8 +29,8 @@ def log_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, num_samples
     Raises `InvalidInputError` where the pair has no such weights: a latent in only one of the two, a site outside plate("data"), a
     scale, x outside the support; `NonFiniteError` where a density is no number. log w = −∞ is one: a draw that the model rules out.
     """
-    max_plate_nesting = inspect(model, guide, x).max_plate_nesting
-    with scoring(model, guide):
+    max_plate_nesting = inspect_pair(model, guide, x).max_plate_nesting
+    with isolated_parameters(model, guide):
         q = run_guide(guide, x, num_samples, max_plate_nesting)
         p = run_model(model, x, q, num_samples, max_plate_nesting)
         log_q = guide_density(q, x, num_samples, max_plate_nesting)
@@ -42,21 +42,21 @@ def log_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, num_samples
 def log_weights_unchecked(
     model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, num_samples: int, max_plate_nesting: int
 ) -> Tensor:
-    """`log_weights` of a pair that `inspect` has passed: a loop over chunks inspects once and draws many times. A weight of
+    """`log_weights` of a pair that `inspect_pair` has passed: a loop over chunks inspects once and draws many times. A weight of
     zero is `NonFiniteError` too: here it is the place of a fault that is looked for."""
-    with scoring(model, guide):
+    with isolated_parameters(model, guide):
         q = run_guide(guide, x, num_samples, max_plate_nesting)
         p = run_model(model, x, q, num_samples, max_plate_nesting)
         log_w = model_density(p, len(x), num_samples, max_plate_nesting) - guide_density(
             q, x, num_samples, max_plate_nesting
         )
         if not bool(torch.isfinite(log_w).all()):
-            _blame([*sites(q), *sites(p)], [], ~torch.isfinite(log_w))
+            _blame([*density_sites(q), *density_sites(p)], [], ~torch.isfinite(log_w))
     return log_w
 
 
 def run_guide(guide: ModelOrGuide, x: Tensor, num_samples: int, max_plate_nesting: int) -> poutine.Trace:
-    """`num_samples` draws from q(·|x) for every point, inside a plate of their own. To be called inside `scoring`."""
+    """`num_samples` draws from q(·|x) for every point, inside a plate of their own. To be called inside `isolated_parameters`."""
     with pyro.plate(SAMPLES, num_samples, dim=-1 - max_plate_nesting):
         return trace("guide", guide, x)
 
@@ -64,7 +64,7 @@ def run_guide(guide: ModelOrGuide, x: Tensor, num_samples: int, max_plate_nestin
 def run_model(
     model: ModelOrGuide, x: Tensor, q: poutine.Trace, num_samples: int, max_plate_nesting: int
 ) -> poutine.Trace:
-    """The model on draws of the guide. To be called inside `scoring`."""
+    """The model on draws of the guide. To be called inside `isolated_parameters`."""
     sample_dim = -1 - max_plate_nesting
     with pyro.plate(SAMPLES, num_samples, dim=sample_dim):
         enumerated = poutine.enum(model, first_available_dim=sample_dim - 1)
@@ -76,18 +76,20 @@ def model_density(
 ) -> Tensor:
     """log p(x, z) of a run of the model, enumerated latents summed out: (samples, N). `check` holds every value to its
     distribution's support."""
-    if any(site["infer"].get("_enumerate_dim") is not None for site in sites(p)):
+    if any(site["infer"].get("_enumerate_dim") is not None for site in density_sites(p)):
         return sum_out(p, num_samples, points, functools.partial(site_log_prob, check=check))
-    return add_all([_per_point(site, -1 - max_plate_nesting, check) for site in sites(p)]).reshape(num_samples, points)
+    return add_all([_per_point(site, -1 - max_plate_nesting, check) for site in density_sites(p)]).reshape(
+        num_samples, points
+    )
 
 
 def latent_density(p: poutine.Trace, x: Tensor, num_samples: int, max_plate_nesting: int) -> Tensor:
     """log p(z) of a run of the model, enumerated latents summed out: (samples, N). Values are not held to their support."""
-    latents = [site for site in sites(p) if not site["is_observed"]]
+    latents = [site for site in density_sites(p) if not site["is_observed"]]
     if not latents:
         return x.new_zeros(num_samples, len(x))
     prior = p.copy()
-    for site in sites(p):
+    for site in density_sites(p):
         if site["is_observed"]:
             prior.remove_node(site["name"])
     return model_density(prior, len(x), num_samples, max_plate_nesting, check=False)
@@ -95,20 +97,20 @@ def latent_density(p: poutine.Trace, x: Tensor, num_samples: int, max_plate_nest
 
 def guide_density(q: poutine.Trace, x: Tensor, num_samples: int, max_plate_nesting: int, check: bool = True) -> Tensor:
     """log q(z|x) of a run of the guide: (samples, N)."""
-    drawn = [_per_point(site, -1 - max_plate_nesting, check) for site in sites(q)]
+    drawn = [_per_point(site, -1 - max_plate_nesting, check) for site in density_sites(q)]
     return add_all(drawn).reshape(num_samples, len(x)) if drawn else x.new_zeros(num_samples, len(x))
 
 
 def observed_density(p: poutine.Trace, points: int, num_samples: int, max_plate_nesting: int) -> Tensor:
     """log p(x|z) of a run of the model, its `pyro.factor`s included: (samples, N)."""
-    seen = [_per_point(site, -1 - max_plate_nesting) for site in sites(p) if site["is_observed"]]
+    seen = [_per_point(site, -1 - max_plate_nesting) for site in density_sites(p) if site["is_observed"]]
     return add_all(seen).reshape(num_samples, points)
 
 
 def within_support(p: poutine.Trace) -> Tensor:
     """Whether every value of a run lies in its distribution's support, in one tensor: nothing is read into Python."""
     inside = torch.tensor(True)
-    for site in sites(p):
+    for site in density_sites(p):
         try:
             here = site["fn"].support.check(site["value"]).all()
         except (NotImplementedError, AttributeError):
@@ -123,7 +125,7 @@ def check_finite(q: poutine.Trace, p: poutine.Trace, log_q: Tensor, log_p: Tenso
     bad_q = ~torch.isfinite(log_q)
     bad = bad_q | torch.isnan(log_p) | (log_p == torch.inf)
     if bool(bad.any()):
-        _blame(sites(q) if bool(bad_q.any()) else [], sites(p), bad, first)
+        _blame(density_sites(q) if bool(bad_q.any()) else [], density_sites(p), bad, first)
 
 
 def site_densities(
@@ -131,12 +133,12 @@ def site_densities(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Log-densities of the first `part` points, in company of the rest and alone, at the same latents: of the model's sites
     and, under "q(name)", of the guide's. Two dictionaries to (..., part), which differ where points depend on one another."""
-    with scoring(model, guide), evaluation_mode(model, guide), torch.no_grad():
+    with isolated_parameters(model, guide), evaluation_mode(model, guide), torch.no_grad():
         q = trace("guide", guide, x)
         company = {"q({})": q, "{}": trace("model", poutine.replay(model, trace=q), x)}
         latents = {}
         for run in company.values():
-            for site in sites(run):
+            for site in density_sites(run):
                 if not site["is_observed"]:
                     latents[site["name"]] = site["value"].narrow(points_axis(site), 0, part)
         alone = {
@@ -147,9 +149,13 @@ def site_densities(
             {
                 label.format(site["name"]): site_log_prob(site).narrow(point_dim(site), 0, part)
                 for label, run in company.items()
-                for site in sites(run)
+                for site in density_sites(run)
             },
-            {label.format(site["name"]): site_log_prob(site) for label, run in alone.items() for site in sites(run)},
+            {
+                label.format(site["name"]): site_log_prob(site)
+                for label, run in alone.items()
+                for site in density_sites(run)
+            },
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInputError
 from ..utils.random import fork_rng
-from .execution import ModelOrGuide, evaluation_mode, modules, scoring, trace
+from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, modules, trace
 
 
 def is_per_point(guide: ModelOrGuide, x: Tensor) -> bool:
@@ -19,19 +19,25 @@ def is_per_point(guide: ModelOrGuide, x: Tensor) -> bool:
     if isinstance(guide, AutoGuide):
         return True
     try:
-        found = parameters(x[:2], guide)
+        found = unconstrained_parameters(x[:2], guide)
     except InvalidInputError:  # two points are not what it was made for
-        found = parameters(x, guide)
+        found = unconstrained_parameters(x, guide)
     return any(p.dim() > 0 and len(p) == len(x) > 1 for p in found)
 
 
-def parameters(x: Tensor, guide: ModelOrGuide, model: ModelOrGuide | None = None) -> list[Tensor]:
+def unconstrained_parameters(x: Tensor, guide: ModelOrGuide, model: ModelOrGuide | None = None) -> list[Tensor]:
     """Every unconstrained parameter that a run of the guide, and of the model on its draws, reads: each once, by identity.
 
     By name two parameters of one name count as one, and Pyro's `SVI` then leaves the other untrained.
     """
     pair = [guide] if model is None else [guide, model]
-    with scoring(*pair), evaluation_mode(*pair), torch.no_grad(), fork_rng(x.device), parameters_read() as found:
+    with (
+        isolated_parameters(*pair),
+        evaluation_mode(*pair),
+        torch.no_grad(),
+        fork_rng(x.device),
+        collect_parameters() as found,
+    ):
         q = trace("guide", guide, x)
         if model is not None:
             trace("model", poutine.replay(model, trace=q), x)
@@ -39,8 +45,8 @@ def parameters(x: Tensor, guide: ModelOrGuide, model: ModelOrGuide | None = None
 
 
 @contextlib.contextmanager
-def parameters_read() -> Iterator[list[Tensor]]:
-    """The unconstrained parameters that are read inside of it, as `parameters` has them, complete when it is left."""
+def collect_parameters() -> Iterator[list[Tensor]]:
+    """The unconstrained parameters that are read inside of it, as `unconstrained_parameters` has them, complete when it is left."""
     found: list[Tensor] = []
     with _Collect() as collect:
         yield found

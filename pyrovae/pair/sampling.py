@@ -7,8 +7,8 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import InvalidInputError
-from .execution import ModelOrGuide, evaluation_mode, scoring, trace
-from .sites import sites
+from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
+from .sites import density_sites
 
 
 def sample(model: ModelOrGuide, num: int, like: Tensor, *, mean: bool = False) -> Tensor:
@@ -31,6 +31,6 @@ def sample(model: ModelOrGuide, num: int, like: Tensor, *, mean: bool = False) -
 def draw_observed(model: ModelOrGuide, num: int, like: Tensor) -> list[dict[str, Any]]:
     """The sites that the model observes, each with a draw of its own as its value, for `num` points."""
     blank = like[:1].expand(num, *like.shape[1:])
-    with scoring(model), evaluation_mode(model), torch.no_grad():
+    with isolated_parameters(model), evaluation_mode(model), torch.no_grad():
         run = trace("model", poutine.uncondition(model), blank)
-    return [site for site in sites(run) if site["infer"].get("was_observed")]
+    return [site for site in density_sites(run) if site["infer"].get("was_observed")]

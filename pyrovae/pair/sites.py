@@ -11,7 +11,7 @@ PLATE = "data"  # the plate in which a pair names its points
 SAMPLES = "_samples"  # the plate of draws, outside all of the pair's own
 
 
-def sites(run: poutine.Trace) -> list[dict[str, Any]]:
+def density_sites(run: poutine.Trace) -> list[dict[str, Any]]:
     """The sites that have a density: a plate is a site too, and so is `pyro.deterministic`, and neither has one."""
     return [
         site
@@ -22,7 +22,7 @@ def sites(run: poutine.Trace) -> list[dict[str, Any]]:
 
 def observed_sites(run: poutine.Trace) -> list[dict[str, Any]]:
     """The sites that observe data: a `pyro.factor` is observed too, and is none of them."""
-    return [site for site in sites(run) if site["is_observed"] and not isinstance(site["fn"], dist.Unit)]
+    return [site for site in density_sites(run) if site["is_observed"] and not isinstance(site["fn"], dist.Unit)]
 
 
 def point_dim(site: dict[str, Any]) -> int:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..errors import InvalidInputError
 from ..utils.random import fork_rng
-from .execution import ModelOrGuide, evaluation_mode, scoring, trace
-from .sites import PLATE, base_distribution, is_discrete, observed_sites, sites
+from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
+from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
 from .validation import check_latents_match, check_points, check_shape, check_site, check_value
 
 
@@ -48,11 +48,11 @@ class Structure:
     @property
     def deterministic_guide(self) -> bool:
         """Whether the guide's latents, all discrete, can have no other value: q(z|x) = 1 at one z, and 0 at any other."""
-        drawn = sites(self.guide_trace)
+        drawn = density_sites(self.guide_trace)
         return bool(drawn) and all(_is_certain(site["fn"]) for site in drawn)
 
 
-def inspect(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored: bool = True) -> Structure:
+def inspect_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored: bool = True) -> Structure:
     """Run the pair once, without side effects on random state and modules, and refuse what has no weights per point.
 
     A model may say of itself that it has no log p(x): its `no_density` is the sentence why. It is refused with that sentence,
@@ -62,14 +62,14 @@ def inspect(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored: bool
     no_density = getattr(model, "no_density", "")
     if scored and no_density:
         raise InvalidInputError(no_density)
-    with scoring(model, guide), evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device):
+    with isolated_parameters(model, guide), evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device):
         q = trace("guide", guide, x)
         p = trace("model", poutine.replay(model, trace=q), x)
     for kind, run in (("guide", q), ("model", p)):
-        for site in sites(run):
+        for site in density_sites(run):
             check_site(kind, site, len(x))
     check_latents_match(p, q, points_allowed=bool(no_density))
-    every = [*sites(p), *sites(q)]
+    every = [*density_sites(p), *density_sites(q)]
     frames = [frame for site in every for frame in site["cond_indep_stack"] if frame.vectorized]
     max_plate_nesting = max(-frame.dim for frame in frames)
     sizes = {frame.full_size or frame.size for frame in frames if frame.name == PLATE}
@@ -86,7 +86,7 @@ def inspect(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored: bool
     kinds = {is_discrete(site["fn"]) for site in observed}
     return Structure(
         max_plate_nesting=max_plate_nesting,
-        latents=tuple(_latent(site, q) for site in sites(p) if not site["is_observed"]),
+        latents=tuple(_latent(site, q) for site in density_sites(p) if not site["is_observed"]),
         base_measure="mixed" if len(kinds) == 2 else "counting" if kinds == {True} else "Lebesgue",
         observed=sum(site["value"].numel() for site in observed) // len(x),
         plate_full_size=next((size for size in sizes if size != len(x)), None),

@@ -8,7 +8,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import InvalidInputError, NonFiniteError
-from .sites import PLATE, base_distribution, is_discrete, observed_sites, sites
+from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
 
 
 def check_points(x: Tensor) -> None:
@@ -134,8 +134,8 @@ def check_shape(site: dict[str, Any], max_plate_nesting: int) -> None:
 
 
 def check_latents_match(p: poutine.Trace, q: poutine.Trace, points_allowed: bool) -> None:
-    latents = {site["name"]: site for site in sites(p) if not site["is_observed"]}
-    drawn = {site["name"]: site for site in sites(q)}
+    latents = {site["name"]: site for site in density_sites(p) if not site["is_observed"]}
+    drawn = {site["name"]: site for site in density_sites(q)}
     for name, site in latents.items():
         if name not in drawn and site["infer"].get("enumerate") != "parallel":
             raise InvalidInputError(

@@ -17,9 +17,9 @@ from torch.distributions import biject_to
 
 from ..errors import InvalidInputError
 from ..pair.enumeration import sum_out
-from ..pair.execution import ModelOrGuide, scoring, trace
-from ..pair.sites import SAMPLES, point_dim, sites
-from ..pair.structure import Structure, inspect
+from ..pair.execution import ModelOrGuide, isolated_parameters, trace
+from ..pair.sites import SAMPLES, density_sites, point_dim
+from ..pair.structure import Structure, inspect_pair
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ class Joint:
 
     def __init__(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor):
         self.model, self.guide, self.x = model, guide, x
-        self.structure: Structure = inspect(model, guide, x)
+        self.structure: Structure = inspect_pair(model, guide, x)
         self.blocks = _blocks(self.structure)
         self.size = self.blocks[-1].end  # d
 
     def log_p(self, u: Tensor) -> Tensor:
         """log p(x, u)."""
         run, log_jacobian = self._run_model(u)
-        return self._total(run, sites(run), len(u)) + log_jacobian
+        return self._total(run, density_sites(run), len(u)) + log_jacobian
 
     def log_prior_and_p(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """log p(u) and log p(x, u), from one run of the model."""
         run, log_jacobian = self._run_model(u)
-        every = sites(run)
+        every = density_sites(run)
         prior = self._total(run, [site for site in every if not site["is_observed"]], len(u))
         return prior + log_jacobian, self._total(run, every, len(u)) + log_jacobian
 
@@ -77,19 +77,19 @@ class Joint:
         self.check_no_auxiliary()
         run, log_jacobian = self._run_model(u)
         place = _Place({block.name: run.nodes[block.name]["value"] for block in self.blocks})
-        with scoring(self.model, self.guide), self._draws(len(u)), place:
+        with isolated_parameters(self.model, self.guide), self._draws(len(u)), place:
             drawn = trace("guide", self.guide, self.x)
-        log_q = self._total(drawn, sites(drawn), len(u))
-        return log_q + log_jacobian, self._total(run, sites(run), len(u)) + log_jacobian
+        log_q = self._total(drawn, density_sites(drawn), len(u))
+        return log_q + log_jacobian, self._total(run, density_sites(run), len(u)) + log_jacobian
 
     def draw_prior(self, draws: int) -> Tensor:
         """u ~ p(u): (draws, N, d)."""
-        with scoring(self.model), self._draws(draws):
+        with isolated_parameters(self.model), self._draws(draws):
             return self._pack(trace("model", self.model, self.x), draws)
 
     def draw_guide(self, draws: int) -> Tensor:
         """u ~ q(u|x): (draws, N, d)."""
-        with scoring(self.model, self.guide), self._draws(draws):
+        with isolated_parameters(self.model, self.guide), self._draws(draws):
             drawn = trace("guide", self.guide, self.x)
             return self._pack(trace("model", poutine.replay(self.model, trace=drawn), self.x), draws)
 
@@ -100,7 +100,7 @@ class Joint:
     def latents(self, u: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Each latent's value (draws, *plates, *event), and log|dz/du| (draws, *plates)."""
         place = _Move({block.name: block.unpack(u) for block in self.blocks})
-        with scoring(self.model), self._draws(len(u)), place:
+        with isolated_parameters(self.model), self._draws(len(u)), place:
             run = trace("model", self.model, self.x)
         return {block.name: (run.nodes[block.name]["value"], place.jacobians[block.name]) for block in self.blocks}
 
@@ -110,7 +110,7 @@ class Joint:
     def _run_model(self, u: Tensor) -> tuple[poutine.Trace, Tensor]:
         place = _Move({block.name: block.unpack(u) for block in self.blocks})
         model = poutine.enum(self.model, first_available_dim=-2 - self.structure.max_plate_nesting)
-        with scoring(self.model), self._draws(len(u)), place:
+        with isolated_parameters(self.model), self._draws(len(u)), place:
             run = trace("model", model, self.x)
         jacobians = [_over_inner(place.jacobians[block.name], 1 + block.axis) for block in self.blocks]
         return run, functools.reduce(torch.add, jacobians)
@@ -119,7 +119,7 @@ class Joint:
         """The chosen sites' log-density, (draws, N): enumerated variables summed out, inner plates multiplied."""
         if any(site["infer"].get("_enumerate_dim") is not None for site in chosen):
             part = run.copy()
-            for site in sites(run):
+            for site in density_sites(run):
                 if not any(site is kept for kept in chosen):
                     part.remove_node(site["name"])
             return sum_out(part, draws, len(self.x), _density)
@@ -137,7 +137,7 @@ class Joint:
 
     def check_no_auxiliary(self) -> None:
         """A guide with an auxiliary site gives draws and their density, and no density of other values."""
-        for site in sites(self.structure.guide_trace):
+        for site in density_sites(self.structure.guide_trace):
             if site["infer"].get("is_auxiliary"):
                 raise InvalidInputError(
                     f"The guide draws its latents with the help of site '{site['name']}', and cannot be asked for their density "

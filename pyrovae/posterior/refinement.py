@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import InvalidInputError, NonFiniteError
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
-from ..pair.sites import sites
+from ..pair.sites import density_sites
 from ..pair.structure import Structure
 from ..pair.validation import check_points
 from ..statistics import log_weights as weights_statistics
@@ -131,7 +131,7 @@ def refine(
 def matching(structure: Structure) -> VariationalFamily:
     """The family that the guide's own looks like: diagonal where all its latents are independent Gaussians, a flow where one is
     transformed, else with a full covariance."""
-    drawn = [site["fn"] for site in sites(structure.guide_trace) if not site["infer"].get("is_auxiliary")]
+    drawn = [site["fn"] for site in density_sites(structure.guide_trace) if not site["infer"].get("is_auxiliary")]
     bases = [fn.base_dist if isinstance(fn, dist.Independent) else fn for fn in drawn]
     if all(isinstance(base, dist.Normal | dist.Delta) for base in bases):
         return DiagonalGaussian()

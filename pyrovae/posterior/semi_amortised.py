@@ -14,7 +14,7 @@ from torch.distributions import constraints
 
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.sites import PLATE
-from ..pair.structure import inspect
+from ..pair.structure import inspect_pair
 from .joint_density import Joint
 from .optimise import RefinementSettings
 from .refinement import refine
@@ -102,7 +102,7 @@ class SemiAmortised:
         return joint, posteriors
 
     def _refine(self, x: Tensor, keys: list[bytes]) -> None:
-        latents = inspect(self.model, self.guide, x).latents
+        latents = inspect_pair(self.model, self.guide, x).latents
         self._names = [latent.name for latent in latents if not latent.summed_out]
         found = refine(self.model, self.guide, x, self.family, 2, self.seed, protocol=self.protocol)
         self._kept |= {key: (found.posteriors, row) for row, key in enumerate(keys)}

@@ -24,9 +24,9 @@ from ..loading.pairs import PairBuilder
 from ..loading.registry import check_guide
 from ..loading.user_files import absolute, copy_for_run
 from ..pair.execution import ModelOrGuide, modules
-from ..pair.parameters import parameters
+from ..pair.parameters import unconstrained_parameters
 from ..pair.state import load_pair_state, store_names
-from ..pair.structure import inspect
+from ..pair.structure import inspect_pair
 from ..training import Checkpoints, FitResult, fit
 from ..training.checkpoints import load_checkpoint
 from ..utils.distributed import ProcessGroup
@@ -103,7 +103,7 @@ def _ready(pair: PairBuilder, config: Config, data: Data, scored: bool) -> Run:
     x = data.train[:256]
     try:
         model, guide = _build(pair, config, x.device)
-        structure = inspect(model, guide, x, scored=scored)
+        structure = inspect_pair(model, guide, x, scored=scored)
     except InvalidInputError:
         _check_guide(pair, config, x)
         raise
@@ -232,7 +232,7 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     state = load_checkpoint(folder, device)
     model, guide = _build(pair, config, device)
     # pyro.param creates what it names when it is run; no density is asked for, so the zeros may lie outside the support
-    parameters(torch.zeros(2, config.dim, device=device), guide, model)
+    unconstrained_parameters(torch.zeros(2, config.dim, device=device), guide, model)
     try:
         load_pair_state(state["pair"], model, guide)
         names, progress = tuple(state["pair"]["store"]), FitResult(**state["training"]["result"])

@@ -18,9 +18,9 @@ from torch.optim import Optimizer
 from ..errors import InvalidInputError, NonFiniteError, user_code_errors
 from ..objectives import HasObjective, HasTerms, name_of, resolve_objective
 from ..pair.execution import ModelOrGuide, local_parameters, modules
-from ..pair.parameters import check_registered, parameters
+from ..pair.parameters import check_registered, unconstrained_parameters
 from ..pair.sites import observed_sites
-from ..pair.structure import Structure, inspect
+from ..pair.structure import Structure, inspect_pair
 from ..pair.validation import check_value
 from ..utils.distributed import ProcessGroup
 from ..utils.random import fork_rng
@@ -110,12 +110,12 @@ def fit(
             )
         structure = _inspect_all(model, guide, source)
         if early_stopping is not None and early_stopping.x is not None:
-            inspect(model, guide, early_stopping.x[:ROWS], scored=False)
+            inspect_pair(model, guide, early_stopping.x[:ROWS], scored=False)
         if checkpoints is None or not checkpoints.resume:
             _start(model, source, init)
         chosen = objective if objective is not None else resolve_objective(guide, structure)
         _check_objective(chosen, objective, guide, structure, kl_warmup_fraction)
-        leaves = parameters(source.example[: source.size], guide, model)
+        leaves = unconstrained_parameters(source.example[: source.size], guide, model)
         check_registered(leaves, model, guide)
         if not leaves:
             raise InvalidInputError("The pair has no parameters, so there is nothing to fit: evaluate it as it is.")
@@ -291,15 +291,15 @@ def _precision(name: str) -> Iterator[None]:
 
 
 def _inspect_all(model: ModelOrGuide, guide: ModelOrGuide, source: Source) -> Structure:
-    """`inspect` the first batch, and hold all that is there to the support of what it observes."""
+    """`inspect_pair` the first batch, and hold all that is there to the support of what it observes."""
     x, size = source.example, source.size
     first = x[:size]
-    structure = inspect(model, guide, first, scored=False)
+    structure = inspect_pair(model, guide, first, scored=False)
     observed = observed_sites(structure.model_trace)
     for site in observed:
         if site["value"] is first:
             check_value(site, x)
     if any(site["value"] is not first for site in observed):  # a function of x: only a run knows its value
         for batch in x.split(size)[1:]:
-            inspect(model, guide, batch, scored=False)
+            inspect_pair(model, guide, batch, scored=False)
     return structure

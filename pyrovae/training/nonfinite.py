@@ -8,8 +8,8 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import InvalidInputError, RunError
-from ..pair.execution import ModelOrGuide, evaluation_mode, modules, scoring, trace
-from ..pair.sites import point_dim, sites
+from ..pair.execution import ModelOrGuide, evaluation_mode, isolated_parameters, modules, trace
+from ..pair.sites import density_sites, point_dim
 
 WORST = 5  # points that are named
 
@@ -24,7 +24,7 @@ def locate_nonfinite(
     """
     names = {id(parameter): name for module in modules(model, guide) for name, parameter in module.named_parameters()}
     try:
-        with scoring(model, guide), evaluation_mode(model, guide):
+        with isolated_parameters(model, guide), evaluation_mode(model, guide):
             found = _bad_density(model, guide, x, rows) or _bad_gradient(model, guide, x, rows, leaves, names)
             if found:
                 return found
@@ -88,7 +88,7 @@ def _densities(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Iterator[
     q = trace("guide", guide, x)
     p = trace("model", poutine.replay(model, trace=q), x)
     for kind, run in (("guide", q), ("model", p)):
-        for site in sites(run):
+        for site in density_sites(run):
             yield kind, site, site["fn"].log_prob(site["value"])
 
 

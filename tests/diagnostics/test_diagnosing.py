@@ -18,7 +18,7 @@ from pyrovae.diagnostics import aggregate_posterior as aggregate
 from pyrovae.diagnostics import prior_holes as holes
 from pyrovae.diagnostics.aggregate_posterior import Aggregate, decode
 from pyrovae.distributions.normal import PrecisionNormal
-from pyrovae.pair.structure import inspect
+from pyrovae.pair.structure import inspect_pair
 
 SIGMAS = 5
 
@@ -195,7 +195,7 @@ def test_blocks_do_not_change_the_sum(monkeypatch, seed):
     for numbers, components in ((2**20, 256), (7, 4), (1, 1)):
         monkeypatch.setattr(aggregate, "NUMBERS", numbers)
         monkeypatch.setattr(aggregate, "COMPONENTS", components)
-        every = Aggregate(guide, x, inspect(normal_model, guide, x), whole=False)
+        every = Aggregate(guide, x, inspect_pair(normal_model, guide, x), whole=False)
         torch.testing.assert_close(every.log_sum({"z": z}), expected.logsumexp(1), rtol=0, atol=1e-10)
         torch.testing.assert_close(every.log_sum({"z": z}, owners), without.logsumexp(1), rtol=0, atol=1e-10)
 
@@ -576,7 +576,7 @@ def test_decoding_gives_the_mean_of_x():
     model, guide = load("ppca")(5, latent=2)
     x, z = torch.randn(9, 5), torch.randn(4, 2)
     with torch.no_grad():
-        torch.testing.assert_close(decode(model, {"z": z}, x, inspect(model, guide, x)), model.decode(z))
+        torch.testing.assert_close(decode(model, {"z": z}, x, inspect_pair(model, guide, x)), model.decode(z))
 
 
 # Verdicts

@@ -9,8 +9,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyrovae import PrecisionNormal, load
 from pyrovae.distributions.normal import DiagonalNormal
-from pyrovae.pair.execution import evaluation_mode, local_parameters, scoring
-from pyrovae.pair.parameters import parameters
+from pyrovae.pair.execution import evaluation_mode, isolated_parameters, local_parameters
+from pyrovae.pair.parameters import unconstrained_parameters
 
 SHAPES = {  # of loc, of P, of x
     "one": ((3,), (3, 3), (5, 3)),
@@ -93,8 +93,8 @@ def test_the_pairs_densities_are_recorded_without_a_host_read(name, seed):
     points = [
         torch.rand(20, 6).double().round() if "bernoulli" in name else torch.rand(20, 6).double() for _ in range(2)
     ]
-    with scoring(model, guide):  # as fit runs them: Pyro's checks off
-        leaves = parameters(points[0], guide, model)
+    with isolated_parameters(model, guide):  # as fit runs them: Pyro's checks off
+        leaves = unconstrained_parameters(points[0], guide, model)
 
         def density(x):
             posterior = model.posterior(x)

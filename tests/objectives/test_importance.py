@@ -13,7 +13,7 @@ from torch import nn
 import pyrovae
 from pyrovae import IWAE, STL, DReG, InvalidInputError, Renyi, fit, log_likelihood, log_weights
 from pyrovae.objectives import Objective, warm_up
-from pyrovae.pair.structure import inspect
+from pyrovae.pair.structure import inspect_pair
 
 SIGMA = 0.8
 X = torch.tensor([[-1.5], [0.2], [2.0]]).double()
@@ -86,7 +86,7 @@ def exact_bound(line, bound):
 
 def mean_gradient(objective, line, calls=150, copies=200, beta=1.0):
     """The objective's gradient for the three points, by Monte Carlo: means and standard errors of w, a, b, r."""
-    structure = inspect(line, line.guide, X)
+    structure = inspect_pair(line, line.guide, X)
     found = []
     for _ in range(calls):
         with warm_up(beta):
@@ -112,7 +112,7 @@ def test_the_value_is_log_likelihood_of_the_same_log_weights(name, seed):
     """Summed over points; and beside it the ELBO's two parts. A class that is summed out, several latents, and none."""
     model, guide = (half.double() if isinstance(half, nn.Module) else half for half in pyrovae.load(name)(4))
     x = torch.rand(5, 4).double()
-    structure = inspect(model, guide, x)
+    structure = inspect_pair(model, guide, x)
     torch.manual_seed(seed)
     log_w = log_weights(model, guide, x, 7)
     for objective in (IWAE(7), STL(7), DReG(7)):

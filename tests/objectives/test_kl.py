@@ -13,7 +13,7 @@ from torch import nn
 import pyrovae
 from pyrovae import IWAE, Beta, DReG, FreeBits, InvalidInputError, Terms, WakeSleep, evaluate, fit
 from pyrovae.objectives import default_objective, differentiable_loss, warm_up
-from pyrovae.pair.structure import inspect
+from pyrovae.pair.structure import inspect_pair
 
 DIM = 3
 KL = 2.0 + 0.5 * 1.5**2  # of N((2, 1.5), I) against N(0, I)
@@ -63,7 +63,7 @@ def gradient_of(objective, pair, x, seed):
 @pytest.mark.parametrize("objective", [Beta(1.0), FreeBits(0.0), FreeBits(1e-3)], ids=repr)
 def test_without_weight_or_floor_it_is_the_elbo(objective, seed):
     pair, x = Told(), points()
-    stock = default_objective(inspect(pair, pair.guide, x))
+    stock = default_objective(inspect_pair(pair, pair.guide, x))
     torch.testing.assert_close(
         gradient_of(objective, pair, x, seed), gradient_of(stock, pair, x, seed), rtol=1e-10, atol=1e-10
     )
@@ -95,7 +95,7 @@ def test_where_the_kl_is_estimated_the_floor_is_on_all_of_it():
     """One group: 3.125 nats, estimated; a floor of 50 holds it."""
     pair, x = Told(), points(500)
     pair.guide = Twisted()
-    terms = FreeBits(50.0).batch(pair, pair.guide, x, inspect(pair, pair.guide, x))
+    terms = FreeBits(50.0).batch(pair, pair.guide, x, inspect_pair(pair, pair.guide, x))
     assert (terms.loss + terms.reconstruction).item() == pytest.approx(50.0 * len(x), rel=1e-10)
     assert terms.kl.item() / len(x) == pytest.approx(KL, abs=5 * math.hypot(2.0, 1.5) / 500**0.5)
 
@@ -173,7 +173,7 @@ def test_a_prior_of_classes_summed_out_has_the_weight_too(seed):
     """log p(z) = log Σ_y p(y) p(z|y) of a gmvae: β log p(z), where y alone is summed and x does not depend on it."""
     model, guide = (half.double() for half in pyrovae.load("gmvae")(DIM, latent=2, hidden=(5,), components=3))
     x = torch.rand(6, DIM).double()
-    structure = inspect(model, guide, x)
+    structure = inspect_pair(model, guide, x)
     terms = differentiable_loss(default_objective(structure), model, guide, x, structure)
     assert not isinstance(terms, str), terms
     torch.manual_seed(seed)
@@ -199,7 +199,7 @@ def test_a_prior_of_classes_on_which_x_depends_has_the_weight_too(seed):
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(x[:, :2], 0.4).to_event(1))
 
-    structure = inspect(model, guide, x)
+    structure = inspect_pair(model, guide, x)
     terms = differentiable_loss(default_objective(structure), model, guide, x, structure)
     assert not isinstance(terms, str), terms
     found = []

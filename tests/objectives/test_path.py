@@ -15,8 +15,8 @@ from pyrovae.objectives import differentiable_loss, warm_up
 from pyrovae.objectives.log_densities import draw
 from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.importance_weights import guide_density, model_density, run_guide, run_model
-from pyrovae.pair.parameters import parameters
-from pyrovae.pair.structure import inspect
+from pyrovae.pair.parameters import unconstrained_parameters
+from pyrovae.pair.structure import inspect_pair
 from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters, joined
 
@@ -53,10 +53,10 @@ def test_the_gradient_is_the_one_written_with_frozen_copies(kind, name, options,
     """Σ w̃ log p(x, z̄; ψ) + Σ c [log p(x, z(ψ); ψ̄) − log q(z(ψ); ψ̄)], bars what does not move; for every parameter ψ."""
     model, guide = build(name, options)
     x = torch.rand(5, DIM).double()
-    structure = inspect(model, guide, x)
+    structure = inspect_pair(model, guide, x)
     max_plate_nesting = structure.max_plate_nesting
     with local_parameters(model, guide), pyro.validation_enabled(False):
-        leaves = parameters(x, guide, model)
+        leaves = unconstrained_parameters(x, guide, model)
         torch.manual_seed(seed)
         loss = kind(K).batch(model, guide, x, structure).loss
         found = torch.autograd.grad(loss, leaves, materialize_grads=True, allow_unused=True)
@@ -100,12 +100,12 @@ def test_the_recorded_loss_is_the_eager_one(objective, name, options):
     """Terms and gradient for the same noise, on another batch, after parameters have moved and with another weight on the KL."""
     model, guide = build(name, options)
     x, other = torch.rand(6, DIM).double(), torch.rand(6, DIM).double()
-    structure = inspect(model, guide, x)
+    structure = inspect_pair(model, guide, x)
     beta = torch.ones(()).double()
     with (
         local_parameters(model, guide),
         pyro.validation_enabled(False),
-        flatten_parameters(parameters(x, guide, model)) as flat,
+        flatten_parameters(unconstrained_parameters(x, guide, model)) as flat,
     ):
         terms = differentiable_loss(objective, model, guide, x, structure)
         assert not isinstance(terms, str), terms
@@ -139,7 +139,7 @@ def test_a_warm_ups_weight_is_on_the_kl_of_each_draw(name, seed):
     """log p(x|z) + β [log p(z) − log q(z|x)], classes summed out in log p(z) alone."""
     model, guide = build(name, {})
     x = torch.rand(5, DIM).double()
-    structure = inspect(model, guide, x)
+    structure = inspect_pair(model, guide, x)
     plain = None
     for beta in (1.0, 0.3):
         torch.manual_seed(seed)

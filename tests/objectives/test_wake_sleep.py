@@ -9,7 +9,7 @@ from torch import nn
 
 import pyrovae
 from pyrovae import EM, InvalidInputError, WakeSleep, fit
-from pyrovae.pair.structure import inspect
+from pyrovae.pair.structure import inspect_pair
 
 DIM = 5
 
@@ -52,7 +52,7 @@ def test_each_point_has_weights_of_its_own(seed):
     """A batch's gradient is the sum of its points', at the same draws; Pyro's is not, whose weights are products over the batch."""
     model, guide = pair()
     x = torch.randn(4, DIM).double()
-    leaves, structure = [*model.parameters(), *guide.encoder.parameters()], inspect(model, guide, x)
+    leaves, structure = [*model.parameters(), *guide.encoder.parameters()], inspect_pair(model, guide, x)
 
     def gradient(points, noise):
         """With these draws of noise (K, N, 2) in the place of torch's."""

@@ -14,8 +14,8 @@ from torch import nn
 
 import pyrovae
 from pyrovae import InvalidInputError, NonFiniteError, log_weights
-from pyrovae.pair.parameters import parameters
-from pyrovae.pair.structure import inspect as look
+from pyrovae.pair.parameters import unconstrained_parameters
+from pyrovae.pair.structure import inspect_pair as look
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_random_state_and_parameter_store_are_left_alone_by_inspection(linear):
     torch.manual_seed(3)
     first = log_weights(model, guide, X)
     torch.manual_seed(3)
-    parameters(X, guide, model)
+    unconstrained_parameters(X, guide, model)
     torch.testing.assert_close(log_weights(model, guide, X), first, rtol=0, atol=0)
     assert len(pyro.get_param_store()) == 0
 

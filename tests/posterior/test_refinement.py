@@ -10,7 +10,7 @@ from pyro.infer.autoguide import AutoNormal
 
 import pyrovae
 from pyrovae import InvalidInputError
-from pyrovae.pair.structure import inspect
+from pyrovae.pair.structure import inspect_pair
 from pyrovae.posterior.optimise import RefinementSettings
 from pyrovae.posterior.refinement import matching, refine
 from pyrovae.posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian
@@ -196,8 +196,8 @@ def test_same_seed_same_numbers_and_nothing_left_changed(ppca):
 
 def test_the_family_that_a_guide_looks_like(ppca):
     model, guide, x, _ = ppca
-    assert isinstance(matching(inspect(model, guide, x)), DiagonalGaussian)
-    assert isinstance(matching(inspect(model, pyrovae.FullCovariance(20, 5, (4,)).double(), x)), FullGaussian)
+    assert isinstance(matching(inspect_pair(model, guide, x)), DiagonalGaussian)
+    assert isinstance(matching(inspect_pair(model, pyrovae.FullCovariance(20, 5, (4,)).double(), x)), FullGaussian)
 
 
 # What it must refuse.

@@ -15,8 +15,8 @@ from pyrovae import fit
 from pyrovae.compilation.compiling import CompilationError
 from pyrovae.objectives import default_objective, differentiable_loss, warm_up
 from pyrovae.pair.execution import local_parameters, modules
-from pyrovae.pair.parameters import parameters
-from pyrovae.pair.structure import inspect
+from pyrovae.pair.parameters import unconstrained_parameters
+from pyrovae.pair.structure import inspect_pair
 from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters
 
@@ -95,7 +95,7 @@ def two_draws(module, x):
 
 def same_step(model, guide, x, objective=None, beta=None):
     """Recorded and eager loss, gradient and buffers on another batch, after parameters and buffers have moved."""
-    structure = inspect(model, guide, x)
+    structure = inspect_pair(model, guide, x)
     objective = objective or default_objective(structure)
     for module in modules(model, guide):
         module.train()
@@ -103,7 +103,7 @@ def same_step(model, guide, x, objective=None, beta=None):
     with (
         local_parameters(model, guide),
         pyro.validation_enabled(False),
-        flatten_parameters(parameters(x, guide, model)) as flat,
+        flatten_parameters(unconstrained_parameters(x, guide, model)) as flat,
     ):
         terms = differentiable_loss(objective, model, guide, x, structure)
         assert not isinstance(terms, str), terms
@@ -166,7 +166,7 @@ def test_a_class_that_the_model_sums_out_itself_in_a_subsampled_plate_with_an_in
             pyro.sample("z", dist.Normal(x.mean(-1), pyro.param("s", torch.tensor(0.4))))
 
     x = torch.randn(8, 4)
-    structure = inspect(model, guide, x)
+    structure = inspect_pair(model, guide, x)
     objective = default_objective(structure)
     assert isinstance(objective, TraceEnum_ELBO)
     terms = differentiable_loss(objective, model, guide, x, structure)
@@ -193,11 +193,11 @@ def test_operations_that_autograd_does_not_see_are_recorded_as_they_ran():
 
 
 def cannot(model, guide, x):
-    structure = inspect(model, guide, x)
+    structure = inspect_pair(model, guide, x)
     terms = differentiable_loss(default_objective(structure), model, guide, x, structure)
     if isinstance(terms, str):
         return terms
-    leaves = parameters(x, guide, model)
+    leaves = unconstrained_parameters(x, guide, model)
     with local_parameters(model, guide), pyro.validation_enabled(False), flatten_parameters(leaves) as flat:
         with pytest.raises(CompilationError) as error:
             record_step(lambda x, beta: terms(model, guide, x), flat, x, torch.ones(()), modules(model, guide))

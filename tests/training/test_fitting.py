@@ -16,7 +16,7 @@ from torch import nn
 import pyrovae
 from pyrovae import InvalidInputError, NonFiniteError, fit
 from pyrovae.objectives import default_objective
-from pyrovae.pair.structure import inspect
+from pyrovae.pair.structure import inspect_pair
 
 
 class Location(pyrovae.Module):
@@ -105,7 +105,7 @@ def categorical(x):
 )
 def test_default_objective_follows_from_the_sites(model, guide, objective):
     x = torch.randn(6, 1)
-    chosen = default_objective(inspect(model, guide, x))
+    chosen = default_objective(inspect_pair(model, guide, x))
     assert type(chosen) is objective
     assert math.isfinite(chosen.loss(model, guide, x))
 
@@ -272,7 +272,7 @@ def test_a_guide_that_runs_the_other_way_gets_the_unbiased_objective():
             pyro.sample("top", dist.Normal(low / 2, 0.5**0.5))
 
     x = torch.randn(5, 1)
-    objective = default_objective(inspect(model, guide, x))
+    objective = default_objective(inspect_pair(model, guide, x))
     assert -objective.loss(model, guide, x) == pytest.approx(
         dist.Normal(0.0, 3**0.5).log_prob(x).sum().item(), abs=1e-4
     )

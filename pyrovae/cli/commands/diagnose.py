@@ -17,7 +17,7 @@ from ...diagnostics.result import LatentDiagnostics
 from ...errors import InvalidInputError
 from ...pair.execution import evaluation_mode
 from ...pair.parameters import is_per_point
-from ...pair.structure import inspect
+from ...pair.structure import inspect_pair
 from ...plots import diagnosis as plots
 from ...runs.run import Run
 from ...tables.diagnosis import show
@@ -104,7 +104,7 @@ def figures(found: LatentDiagnostics, run: Run, data: Data, x: Tensor, seed: int
     holes = found.holes
     if holes is None or data.shape is None:
         return
-    structure = inspect(run.model, run.guide, x if is_per_point(run.guide, x) else x[:2])
+    structure = inspect_pair(run.model, run.guide, x if is_per_point(run.guide, x) else x[:2])
 
     def picture(rows: dict[str, Tensor]) -> Tensor:
         with evaluation_mode(run.model, run.guide), torch.no_grad(), fork_rng(x.device, seed):
