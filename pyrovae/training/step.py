@@ -29,7 +29,7 @@ class ParameterUpdater:
     max_grad_norm: float | None  # the largest norm of the gradient of a batch's mean
     decay: float | None  # of the moving average
     average: Tensor | None  # of the parameters
-    taken: int = 0
+    num_updates: int = 0
 
     def update(self, gradient: Tensor, points: int) -> Tensor:
         """Move the parameters, unless the gradient is no number. Returns its norm for the mean over the batch."""
@@ -44,15 +44,15 @@ class ParameterUpdater:
             for leaf, part in zip(self.flat.leaves, self.flat.views(gradient), strict=True):
                 leaf.grad = part
         self.optimizer.step()
-        self.taken += 1
+        self.num_updates += 1
         if self.average is not None and self.decay is not None:
-            self.average.lerp_(self.flat.vector.detach(), 1 - _decay(self.decay, self.taken))
+            self.average.lerp_(self.flat.vector.detach(), 1 - _decay(self.decay, self.num_updates))
         return norm
 
 
-def _decay(decay: float, taken: int) -> float:
+def _decay(decay: float, num_updates: int) -> float:
     """Of the average after so many steps: lower in the beginning, lest the start weigh for long."""
-    return min(decay, (1 + taken) / (10 + taken))
+    return min(decay, (1 + num_updates) / (10 + num_updates))
 
 
 Step = Callable[[Tensor, Tensor], Tensor]  # of a batch and the KL's weight, to (*Terms.parts, norm of the gradient)
@@ -157,15 +157,15 @@ def _with_adam(
     replay = bind_inputs(compile_graph(whole, inputs), inputs, 0)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
-        taken = learner.taken + 1
-        root = (1 - beta2**taken) ** 0.5
-        rate.fill_(settings["lr"] * root / (1 - beta1**taken))
+        num_updates = learner.num_updates + 1
+        root = (1 - beta2**num_updates) ** 0.5
+        rate.fill_(settings["lr"] * root / (1 - beta1**num_updates))
         small.fill_(eps * root)
         if learner.decay is not None:
-            decay.fill_(_decay(learner.decay, taken))
+            decay.fill_(_decay(learner.decay, num_updates))
         with torch.no_grad():
             (out,) = replay(x)
-        learner.taken = taken
+        learner.num_updates = num_updates
         state["step"] += 1
         return out
 

@@ -426,7 +426,7 @@ def changed(folder: Path, change: Any) -> None:
 
 
 def test_a_checkpoint_from_before_objectives_were_told_is_taken_up(interrupted: Path) -> None:
-    changed(interrupted, lambda state: state["training"]["task"].pop("objective"))
+    changed(interrupted, lambda state: state["training"]["fingerprint"].pop("objective"))
     outcome(vae, interrupted, resume=True)
 
 
@@ -476,9 +476,9 @@ def test_another_training(interrupted: Path, case: Any, what: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda state: state["training"].pop("vector"),
-        lambda state: state["training"].update(held=[]),
-        lambda state: state["training"].update(held=[torch.zeros(3)]),
+        lambda state: state["training"].pop("parameters"),
+        lambda state: state["training"].update(buffers=[]),
+        lambda state: state["training"].update(buffers=[torch.zeros(3)]),
         lambda state: state["training"]["result"].update(odd=1),
         lambda state: state["training"].update(rng=None),
     ],
