@@ -60,6 +60,7 @@ def score_run(
         transform=data.transform,
         on_progress=lambda points: progress.advance(task, points),
         partial_file=partial_file,
+        structure=run.structure,
     )
 
 

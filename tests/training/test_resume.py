@@ -437,8 +437,9 @@ def test_a_checkpoint_that_carries_code_is_refused_and_does_not_run_it(interrupt
     assert not (tmp_path / "mark").exists()
 
 
-def test_another_version(interrupted: Path) -> None:
-    changed(interrupted, lambda state: state.update(version=0))
+@pytest.mark.parametrize("version", [0, 1])
+def test_another_version(interrupted: Path, version: int) -> None:
+    changed(interrupted, lambda state: state.update(version=version))
     with pytest.raises(
         InvalidInputError, match="is no checkpoint of this version of pyrovae: use the one that wrote it"
     ):
