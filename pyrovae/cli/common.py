@@ -75,6 +75,7 @@ def score_run(
         transform=data.transform,
         on_progress=add_score_task(progress, run.name, len(data.test), num_samples),
         partial_file=partial_file,
+        structure=run.structure,
     )
 
 

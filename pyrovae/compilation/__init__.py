@@ -1,6 +1,7 @@
-"""What Pyro does in Python is done once: tensor operations of one run, recorded, and replayed in its place.
+"""Tensor operations of a recorded graph: compiled, and replayed without Python.
 
-Each recording is held against Pyro's own run before it is believed. `lifting` finds what they knew besides their inputs, and
-`compiling` makes machine code of them; `weights` records a block of log-weights and `fast` says when, `slopes` a density and its
-gradient in the latents, and `pyrovae.training.compiled_step` a step of SVI.
+constants.py turns the constants that a recorded graph has captured into inputs. compiling.py compiles the graph and, on a GPU,
+captures it as one launch; it raises `CompilationError` where that cannot be done. Nothing here knows a model, a guide or Pyro. What
+is recorded, and the comparison with the eager run, belongs to the caller: `training` for steps, `estimators` for log-weights,
+`posterior` for densities. To add a rewriting of graphs, write a function of a `GraphModule` in a file of its own.
 """

@@ -105,7 +105,11 @@ class CudaGraph:
 
 def reason(error: Exception) -> str:
     """Why something could not be recorded, as the end of a sentence."""
-    said = in_one_line(error)
-    if "_local_scalar_dense" in said or "data-dependent" in said.lower() or "get a value out of" in said.lower():
+    message = in_one_line(error)
+    if (
+        "_local_scalar_dense" in message
+        or "data-dependent" in message.lower()
+        or "get a value out of" in message.lower()
+    ):
         return "it reads a tensor's value on the host (.item(), an if on a tensor), which a recording cannot follow"
-    return f"{type(error).__name__}: {said[:160]}"
+    return f"{type(error).__name__}: {message[:160]}"

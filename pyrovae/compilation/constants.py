@@ -13,10 +13,10 @@ def lift_constants(graph: GraphModule, first: Sequence[Tensor] = ()) -> list[Ten
     nodes = graph.graph
     given = [node for node in nodes.nodes if node.op == "placeholder"]
     inputs: dict[int, Node] = {}
-    for place, tensor in enumerate(first):
+    for index, tensor in enumerate(first):
         with nodes.inserting_before(given[0]):
-            inputs[id(tensor)] = nodes.placeholder(f"first_{place}")
-    held: list[Tensor] = []
+            inputs[id(tensor)] = nodes.placeholder(f"first_{index}")
+    constants: list[Tensor] = []
     last = given[-1]
     for node in list(nodes.nodes):
         if node.target is torch.ops.aten._linalg_check_errors.default and node.args[0].meta["val"].is_cuda:
@@ -27,11 +27,11 @@ def lift_constants(graph: GraphModule, first: Sequence[Tensor] = ()) -> list[Ten
         value = getattr(graph, str(node.target))
         if id(value) not in inputs:
             with nodes.inserting_after(last):
-                last = inputs[id(value)] = nodes.placeholder(f"held_{len(held)}")
-            held.append(value)
+                last = inputs[id(value)] = nodes.placeholder(f"constant_{len(constants)}")
+            constants.append(value)
         node.replace_all_uses_with(inputs[id(value)])
         nodes.erase_node(node)
     nodes.eliminate_dead_code()
     nodes.lint()
     graph.recompile()
-    return held
+    return constants

@@ -16,9 +16,10 @@ from ..estimators.batched_scoring import ScoringOptions, score
 from ..estimators.exact import exact_log_likelihood
 from ..estimators.partial_results import PartialResults
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
-from ..pair.parameters import collect_parameters, is_per_point
-from ..pair.structure import Latent, inspect_pair
-from ..pair.validation import check_points
+from ..pair.parameters import collect_parameters, is_per_point, unconstrained_parameters
+from ..pair.sites import observed_sites
+from ..pair.structure import Latent, Structure, inspect_pair
+from ..pair.validation import check_points, check_value
 from ..statistics.bound_curve import BoundCurve, curve_sizes
 from ..utils.distributed import ProcessGroup
 from ..utils.precision import usable
@@ -41,6 +42,7 @@ def evaluate(
     partial_file: Path | None = None,
     low_precision: torch.dtype | None = None,
     compile: bool | None = None,
+    structure: Structure | None = None,
 ) -> Evidence:
     """An importance-weighted estimate of log p(x_n) for every row of x, with its error and what is to be thought of it, beside
     the ELBO and the exact value.
@@ -61,6 +63,9 @@ def evaluate(
 
     Where the work is worth it a block's computation is recorded and compiled, unless `compile` is False; True does so for
     little work too. It changes no number but by rounding.
+
+    `structure` is what a caller has seen of the pair (`inspect_pair`, or `validate` of training): the pair is then not inspected
+    again, where the points can be checked without.
 
     With `partial_file`, finished batches are kept in that file every few seconds, and an evaluation that was killed goes on from
     there, if points, samples, seed and parameters are the same; the file is removed at the end.
@@ -84,7 +89,7 @@ def evaluate(
         per_point = is_per_point(guide, x)
         first = x if per_point else x[:1024]
         with collect_parameters() as used:
-            structure = inspect_pair(model, guide, first)
+            structure = _inspect(model, guide, first, None if per_point else structure)
         if transform is not None:
             check_base_measure(structure, transform)
         partial = PartialResults(
@@ -131,6 +136,16 @@ def evaluate(
             else f"{dtype_name(x.dtype)}, {dtype_name(low_precision)} screen",
         ),
     )
+
+
+def _inspect(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, known: Structure | None) -> Structure:
+    """`inspect_pair`; of a pair that is `known`, only a run, which reads its parameters, and the check of what it observes."""
+    if known is None or known.no_density or not known.covers(x):
+        return inspect_pair(model, guide, x)
+    unconstrained_parameters(x, guide, model)
+    for site in observed_sites(known.model_trace):
+        check_value(site, x)
+    return known
 
 
 def _own_file(path: Path | None) -> Path | None:

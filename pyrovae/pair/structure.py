@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.distributions import constraints
 
 from ..errors import InvalidInputError
 from ..utils.random import fork_rng
@@ -42,6 +43,7 @@ class Structure:
     observed: int  # how many numbers of a point the model observes
     plate_full_size: int | None  # of a data plate that stands for a subsample, by which SVI scales
     no_density: str  # why there is no log p(x), where the model says so
+    x: Tensor  # the points of that run
     model_trace: poutine.Trace
     guide_trace: poutine.Trace
 
@@ -50,6 +52,18 @@ class Structure:
         """Whether the guide's latents, all discrete, can have no other value: q(z|x) = 1 at one z, and 0 at any other."""
         drawn = density_sites(self.guide_trace)
         return bool(drawn) and all(_is_certain(site["fn"]) for site in drawn)
+
+    def is_of(self, x: Tensor) -> bool:
+        """Whether the run was on these very points."""
+        return _alike(self.x, x) and torch.equal(self.x, x)
+
+    def covers(self, x: Tensor) -> bool:
+        """Whether the sites seen in that run suffice to check other points: each observes x itself, on a support that is fixed.
+
+        The value of a function of x, and a support with parameters, are known of new points only when the pair runs on them.
+        """
+        sites = observed_sites(self.model_trace)
+        return _alike(self.x[:1], x[:1]) and all(site["value"] is self.x and _is_fixed(site["fn"]) for site in sites)
 
 
 def inspect_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored: bool = True) -> Structure:
@@ -91,9 +105,30 @@ def inspect_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored:
         observed=sum(site["value"].numel() for site in observed) // len(x),
         plate_full_size=next((size for size in sizes if size != len(x)), None),
         no_density=no_density,
+        x=x,
         model_trace=p,
         guide_trace=q,
     )
+
+
+def _alike(x: Tensor, other: Tensor) -> bool:
+    return x.shape == other.shape and x.dtype == other.dtype and x.device == other.device
+
+
+def _is_fixed(fn: Any) -> bool:
+    """Whether no tensor takes part in the support of a distribution."""
+
+    def is_free_of_tensors(value: Any) -> bool:
+        if isinstance(value, list | tuple):
+            return all(map(is_free_of_tensors, value))
+        if isinstance(value, constraints.Constraint):
+            return all(map(is_free_of_tensors, vars(value).values()))
+        return not isinstance(value, Tensor)
+
+    try:
+        return is_free_of_tensors(fn.support)
+    except (NotImplementedError, AttributeError):
+        return True  # there is no support to check
 
 
 def _is_certain(fn: Any) -> bool:

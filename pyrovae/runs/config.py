@@ -1,4 +1,4 @@
-"""What a run was told, in plain JSON types, and `fit`'s arguments from it."""
+"""The settings of a run, in plain JSON types, and `fit`'s arguments from it."""
 
 from dataclasses import dataclass
 from typing import Any, get_origin, get_type_hints
@@ -10,12 +10,14 @@ from ..training.em import EM
 
 SCHEDULES = {"cosine": cosine, "iwae_schedule": iwae_schedule, "with_warmup": with_warmup(), "constant": None}
 
+FORMAT = 2  # of a run folder: what its config.json is written in
+
 INITIALISERS = {"em": EM}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a run was told, in plain JSON types."""
+    """Everything that a run was made with, in plain JSON types."""
 
     model: str  # a built-in's name, or the stem of the user's file
     user_file: bool  # the run holds the model's file
@@ -39,20 +41,20 @@ class Config:
             raise TypeError(f"options are {self.options!r:.40}")
 
 
-def parse_fit_arguments(told: dict[str, Any]) -> dict[str, Any]:
+def parse_fit_arguments(settings: dict[str, Any]) -> dict[str, Any]:
     """`fit`'s arguments from the plain values of a config: names of schedules, initialisers and objectives become what
     they name."""
-    arguments = dict(told)
+    arguments = dict(settings)
     if "schedule" in arguments:
         arguments["schedule"] = _named(SCHEDULES, "schedule", arguments["schedule"])
     if "init" in arguments:
         arguments["init"] = _named(INITIALISERS, "init", arguments["init"])()
     if "objective" in arguments:
         arguments["objective"] = parse_objective(arguments["objective"])
-    held_out, patience = arguments.pop("validation_fraction", None), arguments.pop("patience", None)
-    if held_out is not None or patience is not None:
-        settings = {"validation": held_out, "patience": patience}
-        arguments["early_stopping"] = EarlyStopping(**{k: v for k, v in settings.items() if v is not None})
+    validation, patience = arguments.pop("validation_fraction", None), arguments.pop("patience", None)
+    if validation is not None or patience is not None:
+        given = {"validation": validation, "patience": patience}
+        arguments["early_stopping"] = EarlyStopping(**{k: v for k, v in given.items() if v is not None})
     return arguments
 
 

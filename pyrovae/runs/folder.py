@@ -5,13 +5,15 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import InvalidInputError
 from ..loading.pairs import PairBuilder, load
-from ..loading.user_files import absolute
-from .config import Config
+from ..loading.user_files import absolute, copy_for_run
+from ..utils.files import replacing
+from .config import FORMAT, Config
 
 
 def read_run(folder: Path) -> tuple[Config, PairBuilder]:
@@ -26,7 +28,8 @@ def read_run(folder: Path) -> tuple[Config, PairBuilder]:
         if isinstance(content, dict) and content.get("command") == "compare":
             runs = ", ".join(str(folder / Path(name).name.removesuffix(".py")) for name in content["models"])
             raise InvalidInputError(f"{folder} is a comparison: name one of its runs, {runs}.")
-        config = Config(**content)
+        check_format(path, content)
+        config = Config(**{key: value for key, value in content.items() if key != "format"})
         config.check()
     except InvalidInputError:
         raise
@@ -34,6 +37,27 @@ def read_run(folder: Path) -> tuple[Config, PairBuilder]:
         raise InvalidInputError(f"{path} is damaged, or of another version of pyrovae: {error}.") from error
     config = replace(config, options=[absolute(option, folder) for option in config.options])
     return config, load(folder / "model.py" if config.user_file else config.model)
+
+
+def check_format(path: Path, content: dict[str, Any]) -> None:
+    """Raise `InvalidInputError` for a run of another format than this version's: format 1 had no key for it, but a key `fit`."""
+    number = 1 if "format" not in content and "fit" in content else content["format"]
+    if number != FORMAT:
+        raise InvalidInputError(
+            f"{path.parent} is a run of format {number!r:.20}, and this version of pyrovae reads format {FORMAT}: train it "
+            "again, or use the version that wrote it."
+        )
+
+
+def write_config(config: Config, files: dict[str, bytes], folder: Path) -> None:
+    """Make the folder, with the copies of the user's own files and a config.json that names them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        with replacing(folder / name) as file:
+            file.write_bytes(content)
+    options = [own[0] if (own := copy_for_run(option)) else option for option in config.options]
+    with replacing(folder / "config.json") as file:
+        file.write_text(json.dumps({"format": FORMAT, **asdict(config), "options": options}, indent=2) + "\n")
 
 
 @contextlib.contextmanager

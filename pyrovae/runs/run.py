@@ -8,9 +8,8 @@ RUN/model.py        a copy of the user's model file, where the model is one
 RUN/option_NAME.py  a copy of the user's file that option NAME takes a class from, where it does
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,14 @@ from ..loading.user_files import absolute, copy_for_run
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.parameters import unconstrained_parameters
 from ..pair.state import load_pair_state, store_names
-from ..pair.structure import inspect_pair
-from ..training import Checkpoints, FitResult, fit
+from ..pair.structure import Structure, inspect_pair
+from ..training import Checkpoints, FitResult, fit, validate
 from ..training.checkpoints import load_checkpoint
 from ..utils.distributed import ProcessGroup
-from ..utils.files import replacing
 from ..utils.provenance import versions
 from ..utils.random import fork_rng
 from .config import Config, parse_fit_arguments
-from .folder import read_run
+from .folder import read_run, write_config
 from .metrics import MetricsFile
 
 CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
@@ -51,11 +49,16 @@ class Run:
     fit_result: FitResult
     store: tuple[str, ...] = ()  # names of parameters that live in Pyro's store: those of pairs written as functions
     files: dict[str, bytes] = field(default_factory=dict)  # copies of the user's own, by their names in the folder
-    observed: int = 0  # how many numbers of each point are scored; known of a run that was looked over
+    structure: Structure | None = None  # what was seen of the pair before training; None for a run that was loaded
     name: str = ""  # what it is called in tables: the model's name, if nothing else is said
 
     def __post_init__(self) -> None:
         self.name = self.name or self.config.model
+
+    @property
+    def observed(self) -> int:
+        """How many numbers of each point are scored; 0 where that is not known."""
+        return self.structure.observed if self.structure is not None else 0
 
 
 def prepare_run(
@@ -68,18 +71,18 @@ def prepare_run(
     options: list[str],
     seed: int,
     scored: bool = True,
-    **told: Any,
+    **settings: Any,
 ) -> Run:
     """Build the pair for the data and look it over, before anything is trained or written.
 
-    `told` are training arguments, as `parse_fit_arguments` reads them; those that are None are the pair's own (its TRAINING_DEFAULTS), then
-    `fit`'s; a recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
+    `settings` are training arguments, as `parse_fit_arguments` reads them; those that are None are the pair's own (its
+    TRAINING_DEFAULTS), then `fit`'s; a recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
     with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
     Raises `InvalidInputError` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """
-    arguments = {**pair.recipe, **{key: value for key, value in told.items() if value is not None}}
+    arguments = {**pair.recipe, **{key: value for key, value in settings.items() if value is not None}}
     steps, batch = arguments.pop("steps", None), min(arguments.get("batch_size") or len(data.train), len(data.train))
-    if steps is not None and told.get("epochs") is None:
+    if steps is not None and settings.get("epochs") is None:
         arguments["epochs"] = -(-steps // -(-len(data.train) // batch))
     arguments.setdefault("epochs", signature(fit).parameters["epochs"].default)
     config = Config(
@@ -95,12 +98,13 @@ def prepare_run(
         fit_arguments=arguments,
         versions=versions(),
     )
-    return _ready(pair, config, data, scored)
+    return _checked_run(pair, config, data, scored)
 
 
-def _ready(pair: PairBuilder, config: Config, data: Data, scored: bool) -> Run:
+def _checked_run(pair: PairBuilder, config: Config, data: Data, scored: bool) -> Run:
     """The pair as it stands before its first step, after every check that needs none."""
-    x = data.train[:256]
+    batch_size = config.fit_arguments.get("batch_size", signature(fit).parameters["batch_size"].default)
+    x = data.train[: batch_size or None]  # the first batch, if none are held out: training needs no other inspection
     try:
         model, guide = _build(pair, config, x.device)
         structure = inspect_pair(model, guide, x, scored=scored)
@@ -109,13 +113,12 @@ def _ready(pair: PairBuilder, config: Config, data: Data, scored: bool) -> Run:
         raise
     if not structure.no_density:
         check_base_measure(structure, data.transform)
-    # no step yet: its checks, and the model's start
-    checked = {key: value for key, value in parse_fit_arguments(config.fit_arguments).items() if key != "init"}
-    fit(model, guide, data.train, seed=config.seed, **{**checked, "epochs": 0})
+    arguments = parse_fit_arguments(config.fit_arguments)
+    structure = validate(model, guide, data.train, structure=structure, seed=config.seed, **arguments)
     files = {"model.py": pair.file} if pair.file is not None else {}
     files |= {copy: file for _, copy, file in filter(None, map(copy_for_run, config.options))}
     contents = {name: file.read_bytes() for name, file in files.items()}
-    return Run(config, pair, model, guide, FitResult(), store_names(structure), contents, structure.observed)
+    return Run(config, pair, model, guide, FitResult(), store_names(structure), contents, structure)
 
 
 def resume_run(folder: Path, device: torch.device) -> tuple[Run, Data]:
@@ -129,7 +132,7 @@ def resume_run(folder: Path, device: torch.device) -> tuple[Run, Data]:
         raise InvalidInputError(
             f"{folder} was begun on points of {config.dim} numbers, and {loaded.name} now has {loaded.dim}."
         )
-    return _ready(pair, config, loaded, scored=False), loaded
+    return _checked_run(pair, config, loaded, scored=False), loaded
 
 
 def epochs_completed(folder: Path, config: Config) -> int:
@@ -154,7 +157,7 @@ def train_run(
         keep.resume = resume and keep.exist()  # stopped before the first one, it begins again
     writes = folder is not None and ProcessGroup().first
     if folder is not None and writes and not resume:
-        write_config(run, folder)
+        write_config(run.config, run.files, folder)
 
     metrics = MetricsFile(folder / "metrics.csv") if folder is not None and writes else None
 
@@ -165,13 +168,18 @@ def train_run(
         if on_epoch:
             on_epoch(progress)
 
-    told = parse_fit_arguments(run.config.fit_arguments)
     run.fit_result = fit(
-        run.model, run.guide, data.train, seed=run.config.seed, checkpoints=keep, on_epoch=after_epoch, **told
+        run.model,
+        run.guide,
+        data.train,
+        seed=run.config.seed,
+        checkpoints=keep,
+        on_epoch=after_epoch,
+        structure=run.structure,
+        **parse_fit_arguments(run.config.fit_arguments),
     )
-    if (
-        metrics is not None and run.fit_result.history and not metrics.begun
-    ):  # a kill came between the last checkpoint and its row
+    # a kill may have come between the last checkpoint and its row
+    if metrics is not None and run.fit_result.history and not metrics.begun:
         metrics.add(run.fit_result.history)
 
 
@@ -185,16 +193,16 @@ def _build(pair: PairBuilder, config: Config, device: torch.device) -> tuple[Mod
 
 def _check_guide(pair: PairBuilder, config: Config, x: torch.Tensor) -> None:
     """Where it is the guide that the pair cannot be run under: which it takes."""
-    told, default = pair.parse(config.options), pair.options.get("guide")
+    options, default = pair.parse(config.options), pair.options.get("guide")
 
     def build(guide: type) -> tuple[ModelOrGuide, ModelOrGuide]:
         with fork_rng(x.device):
-            model, q = pair(config.dim, **{**told, "guide": guide})
+            model, q = pair(config.dim, **{**options, "guide": guide})
         for module in modules(model, q):
             module.to(x.device)
         return model, q
 
-    check_guide(pair.name, told.get("guide"), default, getattr(pair.module, "GUIDES", ()), build, x)
+    check_guide(pair.name, options.get("guide"), default, getattr(pair.module, "GUIDES", ()), build, x)
 
 
 def _last_of_each(options: list[str]) -> list[str]:
@@ -203,22 +211,12 @@ def _last_of_each(options: list[str]) -> list[str]:
 
 
 def _with_likelihood(options: list[str], pair: PairBuilder, data: Data) -> list[str]:
-    told = any(option.partition("=")[0].strip() == "likelihood" for option in options)
+    given = any(option.partition("=")[0].strip() == "likelihood" for option in options)
     return (
         [*options, f"likelihood={data.transform.likelihood}"]
-        if data.transform.discrete and "likelihood" in pair.options and not told
+        if data.transform.discrete and "likelihood" in pair.options and not given
         else options
     )
-
-
-def write_config(run: Run, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in run.files.items():
-        with replacing(folder / name) as file:
-            file.write_bytes(content)
-    options = [own[0] if (own := copy_for_run(option)) else option for option in run.config.options]
-    with replacing(folder / "config.json") as file:
-        file.write_text(json.dumps({**asdict(run.config), "options": options}, indent=2) + "\n")
 
 
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:

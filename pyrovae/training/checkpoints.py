@@ -60,9 +60,9 @@ class Checkpoints:
             cause = error if isinstance(error, OSError) else error.__context__
             if not isinstance(cause, OSError):
                 raise
-            told = OSError(cause.errno, cause.strerror, str(self.path))
-            told.add_note("What was kept before is whole, and training can be resumed from it.")
-            raise told from error
+            failure = OSError(cause.errno, cause.strerror, str(self.path))
+            failure.add_note("What was kept before is whole, and training can be resumed from it.")
+            raise failure from error
         self._saved = time.monotonic()
 
     def load(self, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -72,13 +72,13 @@ class Checkpoints:
 
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The newest of a folder's two checkpoints that is whole. Raises `InvalidInputError` where neither is, or there is none."""
-    held = Checkpoints(folder)
-    found = [path for path in (held.path, held.previous) if path.is_file()]
-    if not found:
+    checkpoints = Checkpoints(folder)
+    paths = [path for path in (checkpoints.path, checkpoints.previous) if path.is_file()]
+    if not paths:
         raise InvalidInputError(
             f"{folder} has no checkpoint.pt: its training was stopped before the first one; train it again."
         )
-    for path in found:
+    for path in paths:
         try:
             state = torch.load(path, map_location=device, weights_only=True)
         except (PermissionError, torch.OutOfMemoryError):
@@ -88,8 +88,8 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[st
                 raise InvalidInputError(
                     f"{path} carries code, or what is no tensor and no number, so it is not read: it is no pyrovae checkpoint."
                 ) from error
-            if path is not found[-1]:
-                log.warning("%s is damaged; going on from the one before it, %s.", path, found[-1].name)
+            if path is not paths[-1]:
+                log.warning("%s is damaged; going on from the one before it, %s.", path, paths[-1].name)
             continue
         if isinstance(state, dict) and state.get("version") == VERSION:
             return state
@@ -97,5 +97,5 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[st
             f"{path} is no checkpoint of this version of pyrovae: use the one that wrote it, or train the run again."
         )
     raise InvalidInputError(
-        f"{found[0]} cannot be read: it is truncated, carries code, or is no pyrovae checkpoint; train the run again."
+        f"{paths[0]} cannot be read: it is truncated, carries code, or is no pyrovae checkpoint; train the run again."
     )

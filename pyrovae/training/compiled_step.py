@@ -40,7 +40,7 @@ def gradient_of(loss: Loss, flat: FlatParameters) -> Callable[[Tensor, Tensor], 
 def record_step(
     loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
 ) -> tuple[Recording, list[Tensor]]:
-    """`graph(leaves, x, beta, *held)` → a batch's `Terms.parts` and gradients; and what it holds: buffers, constants.
+    """`graph(leaves, x, beta, *constants)` → a batch's `Terms.parts` and gradients; and what it holds: buffers, constants.
 
     Parameters, buffers and the KL's weight are read at each call, and noise is drawn then, in the eager step's order. Raises
     `CompilationError` where Python or the host decides something on the way, or another batch goes another way.
@@ -53,12 +53,12 @@ def record_step(
         with fork_rng(x.device, 0):
             terms, expected = gradient(other, beta)
         for recorded in (_shared_first, _as_run):
-            graph, held = recorded(loss, flat, x, beta)
+            graph, constants = recorded(loss, flat, x, beta)
             with fork_rng(x.device, 0), torch.no_grad():
                 _restore(buffers, before)
-                (value, *_), found = graph(flat.views(flat.vector.data), other, beta, *held)
-            if _close(value, terms.loss) and _close(joined(found), joined(expected)):
-                return graph, held
+                (value, *_), parts = graph(flat.views(flat.vector.data), other, beta, *constants)
+            if _close(value, terms.loss) and _close(joined(parts), joined(expected)):
+                return graph, constants
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -68,9 +68,9 @@ def record_step(
     raise CompilationError("the pair does something else at another call, which a recording would not follow")
 
 
-def _close(found: Tensor, expected: Tensor) -> bool:
+def _close(value: Tensor, expected: Tensor) -> bool:
     """Equal but for the order of sums."""
-    return bool((found - expected).norm() <= 1e-3 * expected.norm()) or not bool(torch.isfinite(expected).all())
+    return bool((value - expected).norm() <= 1e-3 * expected.norm()) or not bool(torch.isfinite(expected).all())
 
 
 def _restore(buffers: list[Tensor], before: list[Tensor]) -> None:
@@ -84,10 +84,10 @@ def _shared_first(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> 
     Function of its own), which the caller finds by comparison."""
     with fork_rng(x.device):
         graph = make_fx(lambda x, beta: loss(x, beta).parts)(x, beta)
-    held = [value.detach() for value in lift_constants(graph, flat.leaves)]
+    constants = [value.detach() for value in lift_constants(graph, flat.leaves)]
     values = [leaf.detach() for leaf in flat.leaves]
     with torch.no_grad(), fork_rng(x.device):
-        graph = make_fx(functionalize(graph, remove="mutations"))(*values, x, beta, *held)
+        graph = make_fx(functionalize(graph, remove="mutations"))(*values, x, beta, *constants)
     for node in graph.graph.nodes:
         if node.target is torch.ops.aten.alias.default:
             node.target = torch.ops.aten.detach.default  # which is what .detach() is recorded as
@@ -97,15 +97,15 @@ def _shared_first(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> 
     graph.recompile()
 
     def gradient(
-        leaves: Sequence[Tensor], x: Tensor, beta: Tensor, *held: Tensor
+        leaves: Sequence[Tensor], x: Tensor, beta: Tensor, *constants: Tensor
     ) -> tuple[tuple[Tensor, ...], Sequence[Tensor]]:
         with torch.enable_grad():
             own = [leaf.detach().requires_grad_() for leaf in leaves]
-            terms = graph(*own, x, beta, *held)
+            terms = graph(*own, x, beta, *constants)
             parts = torch.autograd.grad(terms[0], own, allow_unused=True, materialize_grads=True)
         return tuple(term.detach() for term in terms), parts
 
-    return gradient, held
+    return gradient, constants
 
 
 def _copied(like: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
@@ -123,8 +123,8 @@ def _as_run(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> tuple[
 
     with fork_rng(x.device):
         graph = make_fx(operations)(x, beta)
-    held = [value.detach() for value in lift_constants(graph, flat.leaves)]
-    return lambda leaves, x, beta, *held: graph(*leaves, x, beta, *held), held
+    constants = [value.detach() for value in lift_constants(graph, flat.leaves)]
+    return lambda leaves, x, beta, *constants: graph(*leaves, x, beta, *constants), constants
 
 
 def _share(nodes: Graph) -> None:

@@ -42,16 +42,16 @@ def elbo_decline_warning(history: Sequence[dict[str, float]], start: float, erro
     """
     if not history:
         return ""
-    looked = [row for row in history if math.isfinite(row["validation_elbo"])]
-    first, last = history[0], max(looked, key=lambda row: row["validation_elbo"]) if looked else history[-1]
+    validated = [row for row in history if math.isfinite(row["validation_elbo"])]
+    first, last = history[0], max(validated, key=lambda row: row["validation_elbo"]) if validated else history[-1]
     if math.isfinite(last["elbo"]) and math.isfinite(error):
         began, end = max(start, first["elbo"]) if math.isfinite(first["elbo"]) else start, last["elbo"]
         if end < began - SLACK - ERRORS * error:
-            said = f"an ELBO of {_number(end)} nats per point, below the {_number(began)}"
-            return f"Training ended at {said} that it began at: {REMEDY}."
+            change = f"an ELBO of {_number(end)} nats per point, below the {_number(began)}"
+            return f"Training ended at {change} that it began at: {REMEDY}."
     elif last["loss"] > first["loss"] + SLACK and first["kl_weight"] == last["kl_weight"]:
-        said = f"a loss of {_number(last['loss'])} per point, above the {_number(first['loss'])}"
-        return f"Training ended at {said} of its first epoch: {REMEDY}."
+        change = f"a loss of {_number(last['loss'])} per point, above the {_number(first['loss'])}"
+        return f"Training ended at {change} of its first epoch: {REMEDY}."
     return ""
 
 

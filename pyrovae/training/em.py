@@ -54,18 +54,18 @@ class EM:
                 "makes one step and returns the mean log p(x) before it."
             )
         check_points(x)
-        found: list[float] = []
+        values: list[float] = []
         with evaluation_mode(model), torch.no_grad():
             self._begin(model, x)
             for step in range(self.steps):
-                found.append(float(model.em_step(x)))
-                if not math.isfinite(found[-1]):
+                values.append(float(model.em_step(x)))
+                if not math.isfinite(values[-1]):
                     raise NonFiniteError(
-                        f"EM stopped at step {step + 1}: the mean log p(x) is {found[-1]}; floor the variances."
+                        f"EM stopped at step {step + 1}: the mean log p(x) is {values[-1]}; floor the variances."
                     )
-                if step > 0 and found[-1] - found[-2] < self.tol:
+                if step > 0 and values[-1] - values[-2] < self.tol:
                     break
-        return found
+        return values
 
     def _begin(self, model: Any, x: Tensor) -> None:
         started = getattr(model, "initialised", None)

@@ -38,9 +38,9 @@ def flatten_parameters(leaves: Sequence[Tensor]) -> Iterator[FlatParameters]:
     """The leaves as views of one vector inside; each with memory of its own again afterwards."""
     kinds = {(leaf.dtype, leaf.device) for leaf in leaves}
     if len(kinds) > 1:
-        said = " and ".join(sorted(f"{str(dtype).removeprefix('torch.')} on {device}" for dtype, device in kinds))
+        types = " and ".join(sorted(f"{str(dtype).removeprefix('torch.')} on {device}" for dtype, device in kinds))
         raise InvalidInputError(
-            f"The parameters are {said}: bring model and guide to one type and device, model.to(x)."
+            f"The parameters are {types}: bring model and guide to one type and device, model.to(x)."
         )
     flat = FlatParameters(leaves)
     for leaf, view in zip(flat.leaves, flat.views(flat.vector.data), strict=True):

@@ -1,96 +1,181 @@
-"""Everything that the next step of a fit depends on, taken down and put back."""
+"""Everything that the next step of a training depends on: held here, written down and put back."""
 
+import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ..errors import InvalidInputError, in_one_line
-from ..pair.execution import modules
-from .step import adam_state
+from .arguments import TrainingSettings
+from .flat_parameters import FlatParameters
+from .result import FitResult
+from .schedules import adam
+from .step import ParameterUpdater, adam_state
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
-
-
-def snapshot(course: "Trainer") -> dict[str, Any]:
-    """Everything that the next step depends on, in tensors, numbers, texts and containers of these."""
-    learner = course.learner
-    if learner.on_vector:
-        adam_state(learner)
-    held = torch.cuda.get_rng_state(course.device) if course.device.type == "cuda" else None
-    return {
-        "task": course.task,
-        "vector": learner.flat.vector.detach().clone(),
-        "held": [value.detach().clone() for value in _held(course)],
-        "optimizer": _cloned(learner.optimizer.state_dict()["state"]),
-        "average": None if learner.average is None else learner.average.clone(),
-        "taken": learner.taken,
-        "rng": (torch.get_rng_state(), held),
-        "epoch": course.epoch,
-        "place": course.place,
-        "sums": list(course.sums),
-        "roads": _cloned(course.executions),
-        "lr": course.lr,
-        "kl_weight": float(course.beta),
-        "early_stopping": None if course.early_stopping is None else course.early_stopping.state(),
-        "result": _cloned(vars(course.result)),
-    }
+NUM_SUMS = 6  # over an epoch's points: loss, reconstruction, KL, points whose KL is known, gradient's norm, points
 
 
-def restore(course: "Trainer", state: dict[str, Any]) -> None:
-    """Stand where `state` was taken. Raises `InvalidInputError` where it is another training's."""
-    learner, flat = course.learner, course.learner.flat
-    began = state.get("task", {})
-    for name, value in course.task.items():
-        if name == "objective" and began and name not in began:  # written before it was told
-            continue
-        if began.get(name) != value:
+class TrainingState:
+    """Parameters, optimiser, schedule, position in the data, sums of the epoch, results so far, and random numbers.
+
+    `fingerprint` tells one training from another: a state is restored only where it is the same. `buffers()` are the tensors
+    that the pair has besides its trained parameters.
+    """
+
+    def __init__(
+        self,
+        flat: FlatParameters,
+        buffers: Callable[[], list[Tensor]],
+        settings: TrainingSettings,
+        num_steps: int,
+        result: FitResult,
+        fingerprint: dict[str, Any],
+    ):
+        """`num_steps` is the length of the whole training, for the schedule."""
+        self.buffers, self.settings, self.num_steps = buffers, settings, num_steps
+        self.result, self.fingerprint = result, fingerprint
+        self.device, self.lr = flat.vector.device, settings.lr
+        average = flat.vector.detach().clone() if settings.ema_decay is not None else None
+        self.updater = ParameterUpdater(
+            flat,
+            self.new_optimizer(flat),
+            settings.optimizer is adam,
+            settings.max_grad_norm,
+            settings.ema_decay,
+            average,
+        )
+        self.kl_weight = torch.ones((), device=self.device)
+        self.executions: dict[
+            int, tuple[bool, str]
+        ] = {}  # by the number of points: whether steps are compiled, and why
+        self.epoch, self.batch_index = 0, 0
+        self.epoch_sums = [0.0] * NUM_SUMS
+        self.last_good: dict[str, Any] | None = None  # the snapshot of the last epoch's start, to go back to
+        self.retried = False  # training has gone back once
+        self.started, self.seconds_before = time.perf_counter(), 0.0
+        self.new_schedule(0)
+
+    def new_optimizer(self, flat: FlatParameters) -> Optimizer:
+        make = self.settings.optimizer
+        return make([flat.vector] if make is adam else flat.leaves, self.lr)
+
+    def new_schedule(self, steps: int) -> None:
+        """The schedule after so many steps. It is replayed from its start, so that no state of torch's has to be saved."""
+        make = self.settings.schedule
+        self.scheduler = make(self.updater.optimizer, self.num_steps) if make else None
+        for _ in range(steps if self.scheduler else 0):
+            self.scheduler.step()  # type: ignore[union-attr]
+
+    def update_seconds(self) -> None:
+        self.result.seconds = self.seconds_before + time.perf_counter() - self.started
+
+    def mark_good(self) -> None:
+        """Remember this moment as the one that training goes back to."""
+        self.last_good = self.snapshot()
+
+    def go_back(self, lr_factor: float) -> None:
+        """Back to the last good epoch, once, from where the learning rate is `lr_factor` of what it was."""
+        assert self.last_good is not None
+        self.restore({**self.last_good, "lr": self.last_good["lr"] * lr_factor})
+        self.last_good, self.retried = None, True
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Where training stands, and where it would go back to."""
+        return {**self.snapshot(), "last_good": self.last_good, "retried": self.retried}
+
+    def load_checkpoint(self, values: dict[str, Any]) -> None:
+        """Raises `InvalidInputError` where the checkpoint is another training's."""
+        self.restore(values)
+        self.last_good, self.retried = values["last_good"], values["retried"]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that the next step depends on, in tensors, numbers, texts and containers of these."""
+        updater, stopping = self.updater, self.settings.early_stopping
+        if updater.on_vector:
+            adam_state(updater)
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {
+            "fingerprint": self.fingerprint,
+            "parameters": updater.flat.vector.detach().clone(),
+            "buffers": [value.detach().clone() for value in self.buffers()],
+            "optimizer": _cloned(updater.optimizer.state_dict()["state"]),
+            "average": None if updater.average is None else updater.average.clone(),
+            "num_updates": updater.num_updates,
+            "rng": (torch.get_rng_state(), cuda),
+            "epoch": self.epoch,
+            "batch_index": self.batch_index,
+            "epoch_sums": list(self.epoch_sums),
+            "execution": _cloned(self.executions),
+            "lr": self.lr,
+            "kl_weight": float(self.kl_weight),
+            "early_stopping": None if stopping is None else stopping.state(),
+            "result": _cloned(vars(self.result)),
+        }
+
+    def restore(self, values: dict[str, Any]) -> None:
+        """Stand where the snapshot was taken. Raises `InvalidInputError` where it is another training's."""
+        self._check_fingerprint(values.get("fingerprint", {}))
+        updater, stopping = self.updater, self.settings.early_stopping
+        try:
+            updater.flat.set(values["parameters"])
+            with torch.no_grad():
+                for own, value in zip(self.buffers(), values["buffers"], strict=True):
+                    if own.shape != value.shape:
+                        raise ValueError(f"a buffer is {tuple(value.shape)} there, {tuple(own.shape)} here")
+                    own.copy_(value)
+            self.lr = values["lr"]
+            updater.optimizer = self.new_optimizer(updater.flat)
+            groups = updater.optimizer.state_dict()["param_groups"]  # the schedule sets what they are now
+            updater.optimizer.load_state_dict({"state": _cloned(values["optimizer"]), "param_groups": groups})
+            self.new_schedule(values["result"]["steps"])
+            if updater.average is not None:
+                updater.average.copy_(values["average"])
+            updater.num_updates = values["num_updates"]
+            self.epoch, self.batch_index = values["epoch"], values["batch_index"]
+            self.epoch_sums = list(values["epoch_sums"])
+            self.executions = _cloned(values["execution"])
+            self.kl_weight.fill_(values["kl_weight"])
+            if stopping is not None:
+                stopping.load(_cloned(values["early_stopping"]))
+            self.result = FitResult(**_cloned(values["result"]))
+            self.seconds_before, self.started = self.result.seconds, time.perf_counter()
+            cpu, cuda = values["rng"]
+            torch.set_rng_state(cpu.cpu())
+            if cuda is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(cuda.cpu(), self.device)
+        except torch.OutOfMemoryError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InvalidInputError(
-                f"The checkpoint is of a training with other {name}: resume with what it was begun with."
-            )
-    try:
-        flat.set(state["vector"])
-        with torch.no_grad():
-            for own, value in zip(_held(course), state["held"], strict=True):
-                if own.shape != value.shape:
-                    raise ValueError(f"a buffer is {tuple(value.shape)} there, {tuple(own.shape)} here")
-                own.copy_(value)
-        course.lr = state["lr"]
-        learner.optimizer = course.new_optimizer(flat)
-        groups = learner.optimizer.state_dict()["param_groups"]  # what they are now, the schedule finds again
-        learner.optimizer.load_state_dict({"state": _cloned(state["optimizer"]), "param_groups": groups})
-        course.new_schedule(state["result"]["steps"])
-        if learner.average is not None:
-            learner.average.copy_(state["average"])
-        learner.taken = state["taken"]
-        course.epoch, course.place, course.sums = state["epoch"], state["place"], list(state["sums"])
-        course.executions, course.steps = _cloned(state["roads"]), {}
-        course.beta.fill_(state["kl_weight"])
-        if course.early_stopping is not None:
-            course.early_stopping.load(_cloned(state["early_stopping"]))
-        course.result = type(course.result)(**_cloned(state["result"]))
-        course.before, course.started = course.result.seconds, time.perf_counter()
-        cpu, cuda = state["rng"]
-        torch.set_rng_state(cpu.cpu())
-        if cuda is not None and course.device.type == "cuda":
-            torch.cuda.set_rng_state(cuda.cpu(), course.device)
-    except torch.OutOfMemoryError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InvalidInputError(
-            f"The checkpoint is of another training and cannot be resumed: {type(error).__name__}: {in_one_line(error)}"
-        ) from error
+                f"The checkpoint is of another training and cannot be resumed: {type(error).__name__}: {in_one_line(error)}"
+            ) from error
 
+    def _check_fingerprint(self, other: dict[str, Any]) -> None:
+        for name, value in self.fingerprint.items():
+            if name == "objective" and other and name not in other:  # written before it was recorded
+                continue
+            if other.get(name) != value:
+                raise InvalidInputError(
+                    f"The checkpoint is of a training with other {name}: resume with what it was begun with."
+                )
 
-def _held(course: "Trainer") -> list[Tensor]:
-    """What the pair has besides what is trained: buffers, and parameters that stay as they are."""
-    return [
-        value
-        for module in modules(course.model, course.guide)
-        for value in [*module.buffers(), *(part for part in module.parameters() if not part.requires_grad)]
-    ]
+    @contextlib.contextmanager
+    def averaged_parameters(self) -> Iterator[None]:
+        """The moving average in the place of the parameters, if there is one."""
+        average, flat = self.updater.average, self.updater.flat
+        if average is None:
+            yield
+            return
+        now = flat.vector.detach().clone()
+        flat.set(average)
+        try:
+            yield
+        finally:
+            flat.set(now)
 
 
 def _cloned(value: Any) -> Any:

@@ -29,7 +29,7 @@ class ParameterUpdater:
     max_grad_norm: float | None  # the largest norm of the gradient of a batch's mean
     decay: float | None  # of the moving average
     average: Tensor | None  # of the parameters
-    taken: int = 0
+    num_updates: int = 0
 
     def update(self, gradient: Tensor, points: int) -> Tensor:
         """Move the parameters, unless the gradient is no number. Returns its norm for the mean over the batch."""
@@ -44,46 +44,46 @@ class ParameterUpdater:
             for leaf, part in zip(self.flat.leaves, self.flat.views(gradient), strict=True):
                 leaf.grad = part
         self.optimizer.step()
-        self.taken += 1
+        self.num_updates += 1
         if self.average is not None and self.decay is not None:
-            self.average.lerp_(self.flat.vector.detach(), 1 - _decay(self.decay, self.taken))
+            self.average.lerp_(self.flat.vector.detach(), 1 - _decay(self.decay, self.num_updates))
         return norm
 
 
-def _decay(decay: float, taken: int) -> float:
+def _decay(decay: float, num_updates: int) -> float:
     """Of the average after so many steps: lower in the beginning, lest the start weigh for long."""
-    return min(decay, (1 + taken) / (10 + taken))
+    return min(decay, (1 + num_updates) / (10 + num_updates))
 
 
 Step = Callable[[Tensor, Tensor], Tensor]  # of a batch and the KL's weight, to (*Terms.parts, norm of the gradient)
 
 
-def eager_step(learner: ParameterUpdater, loss: Loss, ranks: ProcessGroup, points: int) -> Step:
+def eager_step(updater: ParameterUpdater, loss: Loss, group: ProcessGroup, points: int) -> Step:
     """The step as Pyro runs it; `points` is the size of the whole batch, of which this process may have a part."""
-    gradient = gradient_of(loss, learner.flat)
+    gradient = gradient_of(loss, updater.flat)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
         terms, parts = gradient(x, beta)
-        return _apply(learner, ranks, points, terms, joined(parts))
+        return _apply(updater, group, points, terms, joined(parts))
 
     return step
 
 
-def _apply(learner: ParameterUpdater, ranks: ProcessGroup, points: int, terms: Terms, gradient: Tensor) -> Tensor:
+def _apply(updater: ParameterUpdater, group: ProcessGroup, points: int, terms: Terms, gradient: Tensor) -> Tensor:
     scalars = torch.stack([part.to(terms.loss) for part in terms.parts])
-    if ranks.count > 1:
+    if group.count > 1:
         none = gradient.new_zeros(SCALARS - len(scalars))
-        both = ranks.sum(torch.cat([gradient, scalars.to(gradient), none]))
+        both = group.sum(torch.cat([gradient, scalars.to(gradient), none]))
         gradient, scalars, _ = both.split([len(gradient), len(scalars), len(none)])
     if not bool(torch.isfinite(scalars[0])):
         return torch.cat([scalars, scalars[:1]])
-    return torch.cat([scalars, learner.update(gradient, points).reshape(1)])
+    return torch.cat([scalars, updater.update(gradient, points).reshape(1)])
 
 
 def recorded_step(
-    learner: ParameterUpdater,
+    updater: ParameterUpdater,
     loss: Loss,
-    ranks: ProcessGroup,
+    group: ProcessGroup,
     points: int,
     x: Tensor,
     beta: Tensor,
@@ -93,36 +93,36 @@ def recorded_step(
 
     Raises `CompilationError`.
     """
-    graph, held = record_step(loss, learner.flat, x, beta, modules)
-    if ranks.count == 1 and learner.on_vector and type(learner.optimizer) is torch.optim.Adam:
-        return _with_adam(learner, graph, points, x, beta, held)
+    graph, constants = record_step(loss, updater.flat, x, beta, modules)
+    if group.count == 1 and updater.on_vector and type(updater.optimizer) is torch.optim.Adam:
+        return _with_adam(updater, graph, points, x, beta, constants)
 
-    def flat_graph(vector: Tensor, x: Tensor, beta: Tensor, *held: Tensor) -> tuple[Tensor, ...]:
-        terms, parts = graph(learner.flat.views(vector), x, beta, *held)
+    def flat_graph(vector: Tensor, x: Tensor, beta: Tensor, *constants: Tensor) -> tuple[Tensor, ...]:
+        terms, parts = graph(updater.flat.views(vector), x, beta, *constants)
         return *terms, joined(parts)
 
-    inputs = [learner.flat.vector.data, x, beta, *held]
+    inputs = [updater.flat.vector.data, x, beta, *constants]
     replay = bind_inputs(compile_graph(flat_graph, inputs), inputs, 1)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
         with torch.no_grad():
             *parts, gradient = replay(x)
-        return _apply(learner, ranks, points, Terms(*parts), gradient)
+        return _apply(updater, group, points, Terms(*parts), gradient)
 
     return step
 
 
 def _with_adam(
-    learner: ParameterUpdater, graph: Recording, points: int, x: Tensor, beta: Tensor, held: list[Tensor]
+    updater: ParameterUpdater, graph: Recording, points: int, x: Tensor, beta: Tensor, constants: list[Tensor]
 ) -> Step:
     """Gradient, clipping, Adam and the moving average as one function of tensors, which changes its inputs in place."""
-    settings, flat = learner.optimizer.param_groups[0], learner.flat
+    settings, flat = updater.optimizer.param_groups[0], updater.flat
     (beta1, beta2), eps = settings["betas"], settings["eps"]
-    vector, state = flat.vector.data, adam_state(learner)
-    moving = [vector, state["exp_avg"], state["exp_avg_sq"], *([] if learner.average is None else [learner.average])]
+    vector, state = flat.vector.data, adam_state(updater)
+    moving = [vector, state["exp_avg"], state["exp_avg_sq"], *([] if updater.average is None else [updater.average])]
     # On a GPU one kernel moves the one vector; on a CPU each leaf is moved by its gradient where that lies, and none is copied.
-    apart = vector.device.type == "cpu"
-    pieces = [flat.views(value) if apart else [value] for value in moving]
+    by_leaf = vector.device.type == "cpu"
+    pieces = [flat.views(value) if by_leaf else [value] for value in moving]
     # Adam in the order of Kingma & Ba 2015, end of section 2, with one division for each parameter: lr √(1 − β₂ᵗ) / (1 − β₁ᵗ) and
     # ε √(1 − β₂ᵗ); and the average's decay. The compiler would compute these powers anew for every parameter.
     rate, small, decay = (vector.new_ones(()) for _ in range(3))
@@ -130,16 +130,16 @@ def _with_adam(
     def whole(x: Tensor, rate: Tensor, small: Tensor, decay: Tensor, beta: Tensor, *tensors: Tensor) -> tuple[Tensor]:
         count = len(pieces[0])
         places = [tensors[start : start + count] for start in range(0, len(pieces) * count, count)]
-        leaves = places[0] if apart else flat.views(places[0][0])
+        leaves = places[0] if by_leaf else flat.views(places[0][0])
         (value, *others), parts = graph(leaves, x, beta, *tensors[len(pieces) * count :])
-        gradients = parts if apart else [joined(parts)]
+        gradients = parts if by_leaf else [joined(parts)]
         norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt() / points
         # over two numbers, all() and amin() are reductions, made once; the compiler makes other scalars anew for every parameter
         fine = torch.isfinite(torch.stack([value, norm])).all()
         shrink = (
             None
-            if learner.max_grad_norm is None
-            else torch.stack([learner.max_grad_norm / norm, torch.ones_like(norm)]).amin()
+            if updater.max_grad_norm is None
+            else torch.stack([updater.max_grad_norm / norm, torch.ones_like(norm)]).amin()
         )
         for g, p, m, v, *average in zip(gradients, *places, strict=True):
             g = g if shrink is None else g * shrink
@@ -153,30 +153,30 @@ def _with_adam(
             p.copy_(torch.where(fine, moved, p))
         return (torch.stack([value, *(other.to(value) for other in others), norm]),)
 
-    inputs = [x, rate, small, decay, beta, *(piece for each in pieces for piece in each), *held]
+    inputs = [x, rate, small, decay, beta, *(piece for each in pieces for piece in each), *constants]
     replay = bind_inputs(compile_graph(whole, inputs), inputs, 0)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
-        taken = learner.taken + 1
-        root = (1 - beta2**taken) ** 0.5
-        rate.fill_(settings["lr"] * root / (1 - beta1**taken))
+        num_updates = updater.num_updates + 1
+        root = (1 - beta2**num_updates) ** 0.5
+        rate.fill_(settings["lr"] * root / (1 - beta1**num_updates))
         small.fill_(eps * root)
-        if learner.decay is not None:
-            decay.fill_(_decay(learner.decay, taken))
+        if updater.decay is not None:
+            decay.fill_(_decay(updater.decay, num_updates))
         with torch.no_grad():
             (out,) = replay(x)
-        learner.taken = taken
+        updater.num_updates = num_updates
         state["step"] += 1
         return out
 
     return step
 
 
-def adam_state(learner: ParameterUpdater) -> dict[str, Tensor]:
+def adam_state(updater: ParameterUpdater) -> dict[str, Tensor]:
     """Adam's moments of the vector, made where its first step has not yet made them."""
-    state = learner.optimizer.state[learner.flat.vector]
+    state = updater.optimizer.state[updater.flat.vector]
     if not state:
-        vector = learner.flat.vector.detach()
+        vector = updater.flat.vector.detach()
         state["step"] = torch.zeros((), dtype=torch.float32, device=vector.device)
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(vector), torch.zeros_like(vector)
     return state

@@ -55,8 +55,8 @@ class ProcessGroup:
             group.all_gather_object(every, parts)
         except RuntimeError as error:
             raise RunError(GONE) from error
-        every = [found for found in every if found]
-        return {name: torch.cat([found[name] for found in every], dim=-1) for name in every[0]}
+        every = [part for part in every if part]
+        return {name: torch.cat([part[name] for part in every], dim=-1) for name in every[0]}
 
     def barrier(self) -> None:
         """Wait until all processes have come so far."""

@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyrovae import Data, InvalidInputError, load, load_data, log_weights
+from pyrovae import Data, InvalidInputError, Module, evaluate, load, load_data, log_weights
+from pyrovae.pair import structure
 from pyrovae.runs import run as runs
 from pyrovae.runs.folder import new_folder, read_run
+from pyrovae.training import validate
+from pyrovae.utils.files import replacing
 
 AS_MODULES = '''"""z ~ N(0, I), x|z ~ N(Wz, I)."""
 import pyro, pyro.distributions as dist, torch, pyrovae
@@ -182,12 +186,12 @@ def test_a_density_is_not_trained_on_binary_data(tmp_path: Path) -> None:
 
 def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    with runs.replacing(path) as file:
+    with replacing(path) as file:
         file.write_text("old")
         assert not path.exists()
 
     def fail() -> None:
-        with runs.replacing(path) as file:
+        with replacing(path) as file:
             file.write_text("half of the new")
             raise KeyboardInterrupt
 
@@ -195,7 +199,7 @@ def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
-    with runs.replacing(path) as file:
+    with replacing(path) as file:
         file.write_text("new")
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["file.txt"]
@@ -236,7 +240,7 @@ def test_a_checkpoint_does_not_run_code(folder: tuple[Path, Data], tmp_path: Pat
     assert not (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize("content", [{}, [1, 2], 3, {"version": 0}])
+@pytest.mark.parametrize("content", [{}, [1, 2], 3, {"version": 0}, {"version": 1, "pair": {}}])
 def test_a_checkpoint_of_something_else(folder: tuple[Path, Data], content: object) -> None:
     torch.save(content, folder[0] / "checkpoint.pt")
     assert "is no checkpoint of this version of pyrovae" in refusal(reopen, *folder)
@@ -291,6 +295,93 @@ def test_damaged_config(folder: tuple[Path, Data], damage) -> None:
     path = folder[0] / "config.json"
     path.write_text(damage(path.read_text()))
     assert "config.json is damaged, or of another version of pyrovae" in refusal(reopen, *folder)
+
+
+def test_a_run_of_another_format_is_refused_with_what_to_do(folder: tuple[Path, Data]) -> None:
+    path = folder[0] / "config.json"
+    config = json.loads(path.read_text())
+    assert config["format"] == 2
+    path.write_text(json.dumps({**config, "format": 3}))
+    assert refusal(reopen, *folder) == (
+        f"{folder[0]} is a run of format 3, and this version of pyrovae reads format 2: train it again, or use the version that "
+        "wrote it."
+    )
+    del config["format"]
+    path.write_text(json.dumps(config))
+    assert "config.json is damaged, or of another version of pyrovae" in refusal(reopen, *folder)
+    config["file"], config["fit"] = config.pop("user_file"), config.pop("fit_arguments")
+    path.write_text(json.dumps(config))
+    assert "is a run of format 1, and this version of pyrovae reads format 2: train it again" in refusal(
+        reopen, *folder
+    )
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The points of every call of `inspect_pair` from now on, wherever it has been imported."""
+    calls: list[Tensor] = []
+    whole = structure.inspect_pair
+
+    def inspect_pair(model, guide, x, **settings):
+        calls.append(x)
+        return whole(model, guide, x, **settings)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("pyrovae") and vars(module).get("inspect_pair") is whole:
+            monkeypatch.setattr(module, "inspect_pair", inspect_pair)
+    return calls
+
+
+@pytest.mark.parametrize("batch_size", [10, 128])
+def test_a_pair_is_inspected_once_on_its_way(points: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, on the first batch. Evaluation data need no second run of the inspection: the sites that were seen observe x itself,
+    so the support of new points is checked without. The evidence is that of a pair that is inspected again."""
+    calls = counted(monkeypatch)
+    run, data = prepare_run("ppca", points, "latent=2", batch_size=batch_size)
+    assert [len(x) for x in calls] == [min(batch_size, len(data.train))]
+    runs.train_run(run, data, None)
+    handed_on = evaluate(run.model, run.guide, data.test, 7, structure=run.structure)
+    assert len(calls) == 1
+    alone = evaluate(run.model, run.guide, data.test, 7)
+    assert len(calls) == 2
+    for name in ("log_likelihood", "elbo", "log_likelihood_se"):
+        assert torch.equal(getattr(handed_on, name), getattr(alone, name))
+    assert handed_on.parameters == alone.parameters
+
+
+def test_points_outside_the_support_are_refused_with_or_without_a_structure(tmp_path: Path) -> None:
+    np.save(tmp_path / "bits.npy", np.random.default_rng(0).integers(0, 2, (40, 4)).astype(float))
+    run, data = prepare_run("bernoulli_mixture", tmp_path / "bits.npy", "components=2")
+    known = run.structure
+    wrong = data.test.clone()
+    wrong[1, 2] = 0.5
+    for x in (wrong, data.test[:, :3]):
+        messages = [
+            refusal(lambda given, x=x: evaluate(run.model, run.guide, x, 5, structure=given), given)
+            for given in (known, None)
+        ]
+        assert messages[0] == messages[1]
+
+
+def test_a_function_of_x_is_inspected_again_on_evaluation_data(points: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a run of the pair knows which values it observes of new points, and whether they lie in the support."""
+    calls = counted(monkeypatch)
+    x = torch.as_tensor(np.load(points)).float()
+    normal = torch.nn.Parameter(torch.zeros(4))
+
+    class Model(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loc = normal
+
+        def forward(self, x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", pyro.distributions.Normal(self.loc, 1.0).to_event(1), obs=2 * x)
+
+    model = Model()
+    known = validate(model, lambda x: None, x, batch_size=20)
+    assert [len(seen) for seen in calls] == [20, 20, 20]  # all training data
+    evaluate(model, lambda x: None, x, 5, structure=known)
+    assert [len(seen) for seen in calls] == [20, 20, 20, 60]
 
 
 def test_folders_that_are_no_runs(tmp_path: Path) -> None:

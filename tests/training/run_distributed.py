@@ -98,13 +98,14 @@ def outcome(case: str, **told: Any) -> dict[str, Any]:
     whole = Trainer._step
 
     def watched(self: Trainer, x: Tensor) -> Tensor:
-        before, update = self.learner.flat.vector.detach().clone(), self.learner.update
-        self.learner.update = lambda gradient, points: (gradients.append(gradient.tolist()), update(gradient, points))[
-            1
-        ]
+        before, update = self.state.updater.flat.vector.detach().clone(), self.state.updater.update
+        self.state.updater.update = lambda gradient, points: (
+            gradients.append(gradient.tolist()),
+            update(gradient, points),
+        )[1]
         out = whole(self, x)
-        self.learner.update = update
-        assert not torch.equal(before, self.learner.flat.vector)
+        self.state.updater.update = update
+        assert not torch.equal(before, self.state.updater.flat.vector)
         return out
 
     Trainer._step = watched
@@ -118,8 +119,8 @@ def outcome(case: str, **told: Any) -> dict[str, Any]:
         "losses": result.losses,
         "history": [{k: v for k, v in row.items() if k != "seconds"} for row in result.history],
         "parameters": [number for value in values.values() for number in value.double().flatten().tolist()],
-        "stopped": result.stopped,
-        "road": result.road,
+        "stopped": result.stop_reason,
+        "execution": result.execution,
     }
 
 

@@ -70,7 +70,7 @@ def test_recorded_and_eager_training_are_the_same(name, options):
     eager, expected = trained(name, False, **dict(options))
     recorded, found = trained(name, True, **dict(options))
     assert recorded.execution == "steps recorded and compiled: compile=True"
-    assert eager.road == "eager steps: compile=False"
+    assert eager.execution == "eager steps: compile=False"
     assert recorded.losses == pytest.approx(eager.losses, rel=1e-8)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-8)
@@ -232,21 +232,21 @@ def score_function(x):
 
 def test_a_score_function_guide_trains_eagerly_and_says_why():
     result = fit(scored, score_function, torch.randn(8, 1), epochs=2, compile=True)
-    assert result.road == "eager steps: TraceGraph_ELBO reads its loss on the host"
+    assert result.execution == "eager steps: TraceGraph_ELBO reads its loss on the host"
     result = fit(scored, score_function, torch.randn(8, 1), epochs=2, compile=True, objective=Trace_ELBO())
-    assert result.road.endswith("latent 'z' is drawn without reparameterisation (score-function gradient)")
+    assert result.execution.endswith("latent 'z' is drawn without reparameterisation (score-function gradient)")
 
 
 def test_without_a_compiler_training_is_eager_and_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     result, _ = trained("ppca", True, pair={"latent": 2})
-    assert result.road.startswith("eager steps: there is no C++ compiler")
+    assert result.execution.startswith("eager steps: there is no C++ compiler")
 
 
 def test_short_fits_stay_eager_by_themselves():
     result, _ = trained("ppca", None, pair={"latent": 2})
-    assert result.road == "eager steps: 9 of them, fewer than 4000"
+    assert result.execution == "eager steps: 9 of them, fewer than 4000"
 
 
 @pytest.mark.parametrize("recorded", [False, True])

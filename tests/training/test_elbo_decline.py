@@ -43,8 +43,8 @@ def test_the_start_is_the_elbo_before_the_first_step(seed):
     x = torch.randn(2000, 1)
     fit = pyrovae.fit(Normal(3.0), prior, x, epochs=1, batch_size=None, lr=0.5, seed=seed)
     exact = (-0.5 * math.log(2 * math.pi) - 0.5 * ((x - 3) ** 2 + 1)).mean().item()
-    assert abs(fit.start - exact) < 5 * fit.start_se
-    assert 0.05 < fit.start_se < 0.12  # σ of ½ (x − 3 − z)², x and z ~ N(0, 1), is 4.5: over √2000, 0.1
+    assert abs(fit.initial_elbo - exact) < 5 * fit.initial_elbo_se
+    assert 0.05 < fit.initial_elbo_se < 0.12  # σ of ½ (x − 3 − z)², x and z ~ N(0, 1), is 4.5: over √2000, 0.1
 
 
 def test_a_fit_that_ends_below_its_start_says_so_with_both_numbers(caplog, seed):
@@ -52,11 +52,9 @@ def test_a_fit_that_ends_below_its_start_says_so_with_both_numbers(caplog, seed)
     with caplog.at_level(logging.WARNING, "pyrovae"):
         fit = pyrovae.fit(Normal(0.0), prior, x, epochs=2, batch_size=100, lr=300.0, seed=seed)
     end = fit.history[-1]["elbo"]
-    assert end < fit.start - 100
-    assert fit.history[0]["elbo"] < fit.start - 100  # so its first epoch alone would not tell
-    said = (
-        f"Training ended at an ELBO of {end:.3f} nats per point, below the {fit.start:.3f} that it began at: lower lr, "
-    )
+    assert end < fit.initial_elbo - 100
+    assert fit.history[0]["elbo"] < fit.initial_elbo - 100  # so its first epoch alone would not tell
+    said = f"Training ended at an ELBO of {end:.3f} nats per point, below the {fit.initial_elbo:.3f} that it began at: lower lr, "
     assert fit.warning.startswith(said)
     assert [record.getMessage() for record in caplog.records] == [fit.warning]
 
@@ -70,7 +68,7 @@ def test_a_fit_that_begins_at_the_optimum_is_silent(caplog, seed):
             fit = pyrovae.fit(
                 Normal(float(x.mean())), prior, x, epochs=2, batch_size=10, lr=1e-4, seed=100 * seed + number
             )
-            assert math.isfinite(fit.start)
+            assert math.isfinite(fit.initial_elbo)
     assert not caplog.records
 
 

@@ -110,7 +110,7 @@ def test_a_step_is_along_the_gradient_of_the_sum_over_the_batch() -> None:
     assert result.history[0]["grad_norm"] == pytest.approx(x.mean(0).norm().item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("clip", [0.5, 100.0])
+@pytest.mark.parametrize("max_grad_norm", [0.5, 100.0])
 def test_clipping_bounds_the_gradient_of_the_mean(max_grad_norm: float) -> None:
     x, model = points(), Location()
     fit(
@@ -228,7 +228,7 @@ def test_early_stopping_keeps_the_best_and_stops() -> None:
     assert [row["validation_elbo"] for row in result.history] == pytest.approx(elbo, rel=1e-12)
     assert len(result.history) == best + 1 + 4
     assert torch.equal(model.mu.detach(), seen[best])
-    assert result.stopped == (
+    assert result.stop_reason == (
         f"the held-out ELBO, {elbo[best]:.3f} nats per point after epoch {best + 1}, has not risen for 4 epochs"
     )
 
@@ -383,8 +383,8 @@ def test_the_road_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "pyrovae"):
         result = fit(Location(), nothing, points(10), epochs=3, batch_size=4)  # two sizes of batches
     assert [record.getMessage() for record in caplog.records] == ["eager steps: 9 of them, fewer than 4000"]
-    assert result.road == "eager steps: 9 of them, fewer than 4000"
-    assert fit(Location(), nothing, points(10), epochs=1, compile=False).road == "eager steps: compile=False"
+    assert result.execution == "eager steps: 9 of them, fewer than 4000"
+    assert fit(Location(), nothing, points(10), epochs=1, compile=False).execution == "eager steps: compile=False"
 
 
 def test_metrics_are_the_history(tmp_path: Path) -> None:

@@ -426,7 +426,7 @@ def changed(folder: Path, change: Any) -> None:
 
 
 def test_a_checkpoint_from_before_objectives_were_told_is_taken_up(interrupted: Path) -> None:
-    changed(interrupted, lambda state: state["training"]["task"].pop("objective"))
+    changed(interrupted, lambda state: state["training"]["fingerprint"].pop("objective"))
     outcome(vae, interrupted, resume=True)
 
 
@@ -437,8 +437,9 @@ def test_a_checkpoint_that_carries_code_is_refused_and_does_not_run_it(interrupt
     assert not (tmp_path / "mark").exists()
 
 
-def test_another_version(interrupted: Path) -> None:
-    changed(interrupted, lambda state: state.update(version=0))
+@pytest.mark.parametrize("version", [0, 1])
+def test_another_version(interrupted: Path, version: int) -> None:
+    changed(interrupted, lambda state: state.update(version=version))
     with pytest.raises(
         InvalidInputError, match="is no checkpoint of this version of pyrovae: use the one that wrote it"
     ):
@@ -476,9 +477,9 @@ def test_another_training(interrupted: Path, case: Any, what: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda state: state["training"].pop("vector"),
-        lambda state: state["training"].update(held=[]),
-        lambda state: state["training"].update(held=[torch.zeros(3)]),
+        lambda state: state["training"].pop("parameters"),
+        lambda state: state["training"].update(buffers=[]),
+        lambda state: state["training"].update(buffers=[torch.zeros(3)]),
         lambda state: state["training"]["result"].update(odd=1),
         lambda state: state["training"].update(rng=None),
     ],

@@ -1,0 +1,164 @@
+"""What comes before the first step: every check of pair, data and settings, and the model's start from the data."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import pyro
+import torch
+from pyro.infer.autoguide import AutoGuide
+from torch import Tensor
+
+from ..errors import InvalidInputError, user_code_errors
+from ..objectives import resolve_objective
+from ..pair.execution import ModelOrGuide, local_parameters, modules
+from ..pair.parameters import check_registered, unconstrained_parameters
+from ..pair.sites import observed_sites
+from ..pair.structure import Structure, inspect_pair
+from ..pair.validation import check_value
+from ..utils.random import fork_rng
+from .arguments import TrainingSettings
+from .batches import InMemoryBatches, Source, source_of
+from .early_stopping import ROWS
+from .em import EM
+from .flat_parameters import flatten_parameters
+from .trainer import Trainer
+
+
+@runtime_checkable
+class StartsFromData(Protocol):
+    """A model that begins at values computed from data. `fit` calls `initialise` once, unless `initialised` is true."""
+
+    initialised: Tensor
+
+    def initialise(self, x: Tensor) -> None: ...
+
+
+def validate(
+    model: ModelOrGuide, guide: ModelOrGuide, x: Any, *, structure: Structure | None = None, **settings: Any
+) -> Structure:
+    """Do all that `fit` does before its first step: check pair, data and settings, and start the model from the data.
+
+    `settings` are arguments of `fit`; its `init` is not run. Returns what `inspect_pair` sees of the pair on a batch, for
+    `fit(structure=...)` and `evaluate(structure=...)`. Raises `InvalidInputError` where `fit` would.
+    """
+    chosen = TrainingSettings(**{**settings, "init": None})
+    with prepared_trainer(model, guide, x, chosen, structure) as trainer:
+        return trainer.structure
+
+
+@contextlib.contextmanager
+def prepared_trainer(
+    model: ModelOrGuide,
+    guide: ModelOrGuide,
+    x: Any,
+    settings: TrainingSettings,
+    structure: Structure | None = None,
+    *,
+    start: bool = True,
+) -> Iterator[Trainer]:
+    """A trainer before its first step, or before it resumes; then the model does not `start` from the data.
+
+    Inside, the random state is that of the seed, parameters are views of one vector, and modules are in training mode.
+    """
+    settings.check()
+    device, early_stopping = _device(x, model, guide), settings.early_stopping
+    with (
+        fork_rng(device, settings.seed),
+        local_parameters(model, guide),
+        _training_mode(model, guide),
+        _matmul_precision(settings.precision),
+    ):
+        source = source_of(x, settings.batch_size, settings.seed, device)
+        if early_stopping is not None:
+            early_stopping.prepare(source)
+        whole = isinstance(source, InMemoryBatches) and source.size == len(source.rows)
+        if not whole and isinstance(guide, AutoGuide):
+            raise InvalidInputError(
+                "An autoguide has parameters for every point, so it is fitted on all at once: batch_size=None."
+            )
+        structure = _inspect_all(model, guide, source, structure)
+        if early_stopping is not None and early_stopping.x is not None:
+            inspect_pair(model, guide, early_stopping.x[:ROWS], scored=False)
+        if start:
+            _start(model, source, settings.init)
+        objective = settings.objective if settings.objective is not None else resolve_objective(guide, structure)
+        settings.check_objective(objective, guide, structure)
+        leaves = unconstrained_parameters(source.example[: source.size], guide, model)
+        check_registered(leaves, model, guide)
+        if not leaves:
+            raise InvalidInputError("The pair has no parameters, so there is nothing to fit: evaluate it as it is.")
+        settings.check_length(source)
+        with pyro.validation_enabled(False), warnings.catch_warnings(), flatten_parameters(leaves) as flat:
+            warnings.filterwarnings("ignore", "Encountered (NaN|\\+inf|-inf)")  # locate_nonfinite names the place
+            warnings.filterwarnings(
+                "ignore", "Detected call of `lr_scheduler.step"
+            )  # compiled steps call no optimizer.step
+            yield Trainer(model, guide, source, structure, objective, flat, settings)
+
+
+def _inspect_all(model: ModelOrGuide, guide: ModelOrGuide, source: Source, known: Structure | None) -> Structure:
+    """`inspect_pair` on the first batch, unless the pair is `known` on it; all points must lie in the support of what is observed."""
+    x, size = source.example, source.size
+    first = x[:size]
+    structure = known if known is not None and known.is_of(first) else inspect_pair(model, guide, first, scored=False)
+    observed = observed_sites(structure.model_trace)
+    for site in observed:
+        if site["value"] is structure.x:
+            check_value(site, x)
+    if any(site["value"] is not structure.x for site in observed):  # a function of x: only a run knows its value
+        for batch in x.split(size)[1:]:
+            inspect_pair(model, guide, batch, scored=False)
+    return structure
+
+
+def _start(model: ModelOrGuide, source: Source, init: Any) -> None:
+    """The model's own start from the data, once, then the caller's."""
+    if isinstance(model, StartsFromData) and not bool(model.initialised):
+        # What follows is the same, whether the model had to be started or came started.
+        with fork_rng(source.device), user_code_errors("model.initialise(x)"):
+            model.initialise(source.example)
+    if init is not None:
+        with fork_rng(source.device), user_code_errors("init(model, x)"):
+            _initialiser(init)(model, source.example)
+
+
+def _initialiser(init: Any) -> Callable[[Any, Tensor], Any]:
+    if init == "em":
+        return EM()
+    if callable(init):
+        return init
+    raise InvalidInputError(f"init is {init!r:.40}: give a function of (model, x), such as EM(), or 'em' for it.")
+
+
+def _device(x: Any, model: ModelOrGuide, guide: ModelOrGuide) -> torch.device:
+    """Where the data are; of a stream, where the parameters are."""
+    if isinstance(getattr(x, "device", None), torch.device):
+        return x.device
+    devices = [parameter.device for module in modules(model, guide) for parameter in module.parameters()]
+    return devices[0] if devices else torch.device("cpu")
+
+
+@contextlib.contextmanager
+def _training_mode(*programs: ModelOrGuide) -> Iterator[None]:
+    """Modules in training mode, and in evaluation mode from then on: what is done with them next is scoring."""
+    for module in modules(*programs):
+        module.train()
+    try:
+        yield
+    finally:
+        for module in modules(*programs):
+            module.eval()
+
+
+@contextlib.contextmanager
+def _matmul_precision(name: str) -> Iterator[None]:
+    """TF32 for the matrix products inside, if asked for; torch's setting is left as it was."""
+    before = torch.get_float32_matmul_precision()
+    if name == "tf32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,141 @@
+"""Which kind of step a batch size gets (eager, compiled, or the objective's own), and the loss that it minimises."""
+
+import contextlib
+import logging
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..compilation.compiling import CompilationError
+from ..errors import InvalidInputError
+from ..objectives import Terms, differentiable_loss, warm_up
+from ..pair.execution import ModelOrGuide, modules
+from ..pair.structure import Structure
+from ..utils.distributed import ProcessGroup
+from .batches import Source
+from .compiled_step import Loss
+from .distributed_noise import whole_batch_noise
+from .state import TrainingState
+from .step import RECORD_FROM, Step, eager_step, recorded_step
+
+log = logging.getLogger("pyrovae")
+
+
+class StepBuilder:
+    """Builds a step for each number of points in a batch, once."""
+
+    def __init__(
+        self,
+        model: ModelOrGuide,
+        guide: ModelOrGuide,
+        source: Source,
+        structure: Structure,
+        objective: Any,
+        state: TrainingState,
+        warmup_steps: int,
+        group: ProcessGroup,
+    ):
+        self.model, self.guide, self.source, self.structure = model, guide, source, structure
+        self.objective, self.state, self.settings = objective, state, state.settings
+        self.warmup_steps, self.group, self.device = warmup_steps, group, source.device
+        self.terms = differentiable_loss(objective, model, guide, source.example[: source.size], structure)
+        self.steps: dict[int, Step] = {}  # by the number of points
+        self.logged = False
+
+    def step_for(self, x: Tensor) -> Step:
+        return self.steps.get(len(x)) or self._build(x)
+
+    def forget(self) -> None:
+        """Build all steps again: those so far move parameters with an optimiser that has been replaced."""
+        self.steps = {}
+
+    def own_points(self, x: Tensor) -> Tensor:
+        """This process's points of a batch; where there are none, one that counts nothing."""
+        if self.group.count == 1:
+            return x
+        mine = x[self.group.share(len(x))]
+        return mine if len(mine) else x[:1]
+
+    def _build(self, x: Tensor) -> Step:
+        """A step for batches of this size: compiled where that pays, which a resumed run does not decide again."""
+        state, size = self.state, len(x)
+        loss = self._loss(size, self.group.share(size))
+        own = self.own_points(x)
+        recorded, why = self._choose(size)
+        step = None
+        if recorded:
+            try:
+                mine = modules(self.model, self.guide)
+                step = recorded_step(state.updater, loss, self.group, size, own, state.kl_weight, mine)
+            except CompilationError as error:
+                recorded, why = False, str(error)
+        self.steps[size] = step or self._stock_step(size) or eager_step(state.updater, loss, self.group, size)
+        if size == self.source.size or not state.result.execution:
+            kind = "a CUDA graph" if self.device.type == "cuda" else "compiled"
+            state.result.execution = f"steps recorded and {kind}: {why}" if recorded else f"eager steps: {why}"
+            if not self.logged:
+                log.info(state.result.execution)
+            self.logged = True
+        state.executions[size] = recorded, why
+        return self.steps[size]
+
+    def _choose(self, size: int) -> tuple[bool, str]:
+        """Whether to compile, and why."""
+        enough = RECORD_FROM.get(self.device.type, RECORD_FROM["cpu"])
+        count = self.state.num_steps if size == self.source.size else self.settings.epochs
+        if isinstance(self.terms, str):
+            return False, self.terms
+        if size in self.state.executions:
+            return self.state.executions[size]
+        if self.settings.compile is not None:
+            return self.settings.compile, f"compile={self.settings.compile}"
+        if self.source.steps is None:
+            return False, "nothing is known of how many there will be; compile=True decides"
+        return count >= enough, f"{count} of them, {'at least' if count >= enough else 'fewer than'} {enough}"
+
+    def _loss(self, size: int, share: slice) -> Loss:
+        """What a step minimises, as a function of this process's points and the KL's weight."""
+        mine = share.stop - share.start
+        weight = mine / size if self.structure.plate_full_size or mine == 0 else 1.0
+        share = share if mine else slice(0, 1)  # as `own_points` has it
+        autocast = self.settings.precision == "bf16"
+
+        def loss(x: Tensor, kl_weight: Tensor) -> Terms:
+            assert not isinstance(self.terms, str)
+            with contextlib.ExitStack() as inside:
+                if self.warmup_steps:
+                    inside.enter_context(warm_up(kl_weight))
+                if self.group.count > 1:
+                    inside.enter_context(whole_batch_noise(size, share))
+                if autocast:
+                    inside.enter_context(torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False))
+                terms = self.terms(self.model, self.guide, x)
+            return terms if weight == 1.0 else Terms(*(weight * part for part in terms.parts))
+
+        return loss
+
+    def _stock_step(self, size: int) -> Step | None:
+        """The step of an objective that computes its own gradients."""
+        if not isinstance(self.terms, str):
+            return None
+        if self.group.count > 1 or self.warmup_steps or self.settings.precision == "bf16":
+            raise InvalidInputError(
+                f"{self.state.result.objective} trains in one process, without KL warm-up and in full precision, because "
+                f"{self.terms}: give an objective that can be recorded, such as Trace_ELBO."
+            )
+        updater = self.state.updater
+
+        def step(x: Tensor, kl_weight: Tensor) -> Tensor:
+            flat = updater.flat
+            for leaf in flat.leaves:
+                leaf.grad = None
+            loss = torch.as_tensor(self.objective.loss_and_grads(self.model, self.guide, x), dtype=torch.float64)
+            parts = [(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad).reshape(-1) for leaf in flat.leaves]
+            nothing = torch.full_like(loss, math.nan)
+            if not bool(torch.isfinite(loss)):
+                return torch.stack([loss, nothing, loss])
+            return torch.stack([loss, nothing, updater.update(torch.cat(parts), size).to(loss)])
+
+        return step
