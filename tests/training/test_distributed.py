@@ -56,7 +56,7 @@ def test_a_group_has_the_gradient_of_one_process(case: str, found: list[dict[str
             close(value["grad_norm"], expected["grad_norm"], 1e-10)
         close(value["losses"], expected["losses"], 1e-8)
         close(value["parameters"], expected["parameters"], 1e-6)
-        assert value["stopped"] == expected["stopped"]
+        assert value["stop_reason"] == expected["stop_reason"]
         for row, other in zip(value["history"], expected["history"], strict=True):
             for name, number in other.items():
                 assert row[name] == pytest.approx(number, rel=1e-7, abs=1e-9, nan_ok=True), name
