@@ -285,7 +285,7 @@ torch.set_num_threads(1)
 model, guide = pyrovae.load("vae")(784, latent=20, hidden=(100,), likelihood=pyrovae.Bernoulli())
 x = (torch.rand(20, 784) > 0.5).float()
 for samples in map(int, sys.argv[1:]):
-    pyrovae.evaluate(model, guide, x, samples=samples)
+    pyrovae.evaluate(model, guide, x, num_samples=samples)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
