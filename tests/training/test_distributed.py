@@ -1,5 +1,6 @@
 """Several processes have the gradient that one has, and end together."""
 
+import functools
 import json
 import os
 import runpy
@@ -20,6 +21,7 @@ from pyrovae.runs import run as runs
 
 SCRIPT = Path(__file__).with_name("run_distributed.py")
 ALONE = runpy.run_path(str(SCRIPT))
+expected_of = functools.cache(lambda case: ALONE["outcome"](case, compile=False))  # what groups of any size must have
 
 
 def torchrun(count: int, *words: object, seconds: float = 240.0) -> subprocess.CompletedProcess[str]:
@@ -49,7 +51,7 @@ def test_a_group_has_the_gradient_of_one_process(case: str, found: list[dict[str
     """In double precision: to the order of sums. What is recorded there is eager here."""
     if case not in found[0]:
         pytest.skip("a compilation takes seconds: once, with two processes")
-    expected = ALONE["outcome"](case, compile=False)
+    expected = expected_of(case)
     for process in found:
         value = process[case]
         if expected["grad_norm"] is not None:
