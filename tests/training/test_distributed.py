@@ -110,7 +110,7 @@ def test_the_command_leaves_the_run_that_one_process_leaves(file: Path, tmp_path
     assert sorted(os.listdir(tmp_path / "two")) == sorted(os.listdir(tmp_path / "one"))
     two, one = (runs.load_run(tmp_path / name) for name in ("two", "one"))
     assert two.config == one.config
-    close(two.fit.losses, one.fit.losses, 1e-5)
+    close(two.fit_result.losses, one.fit_result.losses, 1e-5)
     for value, expected in zip(two.model.parameters(), one.model.parameters(), strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-5)
 
