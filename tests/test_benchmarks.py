@@ -151,10 +151,12 @@ def test_numpyros_loss_with_noise_has_the_same_mean():
 def test_fit_is_timed_in_the_rounds_of_its_peers():
     case = ppca(10, 3, latent=2)
     timed = Rounds()
-    first, road = rounds_of_fit(case, 4, timed, "ours", lambda: timed.once({"other": lambda: None}, 3), compile=False)
+    first, execution = rounds_of_fit(
+        case, 4, timed, "ours", lambda: timed.once({"other": lambda: None}, 3), compile=False
+    )
     assert [len(times) for times in timed.seconds.values()] == [4, 4]
     assert first > 0
-    assert road.startswith("eager")
+    assert execution.startswith("eager")
 
 
 def test_rounds_take_turns_and_ratios_are_taken_within_a_round():

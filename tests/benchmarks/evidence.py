@@ -1,11 +1,11 @@
-"""How long 5,000 weights a point take: pyrovae's road for any pair, a loop written by hand for this one model, and a loop of the
+"""How long 5,000 weights a point take: pyrovae for any pair, a loop written by hand for this one model, and a loop of the
 kind that libraries have, a point at a time.
 
     python tests/benchmarks/evidence.py [--points 100] [--num-samples 5000] [--rounds 7] [--threads 2] [--json evidence.json]
 
 The model is a VAE of 784 pixels, 784-200-200-50 and its mirror, Bernoulli pixels, trained for a moment on draws from another
 of its kind. Rounds are interleaved; times are medians over rounds, ratios medians of each round's ratio to the loop by hand.
-Compiling is told apart: it happens once for a model.
+Compiling is timed apart: it happens once for a model.
 """
 
 import argparse
@@ -105,49 +105,51 @@ def ceiling() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     for name, default in (("points", 100), ("num_samples", 5000), ("rounds", 7), ("threads", torch.get_num_threads())):
-        parser.add_argument(f"--{name}", type=int, default=default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     parser.add_argument("--json")
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore")
     model, guide, data = trained()
-    x = data[: told.points]
+    x = data[: arguments.points]
 
     def ours(**how: object) -> Callable[[], Tensor]:
-        return lambda: pyrovae.evaluate(model, guide, x, told.num_samples, **how).log_likelihood
+        return lambda: pyrovae.evaluate(model, guide, x, arguments.num_samples, **how).log_likelihood
 
-    roads: dict[str, Callable[[], Tensor]] = {
-        "by hand, eager, 1,000 rows": lambda: by_hand(model, guide, x, told.num_samples),
-        "a point at a time (as pythae)": lambda: one_by_one(model, guide, x, told.num_samples),
-        **their_own(model, guide, x, told.num_samples),
+    methods: dict[str, Callable[[], Tensor]] = {
+        "by hand, eager, 1,000 rows": lambda: by_hand(model, guide, x, arguments.num_samples),
+        "a point at a time (as pythae)": lambda: one_by_one(model, guide, x, arguments.num_samples),
+        **their_own(model, guide, x, arguments.num_samples),
         "pyrovae, not compiled": ours(compile=False),
         "pyrovae": ours(compile=True),
         "pyrovae, bfloat16 screen": ours(compile=True, low_precision=torch.bfloat16),
     }
     found, first = {}, {}
-    for name, road in roads.items():
+    for name, method in methods.items():
         started = time.perf_counter()
-        found[name] = road()
+        found[name] = method()
         first[name] = time.perf_counter() - started
-    times: dict[str, list[float]] = {name: [] for name in roads}
+    times: dict[str, list[float]] = {name: [] for name in methods}
     ceilings = []
-    for _ in range(told.rounds):
+    for _ in range(arguments.rounds):
         ceilings.append(ceiling())
-        for name, road in roads.items():
+        for name, method in methods.items():
             started = time.perf_counter()
-            road()
+            method()
             times[name].append(time.perf_counter() - started)
     hand = times["by hand, eager, 1,000 rows"]
     peer = times["a point at a time (as pythae)"]
     layers = [layer for layer in model.decoder if hasattr(layer, "weight")]
-    work = told.points * told.num_samples * sum(2 * layer.weight.numel() for layer in layers)
+    work = arguments.points * arguments.num_samples * sum(2 * layer.weight.numel() for layer in layers)
     exact = found["pyrovae"]
     rows = []
-    print(f"{told.points} points × {told.num_samples} samples, {told.threads} threads, {told.rounds} rounds\n")
+    print(
+        f"{arguments.points} points × {arguments.num_samples} samples, {arguments.threads} threads, {arguments.rounds} rounds\n"
+    )
     print(f"{'':32} seconds  by hand  as pythae  of GEMM  first call  mean − pyrovae's, nats")
     for name, taken in times.items():
         row = {
-            "road": name,
+            "method": name,
             "seconds": statistics.median(taken),
             "to_by_hand": statistics.median(a / b for a, b in zip(taken, hand, strict=True)),
             "to_pythae": statistics.median(a / b for a, b in zip(taken, peer, strict=True)),
@@ -162,9 +164,13 @@ def main() -> None:
             f"  {row['first_call']:10.1f}  {row['difference_of_means']:+.4f}"
         )
     print(f"\nmatrix products of 1,536: {statistics.median(ceilings) / 1e9:.0f} GFLOP/s in float32")
-    if told.json:
-        with open(told.json, "w") as file:
-            json.dump({"told": vars(told), "gemm_flops": statistics.median(ceilings), "roads": rows}, file, indent=2)
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(
+                {"arguments": vars(arguments), "gemm_flops": statistics.median(ceilings), "methods": rows},
+                file,
+                indent=2,
+            )
 
 
 if __name__ == "__main__":

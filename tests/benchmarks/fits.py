@@ -211,7 +211,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=["digits", "memory"], help=", ".join(CASES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--ais-steps", type=int, default=10, help="steps of EM on MNIST, for both sides")
+    parser.add_argument("--steps", type=int, default=10, help="steps of EM on MNIST, for both sides")
     parser.add_argument("--out", help="write everything there, as JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)

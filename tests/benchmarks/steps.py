@@ -96,7 +96,7 @@ def base_measure(
         print(f"  {label}: ready after {ready[label]:.1f} s", flush=True)
     runs = {label: (lambda peer=peer: peer.run(steps)) for label, peer in peers.items()}
     timed = Rounds(pause=0.1 if with_jax else 0.0)
-    ready["pyrovae"], road = rounds_of_fit(
+    ready["pyrovae"], execution = rounds_of_fit(
         case, rounds, timed, "pyrovae", lambda: timed.once(runs, steps), compile=True
     )
     summary = timed.summary("hand-written")
@@ -112,7 +112,13 @@ def base_measure(
             False,
         )
         summary["pyrovae, compile=False"] = independent.summary("hand-written")["pyrovae, compile=False"]
-    found = {"road": road, "steps a round": steps, "rounds": rounds, "ready after seconds": ready, "peers": summary}
+    found = {
+        "execution": execution,
+        "steps a round": steps,
+        "rounds": rounds,
+        "ready after seconds": ready,
+        "peers": summary,
+    }
     if case.data.device.type == "cuda":
         found["share of kernels"] = {label: kernel_share(run) for label, run in runs.items()}
     return found
@@ -156,7 +162,7 @@ def main() -> None:
             title = f"{name}, threads: {given.threads}{', beside NumPyro' if with_jax else ''}"
             show(table(title, found["peers"], "hand-written", "µs a step", 1e6))
             ours, best = best_of(found["peers"])
-            wanted = f"pyrovae {ours:.2f} (wanted ≤ {TARGETS[name]:.2f}), {found['road']}; the best peer: {best}\n"
+            wanted = f"pyrovae {ours:.2f} (wanted ≤ {TARGETS[name]:.2f}), {found['execution']}; the best peer: {best}\n"
             print(wanted, flush=True)
             write(out, results)
     if not jax:

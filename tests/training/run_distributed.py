@@ -119,7 +119,7 @@ def outcome(case: str, **told: Any) -> dict[str, Any]:
         "losses": result.losses,
         "history": [{k: v for k, v in row.items() if k != "seconds"} for row in result.history],
         "parameters": [number for value in values.values() for number in value.double().flatten().tolist()],
-        "stopped": result.stop_reason,
+        "stop_reason": result.stop_reason,
         "execution": result.execution,
     }
 

@@ -32,5 +32,5 @@ class Decoder(BaseDecoder):
 
 def in_pythae(model: torch.nn.Module, guide: torch.nn.Module, dim: int, latent: int) -> VAE:
     """Bernoulli pixels: pythae's loss "bce"."""
-    told = VAEConfig(input_dim=(dim,), latent_dim=latent, reconstruction_loss="bce")
-    return VAE(told, encoder=Encoder(guide.encoder), decoder=Decoder(model)).eval()
+    config = VAEConfig(input_dim=(dim,), latent_dim=latent, reconstruction_loss="bce")
+    return VAE(config, encoder=Encoder(guide.encoder), decoder=Decoder(model)).eval()

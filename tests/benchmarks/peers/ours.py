@@ -1,4 +1,4 @@
-"""pyrovae, by the road that everyone takes: `fit`. Its epochs are the rounds; the other peers work in its `on_epoch`."""
+"""pyrovae, by the function that everyone calls: `fit`. Its epochs are the rounds; the other peers work in its `on_epoch`."""
 
 from collections.abc import Callable
 
@@ -10,27 +10,27 @@ import pyrovae
 
 
 def rounds_of_fit(
-    case: Case, rounds: int, timed: Rounds, name: str, between: Callable[[], object], record: bool, warm: int = 2
+    case: Case, rounds: int, timed: Rounds, name: str, between: Callable[[], object], compile: bool, warm: int = 2
 ) -> tuple[float, str]:
-    """Time `rounds` epochs of a fit, calling `between` after each. Returns how long the first epoch took, recording and
-    compiling included, and the road that the fit says it took."""
+    """Time `rounds` epochs of a fit, calling `between` after each. Returns how long the first epoch took, compiling
+    included, and how the fit says that its steps ran."""
     model, guide = case.pair()
     steps = len(case.data) // case.batch
     watch = Stopwatch()
     first = 0.0
-    road = ""
+    execution = ""
 
     def on_epoch(fit: pyrovae.FitResult) -> None:
-        nonlocal watch, first, road
-        first, road = first or watch.read()[0], fit.execution
+        nonlocal watch, first, execution
+        first, execution = first or watch.read()[0], fit.execution
         timed.add(name, watch, steps)
         with torch.enable_grad():
             between()
         watch = Stopwatch()
 
     pyrovae.fit(
-        model, guide, case.data, epochs=warm + rounds, batch_size=case.batch, lr=LR, schedule=None, compile=record,
+        model, guide, case.data, epochs=warm + rounds, batch_size=case.batch, lr=LR, schedule=None, compile=compile,
         on_epoch=on_epoch,
     )  # fmt: skip
     timed.skip(warm)
-    return first, road
+    return first, execution
