@@ -9,6 +9,7 @@ from low_precision import no_reason_against
 
 import pyrovae
 from pyrovae import evaluate
+from pyrovae.evaluation import evaluating
 from pyrovae.utils import precision as low_precision_support
 from pyrovae.utils.precision import reason_against, seconds, usable
 from pyrovae.utils.provenance import dtype_name
@@ -117,7 +118,7 @@ def test_no_screen_measures_nothing_and_says_nothing(measured, caplog):
 @pytest.mark.parametrize(("times", "first", "used"), [((1.0, 0.5), 0.0, None), ((1.0, 2.0), 1.0, torch.bfloat16)])
 def test_processes_do_as_the_first_one_does(times, first, used, measured, monkeypatch):
     measured(times)
-    monkeypatch.setattr(low_precision_support.ProcessGroup, "agreed", lambda self, value: first)
+    monkeypatch.setattr(low_precision_support.ProcessGroup, "broadcast", lambda self, value: first)
     assert usable(torch.bfloat16, torch.ones(1)) is used
 
 
@@ -126,12 +127,12 @@ def test_a_killed_evaluation_goes_on_as_what_was_computed(measured, monkeypatch,
     no_reason_against(torch.device("cpu"), torch.bfloat16)
     identities = []
 
-    class PartialResults(pyrovae.evaluation.PartialResults):
+    class PartialResults(evaluating.PartialResults):
         def __init__(self, path, identity):
             super().__init__(path, identity)
             identities.append(self.identity)
 
-    monkeypatch.setattr(pyrovae.evaluation, "PartialResults", PartialResults)
+    monkeypatch.setattr(evaluating, "PartialResults", PartialResults)
     for dtype, times in ((None, None), (torch.bfloat16, (1.0, 2.0)), (torch.bfloat16, (1.0, 0.5))):
         reason_against.cache_clear()
         measured(times)
