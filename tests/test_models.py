@@ -1,7 +1,10 @@
 """Every pair in models/, found by being there: the contract, the constants, stock Pyro, and nothing shared."""
 
+import ast
 import inspect
 import itertools
+import re
+from pathlib import Path
 
 import pyro
 import pytest
@@ -113,6 +116,55 @@ SCORED = [(name, options) for name, options in CASES if not hasattr(load(name)(D
 every_scored_pair = pytest.mark.parametrize(("name", "options"), SCORED, ids=label)
 TRAINED = [(name, options) for name, options in SCORED if options.get("guide") not in SLOW or name == "vae"]
 pairs_trained = pytest.mark.parametrize(("name", "options"), TRAINED, ids=label)
+
+
+MODEL_FILES = sorted((Path(__file__).parent.parent / "models").glob("*.py"))
+
+
+def names_used(file):
+    """Dotted names of pyrovae that a file imports or reads, such as `pyrovae.guides.MeanField`."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "pyrovae")
+        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "pyrovae"):
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute) and re.fullmatch(r"pyrovae(\.\w+)+", dotted := ast.unparse(node)):
+            yield dotted
+
+
+def is_public(dotted):
+    """Whether it is `pyrovae.X`, or `pyrovae.NAMESPACE.X`, and each `__all__` lists it; or it is another model."""
+    root, *names = dotted.split(".")
+    if root != "pyrovae" or names[:1] == ["models"]:
+        return root == "pyrovae"
+    if not names:
+        return True
+    if names[0] not in pyrovae.__all__:
+        return False
+    return len(names) == 1 or names[0] not in pyrovae.NAMESPACES or names[1] in getattr(pyrovae, names[0]).__all__
+
+
+@pytest.mark.parametrize("file", MODEL_FILES, ids=lambda file: file.stem)
+def test_models_use_public_names_only(file):
+    assert [dotted for dotted in names_used(file) if not is_public(dotted)] == []
+
+
+def test_a_private_name_is_found(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import pyrovae.pair.sites\nfrom pyrovae.pair.structure import inspect\nfrom .vae import VAE\n"
+        "pyrovae.guides.amortised.positive, pyrovae.guides.Amortised, pyrovae.MeanField, pyrovae.likelihoods.math\n"
+    )
+    private = {dotted for dotted in names_used(file) if not is_public(dotted)}
+    assert private >= {
+        "pyrovae.pair.sites",
+        "pyrovae.pair.structure.inspect",
+        ".vae.VAE",
+        "pyrovae.guides.amortised",
+        "pyrovae.MeanField",
+        "pyrovae.likelihoods.math",
+    }
+    assert "pyrovae.guides.Amortised" not in private
 
 
 def test_the_walk_finds_the_files():

@@ -88,4 +88,4 @@ def test_a_guide_may_keep_an_elbo_under_that_name():
 )
 def test_it_is_written_so_that_it_is_read_again(objective):
     again = parse_objective(repr(objective))
-    assert (type(again), again.told()) == (type(objective), objective.hyperparameters())
+    assert (type(again), again.hyperparameters()) == (type(objective), objective.hyperparameters())
