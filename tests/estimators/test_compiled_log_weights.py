@@ -1,6 +1,5 @@
 """Recorded, compiled and screened weights against Pyro's own, on every kind of pair; and when there is nothing to record."""
 
-import functools
 import math
 import shutil
 
