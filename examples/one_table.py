@@ -9,7 +9,7 @@ data = pyrovae.load_data("digits", "binarise")  # a fresh Bernoulli draw at ever
 pairs = {
     "mixture": pyrovae.load("bernoulli_mixture")(data.dim, components=20),
     "PCA": pyrovae.load("bernoulli_pca")(data.dim, latent=8),
-    "VAE": pyrovae.load("vae")(data.dim, latent=8, likelihood=pyrovae.Bernoulli()),
+    "VAE": pyrovae.load("vae")(data.dim, latent=8, likelihood=pyrovae.likelihoods.Bernoulli()),
 }
 for name, (model, guide) in pairs.items():
     losses = pyrovae.fit(model, guide, data.train, epochs=100, lr=3e-3).losses

@@ -5,7 +5,7 @@ import pyro.distributions as dist
 import pyrovae
 
 
-class HeavyTails(pyrovae.MeanField):
+class HeavyTails(pyrovae.guides.MeanField):
     def distribution(self, outputs):  # of the encoder: as many as MeanField's
         loc, rho = outputs.chunk(2, dim=-1)
         return dist.StudentT(5.0, loc, pyrovae.guides.positive(rho)).to_event(1)

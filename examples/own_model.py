@@ -21,5 +21,5 @@ class SparseCoding(pyrovae.Module):
             pyro.sample("x", dist.Normal(z @ self.W.mT + self.mu, self.log_sigma.exp()).to_event(1), obs=x)
 
 
-def pair(dim, latent=16, guide=pyrovae.FullCovariance):
+def pair(dim, latent=16, guide=pyrovae.guides.FullCovariance):
     return SparseCoding(dim, latent), guide(dim, latent)

@@ -34,8 +34,8 @@ steps[:, 0] = 2 * torch.rand(60300).round() - 1
 x = (steps.cumprod(dim=1) + 1) / 2  # a pixel is the one before it, nine times in ten: all there is to know of it
 
 found, score = {}, {}
-for objective in (None, pyrovae.FreeBits(0.5)):
-    model, guide = Strong(), pyrovae.MeanField(PIXELS, LATENT, (32,))
+for objective in (None, pyrovae.objectives.FreeBits(0.5)):
+    model, guide = Strong(), pyrovae.guides.MeanField(PIXELS, LATENT, (32,))
     name = pyrovae.fit(model, guide, x[:60000], epochs=3, batch_size=400, lr=1e-2, objective=objective).objective
     found[name] = pyrovae.diagnose(model, guide, x[60000:])
     score[name] = pyrovae.evaluate(model, guide, x[60000:], num_samples=200).mean_log_likelihood.value

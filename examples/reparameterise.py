@@ -27,7 +27,7 @@ torch.manual_seed(0)
 for d in (0.0, 1.0, 3.0):
     mu = torch.full((N,), C + d).double().requires_grad_()
     score = pyro.infer.Trace_ELBO().differentiable_loss(model, lambda x: guide(x, False), x)
-    path = pyrovae.STL(1).differentiable_loss(model, guide, x)
+    path = pyrovae.objectives.STL(1).differentiable_loss(model, guide, x)
     (by_score,), (by_path,) = torch.autograd.grad(score, mu), torch.autograd.grad(path, mu)
 
     ratio = float(by_score.var() / by_path.var())

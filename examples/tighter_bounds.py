@@ -33,7 +33,7 @@ torch.manual_seed(0)
 structure, ladder = inspect(model, guide, x), (1, 10, 100, 1000)
 ratios = {"IWAE": [], "DReG": []}
 for num_samples in ladder:
-    found = {kind.__name__: gradients(kind, num_samples) for kind in (pyrovae.IWAE, pyrovae.DReG)}
+    found = {kind.__name__: gradients(kind, num_samples) for kind in (pyrovae.objectives.IWAE, pyrovae.objectives.DReG)}
     mean = found["DReG"].mean()  # of both, and IWAE's own is lost in its noise
     for name, every in found.items():
         assert abs(every.mean() - mean) < 5 * (every.var() + found["DReG"].var()).sqrt() / len(every) ** 0.5

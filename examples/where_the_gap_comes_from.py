@@ -10,7 +10,7 @@ data = pyrovae.load_data("digits")  # 1,797 real 8 × 8 images, dequantised
 model, exact_guide = pyrovae.load("ppca")(data.dim, latent=8)
 pyrovae.fit(model, exact_guide, data.train, epochs=300, batch_size=None, lr=2e-2)
 
-guide = pyrovae.MeanField(
+guide = pyrovae.guides.MeanField(
     data.dim, latent=8, hidden=(50,)
 )  # diagonal, where the posterior is not; and trained for a moment
 for parameter in model.parameters():
@@ -18,7 +18,9 @@ for parameter in model.parameters():
 pyrovae.fit(model, guide, data.train, epochs=20, lr=2e-3)
 
 x = data.test[:50]
-found = pyrovae.gap(model, guide, x, pyrovae.DiagonalGaussian(), num_samples=2000, num_chains=8, num_temperatures=200)
+found = pyrovae.gap(
+    model, guide, x, pyrovae.posterior.DiagonalGaussian(), num_samples=2000, num_chains=8, num_temperatures=200
+)
 for name, mean in (
     ("log p̂(x)", found.mean_log_likelihood),
     ("approximation gap", found.mean_approximation),
@@ -41,6 +43,6 @@ assert (sides.lower - sides.exact).mean() < 4 * sides.mean_lower.mc_se + 0.01
 assert (sides.upper - sides.exact).mean() > -4 * sides.mean_upper.mc_se - 0.01
 
 # Worn as a guide, the refinement closes the network's part of the gap.
-worn = pyrovae.evaluate(model, pyrovae.SemiAmortised(model, guide), x, num_samples=1000)
+worn = pyrovae.evaluate(model, pyrovae.posterior.SemiAmortised(model, guide), x, num_samples=1000)
 print(f"gap of the guide {float((found.exact - found.elbo).mean()):.3f}, refined {worn.mean_gap.value:.3f}")
 assert abs(float((worn.exact_log_likelihood - worn.elbo).mean()) - approximation) < 5 * worn.mean_elbo.mc_se + 0.03

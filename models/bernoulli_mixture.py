@@ -9,7 +9,7 @@ from pyrovae.models.gmm import Mixture, mixture_guide
 TRAINING_DEFAULTS = {"steps": 300, "batch_size": 2048, "lr": 5e-2}
 
 
-def pair(dim: int, components: int = 10, guide: type = pyrovae.ExactPosterior) -> tuple[Mixture, object]:
+def pair(dim: int, components: int = 10, guide: type = pyrovae.guides.ExactPosterior) -> tuple[Mixture, object]:
     """`guide` is ExactPosterior or AmortisedCategorical."""
-    model = Mixture(pyrovae.IndependentComponents(components, dim, pyrovae.Bernoulli()))
+    model = Mixture(pyrovae.likelihoods.IndependentComponents(components, dim, pyrovae.likelihoods.Bernoulli()))
     return model, mixture_guide(guide, model, dim)

@@ -12,8 +12,8 @@ TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 5e-3}
 
 
 def pair(
-    dim: int, latent: int = 8, hidden: tuple[int, ...] = (200,), guide: type = pyrovae.FullCovariance
+    dim: int, latent: int = 8, hidden: tuple[int, ...] = (200,), guide: type = pyrovae.guides.FullCovariance
 ) -> tuple[VAE, nn.Module]:
     """`hidden` widths are the guide's; `guide` is FullCovariance or MeanField."""
     decoder = nn.Linear(latent, dim, bias=False)  # the VAE's offset is μ
-    return VAE(decoder, latent, dim, pyrovae.Bernoulli()), guide(dim, latent, hidden)
+    return VAE(decoder, latent, dim, pyrovae.likelihoods.Bernoulli()), guide(dim, latent, hidden)

@@ -18,7 +18,9 @@ TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 class ConditionalVAE(VAE):
     """p(x|c) of rows (x, c), c the last `given` numbers."""
 
-    def __init__(self, decoder: nn.Module, latent: int, dim: int, given: int, likelihood: pyrovae.Likelihood):
+    def __init__(
+        self, decoder: nn.Module, latent: int, dim: int, given: int, likelihood: pyrovae.likelihoods.Likelihood
+    ):
         """`decoder` is any module from (B, latent + given) to (B, likelihood.num_outputs(dim − given))."""
         super().__init__(decoder, latent, dim - given, likelihood)
         self.given = given
@@ -50,14 +52,14 @@ def pair(
     given: int = 1,
     latent: int = 16,
     hidden: tuple[int, ...] = (200, 200),
-    likelihood: pyrovae.Likelihood | None = None,
-    guide: type = pyrovae.MeanField,
+    likelihood: pyrovae.likelihoods.Likelihood | None = None,
+    guide: type = pyrovae.guides.MeanField,
 ) -> tuple[ConditionalVAE, nn.Module]:
     """`given` of the `dim` columns, the last, are what is given: 10 for one-hot digits. The rest as for the vae."""
     if not 0 < given < dim:
         raise pyrovae.InvalidInputError(
             f"given={given} of {dim} columns: give at least 1 and leave at least 1 to be scored."
         )
-    likelihood = likelihood or pyrovae.PixelNormal()
+    likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
     decoder = pyrovae.MLP(latent + given, *reversed(hidden), likelihood.num_outputs(dim - given))
     return ConditionalVAE(decoder, latent, dim, given, likelihood), guide(dim, latent, hidden)

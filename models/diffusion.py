@@ -38,7 +38,7 @@ class Diffusion(pyrovae.Module):
         dim: int,
         steps: int,
         width: int,
-        likelihood: pyrovae.Likelihood,
+        likelihood: pyrovae.likelihoods.Likelihood,
         ends: tuple[float, float],
         learn_variance: bool,
     ):
@@ -49,9 +49,9 @@ class Diffusion(pyrovae.Module):
                 f"steps={steps}, ends={ends}: noise is added in 2 steps or more, and log SNR falls."
             )
         self.dim, self.steps, self.likelihood, self.learn_variance = dim, steps, likelihood, learn_variance
-        self.network = pyrovae.Residual(dim + TIME, 2 * dim, width)
+        self.network = pyrovae.nn.Residual(dim + TIME, 2 * dim, width)
         self.time = nn.Parameter(torch.randn(steps, TIME))
-        self.decoder = pyrovae.Residual(dim, likelihood.num_outputs(dim), width)
+        self.decoder = pyrovae.nn.Residual(dim, likelihood.num_outputs(dim), width)
         self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
         for last_layer in (self.network.last, self.decoder.last):
             nn.init.zeros_(last_layer.weight)
@@ -156,12 +156,12 @@ def pair(
     dim: int,
     steps: int = 10,
     width: int = 128,
-    likelihood: pyrovae.Likelihood | None = None,
+    likelihood: pyrovae.likelihoods.Likelihood | None = None,
     ends: tuple[float, float] = (0.5, -5.0),
     learn_variance: bool = True,
 ) -> tuple[Diffusion, Noise]:
     """`steps` T layers, of networks of `width` units; log SNR falls from the first of `ends`, at z1, to the second, at zT;
     `learn_variance=False` leaves the variance of c given z_t out, as VDM does, whose p(z_{t−1}|z_t) is q's at the network's x; `likelihood`
     as for the vae."""
-    model = Diffusion(dim, steps, width, likelihood or pyrovae.PixelNormal(), ends, learn_variance)
+    model = Diffusion(dim, steps, width, likelihood or pyrovae.likelihoods.PixelNormal(), ends, learn_variance)
     return model, Noise(model)

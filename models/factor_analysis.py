@@ -40,10 +40,10 @@ class FactorAnalysis(FactorModel):
 
 
 def pair(
-    dim: int, latent: int | None = None, floor: float = 1e-4, guide: type = pyrovae.ExactPosterior
+    dim: int, latent: int | None = None, floor: float = 1e-4, guide: type = pyrovae.guides.ExactPosterior
 ) -> tuple[FactorAnalysis, object]:
     """`latent` is 8, or dim − 1 where that is less; no ψ_d falls below `floor`; `guide` is ExactPosterior, LinearGaussian, or
     any other for R^k."""
     latent = checked_latent(dim, latent)
     model = FactorAnalysis(dim, latent, floor)
-    return model, guide(model) if guide is pyrovae.ExactPosterior else guide(dim, latent)
+    return model, guide(model) if guide is pyrovae.guides.ExactPosterior else guide(dim, latent)

@@ -20,17 +20,17 @@ class Gaussian(pyrovae.Module):
 
     def __init__(self, dim: int, floor: float):
         super().__init__()
-        self.components = pyrovae.Full(1, dim, floor)  # a mixture of one
+        self.components = pyrovae.likelihoods.Full(1, dim, floor)  # a mixture of one
         self.register_buffer("initialised", torch.tensor(False))
 
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             pyro.sample("x", self.density(), obs=x)
 
-    def density(self) -> pyrovae.PrecisionNormal:
+    def density(self) -> pyrovae.distributions.PrecisionNormal:
         """p(x)."""
         family = self.components.family()
-        return pyrovae.PrecisionNormal(family.loc[0], family.factor[0], log_det=family.log_det[0])
+        return pyrovae.distributions.PrecisionNormal(family.loc[0], family.factor[0], log_det=family.log_det[0])
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x | μ, Σ): (N, dim) → (N,), nats."""

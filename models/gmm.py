@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import pyrovae
-from pyrovae import Full, MixtureComponents
+from pyrovae.likelihoods import Full, MixtureComponents
 
 NUMBERS, POINTS = 2**22, 512  # of N × K × D, and points, at once: enough for a matrix product, few enough for a cache
 TRAINING_DEFAULTS = {"steps": 150, "batch_size": 2048, "lr": 3e-2}
@@ -107,7 +107,7 @@ def pair(
     components: int = 10,
     covariance: Callable[[int, int, float], MixtureComponents] = Full,
     floor: float = 1e-3,
-    guide: type = pyrovae.ExactPosterior,
+    guide: type = pyrovae.guides.ExactPosterior,
 ) -> tuple[Mixture, object]:
     """`covariance` is Full, Diagonal, Spherical or Tied; no variance falls below `floor`; `guide` is ExactPosterior or
     AmortisedCategorical."""
@@ -116,6 +116,6 @@ def pair(
 
 
 def mixture_guide(guide: type, model: Mixture, dim: int) -> object:
-    if guide is pyrovae.ExactPosterior:
+    if guide is pyrovae.guides.ExactPosterior:
         return guide(model)
     return guide(dim, model.components.count)

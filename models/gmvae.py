@@ -26,7 +26,7 @@ class GMVAE(VAE):
         decoder: nn.Module,
         latent: int,
         dim: int,
-        likelihood: pyrovae.Likelihood,
+        likelihood: pyrovae.likelihoods.Likelihood,
         components: int,
         width: float = 0.5,
     ):
@@ -55,10 +55,10 @@ def pair(
     latent: int = 16,
     components: int = 10,
     hidden: tuple[int, ...] = (200, 200),
-    likelihood: pyrovae.Likelihood | None = None,
-    guide: type = pyrovae.MeanField,
+    likelihood: pyrovae.likelihoods.Likelihood | None = None,
+    guide: type = pyrovae.guides.MeanField,
 ) -> tuple[GMVAE, nn.Module]:
     """`components` clusters; the rest as for the vae: `guide` is MeanField, FullCovariance, IAF or any other for R^k."""
-    likelihood = likelihood or pyrovae.PixelNormal()
+    likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
     decoder = pyrovae.MLP(latent, *reversed(hidden), likelihood.num_outputs(dim))
     return GMVAE(decoder, latent, dim, likelihood, components), guide(dim, latent, hidden)

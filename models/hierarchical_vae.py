@@ -16,26 +16,24 @@ from pyrovae.guides import positive
 TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 
-class HierarchicalVAE(pyrovae.Module):
+class HierarchicalVAE(pyrovae.nn.DecoderModel):
     """Latents z1 (next to x) … zL (at the top), sites of these names, drawn from the top down."""
 
-    initialised: Tensor
-
-    def __init__(self, dim: int, latents: tuple[int, ...], hidden: tuple[int, ...], likelihood: pyrovae.Likelihood):
-        super().__init__()
+    def __init__(
+        self, dim: int, latents: tuple[int, ...], hidden: tuple[int, ...], likelihood: pyrovae.likelihoods.Likelihood
+    ):
         if len(latents) < 2 or min(latents) < 1:
             raise pyrovae.InvalidInputError(
                 f"latents={latents} are not two layers or more: write their sizes from x upwards, such as 16,8."
             )
-        self.likelihood, self.latents = likelihood, latents
-        self.decoder = pyrovae.MLP(latents[0], *reversed(hidden), likelihood.num_outputs(dim))
-        self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
+        decoder = pyrovae.MLP(latents[0], *reversed(hidden), likelihood.num_outputs(dim))
+        super().__init__(decoder, likelihood, dim)
+        self.latents = latents
         # given[l] says z_{l+1} (counted from 1) given z_{l+2}
         self.given = nn.ModuleList(
             pyrovae.MLP(above, width, 2 * below)
             for (below, above), width in zip(itertools.pairwise(latents), widths(hidden, latents), strict=True)
         )
-        self.register_buffer("initialised", torch.tensor(False))
 
     def forward(self, x: Tensor) -> None:
         top = x.new_zeros(self.latents[-1])
@@ -44,16 +42,6 @@ class HierarchicalVAE(pyrovae.Module):
             for layer in range(len(self.latents) - 1, 0, -1):
                 z = pyro.sample(f"z{layer}", normal(self.given[layer - 1](z)))
             pyro.sample("x", self.decode(z), obs=x)
-
-    def decode(self, z: Tensor) -> dist.TorchDistribution:
-        """p(x|z1): (*batch, latents[0]) → a distribution with batch_shape `batch`."""
-        return self.likelihood(pyrovae.over_batch(self.decoder, z) + self.offset)
-
-    def initialise(self, x: Tensor) -> None:
-        """Begin at the data's moments, as the VAE of one layer does."""
-        with torch.no_grad():
-            self.offset.copy_(self.likelihood.initial_outputs(x.mean(dim=0), x.var(dim=0, correction=0)))
-            self.initialised.fill_(True)
 
 
 class BottomUp(pyrovae.Module):
@@ -136,10 +124,10 @@ def pair(
     dim: int,
     latents: tuple[int, ...] = (16, 8),
     hidden: tuple[int, ...] = (200, 200),
-    likelihood: pyrovae.Likelihood | None = None,
+    likelihood: pyrovae.likelihoods.Likelihood | None = None,
     guide: type = BottomUp,
 ) -> tuple[HierarchicalVAE, nn.Module]:
     """`latents` from x upwards, two or more; `hidden` widths between x and z1, half of the last between latents; `guide` is BottomUp
     or Ladder; `likelihood` as for the vae."""
-    model = HierarchicalVAE(dim, latents, hidden, likelihood or pyrovae.PixelNormal())
+    model = HierarchicalVAE(dim, latents, hidden, likelihood or pyrovae.likelihoods.PixelNormal())
     return model, guide(model, dim, hidden)

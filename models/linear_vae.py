@@ -75,7 +75,7 @@ def pair(
     LinearGaussian, MeanField or FullCovariance."""
     latent = checked_latent(dim, latent)
     model = LinearVAE(dim, latent, sigma)
-    if guide is pyrovae.ExactPosterior:
+    if guide is pyrovae.guides.ExactPosterior:
         return model, guide(model)
     q = guide(dim, latent)
     if isinstance(q, LinearMeanField):

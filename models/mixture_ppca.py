@@ -83,12 +83,12 @@ class MixtureOfFactors(pyrovae.Module):
         """p(k|x)."""
         return dist.Categorical(logits=self.log_joint(x))
 
-    def posterior_given(self, x: Tensor, k: Tensor) -> pyrovae.PrecisionNormal:
+    def posterior_given(self, x: Tensor, k: Tensor) -> pyrovae.distributions.PrecisionNormal:
         """p(z|x, k) of every point, for k (*batch, N) or (*batch, 1)."""
         root, inverse, gain = self.inverse_model()
         means = (x - self.mu.unsqueeze(1)) @ gain  # (K, N, q)
         every = torch.arange(len(x), device=x.device)
-        return pyrovae.PrecisionNormal(means[k, every], root[k], inverse=inverse[k])
+        return pyrovae.distributions.PrecisionNormal(means[k, every], root[k], inverse=inverse[k])
 
     def em_step(self, x: Tensor) -> Tensor:
         """One step of EM over all of x (N, dim) in two stages (Tipping & Bishop 1999, appendix C): for q(k|x) = p(k|x), π and μ;

@@ -60,10 +60,10 @@ class FactorModel(pyrovae.Module):
         log_det = 2 * root.diagonal().log().sum() + self.noise.log().expand(len(self.mu)).sum()
         return -0.5 * (distance + log_det + len(self.mu) * math.log(2 * math.pi))
 
-    def posterior(self, x: Tensor) -> pyrovae.PrecisionNormal:
+    def posterior(self, x: Tensor) -> pyrovae.distributions.PrecisionNormal:
         """p(z|x) = N(E[z|x], (I + Wᵀψ⁻¹W)⁻¹)."""
         root, inverse, gain = self.inverse_model()
-        return pyrovae.PrecisionNormal((x - self.mu) @ gain, root, inverse=inverse)
+        return pyrovae.distributions.PrecisionNormal((x - self.mu) @ gain, root, inverse=inverse)
 
     def encode(self, x: Tensor) -> Tensor:
         """E[z|x]: (N, dim) → (N, k)."""
@@ -139,11 +139,11 @@ class PPCA(FactorModel):
         self.begin(x, x.new_ones(x.shape[1]))
 
 
-def pair(dim: int, latent: int | None = None, guide: type = pyrovae.ExactPosterior) -> tuple[PPCA, object]:
+def pair(dim: int, latent: int | None = None, guide: type = pyrovae.guides.ExactPosterior) -> tuple[PPCA, object]:
     """`latent` is 8, or dim − 1 where that is less; `guide` is ExactPosterior, LinearGaussian, or any other for R^k."""
     latent = checked_latent(dim, latent)
     model = PPCA(dim, latent)
-    return model, guide(model) if guide is pyrovae.ExactPosterior else guide(dim, latent)
+    return model, guide(model) if guide is pyrovae.guides.ExactPosterior else guide(dim, latent)
 
 
 def checked_latent(dim: int, latent: int | None) -> int:

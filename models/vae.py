@@ -4,8 +4,6 @@ No exact log p(x): the gap between ELBO and log p(x) is what the evidence measur
 """
 
 import pyro
-import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 
 import pyrovae
@@ -13,61 +11,51 @@ import pyrovae
 TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 
-class VAE(pyrovae.Module):
+class VAE(pyrovae.nn.DecoderModel):
     """z ~ prior, x|z ~ likelihood(decoder(z) + offset)."""
-
-    initialised: Tensor
 
     def __init__(
         self,
         decoder: nn.Module,
         latent: int,
         dim: int,
-        likelihood: pyrovae.Likelihood,
-        prior: pyrovae.Prior | None = None,
+        likelihood: pyrovae.likelihoods.Likelihood,
+        prior: pyrovae.priors.Prior | None = None,
     ):
         """`decoder` is any module from (B, latent) to (B, likelihood.num_outputs(dim)); `prior` is bound to the pair, N(0, I_k) if
         there is none."""
-        super().__init__()
-        self.decoder, self.likelihood, self.latent = decoder, likelihood, latent
-        self.prior = prior if prior is not None else pyrovae.StandardNormal().bind(dim, latent, None)
-        self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
-        self.register_buffer("initialised", torch.tensor(False))
+        super().__init__(decoder, likelihood, dim)
+        self.latent = latent
+        self.prior = prior if prior is not None else pyrovae.priors.StandardNormal().bind(dim, latent, None)
 
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", self.prior(x))
             pyro.sample("x", self.decode(z), obs=x)
 
-    def decode(self, z: Tensor) -> dist.TorchDistribution:
-        """p(x|z): (*batch, k) → a distribution with batch_shape `batch`."""
-        return self.likelihood(pyrovae.over_batch(self.decoder, z) + self.offset)
-
     def initialise(self, x: Tensor) -> None:
-        """Begin at the data's moments: before it has learned anything, the decoder answers with the mean image."""
-        with torch.no_grad():
-            self.offset.copy_(self.likelihood.initial_outputs(x.mean(dim=0), x.var(dim=0, correction=0)))
-            self.prior.start(x)
-            self.initialised.fill_(True)
+        """Begin at the data's moments, and the prior where the data suggest."""
+        super().initialise(x)
+        self.prior.start(x)
 
 
 def pair(
     dim: int,
     latent: int = 16,
     hidden: tuple[int, ...] = (200, 200),
-    likelihood: pyrovae.Likelihood | None = None,
-    guide: type = pyrovae.MeanField,
-    prior: type | pyrovae.Prior = pyrovae.StandardNormal,
+    likelihood: pyrovae.likelihoods.Likelihood | None = None,
+    guide: type = pyrovae.guides.MeanField,
+    prior: type | pyrovae.priors.Prior = pyrovae.priors.StandardNormal,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
 ) -> tuple[VAE, nn.Module]:
-    """Networks of `hidden` tanh layers. `likelihood` is any object of `pyrovae.Likelihood`: PixelNormal() by default,
+    """Networks of `hidden` tanh layers. `likelihood` is any object of `pyrovae.likelihoods.Likelihood`: PixelNormal() by default,
     Bernoulli() for binary x, LogisticMixture(levels) for levels; `guide` is MeanField, FullCovariance or any other for R^k;
     `prior` is StandardNormal, MixtureOfGaussians, VampPrior or FlowPrior, or such an object, `VampPrior(100)`. `encoder` (dim to
     the guide's outputs) and `decoder` (latent to the likelihood's) are modules that take the place of those networks:
     `ConvDecoder((8, 8), 16, 2)`."""
-    likelihood = likelihood or pyrovae.PixelNormal()
+    likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
     decoder = decoder or pyrovae.MLP(latent, *reversed(hidden), likelihood.num_outputs(dim))
     q = guide(dim, latent, hidden, encoder=encoder) if encoder is not None else guide(dim, latent, hidden)
-    p_z = prior if isinstance(prior, pyrovae.Prior) else prior()
+    p_z = prior if isinstance(prior, pyrovae.priors.Prior) else prior()
     return VAE(decoder, latent, dim, likelihood, p_z.bind(dim, latent, q)), q

@@ -74,17 +74,15 @@ class Codes(dist.TorchDistribution):
         return z
 
 
-class VQVAE(pyrovae.Module):
+class VQVAE(pyrovae.nn.DecoderModel):
     """z ~ prior, x|z ~ likelihood(decoder(e_z) + offset)."""
 
-    initialised: Tensor
-
-    def __init__(self, decoder: nn.Module, prior: CodePrior, size: int, dim: int, likelihood: pyrovae.Likelihood):
-        super().__init__()
-        self.decoder, self.prior, self.likelihood = decoder, prior, likelihood
+    def __init__(
+        self, decoder: nn.Module, prior: CodePrior, size: int, dim: int, likelihood: pyrovae.likelihoods.Likelihood
+    ):
+        super().__init__(decoder, likelihood, dim)
+        self.prior = prior
         self.codebook = nn.Parameter(torch.randn(prior.codes, size))
-        self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
-        self.register_buffer("initialised", torch.tensor(False))
 
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -93,13 +91,7 @@ class VQVAE(pyrovae.Module):
 
     def decode(self, e: Tensor) -> dist.TorchDistribution:
         """p(x|e): (*batch, M, size) → a distribution with batch_shape `batch`."""
-        return self.likelihood(pyrovae.over_batch(self.decoder, e.flatten(-2)) + self.offset)
-
-    def initialise(self, x: Tensor) -> None:
-        """Begin at the data's moments, as the VAE does."""
-        with torch.no_grad():
-            self.offset.copy_(self.likelihood.initial_outputs(x.mean(dim=0), x.var(dim=0, correction=0)))
-            self.initialised.fill_(True)
+        return super().decode(e.flatten(-2))
 
 
 class Soft(pyrovae.Module):
@@ -174,12 +166,12 @@ def pair(
     codes: int = 64,
     size: int = 8,
     hidden: tuple[int, ...] = (100, 100),
-    likelihood: pyrovae.Likelihood | None = None,
+    likelihood: pyrovae.likelihoods.Likelihood | None = None,
     guide: type = Nearest,
 ) -> tuple[VQVAE, Soft]:
     """`positions` M codes of `codes` K, which are vectors of `size` numbers; `guide` is Nearest or Soft; `hidden` and `likelihood`
     as for the vae."""
-    likelihood = likelihood or pyrovae.PixelNormal()
+    likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
     decoder = pyrovae.MLP(positions * size, *reversed(hidden), likelihood.num_outputs(dim))
     model = VQVAE(decoder, CodePrior(positions, codes, 64), size, dim, likelihood)
     return model, guide(model, pyrovae.MLP(dim, *hidden, positions * size))

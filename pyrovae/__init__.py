@@ -2,155 +2,135 @@
 
 A pair is two callables, `model(x)` and `guide(x)`, that name the same latents inside `plate("data")`. Training, evidence,
 comparison and the command line know nothing else of it.
+
+Functions and their types are at the top: `pyrovae.fit`, `pyrovae.evaluate`. Families are in namespaces: `pyrovae.guides.MeanField`.
+Each name is imported at its first use, so that `import pyrovae` costs nothing. The imports below are for type checkers.
 """
 
-from importlib.metadata import version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .data.datasets import Data, load_data
-from .diagnostics.diagnosing import diagnose
-from .diagnostics.result import LatentDiagnostics
-from .distributions.normal import PrecisionNormal
-from .errors import InvalidInputError, NonFiniteError
-from .estimators.annealing import AISResult, ais
-from .estimators.bidirectional import BDMCResult, bdmc, reverse_iwae
-from .evaluation.comparing import Comparison, compare
-from .evaluation.evaluating import evaluate
-from .evaluation.gap_decomposition import GapResult, gap
-from .evaluation.result import Evidence
-from .guides import (
-    IAF,
-    AffineCoupling,
-    Amortised,
-    AmortisedCategorical,
-    ExactPosterior,
-    FullCovariance,
-    LinearGaussian,
-    LowRank,
-    MeanField,
-    Mixture,
-    NeuralSpline,
-    PerPoint,
-)
-from .likelihoods.base import Likelihood
-from .likelihoods.bernoulli import Bernoulli, BernoulliMean
-from .likelihoods.continuous import ContinuousBernoulli, StudentT
-from .likelihoods.discrete import Categorical, DiscretisedLogistic, LogisticMixture
-from .likelihoods.mixture_components import Diagonal, Full, IndependentComponents, MixtureComponents, Spherical, Tied
-from .likelihoods.normal import FixedNormal, ImageNormal, Normal, PixelNormal
-from .loading.networks import from_networks
-from .loading.pairs import PairBuilder, available, load
-from .nn import MLP, ConvDecoder, ConvEncoder, Module, Residual, over_batch
-from .objectives import IWAE, STL, Beta, DReG, FreeBits, Objective, Renyi, Terms, WakeSleep
-from .pair.importance_weights import log_weights
-from .pair.sampling import sample
-from .posterior.refinement import RefinementResult, refine
-from .posterior.semi_amortised import SemiAmortised
-from .posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian
-from .priors.base import Prior, StandardNormal
-from .priors.flow import FlowPrior
-from .priors.mixture import MixtureOfGaussians, VampPrior
-from .runs.run import Run, load_run
-from .statistics.log_weights import elbo, ess, log_likelihood
-from .testing import check_pair
-from .training import Checkpoints, EarlyStopping, FitResult, cosine, fit, iwae_schedule, with_warmup
-from .training.em import EM, HasEMStep
+if TYPE_CHECKING:
+    from . import distributions as distributions
+    from . import estimators as estimators
+    from . import guides as guides
+    from . import likelihoods as likelihoods
+    from . import nn as nn
+    from . import objectives as objectives
+    from . import plots as plots
+    from . import posterior as posterior
+    from . import priors as priors
+    from .data import transforms as transforms
+    from .data.datasets import Data as Data
+    from .data.datasets import load_data as load_data
+    from .diagnostics.diagnosing import diagnose as diagnose
+    from .errors import InvalidInputError as InvalidInputError
+    from .errors import NonFiniteError as NonFiniteError
+    from .errors import RunError as RunError
+    from .estimators.annealing import ais as ais
+    from .estimators.bidirectional import bdmc as bdmc
+    from .estimators.bidirectional import reverse_iwae as reverse_iwae
+    from .evaluation.annealing_comparison import compare_annealing as compare_annealing
+    from .evaluation.comparing import Comparison as Comparison
+    from .evaluation.comparing import compare as compare
+    from .evaluation.evaluating import evaluate as evaluate
+    from .evaluation.gap_decomposition import gap as gap
+    from .evaluation.result import Evidence as Evidence
+    from .loading.networks import from_networks as from_networks
+    from .loading.pairs import available as available
+    from .loading.pairs import load as load
+    from .nn import MLP as MLP
+    from .nn import Module as Module
+    from .nn import over_batch as over_batch
+    from .pair.importance_weights import log_weights as log_weights
+    from .pair.sampling import sample as sample
+    from .posterior.refinement import refine as refine
+    from .runs.run import Run as Run
+    from .runs.run import load_run as load_run
+    from .statistics.log_weights import elbo as elbo
+    from .statistics.log_weights import ess as ess
+    from .statistics.log_weights import log_likelihood as log_likelihood
+    from .testing import check_pair as check_pair
+    from .training import schedules as schedules
+    from .training.checkpoints import Checkpoints as Checkpoints
+    from .training.early_stopping import EarlyStopping as EarlyStopping
+    from .training.em import EM as EM
+    from .training.fitting import fit as fit
+    from .training.result import FitResult as FitResult
 
-__version__ = version("pyrovae")
+    __version__: str
 
-__all__ = [
-    "EM",
-    "IAF",
-    "IWAE",
-    "MLP",
-    "STL",
-    "AISResult",
-    "AffineCoupling",
-    "Amortised",
-    "AmortisedCategorical",
-    "BDMCResult",
-    "Bernoulli",
-    "BernoulliMean",
-    "Beta",
-    "Categorical",
-    "Checkpoints",
-    "Comparison",
-    "ContinuousBernoulli",
-    "ConvDecoder",
-    "ConvEncoder",
-    "DReG",
-    "Data",
-    "Diagonal",
-    "DiagonalGaussian",
-    "DiscretisedLogistic",
-    "EarlyStopping",
-    "Evidence",
-    "ExactPosterior",
-    "FitResult",
-    "FixedNormal",
-    "FlowFamily",
-    "FlowPrior",
-    "FreeBits",
-    "Full",
-    "FullCovariance",
-    "FullGaussian",
-    "GapResult",
-    "HasEMStep",
-    "ImageNormal",
-    "IndependentComponents",
-    "InvalidInputError",
-    "LatentDiagnostics",
-    "Likelihood",
-    "LinearGaussian",
-    "LogisticMixture",
-    "LowRank",
-    "MeanField",
-    "Mixture",
-    "MixtureComponents",
-    "MixtureOfGaussians",
-    "Module",
-    "NeuralSpline",
-    "NonFiniteError",
-    "Normal",
-    "Objective",
-    "PairBuilder",
-    "PerPoint",
-    "PixelNormal",
-    "PrecisionNormal",
-    "Prior",
-    "RefinementResult",
-    "Renyi",
-    "Residual",
-    "Run",
-    "SemiAmortised",
-    "Spherical",
-    "StandardNormal",
-    "StudentT",
-    "Terms",
-    "Tied",
-    "VampPrior",
-    "WakeSleep",
-    "ais",
-    "available",
-    "bdmc",
-    "check_pair",
-    "compare",
-    "cosine",
-    "diagnose",
-    "elbo",
-    "ess",
-    "evaluate",
-    "fit",
-    "from_networks",
-    "gap",
-    "iwae_schedule",
-    "load",
-    "load_data",
-    "load_run",
-    "log_likelihood",
-    "log_weights",
-    "over_batch",
-    "refine",
-    "reverse_iwae",
-    "sample",
-    "with_warmup",
-]
+NAMESPACES = {
+    "distributions": ".distributions",
+    "estimators": ".estimators",
+    "guides": ".guides",
+    "likelihoods": ".likelihoods",
+    "nn": ".nn",
+    "objectives": ".objectives",
+    "plots": ".plots",
+    "posterior": ".posterior",
+    "priors": ".priors",
+    "schedules": ".training.schedules",
+    "transforms": ".data.transforms",
+}
+_MODULES = {  # the module that defines each name
+    "EM": ".training.em",
+    "MLP": ".nn",
+    "Checkpoints": ".training.checkpoints",
+    "Comparison": ".evaluation.comparing",
+    "Data": ".data.datasets",
+    "EarlyStopping": ".training.early_stopping",
+    "Evidence": ".evaluation.result",
+    "FitResult": ".training.result",
+    "InvalidInputError": ".errors",
+    "Module": ".nn",
+    "NonFiniteError": ".errors",
+    "Run": ".runs.run",
+    "RunError": ".errors",
+    "ais": ".estimators.annealing",
+    "available": ".loading.pairs",
+    "bdmc": ".estimators.bidirectional",
+    "check_pair": ".testing",
+    "compare": ".evaluation.comparing",
+    "compare_annealing": ".evaluation.annealing_comparison",
+    "diagnose": ".diagnostics.diagnosing",
+    "elbo": ".statistics.log_weights",
+    "ess": ".statistics.log_weights",
+    "evaluate": ".evaluation.evaluating",
+    "fit": ".training.fitting",
+    "from_networks": ".loading.networks",
+    "gap": ".evaluation.gap_decomposition",
+    "load": ".loading.pairs",
+    "load_data": ".data.datasets",
+    "load_run": ".runs.run",
+    "log_likelihood": ".statistics.log_weights",
+    "log_weights": ".pair.importance_weights",
+    "over_batch": ".nn",
+    "refine": ".posterior.refinement",
+    "reverse_iwae": ".estimators.bidirectional",
+    "sample": ".pair.sampling",
+}
+
+__all__ = [*_MODULES, *NAMESPACES]
+
+if not TYPE_CHECKING:  # a type checker reads the imports above, and so refuses a name that does not exist
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name at its first use (PEP 562)."""
+        value: Any
+        if name in _MODULES:
+            value = getattr(import_module(_MODULES[name], __name__), name)
+        elif name in NAMESPACES:
+            value = import_module(NAMESPACES[name], __name__)
+        elif name == "__version__":
+            from importlib.metadata import version
+
+            value = version("pyrovae")
+        else:
+            raise AttributeError(f"module 'pyrovae' has no attribute '{name}'")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -2,13 +2,26 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Protocol
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from .errors import InvalidInputError
+
+__all__ = [
+    "MLP",
+    "ConvDecoder",
+    "ConvEncoder",
+    "DecoderModel",
+    "Module",
+    "Residual",
+    "inverse_softplus",
+    "over_batch",
+]
 
 
 class Module(PyroModule):
@@ -52,6 +65,39 @@ def over_batch(net: nn.Module, inputs: Tensor) -> Tensor:
         return net(inputs)
     outputs = net(inputs.reshape(-1, inputs.shape[-1]))
     return outputs.reshape(*inputs.shape[:-1], *outputs.shape[1:])
+
+
+class _ReadsOutputs(Protocol):
+    """What `DecoderModel` needs of a likelihood p(x|η)."""
+
+    def num_outputs(self, dim: int) -> int: ...
+
+    def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor: ...
+
+    def __call__(self, eta: Tensor) -> dist.TorchDistribution: ...
+
+
+class DecoderModel(Module):
+    """A model with p(x|z) = likelihood(decoder(z) + offset), whose offset begins at the data's moments. A subclass writes `forward`."""
+
+    initialised: Tensor
+
+    def __init__(self, decoder: nn.Module, likelihood: _ReadsOutputs, dim: int):
+        """`decoder` is any module from (B, latent) to (B, likelihood.num_outputs(dim))."""
+        super().__init__()
+        self.decoder, self.likelihood = decoder, likelihood
+        self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def decode(self, z: Tensor) -> dist.TorchDistribution:
+        """p(x|z): (*batch, k) → a distribution with batch_shape `batch`."""
+        return self.likelihood(over_batch(self.decoder, z) + self.offset)
+
+    def initialise(self, x: Tensor) -> None:
+        """Set the offset so that a decoder which has learned nothing answers with the mean of x."""
+        with torch.no_grad():
+            self.offset.copy_(self.likelihood.initial_outputs(x.mean(dim=0), x.var(dim=0, correction=0)))
+            self.initialised.fill_(True)
 
 
 def inverse_softplus(y: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def test_a_model_takes_25_lines_and_a_guide_12():
     assert len((FOLDER / "own_guide.py").read_text().splitlines()) <= 12
 
 
-@pytest.mark.parametrize("guide", [pyrovae.FullCovariance, pyrovae.MeanField])
+@pytest.mark.parametrize("guide", [pyrovae.guides.FullCovariance, pyrovae.guides.MeanField])
 def test_the_model_keeps_the_contract(guide):
     check_pair(*load(FOLDER / "own_model.py")(6, guide=guide), torch.rand(12, 6))
 

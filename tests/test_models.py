@@ -27,16 +27,16 @@ pytestmark = [
     pytest.mark.filterwarnings(r"ignore:Found vars in model but not guide:UserWarning"),
 ]
 GUIDES = (
-    pyrovae.ExactPosterior,
-    pyrovae.AmortisedCategorical,
-    pyrovae.LinearGaussian,
-    pyrovae.MeanField,
-    pyrovae.FullCovariance,
-    pyrovae.LowRank,
-    pyrovae.Mixture,
-    pyrovae.IAF,
-    pyrovae.AffineCoupling,
-    pyrovae.NeuralSpline,
+    pyrovae.guides.ExactPosterior,
+    pyrovae.guides.AmortisedCategorical,
+    pyrovae.guides.LinearGaussian,
+    pyrovae.guides.MeanField,
+    pyrovae.guides.FullCovariance,
+    pyrovae.guides.LowRank,
+    pyrovae.guides.Mixture,
+    pyrovae.guides.IAF,
+    pyrovae.guides.AffineCoupling,
+    pyrovae.guides.NeuralSpline,
 )
 
 
@@ -50,24 +50,32 @@ def variants():
         for guide in getattr(pair.module, "GUIDES", ()):  # a file's own, where its latents take no other
             yield name, {"guide": guide}
         for guide in GUIDES if latent and "guide" in pair.options and not hasattr(pair.module, "GUIDES") else ():
-            fits = (guide is pyrovae.AmortisedCategorical) == (latent.classes is not None)
+            fits = (guide is pyrovae.guides.AmortisedCategorical) == (latent.classes is not None)
             fits = fits and not (
-                guide is pyrovae.LinearGaussian and "hidden" in pair.options
+                guide is pyrovae.guides.LinearGaussian and "hidden" in pair.options
             )  # it has no hidden layers
-            exact = guide is pyrovae.ExactPosterior and hasattr(pair(DIM)[0], "posterior")
-            if exact or (fits and guide is not pyrovae.ExactPosterior):
+            exact = guide is pyrovae.guides.ExactPosterior and hasattr(pair(DIM)[0], "posterior")
+            if exact or (fits and guide is not pyrovae.guides.ExactPosterior):
                 yield name, {"guide": guide}
         if "covariance" in pair.options:
-            yield from ((name, {"covariance": c}) for c in (pyrovae.Diagonal, pyrovae.Spherical, pyrovae.Tied))
+            yield from (
+                (name, {"covariance": c})
+                for c in (pyrovae.likelihoods.Diagonal, pyrovae.likelihoods.Spherical, pyrovae.likelihoods.Tied)
+            )
         if "likelihood" in pair.options:
-            for likelihood in (pyrovae.Normal(), pyrovae.FixedNormal(0.3), pyrovae.PixelNormal(), pyrovae.Bernoulli()):
+            for likelihood in (
+                pyrovae.likelihoods.Normal(),
+                pyrovae.likelihoods.FixedNormal(0.3),
+                pyrovae.likelihoods.PixelNormal(),
+                pyrovae.likelihoods.Bernoulli(),
+            ):
                 yield name, {"likelihood": likelihood}
 
 
 def points(name, options=None, count=24, dtype=torch.float32):
     """Points of the kind that the pair is for."""
     x = torch.rand(count, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
-    binary = "bernoulli" in name or isinstance((options or {}).get("likelihood"), pyrovae.Bernoulli)
+    binary = "bernoulli" in name or isinstance((options or {}).get("likelihood"), pyrovae.likelihoods.Bernoulli)
     return x.round() if binary else x
 
 
@@ -92,7 +100,13 @@ def label(value):
 
 CASES = list(variants())
 # A flow's steps take seconds: the contract holds every pair under every guide, and of these the vae's are trained.
-SLOW = (pyrovae.LowRank, pyrovae.Mixture, pyrovae.IAF, pyrovae.AffineCoupling, pyrovae.NeuralSpline)
+SLOW = (
+    pyrovae.guides.LowRank,
+    pyrovae.guides.Mixture,
+    pyrovae.guides.IAF,
+    pyrovae.guides.AffineCoupling,
+    pyrovae.guides.NeuralSpline,
+)
 every_pair = pytest.mark.parametrize(("name", "options"), CASES, ids=label)
 # A pair whose model says that it has no density is trained by a loss, and has no weights for the contract to be about.
 SCORED = [(name, options) for name, options in CASES if not hasattr(load(name)(DIM)[0], "no_density")]
@@ -164,7 +178,7 @@ def stock_objective(model, guide, x):
 def step_size(name, options=None):
     networks = {"hidden", "width"} & set(load(name).options) or (options or {}).get(
         "guide"
-    ) is pyrovae.AmortisedCategorical
+    ) is pyrovae.guides.AmortisedCategorical
     return 0.002 if networks else 0.02  # networks of 200 units want smaller steps
 
 

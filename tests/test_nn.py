@@ -10,22 +10,25 @@ from pyrovae import check_pair, evaluate, fit, load, log_weights
 
 def vae(decoder, latent, dim, likelihood, encoder=None):
     model = load("vae").module.VAE(decoder, latent, dim, likelihood)
-    return model, pyrovae.MeanField(dim, latent, (16,), encoder=encoder)
+    return model, pyrovae.guides.MeanField(dim, latent, (16,), encoder=encoder)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (7, 5), (28, 28), (3, 9)])
 @pytest.mark.parametrize("channels", [(4,), (6, 4), (6, 4, 4)])
 def test_convolutions_fit_images_of_any_size(shape, channels):
     dim = shape[0] * shape[1]
-    encoder = pyrovae.ConvEncoder(shape, 6, channels[::-1])
-    pair = vae(pyrovae.ConvDecoder(shape, 3, 2, channels), 3, dim, pyrovae.PixelNormal(), encoder)
+    encoder = pyrovae.nn.ConvEncoder(shape, 6, channels[::-1])
+    pair = vae(pyrovae.nn.ConvDecoder(shape, 3, 2, channels), 3, dim, pyrovae.likelihoods.PixelNormal(), encoder)
     check_pair(*pair, torch.rand(8, dim))
 
 
 def test_a_pixels_numbers_are_where_its_likelihood_looks():
     """A decoder that says one thing of every pixel: μ and ρ in `PixelNormal`'s order, logits in `Categorical`'s."""
-    for likelihood, numbers, beside in ((pyrovae.PixelNormal(), 2, False), (pyrovae.Categorical(5), 5, True)):
-        decoder = pyrovae.ConvDecoder((4, 6), 2, numbers, (3,), beside=beside)
+    for likelihood, numbers, beside in (
+        (pyrovae.likelihoods.PixelNormal(), 2, False),
+        (pyrovae.likelihoods.Categorical(5), 5, True),
+    ):
+        decoder = pyrovae.nn.ConvDecoder((4, 6), 2, numbers, (3,), beside=beside)
         last = decoder.layers[-1]
         values = torch.linspace(-1, 1, numbers)
         with torch.no_grad():
@@ -39,7 +42,7 @@ def test_a_pixels_numbers_are_where_its_likelihood_looks():
 
 def test_convolutions_see_which_pixels_are_neighbours():
     """A change of one pixel moves the first layer's outputs near that pixel alone."""
-    encoder = pyrovae.ConvEncoder((8, 8), 4, (2,))
+    encoder = pyrovae.nn.ConvEncoder((8, 8), 4, (2,))
     x = torch.rand(1, 64)
     moved = x.clone()
     moved[0, 8 * 6 + 6] += 1  # row 6, column 6
@@ -51,14 +54,15 @@ def test_convolutions_see_which_pixels_are_neighbours():
 
 
 def test_residual_blocks_of_zero_are_the_linear_map():
-    net = pyrovae.Residual(5, 3, width=8)
+    net = pyrovae.nn.Residual(5, 3, width=8)
     x = torch.randn(7, 5)
     for block in net.blocks:
         for parameter in block[-1].parameters():
             nn.init.zeros_(parameter)
     torch.testing.assert_close(net(x), net.last(net.first(x)))
     check_pair(
-        *vae(pyrovae.Residual(2, 12, 16), 2, 6, pyrovae.PixelNormal(), pyrovae.Residual(6, 4, 16)), torch.rand(8, 6)
+        *vae(pyrovae.nn.Residual(2, 12, 16), 2, 6, pyrovae.likelihoods.PixelNormal(), pyrovae.nn.Residual(6, 4, 16)),
+        torch.rand(8, 6),
     )
 
 
@@ -74,7 +78,7 @@ def test_dropout_and_batch_norm_are_at_rest_in_evidence():
     """A point's numbers do not depend on its company or on dropout; the running statistics stay, and so does the mode."""
     torch.manual_seed(0)
     x = torch.rand(60, 6)
-    model, guide = vae(Noisy(2, 6), 2, 6, pyrovae.FixedNormal(0.3))
+    model, guide = vae(Noisy(2, 6), 2, 6, pyrovae.likelihoods.FixedNormal(0.3))
     fit(model, guide, x, epochs=5, batch_size=20, compile=False)
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -102,6 +106,6 @@ def test_networks_are_written_as_options():
         ["latent=3", "decoder=ConvDecoder((4, 4), 3, 2, (4,))", "encoder=ConvEncoder((4, 4), 6, (4,))"]
     )
     model, guide = pair(16, **options)
-    assert isinstance(model.decoder, pyrovae.ConvDecoder)
-    assert isinstance(guide.encoder, pyrovae.ConvEncoder)
+    assert isinstance(model.decoder, pyrovae.nn.ConvDecoder)
+    assert isinstance(guide.encoder, pyrovae.nn.ConvEncoder)
     check_pair(model, guide, torch.rand(8, 16))

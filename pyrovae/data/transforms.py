@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions.transforms import AffineTransform, ComposeTransform, SigmoidTransform
 
+__all__ = ["Binarise", "Dequantise", "Identity", "Levels", "Logit", "Threshold", "Transform"]
+
 
 class Transform:
     """pixels (N, D) → x (N, D)."""

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from pyro.distributions import Delta
 from torch import Tensor
-from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, Normal, kl_divergence
 
 from ..distributions.normal import PrecisionNormal
+from ..pair.sites import strip_independent
 
 JOINT = (MultivariateNormal, LowRankMultivariateNormal, PrecisionNormal)  # normals with a covariance
 
@@ -35,8 +36,7 @@ def factors(fn: Any) -> tuple[Any, Tensor | float] | None:
     if isinstance(fn, JOINT):
         marginals = Normal(fn.mean, fn.variance.sqrt())
         return marginals, marginals.entropy().sum(-1) - fn.entropy()
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
+    fn = strip_independent(fn)
     return None if fn.event_shape else (fn, 0.0)
 
 
@@ -74,8 +74,7 @@ def _closed_form(q: Any, p: Any) -> Tensor | None:
 
 def class_probabilities(fn: Any) -> Tensor | None:
     """p(z = k) for every class k of a discrete latent, (*batch, *event, K); None for one without a list of classes."""
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
+    fn = strip_independent(fn)
     if not fn.has_enumerate_support:
         return None
     values = fn.enumerate_support(expand=False)  # (K, 1, ..., event)

@@ -5,5 +5,22 @@ One file for each estimator: `batched_scoring` (importance sampling), `annealing
 precision, partial results, Hamiltonian trajectories, temperatures.
 
 Judgements of reliability and comparisons of models belong in `evaluation`. To add an estimator: write a file with a function
-`(model, guide, x, num_samples, seed) -> result`, whose result derives from `statistics.result.PointwiseResult`.
+`(model, guide, x, num_samples, seed) -> result`, whose result derives from `statistics.result.PointwiseResult`, and name the
+function in the file's `__all__`: `pyrovae.estimators.NAME` finds it. A file without `__all__` is a part of other estimators.
 """
+
+from ..utils.namespaces import collect
+from .annealing import AISResult, ais
+from .bidirectional import BDMCResult, bdmc, reverse_iwae
+from .prior_sampling import PriorSamplingResult, prior_sampling_log_likelihood
+
+__all__ = [
+    "AISResult",
+    "BDMCResult",
+    "PriorSamplingResult",
+    "ais",
+    "bdmc",
+    "prior_sampling_log_likelihood",
+    "reverse_iwae",
+]
+__all__ += collect(globals(), classes=False)  # and what other files of this folder name in their `__all__`

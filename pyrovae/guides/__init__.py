@@ -1,4 +1,7 @@
-"""Guide families q(z|x) that any model can wear: `guide(x)` names the latent `z` inside `plate("data")`, and nothing else.
+"""Families q(z|x). `guide(x)` names the latent `z` inside `plate("data")`, and nothing else.
+
+A file holds one family. No file here knows a model, a likelihood or data. To add a family, put a file here with a subclass of
+`Amortised` that writes `num_outputs` and `distribution`: `pyrovae.guides.NAME` and `--set guide=NAME` find it.
 
 | guide | q(z|x) | for a latent |
 |---|---|---|
@@ -14,6 +17,7 @@
 """
 
 from ..distributions.mixture_normal import MixtureNormal
+from ..utils.namespaces import collect
 from .amortised import Amortised, lower, positive
 from .categorical import AmortisedCategorical
 from .exact import ExactPosterior, HasPosterior
@@ -41,3 +45,4 @@ __all__ = [
     "lower",
     "positive",
 ]
+__all__ += collect(globals())  # and what other files of this folder define

@@ -16,8 +16,8 @@ from ..nn import MLP, Module, inverse_softplus
 class Amortised(Module):
     """q(z|x) whose parameters are the outputs of one network, run once for each x.
 
-    A family writes `outputs(latent)` and `posterior(outputs)`. One with sizes of its own (a rank, a number of components) passes
-    them on as named whole numbers, and gets them back in `outputs(latent, **sizes)` and as `self.sizes`.
+    A family writes `num_outputs(latent)` and `distribution(outputs)`. One with sizes of its own (a rank, a number of components)
+    passes them on as named whole numbers, and gets them back in `num_outputs(latent, **sizes)` and as `self.sizes`.
     """
 
     infer: dict[str, Any] = {}  # noqa: RUF012 (what Pyro is told of the site)
@@ -32,7 +32,7 @@ class Amortised(Module):
         site: str = "z",
         **sizes: int,
     ):
-        """`encoder` is any module from x (N, dim) to (N, `outputs(latent)`); without one, an `MLP` of `hidden` widths."""
+        """`encoder` is any module from x (N, dim) to (N, `num_outputs(latent)`); without one, an `MLP` of `hidden` widths."""
         super().__init__()
         for name, size in {"latent": latent, **sizes}.items():
             check_int(name, size, 1, shown=f"{name}={size} of {type(self).__name__}")
@@ -45,7 +45,7 @@ class Amortised(Module):
         raise NotImplementedError
 
     def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
-        """q(z|x) from the encoder's outputs (N, `outputs(latent)`)."""
+        """q(z|x) from the encoder's outputs (N, `num_outputs(latent)`)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Gaussian q(z|x): factorised, with a covariance of low or of full rank, and linear in x."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro
@@ -13,7 +13,12 @@ from .amortised import Amortised, lower, positive
 
 
 class MeanField(Amortised):
-    """q(z|x) = N(μ(x), diag σ²(x)). Kingma & Welling 2014, appendix C."""
+    """q(z|x) = N(μ(x), diag σ²(x)). Kingma & Welling 2014, appendix C.
+
+    A subclass that reads another number than `positive` does sets `scale`, the function of it that is σ.
+    """
+
+    scale: Callable[[Tensor], Tensor] = staticmethod(positive)
 
     @staticmethod
     def num_outputs(latent: int, **sizes: int) -> int:
@@ -21,7 +26,7 @@ class MeanField(Amortised):
 
     def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
         loc, rho = outputs.chunk(2, dim=-1)
-        return dist.Normal(loc, positive(rho)).to_event(1)
+        return dist.Normal(loc, self.scale(rho)).to_event(1)
 
 
 class FullCovariance(Amortised):

@@ -12,7 +12,7 @@ from .amortised import Amortised
 from .gaussian import MeanField
 
 
-class Table(nn.Module):
+class _Table(nn.Module):
     """A row of numbers for each of `num_points` points, whatever the points are: the n-th row is the n-th point's."""
 
     def __init__(self, rows: Tensor):
@@ -42,7 +42,7 @@ class PerPoint(Module):
         self.family = family(1, latent, (), **given)
         outputs = family.num_outputs(latent, **self.family.sizes)
         start = 0.01 * torch.randn(num_points, outputs)  # components of a mixture must differ to part
-        self.family.encoder = Table(start)
+        self.family.encoder = _Table(start)
 
     @classmethod
     def starting_at(cls, guide: Amortised, x: Tensor) -> "PerPoint":
@@ -52,7 +52,7 @@ class PerPoint(Module):
             rows = guide.encoder(x)
         own = cls.__new__(cls)
         Module.__init__(own)
-        own.family = _with_encoder(guide, Table(rows))
+        own.family = _with_encoder(guide, _Table(rows))
         return own
 
     def forward(self, x: Tensor) -> None:

@@ -1,5 +1,8 @@
 """Families p(x|z), from decoder outputs (`Likelihood`) or one density per class (`MixtureComponents`).
 
+No file here knows a decoder, a latent or a guide. To add a family, put a file here with a subclass of `Likelihood` that writes
+`num_outputs`, `forward` and `initial_outputs`: `pyrovae.likelihoods.NAME` and `--set likelihood=NAME` find it.
+
 | family | p(x|z) | x | measure |
 |---|---|---|---|
 | `Bernoulli`, `BernoulliMean` | Bernoulli of logits, of means | {0, 1} | counting |
@@ -10,11 +13,20 @@
 | `Full`, `Diagonal`, `Spherical`, `Tied` | N(μ_k, Σ_k) of class k | R | Lebesgue |
 """
 
+from ..utils.namespaces import collect
 from .base import Likelihood, checked_floor
 from .bernoulli import Bernoulli, BernoulliMean
 from .continuous import ContinuousBernoulli, StudentT
 from .discrete import Categorical, DiscretisedLogistic, LogisticMixture, OverLevels
-from .mixture_components import Diagonal, Full, IndependentComponents, MixtureComponents, Spherical, Tied
+from .mixture_components import (
+    Diagonal,
+    Full,
+    GaussianComponents,
+    IndependentComponents,
+    MixtureComponents,
+    Spherical,
+    Tied,
+)
 from .normal import FixedNormal, ImageNormal, Normal, PixelNormal
 
 __all__ = [
@@ -26,6 +38,7 @@ __all__ = [
     "DiscretisedLogistic",
     "FixedNormal",
     "Full",
+    "GaussianComponents",
     "ImageNormal",
     "IndependentComponents",
     "Likelihood",
@@ -39,3 +52,4 @@ __all__ = [
     "Tied",
     "checked_floor",
 ]
+__all__ += collect(globals())  # and what other files of this folder define

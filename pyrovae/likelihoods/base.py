@@ -40,5 +40,5 @@ class Likelihood(Module):
         what an EM step needs; training does not."""
         raise InvalidInputError(
             f"{type(self).__name__} does not say where its likelihood is highest: train without EM, or write "
-            "maximum(mean, variance, share)."
+            "m_step(mean, variance, share)."
         )

@@ -117,12 +117,8 @@ class IndependentComponents(MixtureComponents):
             self.eta.copy_(self.likelihood.m_step(mean, scatter / total.unsqueeze(-1), total / total.sum()))
 
 
-class Diagonal(MixtureComponents):
-    """N(μ_k, diag σ_k²), σ_kd² ≥ floor.
-
-    From the start, m and v, the mean is m + √v b and the variance v e^(2ρ), or the floor where that is higher; b and ρ are
-    learned. A step of one size is one of the same *relative* size, whatever the units of x.
-    """
+class GaussianComponents(MixtureComponents):
+    """N(μ_k, Σ_k) whose variances are at least `floor`: what `Diagonal` and `Full` have in common."""
 
     centre: Tensor
     variances: Tensor
@@ -131,8 +127,19 @@ class Diagonal(MixtureComponents):
         super().__init__(count, dim)
         self.floor = checked_floor(floor)
         self.shift = nn.Parameter(torch.zeros(count, dim))  # b
-        self.log_scale = nn.Parameter(torch.zeros(count, self.widths))  # ρ
         self.register_buffer("centre", torch.randn(count, dim))
+
+
+class Diagonal(GaussianComponents):
+    """N(μ_k, diag σ_k²), σ_kd² ≥ floor.
+
+    From the start, m and v, the mean is m + √v b and the variance v e^(2ρ), or the floor where that is higher; b and ρ are
+    learned. A step of one size is one of the same *relative* size, whatever the units of x.
+    """
+
+    def __init__(self, count: int, dim: int, floor: float = 1e-3):
+        super().__init__(count, dim, floor)
+        self.log_scale = nn.Parameter(torch.zeros(count, self.widths))  # ρ
         self.register_buffer("variances", torch.ones(count, self.widths))  # v
 
     @property
@@ -162,7 +169,7 @@ class Spherical(Diagonal):
         return 1
 
 
-class Full(MixtureComponents):
+class Full(GaussianComponents):
     """N(μ_k, Σ_k), no eigenvalue of any Σ_k below floor.
 
     Σ = U diag(v) Uᵀ and μ are fixed at the start; from there μ + U diag(√v) b and Σ⁻¹ = P Pᵀ, P = U diag(v^−½) R C, with b and
@@ -173,18 +180,13 @@ class Full(MixtureComponents):
     any R (Prach & Lampert 2022, theorem 1), and is 1 where B's columns are orthogonal and short enough, as at every start.
     """
 
-    centre: Tensor
     axes: Tensor
-    variances: Tensor
     row: Tensor
     column: Tensor
 
     def __init__(self, count: int, dim: int, floor: float = 1e-3):
-        super().__init__(count, dim)
-        self.floor = checked_floor(floor)
-        self.shift = nn.Parameter(torch.zeros(count, dim))  # b
+        super().__init__(count, dim, floor)
         self.packed = nn.Parameter(torch.zeros(self.shapes, dim * (dim + 1) // 2))  # R: log of its diagonal, then below
-        self.register_buffer("centre", torch.randn(count, dim))
         self.register_buffer("axes", torch.eye(dim).repeat(self.shapes, 1, 1))  # U
         self.register_buffer("variances", torch.full((self.shapes, dim), max(1.0, self.floor)))  # v, ascending
         row, column = torch.tril_indices(dim, dim, offset=-1)

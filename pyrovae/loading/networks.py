@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInputError
-from ..guides import Amortised
+from ..guides import Amortised, MeanField
 from ..likelihoods.base import Likelihood
 from ..likelihoods.bernoulli import BernoulliMean
 from ..nn import Module, over_batch
@@ -18,16 +18,12 @@ from .options import signature_of
 from .registry import classes_of
 
 
-class LogVariance(Amortised):
-    """q(z|x) = N(μ(x), diag σ²(x)) of an encoder that says μ and log σ², as most do (Kingma & Welling 2014, appendix C)."""
+class LogVariance(MeanField):
+    """q(z|x) = N(μ(x), diag σ²(x)) of an encoder that returns μ and log σ², as most do (Kingma & Welling 2014, appendix C)."""
 
     @staticmethod
-    def num_outputs(latent: int, **sizes: int) -> int:
-        return 2 * latent
-
-    def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
-        loc, log_variance = outputs.chunk(2, dim=-1)
-        return dist.Normal(loc, (0.5 * log_variance).exp()).to_event(1)
+    def scale(log_variance: Tensor) -> Tensor:
+        return (0.5 * log_variance).exp()
 
 
 class NetworkVAE(Module):
@@ -91,7 +87,7 @@ def _check_names(likelihood: Any) -> None:
     known = {name.lower(): name for name in classes_of("likelihood")}
     name = known.get(called.lower(), "Bernoulli")
     raise InvalidInputError(
-        f"likelihood={likelihood!r:.60} is no likelihood: pass an object, {'' if called.lower() in known else 'such as '}pyrovae.{name}"
+        f"likelihood={likelihood!r:.60} is no likelihood: pass an object, {'' if called.lower() in known else 'such as '}pyrovae.likelihoods.{name}"
         f"{signature_of(classes_of('likelihood')[name])}."
     )
 

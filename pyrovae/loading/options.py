@@ -90,7 +90,8 @@ def with_settings(text: str) -> tuple[str, list[str]]:
 def parse_objective(text: str) -> ELBO:
     """The objective that `DReG(50)` stands for: one of `pyrovae.objectives`, called with literals. Raises `InvalidInputError` for others."""
     known = {name: kind for name, kind in vars(objectives).items() if isinstance(kind, type) and issubclass(kind, ELBO)}
-    known.pop(objectives.Objective.__name__)
+    for base in (objectives.Objective, objectives.MultiSampleObjective, objectives.PathGradient):
+        known.pop(base.__name__)
     objective = _value(text.strip().replace("-inf", "-1e999"), {}, known)  # which Python reads as −∞
     if isinstance(objective, type):
         objective = _called(text, objective)

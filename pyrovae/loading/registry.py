@@ -16,7 +16,7 @@ ROWS = 8  # of x, on which a guide is tried
 _UNFINISHED = (  # bases, and what takes more than an option can say
     *(guides.Amortised, guides.Flow, guides.HasPosterior, guides.MixtureNormal, guides.PerPoint),
     *(likelihoods.Likelihood, likelihoods.OverLevels, priors.Prior),
-    *(likelihoods.MixtureComponents, likelihoods.IndependentComponents),
+    *(likelihoods.MixtureComponents, likelihoods.GaussianComponents, likelihoods.IndependentComponents),
 )
 
 

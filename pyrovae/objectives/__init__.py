@@ -15,18 +15,22 @@ r"""What training maximises. An objective is an object that `fit(objective=…)`
 | `FreeBits(λ)` | E_q[log p(x|z)] − Σ_j max(λ, KL_j) | through the draws | Kingma et al. 2016 |
 | `WakeSleep(K)` | L_K of the model; of the guide KL(p ‖ q) | of log q at draws that are given | Hinton et al. 1995 |
 
-What `fit` calls ELBO is the ELBO whatever is maximised, NaN where its parts are not told; `loss` is minus what is. To add one, write a class with `batch` beside
-these (of K weights: with `bound`, as in importance.py).
+What `fit` calls ELBO is the ELBO whatever is maximised, or NaN if the objective does not provide its terms. `loss` is minus the
+objective.
+
+No file here steps an optimiser or reads data. To add an objective, put a file here with a subclass of `Objective` that writes
+`batch`, or of `MultiSampleObjective` that writes `bound`: `pyrovae.objectives.NAME` and `--objective "NAME(…)"` find it.
 """
 
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 
+from ..utils.namespaces import collect
 from .base import HasObjective, HasTerms, Objective, Terms
 from .beta import Beta, warm_up
 from .elbo import default_objective, differentiable_loss, is_elbo, name_of, resolve_objective
 from .free_bits import FreeBits
-from .importance_weighted import IWAE, Renyi
-from .path_gradients import STL, DReG
+from .importance_weighted import IWAE, MultiSampleObjective, Renyi
+from .path_gradients import STL, DReG, PathGradient
 from .wake_sleep import WakeSleep
 
 __all__ = [
@@ -37,7 +41,9 @@ __all__ = [
     "FreeBits",
     "HasObjective",
     "HasTerms",
+    "MultiSampleObjective",
     "Objective",
+    "PathGradient",
     "Renyi",
     "Terms",
     "TraceEnum_ELBO",
@@ -52,3 +58,4 @@ __all__ = [
     "resolve_objective",
     "warm_up",
 ]
+__all__ += collect(globals())  # and what other files of this folder define

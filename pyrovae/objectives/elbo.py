@@ -20,7 +20,7 @@ from torch.distributions import kl_divergence
 
 from ..errors import InvalidInputError
 from ..pair.execution import ModelOrGuide
-from ..pair.sites import PLATE, sites
+from ..pair.sites import PLATE, sites, strip_independent, sum_inner_plates
 from ..pair.structure import Structure
 from ..utils.random import fork_rng
 from .base import HasObjective, HasTerms, LossOf, Objective, Terms
@@ -62,9 +62,7 @@ def default_objective(structure: Structure) -> ELBO:
 
 
 def _is_mean_field(fn: Any) -> bool:
-    while isinstance(fn, torch.distributions.Independent):
-        fn = fn.base_dist
-    return isinstance(fn, dist.Normal)
+    return isinstance(strip_independent(fn), dist.Normal)
 
 
 def differentiable_loss(
@@ -92,7 +90,7 @@ def differentiable_loss(
 def _checked(objective: HasTerms, terms: Any) -> Terms:
     if not isinstance(terms, Terms):
         raise InvalidInputError(
-            f"{type(objective).__name__}.terms gives {type(terms).__name__}: return pyrovae.Terms(loss, reconstruction)."
+            f"{type(objective).__name__}.terms gives {type(terms).__name__}: return pyrovae.objectives.Terms(loss, reconstruction)."
         )
     return terms
 
@@ -196,13 +194,13 @@ def _enumerated(p: poutine.Trace, q: poutine.Trace) -> Terms:
     outside: list[dict[str, Any]] = []
     for site in sites(p):
         (inside if any(_lies_along(site["log_prob"], dim) for dim in own) else outside).append(site)
-    log_p = [_over_inner_plates(site, "log_prob") for site in outside]
+    log_p = [sum_inner_plates(site, site["log_prob"]) for site in outside]
     if inside:  # a subsample's scale, and a warm-up's, multiply the logarithm of a sum, not what is summed
         log_p += _summed(inside, own)
-    log_q = [_over_inner_plates(site, "log_prob") for site in sites(q)]
+    log_q = [sum_inner_plates(site, site["log_prob"]) for site in sites(q)]
     classes = [site["unscaled_log_prob"] for site in sites(q) if _class_dim(site) is not None]
     value = functools.reduce(torch.add, [*log_p, *(-term for term in log_q)])
-    given_z = [_over_inner_plates(site, "log_prob") for site in _observed(p)]
+    given_z = [sum_inner_plates(site, site["log_prob"]) for site in _observed(p)]
     fit = functools.reduce(torch.add, given_z)
     if any(site["is_observed"] for site in inside):  # E log p(x|k) would need the model's posterior of its own classes
         fit = torch.full_like(fit.detach(), math.nan)
@@ -218,7 +216,7 @@ def _summed(inside: list[dict[str, Any]], own: list[int]) -> list[Tensor]:
     """log Σ_k p(z, k) and log Σ_k p(x, z, k) less it, each by the scale of its sites; one sum where they have one scale."""
 
     def total(chosen: list[dict[str, Any]]) -> Tensor:
-        joint = functools.reduce(torch.add, (_over_inner_plates(site, "unscaled_log_prob") for site in chosen))
+        joint = functools.reduce(torch.add, (sum_inner_plates(site, site["unscaled_log_prob"]) for site in chosen))
         return torch.logsumexp(joint, dim=own, keepdim=True)
 
     latents = [site for site in inside if not site["is_observed"]]
@@ -243,14 +241,3 @@ def _read_off(site: dict[str, Any]) -> None:
 
 def _lies_along(value: Tensor, dim: int) -> bool:
     return value.dim() >= -dim and value.shape[dim] > 1
-
-
-def _over_inner_plates(site: dict[str, Any], kind: str) -> Tensor:
-    """One site's log-density, summed over the plates inside each point."""
-    value = site[kind]
-    inner = [
-        frame.dim
-        for frame in site["cond_indep_stack"]
-        if frame.vectorized and frame.name != PLATE and value.dim() >= -frame.dim
-    ]
-    return value.sum(dim=inner, keepdim=True) if inner else value

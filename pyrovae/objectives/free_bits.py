@@ -7,11 +7,11 @@ import torch.distributed as group
 from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import kl_divergence
 
 from ..errors import InvalidInputError
 from ..pair.execution import ModelOrGuide, trace
-from ..pair.sites import point_dim, sites
+from ..pair.sites import point_dim, sites, strip_independent
 from ..pair.structure import Structure
 from .base import Objective, Terms, check_number
 from .elbo import default_objective
@@ -78,13 +78,7 @@ def _closed_form(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> tuple[T
     parts = []
     for site in sites(p):
         if not site["is_observed"]:
-            kl = kl_divergence(base_distribution(q.nodes[site["name"]]["fn"]), base_distribution(site["fn"]))
+            kl = kl_divergence(strip_independent(q.nodes[site["name"]]["fn"]), strip_independent(site["fn"]))
             axis = kl.dim() - site["fn"].event_dim + point_dim(site)
             parts.append(kl.movedim(axis, 0).reshape(len(x), -1))
     return torch.stack(seen).sum(), scale, beta, torch.cat(parts, dim=1)
-
-
-def base_distribution(fn: Any) -> Any:
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return fn

@@ -15,6 +15,8 @@ from ..pair.importance_weights import guide_density, latent_density, model_densi
 from ..pair.sites import sites
 from .base import Terms
 
+__all__: tuple[str, ...] = ()  # the objectives use this file; it offers none
+
 
 class Draws(NamedTuple):
     """Log-densities (K, B) at K draws of z for each of B points, in nats, no scale in them."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import NonFiniteError
 from .enumeration import add_all, sum_out
 from .execution import ModelOrGuide, evaluation_mode, scoring, trace
-from .sites import SAMPLES, point_dim, points_axis, sites
+from .sites import SAMPLES, log_density, point_dim, points_axis, sites, sum_inner_plates
 from .structure import inspect
 from .validation import check_value
 
@@ -78,7 +78,7 @@ def model_density(
     distribution's support."""
     if any(site["infer"].get("_enumerate_dim") is not None for site in sites(p)):
         return sum_out(p, num_samples, points, functools.partial(site_log_prob, check=check))
-    return add_all([_per_point(site, -1 - max_plate_nesting, check) for site in sites(p)]).reshape(num_samples, points)
+    return add_all([_per_point(site, check) for site in sites(p)]).reshape(num_samples, points)
 
 
 def latent_density(p: poutine.Trace, x: Tensor, num_samples: int, max_plate_nesting: int) -> Tensor:
@@ -95,13 +95,13 @@ def latent_density(p: poutine.Trace, x: Tensor, num_samples: int, max_plate_nest
 
 def guide_density(q: poutine.Trace, x: Tensor, num_samples: int, max_plate_nesting: int, check: bool = True) -> Tensor:
     """log q(z|x) of a run of the guide: (samples, N)."""
-    drawn = [_per_point(site, -1 - max_plate_nesting, check) for site in sites(q)]
+    drawn = [_per_point(site, check) for site in sites(q)]
     return add_all(drawn).reshape(num_samples, len(x)) if drawn else x.new_zeros(num_samples, len(x))
 
 
 def observed_density(p: poutine.Trace, points: int, num_samples: int, max_plate_nesting: int) -> Tensor:
     """log p(x|z) of a run of the model, its `pyro.factor`s included: (samples, N)."""
-    seen = [_per_point(site, -1 - max_plate_nesting) for site in sites(p) if site["is_observed"]]
+    seen = [_per_point(site) for site in sites(p) if site["is_observed"]]
     return add_all(seen).reshape(num_samples, points)
 
 
@@ -157,17 +157,12 @@ def site_log_prob(site: dict[str, Any], check: bool = True) -> Tensor:
     """One site's log-density, over all its batch dimensions: scale left out, mask kept."""
     if check:
         check_value(site, site["value"])
-    log_prob = site["fn"].log_prob(site["value"])
-    if site["mask"] is None:
-        return log_prob
-    return torch.where(torch.as_tensor(site["mask"], device=log_prob.device), log_prob, 0.0)
+    return log_density(site)
 
 
-def _per_point(site: dict[str, Any], sample_dim: int, check: bool = True) -> Tensor:
+def _per_point(site: dict[str, Any], check: bool = True) -> Tensor:
     """One site's log-density, summed over inner plates: (samples, 1..., N, 1...)."""
-    log_prob = site_log_prob(site, check)
-    inner = [d for d in range(sample_dim + 1, 0) if d != point_dim(site)]
-    return log_prob.sum(dim=inner, keepdim=True) if inner else log_prob
+    return sum_inner_plates(site, site_log_prob(site, check))
 
 
 def _blame(finite: list[dict[str, Any]], scored: list[dict[str, Any]], bad: Tensor, first: int = 0) -> None:

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pyro.distributions as dist
+import torch
 from pyro import poutine
 from pyro.poutine.util import site_is_subsample
+from torch import Tensor
 
 PLATE = "data"  # the plate in which a pair names its points
 
@@ -42,7 +44,33 @@ def is_discrete(fn: Any) -> bool:
         return False
 
 
+def log_density(site: dict[str, Any]) -> Tensor:
+    """A site's log-density over all its batch dimensions: its mask is kept, its scale is left out, its value is not checked."""
+    log_prob = site["fn"].log_prob(site["value"])
+    if site["mask"] is None:
+        return log_prob
+    return torch.where(torch.as_tensor(site["mask"], device=log_prob.device), log_prob, 0.0)
+
+
+def sum_inner_plates(site: dict[str, Any], value: Tensor) -> Tensor:
+    """Sum over the plates inside each point. `value` has a site's batch dimensions; those that are summed stay, with size 1."""
+    inner = [
+        frame.dim
+        for frame in site["cond_indep_stack"]
+        if frame.vectorized and frame.name not in (PLATE, SAMPLES) and value.dim() >= -frame.dim
+    ]
+    return value.sum(dim=inner, keepdim=True) if inner else value
+
+
+def strip_independent(fn: Any) -> Any:
+    """The distribution before `.to_event`."""
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return fn
+
+
 def base_distribution(fn: Any) -> Any:
+    """The distribution before `.to_event`, `.expand` and `.mask`."""
     while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
         fn = fn.base_dist
     return fn

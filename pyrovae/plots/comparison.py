@@ -1,16 +1,20 @@
 """Figures of a comparison: how training went, what the models draw, where each model's numbers stand, and how they got there."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..evaluation.comparing import Comparison
 from ..training import FitResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe & Ito: told apart by everyone
 FEW = 4  # curves among which a legend finds room
@@ -52,6 +56,8 @@ def samples_beside_data(
     data: Tensor, num_samples: Mapping[str, Tensor], shape: tuple[int, int], columns: int = 12
 ) -> Figure:
     """Held-out images in the first rows, then as many draws of each model: (n, D) grey levels in [0, 1]."""
+    from matplotlib.figure import Figure
+
     rows = {"data": data, **num_samples}
     names = max(1.6, 0.6 + 0.1 * max(map(len, rows)))  # inches beside the images
     figure = Figure(figsize=(columns * 0.55 + names, len(rows) * 1.25), layout="constrained")
@@ -77,6 +83,8 @@ def grid(images: Tensor, shape: tuple[int, int], columns: int) -> Tensor:
 
 def evidence_plot(comparison: Comparison) -> Figure:
     """log p̂(x), exact log p(x) and ELBO of each model on one scale, with data errors; beside it the gap."""
+    from matplotlib.figure import Figure
+
     names = list(comparison.evidence)
     width = 8.5 + 0.08 * max(0, max(map(len, names)) - 16)  # inches; longer names take no room from the numbers
     figure = Figure(figsize=(width, 1.4 + 0.6 * len(names)), layout="constrained")
@@ -138,6 +146,8 @@ def bound_curves(comparison: Comparison) -> Figure:
 
 def _curves(count: int) -> tuple[Figure, Axes]:
     """A figure for so many curves, with room beside them where a legend among them would hide some."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4, 4) if count <= FEW else (9, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)

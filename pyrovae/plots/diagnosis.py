@@ -1,24 +1,28 @@
 """Figures of a diagnosis: which latents are used, where encodings and prior lie, and what the places between decode to."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
-from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from ..diagnostics.prior_holes import TAIL_FRACTION
 from ..diagnostics.result import ACTIVE_VARIANCE, LatentDiagnostics
 from .comparison import COLOURS, grid
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 USED, IDLE, PRIOR = COLOURS[0], "0.7", COLOURS[1]
 
 
 def activity_curve(diagnosis: LatentDiagnostics) -> Figure:
     """The number of active units for every threshold: a cliff is a clear answer, a slope says that the threshold decides."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _axes()
     thresholds, active = diagnosis.activity_curve()
     axes.step(thresholds, active, where="post", color=USED)
@@ -63,6 +67,8 @@ def kl_bars(diagnosis: LatentDiagnostics) -> Figure | None:
 def aggregate_and_prior(diagnosis: LatentDiagnostics) -> Figure:
     """Left: encodings on the two most active latents over the prior. Right, where holes were looked for: how near draws of
     the prior are to encodings, beside encodings of points left out."""
+    from matplotlib.figure import Figure
+
     holes = diagnosis.holes
     figure = Figure(figsize=(11 if holes else 5.6, 4.8), layout="constrained")
     panels = figure.subplots(1, 2 if holes else 1, squeeze=False)[0]
@@ -88,6 +94,8 @@ def aggregate_and_prior(diagnosis: LatentDiagnostics) -> Figure:
 
 
 def _scatter(axes: Axes, encodings: Tensor, prior: Tensor) -> None:
+    from sklearn.neighbors import KernelDensity
+
     axes.scatter(encodings[:, 0], encodings[:, 1], s=4, color=USED, alpha=0.35, linewidths=0, label="encodings, q(z)")
     spans = [_span(torch.cat([encodings[:, j], prior[:, j]])) for j in (0, 1)]
     across, up = (torch.linspace(*span, 50, dtype=torch.float64) for span in spans)
@@ -137,6 +145,8 @@ def _span(values: Tensor) -> tuple[float, float]:
 
 def hole_pictures(rows: dict[str, Tensor], shape: tuple[int, int], columns: int = 12) -> Figure:
     """Rows of images, each (n, D) grey levels in [0, 1], under what they are."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(0.6 * columns + 0.4, 1.0 * len(rows) + 0.2), layout="constrained")
     for axes, (name, images) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True):
         _image(axes, grid(images[:columns], shape, columns))
@@ -147,6 +157,9 @@ def hole_pictures(rows: dict[str, Tensor], shape: tuple[int, int], columns: int 
 def boundary_pictures(ends: Tensor, paths: Tensor, labels: list[str], shape: tuple[int, int], title: str) -> Figure:
     """A row for each pair of points: x_a (P, D) and E[x|z] on the straight line from one encoding to the other (P, T, D),
     T odd, the boundary sample in the middle framed; x_b at the end. `ends` is (P, 2, D)."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
     pairs, steps = paths.shape[:2]
     height, width = shape
     figure = Figure(figsize=(0.62 * (steps + 2) + 1.9, 0.68 * pairs + 0.9), layout="constrained")
@@ -171,6 +184,8 @@ def _image(axes: Axes, page: Tensor) -> None:
 
 
 def _axes(width: float = 6.4) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, 4), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)

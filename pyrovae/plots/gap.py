@@ -1,12 +1,17 @@
 """The figure of the gaps: stacked bars of what the family cannot reach and what the network loses of it."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 
 from ..evaluation.gap_decomposition import GapResult
 from .comparison import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PARTS = {
     "approximation": ("approximation gap: log p̂(x) − L[q*], the family's", COLOURS[0]),
@@ -17,6 +22,8 @@ PARTS = {
 def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
     """On the left the mean gaps of each run, stacked, with the data error of each; on the right those of every point, widest
     first."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9.5, 1.9 + 0.75 * len(gaps)), layout="constrained")
     left, *right = figure.subplots(1, 1 + len(gaps), width_ratios=[2.2] + [2.6 / len(gaps)] * len(gaps), squeeze=False)[
         0

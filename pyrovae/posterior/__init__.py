@@ -7,3 +7,9 @@ result into a guide. `batching` splits points into chunks.
 Estimates of log p(x) belong in `estimators`, networks that predict q(z|x) in `guides`. To add a family: subclass
 `VariationalFamily` in `variational_families`.
 """
+
+from .refinement import RefinementResult
+from .semi_amortised import SemiAmortised
+from .variational_families import DiagonalGaussian, FlowFamily, FullGaussian
+
+__all__ = ["DiagonalGaussian", "FlowFamily", "FullGaussian", "RefinementResult", "SemiAmortised"]

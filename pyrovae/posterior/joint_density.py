@@ -18,7 +18,7 @@ from torch.distributions import biject_to
 from ..errors import InvalidInputError
 from ..pair.enumeration import sum_out
 from ..pair.execution import ModelOrGuide, scoring, trace
-from ..pair.sites import SAMPLES, point_dim, sites
+from ..pair.sites import SAMPLES, log_density, point_dim, sites, sum_inner_plates
 from ..pair.structure import Structure, inspect
 
 
@@ -112,8 +112,8 @@ class Joint:
         model = poutine.enum(self.model, first_available_dim=-2 - self.structure.max_plate_nesting)
         with scoring(self.model), self._draws(len(u)), setter:
             run = trace("model", model, self.x)
-        jacobians = [_over_inner(setter.jacobians[block.name], 1 + block.axis) for block in self.blocks]
-        return run, functools.reduce(torch.add, jacobians)
+        jacobians = [sum_inner_plates(run.nodes[b.name], setter.jacobians[b.name]) for b in self.blocks]
+        return run, functools.reduce(torch.add, jacobians).flatten(1)
 
     def _total(self, run: poutine.Trace, chosen: list[dict[str, Any]], draws: int) -> Tensor:
         """The chosen sites' log-density, (draws, N): enumerated variables summed out, inner plates multiplied."""
@@ -122,10 +122,9 @@ class Joint:
             for site in sites(run):
                 if not any(site is other for other in chosen):
                     part.remove_node(site["name"])
-            return sum_out(part, draws, len(self.x), _density)
-        max_plate_nesting = self.structure.max_plate_nesting
-        terms = [_over_inner(_density(site), 1 + max_plate_nesting + point_dim(site)) for site in chosen]
-        return functools.reduce(torch.add, terms)
+            return sum_out(part, draws, len(self.x), log_density)
+        terms = [sum_inner_plates(site, log_density(site)) for site in chosen]
+        return functools.reduce(torch.add, terms).flatten(1)
 
     def _pack(self, run: poutine.Trace, draws: int) -> Tensor:
         columns = []
@@ -213,20 +212,6 @@ def _to_reals(site: dict[str, Any], value: Tensor) -> Tensor:
             f"Latent '{site['name']}' lives where torch has no map from R^d ({type(fn).__name__} on {fn.support}): write it as a "
             "function of a latent that has one, or use evaluate, whose weights need none."
         ) from error
-
-
-def _density(site: dict[str, Any]) -> Tensor:
-    """One site's log-density, mask kept, nothing checked: a trajectory that leaves the numbers is rejected, not an error."""
-    log_prob = site["fn"].log_prob(site["value"])
-    if site["mask"] is None:
-        return log_prob
-    return torch.where(torch.as_tensor(site["mask"], device=log_prob.device), log_prob, 0.0)
-
-
-def _over_inner(value: Tensor, axis: int) -> Tensor:
-    """(draws, plates...) → (draws, N): summed over every plate but the points', which lie at `axis`."""
-    inner = [dim for dim in range(1, value.dim()) if dim != axis]
-    return value.sum(dim=inner) if inner else value
 
 
 def per_point(

@@ -10,6 +10,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRSc
 
 from ..errors import InvalidInputError
 
+__all__ = ["Schedule", "adam", "cosine", "iwae_schedule", "with_warmup"]
+
 Schedule = Callable[[Optimizer, int], LRScheduler]  # of an optimiser and the number of its steps
 
 

@@ -40,7 +40,7 @@ def vae(batch: int, steps: int, dim: int = 784, latent: int = 50, hidden: tuple[
     data = (torch.rand(batch * steps, dim) < torch.rand(dim) ** 2).to(torch.get_default_dtype())
 
     def build() -> tuple[nn.Module, object]:
-        return pyrovae.load("vae")(dim, latent=latent, hidden=hidden, likelihood=pyrovae.Bernoulli())
+        return pyrovae.load("vae")(dim, latent=latent, hidden=hidden, likelihood=pyrovae.likelihoods.Bernoulli())
 
     return Case("vae", data, batch, _from_one_start(build, data), {})
 

@@ -27,12 +27,12 @@ def trained(seed: int = 0) -> tuple[object, object, Tensor]:
     """The pair, and 2,000 points of the kind that it knows."""
     torch.manual_seed(seed)
     build = pyrovae.load("vae")
-    source, _ = build(784, latent=50, likelihood=pyrovae.Bernoulli())
+    source, _ = build(784, latent=50, likelihood=pyrovae.likelihoods.Bernoulli())
     with torch.no_grad():
         source.decoder[-1].weight.mul_(4)  # pixels that say something of z
         source.offset.fill_(-2.0)
     x = pyrovae.sample(source, 2000, torch.zeros(1, 784))
-    model, guide = build(784, latent=50, likelihood=pyrovae.Bernoulli())
+    model, guide = build(784, latent=50, likelihood=pyrovae.likelihoods.Bernoulli())
     pyrovae.fit(model, guide, x, epochs=20)
     return model, guide, x
 

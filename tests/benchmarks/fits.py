@@ -27,7 +27,7 @@ import pyrovae
 from pyrovae import EM, fit, load
 
 FLOOR, K = 1e-3, 10
-KINDS = {"full": pyrovae.Full, "diag": pyrovae.Diagonal}
+KINDS = {"full": pyrovae.likelihoods.Full, "diag": pyrovae.likelihoods.Diagonal}
 
 
 def timed(work):
@@ -161,7 +161,7 @@ def closed_form(x, latent):
 MEMORY = {
     "gmm, full, one EM step": ("load('gmm')(784)", "model.initialise(x); model.em_step(x)"),
     "gmm, diag, one EM step": (
-        "load('gmm')(784, covariance=pyrovae.Diagonal)",
+        "load('gmm')(784, covariance=pyrovae.likelihoods.Diagonal)",
         "model.initialise(x); model.em_step(x)",
     ),
     "gmm, full, start and 5 steps of SVI": (

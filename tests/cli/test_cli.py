@@ -280,7 +280,7 @@ def test_train_says_what_it_did(tmp_path: Path) -> None:
 
 OWN_GUIDE = """import pyro.distributions as dist
 import pyrovae
-class Mine(pyrovae.MeanField):
+class Mine(pyrovae.guides.MeanField):
     def distribution(self, outputs):
         loc, rho = outputs.chunk(2, dim=-1)
         return dist.StudentT(5.0, loc, pyrovae.guides.positive(rho)).to_event(1)

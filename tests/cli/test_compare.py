@@ -165,7 +165,7 @@ def test_a_model_stands_under_several_settings_with_the_numbers_of_pairs_made_by
     points = pyrovae.load_data(data)
     options = [
         {"latent": 2, "hidden": (8, 8)},
-        {"latent": 2, "hidden": (8, 8), "guide": pyrovae.FullCovariance},
+        {"latent": 2, "hidden": (8, 8), "guide": pyrovae.guides.FullCovariance},
         {"components": 2},
     ]
     for place, (row, told) in enumerate(zip(rows, options, strict=True)):
@@ -191,7 +191,7 @@ def test_a_model_stands_under_several_settings_with_the_numbers_of_pairs_made_by
 
 
 def test_the_file_that_a_setting_names_is_a_name_without_folders(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text("import pyrovae\nclass Mine(pyrovae.MeanField): pass\n")
+    (tmp_path / "own.py").write_text("import pyrovae\nclass Mine(pyrovae.guides.MeanField): pass\n")
     words = (
         "--data",
         data,

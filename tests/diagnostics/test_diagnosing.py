@@ -268,7 +268,7 @@ def test_a_trained_linear_vae_collapses_to_the_same_latents(collapsing, seed):
     """Trained until its activities are within 0.1 of those at the optimum, in some order (Lucas et al. 2019)."""
     x, _, eigenvalues = collapsing
     torch.manual_seed(seed)
-    model, guide = LinearVAE().double(), pyrovae.MeanField(4, 3, hidden=()).double()
+    model, guide = LinearVAE().double(), pyrovae.guides.MeanField(4, 3, hidden=()).double()
     pyrovae.fit(model, guide, x, epochs=1500, batch_size=None, lr=2e-2, seed=seed)
     found = diagnose(model, guide, x, num_samples=2, seed=seed)
     expected = 1 - 1 / eigenvalues[:3].clamp(min=1)

@@ -7,7 +7,8 @@ from pyro.infer import Trace_ELBO
 from torch.distributions import MultivariateNormal
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyrovae import PrecisionNormal, load
+from pyrovae import load
+from pyrovae.distributions import PrecisionNormal
 from pyrovae.distributions.normal import DiagonalNormal
 from pyrovae.pair.execution import evaluation_mode, local_parameters, scoring
 from pyrovae.pair.parameters import parameters

@@ -24,7 +24,7 @@ def ppca():
     model, _ = pyrovae.load("ppca")(8, latent=3)
     with torch.no_grad():
         model.log_sigma.fill_(math.log(0.4))
-    model, guide = model.double(), pyrovae.MeanField(8, 3, (10,)).double()
+    model, guide = model.double(), pyrovae.guides.MeanField(8, 3, (10,)).double()
     return model, guide, pyrovae.sample(model, 60, torch.zeros(60, 8).double())
 
 
@@ -79,7 +79,7 @@ def quadrature(model, x, reach=8.0, points=401):
 
 
 def test_bernoulli_vae_with_two_latents_against_quadrature(seed):
-    model, guide = pyrovae.load("vae")(20, latent=2, hidden=(12,), likelihood=pyrovae.Bernoulli())
+    model, guide = pyrovae.load("vae")(20, latent=2, hidden=(12,), likelihood=pyrovae.likelihoods.Bernoulli())
     model, guide = model.double(), guide.double()
     with torch.no_grad():
         for p in model.decoder.parameters():

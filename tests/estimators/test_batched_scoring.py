@@ -282,7 +282,7 @@ def test_a_density_that_is_no_number_names_the_point_among_all(monkeypatch):
 PEAK = """
 import resource, sys, torch, pyrovae
 torch.set_num_threads(1)
-model, guide = pyrovae.load("vae")(784, latent=20, hidden=(100,), likelihood=pyrovae.Bernoulli())
+model, guide = pyrovae.load("vae")(784, latent=20, hidden=(100,), likelihood=pyrovae.likelihoods.Bernoulli())
 x = (torch.rand(20, 784) > 0.5).float()
 for num_samples in map(int, sys.argv[1:]):
     pyrovae.evaluate(model, guide, x, num_samples=num_samples)

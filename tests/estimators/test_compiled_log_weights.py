@@ -31,13 +31,13 @@ def built(name, **options):
 
 PAIRS = {
     "vae": lambda: built("vae"),
-    "vae of bits": lambda: built("vae", likelihood=pyrovae.Bernoulli(), latent=20),
-    "vae, full covariance": lambda: built("vae", guide=pyrovae.FullCovariance),
-    "ppca, mean field": lambda: built("ppca", guide=pyrovae.MeanField),
+    "vae of bits": lambda: built("vae", likelihood=pyrovae.likelihoods.Bernoulli(), latent=20),
+    "vae, full covariance": lambda: built("vae", guide=pyrovae.guides.FullCovariance),
+    "ppca, mean field": lambda: built("ppca", guide=pyrovae.guides.MeanField),
     "ppca, exact": lambda: built("ppca"),
     "bernoulli_pca": lambda: built("bernoulli_pca"),
     "gmm": lambda: built("gmm"),
-    "bernoulli_mixture": lambda: built("bernoulli_mixture", guide=pyrovae.AmortisedCategorical),
+    "bernoulli_mixture": lambda: built("bernoulli_mixture", guide=pyrovae.guides.AmortisedCategorical),
 }
 
 
@@ -328,7 +328,7 @@ def test_blocks_halved_for_want_of_memory_are_recorded_anew(monkeypatch, runs_of
 @needs_compiler
 def test_parameters_are_read_as_they_are_now(runs_of_the_graph):
     model, _ = pyrovae.load("ppca")(4, latent=2)
-    guide, x = pyrovae.ExactPosterior(model), torch.randn(12, 4)
+    guide, x = pyrovae.guides.ExactPosterior(model), torch.randn(12, 4)
     for _ in range(2):
         found = evaluate(model, guide, x, num_samples=500, compile=True)
         torch.testing.assert_close(found.log_likelihood, found.exact_log_likelihood, rtol=0, atol=1e-4)

@@ -13,8 +13,14 @@ from pyrovae import evaluate, fit, load, log_weights
 from pyrovae.distributions.mixture_normal import MixtureNormal
 from pyrovae.pair.parameters import is_per_point
 
-FLOWS = (pyrovae.IAF, pyrovae.AffineCoupling, pyrovae.NeuralSpline)
-FAMILIES = (pyrovae.MeanField, pyrovae.LowRank, pyrovae.FullCovariance, pyrovae.Mixture, *FLOWS)
+FLOWS = (pyrovae.guides.IAF, pyrovae.guides.AffineCoupling, pyrovae.guides.NeuralSpline)
+FAMILIES = (
+    pyrovae.guides.MeanField,
+    pyrovae.guides.LowRank,
+    pyrovae.guides.FullCovariance,
+    pyrovae.guides.Mixture,
+    *FLOWS,
+)
 
 
 def far_from_start(family, dim=4, latent=2, **given):
@@ -91,7 +97,7 @@ def test_a_draw_of_ones_own_is_scored_without_an_inverse(family, monkeypatch):
 
 
 def test_low_rank_is_the_dense_normal():
-    guide = far_from_start(pyrovae.LowRank, latent=4, rank=3)
+    guide = far_from_start(pyrovae.guides.LowRank, latent=4, rank=3)
     x, z = torch.rand(5, 4).double(), torch.randn(5, 4).double()
     with torch.no_grad():
         outputs = guide.encoder(x)
@@ -150,11 +156,11 @@ def test_sizes_that_cannot_be_are_refused():
         with pytest.raises(pyrovae.InvalidInputError, match="one latent number by another"):
             family(4, 1)
     with pytest.raises(pyrovae.InvalidInputError, match="rank=0"):
-        pyrovae.LowRank(4, 2, rank=0)
+        pyrovae.guides.LowRank(4, 2, rank=0)
     with pytest.raises(pyrovae.InvalidInputError, match="count=0"):
-        pyrovae.Mixture(4, 2, count=0)
+        pyrovae.guides.Mixture(4, 2, count=0)
     with pytest.raises(pyrovae.InvalidInputError, match="latent=0"):
-        pyrovae.MeanField(4, 0)
+        pyrovae.guides.MeanField(4, 0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -174,8 +180,8 @@ def bent():
     z = torch.randn(300, 2)
     x = torch.stack([z[:, 0] + 0.8 * z[:, 1] ** 2, z[:, 0] * z[:, 1], z[:, 1].sin()], dim=-1)
     x = x + 0.3 * torch.randn(300, 3)
-    likelihood = pyrovae.FixedNormal(0.3)
-    model, guide = load("vae")(3, latent=2, hidden=(16,), likelihood=likelihood, guide=pyrovae.FullCovariance)
+    likelihood = pyrovae.likelihoods.FixedNormal(0.3)
+    model, guide = load("vae")(3, latent=2, hidden=(16,), likelihood=likelihood, guide=pyrovae.guides.FullCovariance)
     fit(model, guide, x, epochs=60, batch_size=50, lr=1e-2, compile=False)
     return model.requires_grad_(False), x
 
@@ -191,7 +197,7 @@ def test_a_richer_family_has_a_smaller_gap(bent):
     torch.manual_seed(0)
     elbo = [
         trained(model, x, family(3, 2, (32,)))
-        for family in (pyrovae.MeanField, pyrovae.FullCovariance, pyrovae.AffineCoupling)
+        for family in (pyrovae.guides.MeanField, pyrovae.guides.FullCovariance, pyrovae.guides.AffineCoupling)
     ]
     for poorer, richer in itertools.pairwise(elbo):
         difference = richer - poorer
@@ -202,9 +208,9 @@ def test_points_of_their_own_lose_nothing_to_a_network(bent):
     model, x = bent
     x = x[:60]
     torch.manual_seed(0)
-    amortised = pyrovae.FullCovariance(3, 2, (8,))
+    amortised = pyrovae.guides.FullCovariance(3, 2, (8,))
     before = trained(model, x, amortised, epochs=40)
-    own = pyrovae.PerPoint.starting_at(amortised, x)
+    own = pyrovae.guides.PerPoint.starting_at(amortised, x)
     assert is_per_point(own, x)
     torch.manual_seed(1)
     same = log_weights(model, amortised, x, 3)
@@ -221,13 +227,13 @@ def test_points_of_their_own_lose_nothing_to_a_network(bent):
 def test_per_point_in_every_family(family):
     model, _ = load("ppca")(4, latent=2)
     x = torch.rand(6, 4)
-    guide = pyrovae.PerPoint(6, 2, family)
+    guide = pyrovae.guides.PerPoint(6, 2, family)
     pyrovae.check_pair(model, guide, x)
     assert is_per_point(guide, x)
     with pytest.raises(pyrovae.InvalidInputError, match="each of 6 points, and is given 5"):
         guide(x[:5])
     amortised = family(4, 2, (8,))
-    own = pyrovae.PerPoint.starting_at(amortised, x)
+    own = pyrovae.guides.PerPoint.starting_at(amortised, x)
     torch.manual_seed(0)
     expected = log_weights(model, amortised, x, 2)
     torch.manual_seed(0)
@@ -240,7 +246,7 @@ def test_per_point_finds_the_exact_posterior():
     model, _ = load("ppca")(4, latent=2)
     x = torch.randn(10, 4)
     model.requires_grad_(False)
-    guide = pyrovae.PerPoint(10, 2, pyrovae.FullCovariance)
+    guide = pyrovae.guides.PerPoint(10, 2, pyrovae.guides.FullCovariance)
     fit(model, guide, x, epochs=600, batch_size=None, lr=4e-2, compile=False)
     found = evaluate(model, guide, x, num_samples=1000)
     assert ((found.exact_log_likelihood - found.elbo).abs() < 0.01 + 6 * found.elbo_se).all()

@@ -4,7 +4,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pyrovae import Bernoulli
+from pyrovae.likelihoods import Bernoulli
 
 
 @pytest.mark.parametrize("dim", [1, 7, 16, 64, 784, 1040])

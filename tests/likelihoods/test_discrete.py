@@ -11,9 +11,9 @@ from pyrovae import check_pair, load
 from pyrovae.data.transforms import Levels
 
 LEVELS = {
-    "categorical": lambda: pyrovae.Categorical(9),
-    "logistic": lambda: pyrovae.DiscretisedLogistic(9),
-    "mixture": lambda: pyrovae.LogisticMixture(9, 3),
+    "categorical": lambda: pyrovae.likelihoods.Categorical(9),
+    "logistic": lambda: pyrovae.likelihoods.DiscretisedLogistic(9),
+    "mixture": lambda: pyrovae.likelihoods.LogisticMixture(9, 3),
 }
 
 
@@ -48,7 +48,7 @@ def test_draws_and_means_are_the_probabilities(kind, seed):
 
 def test_a_logistics_bins_are_differences_of_scipys_distribution_function():
     loc, log_scale = 0.4, 0.3
-    likelihood = pyrovae.DiscretisedLogistic(9)
+    likelihood = pyrovae.likelihoods.DiscretisedLogistic(9)
     fn = likelihood(torch.tensor([0.0, loc, log_scale], dtype=torch.float64))
     cdf = scipy.stats.logistic(loc * 8, math.exp(log_scale)).cdf
     for level in range(9):
@@ -62,12 +62,12 @@ def test_a_categorical_is_torchs():
     eta = torch.randn(6, 2 * 9).double()
     level = torch.randint(9, (6, 2))
     expected = torch.distributions.Categorical(logits=eta.reshape(6, 2, 9)).log_prob(level).sum(-1)
-    torch.testing.assert_close(pyrovae.Categorical(9)(eta).log_prob(level / 8), expected)
+    torch.testing.assert_close(pyrovae.likelihoods.Categorical(9)(eta).log_prob(level / 8), expected)
 
 
 def test_the_continuous_bernoulli_is_torchs_and_smooth_at_one_half():
     """log C = log 2 + 4/3 (λ − ½)² + 104/45 (λ − ½)⁴ near ½; torch's own elsewhere; the integral 1 everywhere."""
-    likelihood = pyrovae.ContinuousBernoulli()
+    likelihood = pyrovae.likelihoods.ContinuousBernoulli()
     x = torch.tensor([0.0, 0.2, 0.7, 1.0]).double()
     for logit in (-300.0, -30.0, -3.0, -0.5, 0.5, 3.0, 30.0):
         eta = torch.full((4, 1), logit, dtype=torch.float64)
@@ -91,7 +91,7 @@ def test_the_continuous_bernoulli_is_torchs_and_smooth_at_one_half():
 
 @pytest.mark.parametrize("name", ["ContinuousBernoulli", "StudentT"])
 def test_densities_integrate_to_one(name, seed):
-    likelihood = getattr(pyrovae, name)()
+    likelihood = getattr(pyrovae.likelihoods, name)()
     eta = 2 * torch.randn(5, likelihood.num_outputs(1)).double()
     unit = (torch.arange(200_000).double() + 0.5) / 200_000
     # a heavy tail is integrated in the angle whose tangent x is
@@ -105,7 +105,7 @@ def test_densities_integrate_to_one(name, seed):
 
 
 def test_student_t_is_scipys():
-    likelihood = pyrovae.StudentT().double()
+    likelihood = pyrovae.likelihoods.StudentT().double()
     eta, x = torch.randn(6, 2).double(), torch.randn(6, 1).double()
     scale = (1e-3 + torch.nn.functional.softplus(eta[:, 1])).sqrt()
     expected = scipy.stats.t(5, eta[:, 0], scale).logpdf(x[:, 0])
@@ -116,7 +116,7 @@ def test_student_t_is_scipys():
     "name", ["StudentT", "ContinuousBernoulli", "Categorical", "DiscretisedLogistic", "LogisticMixture"]
 )
 def test_it_begins_at_the_datas_mean(name):
-    likelihood = getattr(pyrovae, name)()
+    likelihood = getattr(pyrovae.likelihoods, name)()
     mean = torch.tensor([0.2, 0.5, 0.7])
     fn = likelihood(likelihood.initial_outputs(mean, torch.tensor([0.005, 0.03, 0.01])))
     torch.testing.assert_close(fn.mean, mean, atol=0.02, rtol=0)
@@ -136,10 +136,10 @@ def test_a_vae_of_levels_keeps_the_contract_and_counts(kind):
 
 def test_densities_of_grey_pixels_keep_the_contract():
     x = torch.rand(24, 6)
-    for likelihood in (pyrovae.ContinuousBernoulli(), pyrovae.StudentT()):
+    for likelihood in (pyrovae.likelihoods.ContinuousBernoulli(), pyrovae.likelihoods.StudentT()):
         check_pair(*load("vae")(6, latent=2, hidden=(8,), likelihood=likelihood), x)
     with pytest.raises(pyrovae.InvalidInputError, match="outside the support"):
-        check_pair(*load("vae")(6, latent=2, likelihood=pyrovae.ContinuousBernoulli()), x + 1)
+        check_pair(*load("vae")(6, latent=2, likelihood=pyrovae.likelihoods.ContinuousBernoulli()), x + 1)
 
 
 def test_levels_are_data_too():
@@ -151,6 +151,10 @@ def test_levels_are_data_too():
 
 
 def test_sizes_that_cannot_be_are_refused():
-    for make in (lambda: pyrovae.Categorical(1), lambda: pyrovae.LogisticMixture(9, 0), lambda: pyrovae.StudentT(0)):
+    for make in (
+        lambda: pyrovae.likelihoods.Categorical(1),
+        lambda: pyrovae.likelihoods.LogisticMixture(9, 0),
+        lambda: pyrovae.likelihoods.StudentT(0),
+    ):
         with pytest.raises(pyrovae.InvalidInputError):
             make()

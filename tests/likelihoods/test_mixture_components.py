@@ -9,14 +9,17 @@ import pyrovae
 from pyrovae import EM, load
 from pyrovae.likelihoods import mixture_components as components
 
-FAMILIES = pytest.mark.parametrize("kind", [pyrovae.Full, pyrovae.Tied, pyrovae.Diagonal, pyrovae.Spherical])
+FAMILIES = pytest.mark.parametrize(
+    "kind",
+    [pyrovae.likelihoods.Full, pyrovae.likelihoods.Tied, pyrovae.likelihoods.Diagonal, pyrovae.likelihoods.Spherical],
+)
 
 
 def plainly(kind, x, r, centre):
     """Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ, all points of it, or its diagonal."""
     y = x.unsqueeze(1) - centre
     full = torch.einsum("nk,nki,nkj->kij", r.to(x), y, y)
-    return full if issubclass(kind, pyrovae.Full) else full.diagonal(dim1=-2, dim2=-1)
+    return full if issubclass(kind, pyrovae.likelihoods.Full) else full.diagonal(dim1=-2, dim2=-1)
 
 
 @pytest.mark.processor
@@ -80,7 +83,7 @@ def test_settled_is_the_family_wherever_the_parameters_are(kind, seed):
     states = [copy.deepcopy(family.state_dict())]
     for name, _ in family.named_parameters():
         states.append({**states[0], name: states[0][name] + 0.3 * torch.randn_like(states[0][name])})
-    if isinstance(family, pyrovae.Full):
+    if isinstance(family, pyrovae.likelihoods.Full):
         states.append({**states[0], "variances": states[0]["variances"] / 10})
     for state in states:
         family.load_state_dict(state)

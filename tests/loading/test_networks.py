@@ -64,9 +64,9 @@ def bernoulli_mean(p, x):
 
 
 CASES = {
-    "logits": (pyrovae.Bernoulli(), (), bernoulli),
-    "probabilities": (pyrovae.BernoulliMean(), (nn.Sigmoid(),), bernoulli_mean),
-    "mean": (pyrovae.FixedNormal(0.5), (), normal(0.5)),
+    "logits": (pyrovae.likelihoods.Bernoulli(), (), bernoulli),
+    "probabilities": (pyrovae.likelihoods.BernoulliMean(), (nn.Sigmoid(),), bernoulli_mean),
+    "mean": (pyrovae.likelihoods.FixedNormal(0.5), (), normal(0.5)),
 }
 
 
@@ -90,7 +90,7 @@ def test_evidence_is_that_of_networks_in_evaluation_mode_compiled_or_not(seed):
     encode, decode, x = Encoder().double(), decoder().double(), images()
     encode(torch.rand(50, *SHAPE).double())
     statistics = encode.features[1].running_mean.clone()
-    pair = from_networks(encode, decode, LATENT, pyrovae.FixedNormal(0.5), shape=SHAPE)
+    pair = from_networks(encode, decode, LATENT, pyrovae.likelihoods.FixedNormal(0.5), shape=SHAPE)
     found = [evaluate(*pair, x, num_samples=50, seed=seed, compile=compile) for compile in (False, True)]
     assert encode.training
     assert torch.equal(statistics, encode.features[1].running_mean)
@@ -111,7 +111,7 @@ def test_the_networks_are_the_ones_that_were_given_and_train_on(seed):
     """A step of fit on the pair moves the modules themselves, both of them, and the ELBO rises by more than 1 nat."""
     encode, decode, x = Encoder(), decoder(), images(count=60).float()
     before = [p.clone() for net in (encode, decode) for p in net.parameters()]
-    model, guide = from_networks(encode, decode, LATENT, pyrovae.FixedNormal(0.5), shape=SHAPE)
+    model, guide = from_networks(encode, decode, LATENT, pyrovae.likelihoods.FixedNormal(0.5), shape=SHAPE)
     losses = pyrovae.fit(model, guide, x, epochs=40, batch_size=None, lr=1e-2).losses
     assert losses[-1] < losses[0] - 1
     after = [p for net in (encode, decode) for p in net.parameters()]
@@ -141,7 +141,7 @@ def test_what_the_encoder_may_return(seed):
 
     found = []
     for network in (encode, AsOne(), AsObject()):
-        pair = from_networks(network, decode, LATENT, pyrovae.FixedNormal(0.5), shape=SHAPE)
+        pair = from_networks(network, decode, LATENT, pyrovae.likelihoods.FixedNormal(0.5), shape=SHAPE)
         torch.manual_seed(seed)
         found.append(log_weights(*pair, x, 5))
     for other in found[1:]:
@@ -170,13 +170,13 @@ def test_another_family_reads_the_encoder_its_way():
     found = []
     for network, family in ((encode, LogScale), (Twice(), LogVariance)):
         torch.manual_seed(0)
-        pair = from_networks(network, decode, LATENT, pyrovae.FixedNormal(0.5), shape=SHAPE, family=family)
+        pair = from_networks(network, decode, LATENT, pyrovae.likelihoods.FixedNormal(0.5), shape=SHAPE, family=family)
         found.append(log_weights(*pair, x, 5))
     torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
 
 
 def refusal(encoder, decode):
-    pair = from_networks(encoder, decode, LATENT, pyrovae.FixedNormal(0.5))
+    pair = from_networks(encoder, decode, LATENT, pyrovae.likelihoods.FixedNormal(0.5))
     with pytest.raises(InvalidInputError) as caught:
         log_weights(*pair, images().float())
     return str(caught.value)
@@ -202,7 +202,7 @@ def test_outputs_that_are_none_of_these():
     with pytest.raises(
         InvalidInputError, match=r"returns -\d.* and BernoulliMean reads probabilities: give Bernoulli\(\)"
     ):
-        from_networks(encode, decoder(), LATENT, pyrovae.BernoulliMean())
+        from_networks(encode, decoder(), LATENT, pyrovae.likelihoods.BernoulliMean())
 
 
 def test_two_outputs_of_other_shapes():
@@ -225,7 +225,9 @@ def test_two_outputs_that_another_family_reads():
     found = []
     for network in (net, Returns(lambda x: net(x).split((3, 6), dim=-1))):
         torch.manual_seed(0)
-        pair = from_networks(network, decoder(), LATENT, pyrovae.FixedNormal(0.5), family=pyrovae.FullCovariance)
+        pair = from_networks(
+            network, decoder(), LATENT, pyrovae.likelihoods.FixedNormal(0.5), family=pyrovae.guides.FullCovariance
+        )
         pair[0].decoder.load_state_dict({k: torch.full_like(v, 0.01) for k, v in pair[0].decoder.state_dict().items()})
         torch.manual_seed(1)
         found.append(log_weights(*pair, x, 5))
@@ -235,7 +237,7 @@ def test_two_outputs_that_another_family_reads():
 def test_images_that_are_no_rows():
     """Refused by all that takes x: the model's draws are rows, and would not be like the data."""
     x = images().float()
-    model, guide = from_networks(Encoder(), decoder(), LATENT, pyrovae.FixedNormal(0.5), shape=SHAPE)
+    model, guide = from_networks(Encoder(), decoder(), LATENT, pyrovae.likelihoods.FixedNormal(0.5), shape=SHAPE)
     stacked = x.reshape(-1, *SHAPE)
     told = r"x of shape \(\d, 1, 8, 8\) is not a row for each point: give x.flatten\(1\), and.* shape=\(1, 8, 8\)\)\."
     for call in (
@@ -258,14 +260,14 @@ def test_probabilities_that_have_rounded_to_certainty():
     x = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0]])
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
-            found = pyrovae.BernoulliMean()(one).log_prob(x)
+            found = pyrovae.likelihoods.BernoulliMean()(one).log_prob(x)
         assert float(found[0]) == pytest.approx(0, abs=1e-6)
         assert float(found[1]) == pytest.approx(math.log(torch.finfo(torch.float32).eps / 2), rel=1e-6)
         with torch.set_grad_enabled(grad):
-            found = pyrovae.BernoulliMean()(1 - one).log_prob(1 - x)
+            found = pyrovae.likelihoods.BernoulliMean()(1 - one).log_prob(1 - x)
         assert float(found[0]) == pytest.approx(0, abs=1e-6)
         assert float(found[1]) == pytest.approx(math.log(torch.finfo(torch.float32).tiny), rel=1e-6)
-    likelihood = pyrovae.BernoulliMean()
+    likelihood = pyrovae.likelihoods.BernoulliMean()
     with pytest.raises(InvalidInputError, match=r"The decoder returns 1 to 1.5, and BernoulliMean reads probabilities"):
         likelihood(torch.tensor([[1.0, 1.5]]))
     likelihood(one)
@@ -279,7 +281,7 @@ def test_a_larger_probability_is_never_less_likely(dtype):
     info = torch.finfo(dtype)
     inner = [info.tiny, info.eps / 2, info.eps, 2 * info.eps, 0.3, 0.5, 1 - info.eps, 1 - info.eps / 2]
     eta = torch.tensor([0.0, info.smallest_normal / 4, *inner, 1.0], dtype=dtype, requires_grad=True)
-    fn = pyrovae.BernoulliMean()(eta.unsqueeze(-1))
+    fn = pyrovae.likelihoods.BernoulliMean()(eta.unsqueeze(-1))
     lit, dark = (fn.log_prob(torch.full((len(eta), 1), value, dtype=dtype)).double() for value in (1.0, 0.0))
     for rising in (lit, -dark):
         assert bool(torch.isfinite(rising).all())
@@ -297,13 +299,13 @@ def test_pairs_whose_outputs_are_no_probabilities(name):
     """Refused before the first step, where they would be nan, by what they return or by where they begin."""
     x = images(binary=True, count=20).float()
     with pytest.raises(InvalidInputError, match=r"give Bernoulli\(\), which reads logits"):
-        pyrovae.fit(*pyrovae.load(name)(DIM, likelihood=pyrovae.BernoulliMean()), x, epochs=1)
+        pyrovae.fit(*pyrovae.load(name)(DIM, likelihood=pyrovae.likelihoods.BernoulliMean()), x, epochs=1)
 
 
 def test_a_sigmoid_under_an_offset_is_no_probability():
     """The VAE adds the data's mean to what a decoder says: in [0, 1] at first, and 0.5 + 0.5 and more once training begins."""
     pair = pyrovae.load("vae")(
-        DIM, latent=LATENT, likelihood=pyrovae.BernoulliMean(), decoder=decoder(nn.Flatten(), nn.Sigmoid())
+        DIM, latent=LATENT, likelihood=pyrovae.likelihoods.BernoulliMean(), decoder=decoder(nn.Flatten(), nn.Sigmoid())
     )
     with pytest.raises(InvalidInputError, match=r"free to leave \[0, 1\]: give Bernoulli\(\)"):
         pyrovae.fit(*pair, images(binary=True).float(), epochs=1)
@@ -315,7 +317,7 @@ import pyrovae
 def pair(dim):
     encoder, decoder = nn.Linear(dim, 4), nn.Linear(2, dim)
     decoder.load_state_dict(torch.load(WEIGHTS))
-    return pyrovae.from_networks(encoder, decoder, 2, pyrovae.FixedNormal(1.0))
+    return pyrovae.from_networks(encoder, decoder, 2, pyrovae.likelihoods.FixedNormal(1.0))
 """
 
 
@@ -354,7 +356,7 @@ def from_pythae(request, tmp_path_factory):
         no_cuda=True,
     )
     pipelines.TrainingPipeline(model=vae, training_config=settings)(train_data=data.train[:].reshape(-1, *SHAPE))
-    likelihood = pyrovae.FixedNormal(1.0) if request.param == "mse" else pyrovae.BernoulliMean()
+    likelihood = pyrovae.likelihoods.FixedNormal(1.0) if request.param == "mse" else pyrovae.likelihoods.BernoulliMean()
     return vae.eval(), from_networks(vae.encoder, vae.decoder, LATENT, likelihood, shape=vae.input_dim), x
 
 
@@ -394,9 +396,15 @@ def test_pythae_own_numbers(from_pythae, seed):
 @pytest.mark.parametrize(
     ("likelihood", "remedy"),
     [
-        ("bernoulli", r"likelihood='bernoulli' is no likelihood: pass an object, pyrovae\.Bernoulli\(\)\."),
-        ("mse", r"likelihood='mse' is no likelihood: pass an object, such as pyrovae\.Bernoulli\(\)\."),
-        (pyrovae.FixedNormal, r"is no likelihood: pass an object, pyrovae\.FixedNormal\(sigma\)\."),
+        (
+            "bernoulli",
+            r"likelihood='bernoulli' is no likelihood: pass an object, pyrovae\.likelihoods\.Bernoulli\(\)\.",
+        ),
+        ("mse", r"likelihood='mse' is no likelihood: pass an object, such as pyrovae\.likelihoods\.Bernoulli\(\)\."),
+        (
+            pyrovae.likelihoods.FixedNormal,
+            r"is no likelihood: pass an object, pyrovae\.likelihoods\.FixedNormal\(sigma\)\.",
+        ),
         (None, r"likelihood=None is no likelihood: pass an object, such as"),
     ],
 )

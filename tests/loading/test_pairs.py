@@ -51,9 +51,9 @@ def test_every_built_in_loads_by_name() -> None:
 
 
 def test_options_reach_the_pair() -> None:
-    model, guide = load("ppca")(6, latent=2, guide=pyrovae.LinearGaussian)
+    model, guide = load("ppca")(6, latent=2, guide=pyrovae.guides.LinearGaussian)
     assert model.W.shape == (6, 2)
-    assert isinstance(guide, pyrovae.LinearGaussian)
+    assert isinstance(guide, pyrovae.guides.LinearGaussian)
 
 
 def test_a_file_is_loaded_with_its_recipe_and_summary(tmp_path: Path) -> None:
@@ -147,15 +147,15 @@ def test_numbers_and_tuples() -> None:
 
 
 def test_classes_by_name() -> None:
-    assert parse("guide=FullCovariance") == {"guide": pyrovae.FullCovariance}
-    assert parse("covariance=Tied", model="gmm") == {"covariance": pyrovae.Tied}
+    assert parse("guide=FullCovariance") == {"guide": pyrovae.guides.FullCovariance}
+    assert parse("covariance=Tied", model="gmm") == {"covariance": pyrovae.likelihoods.Tied}
 
 
 def test_likelihoods_are_objects() -> None:
     options = parse("likelihood=FixedNormal(0.1)")
-    assert isinstance(options["likelihood"], pyrovae.FixedNormal)
+    assert isinstance(options["likelihood"], pyrovae.likelihoods.FixedNormal)
     assert options["likelihood"].sigma.item() == pytest.approx(0.1)
-    assert isinstance(parse("likelihood=Bernoulli")["likelihood"], pyrovae.Bernoulli)
+    assert isinstance(parse("likelihood=Bernoulli")["likelihood"], pyrovae.likelihoods.Bernoulli)
     assert parse("likelihood=PixelNormal(floor=0.5)")["likelihood"].floor == 0.5
 
 
@@ -240,7 +240,7 @@ def test_the_suffix_that_was_forgotten(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 OWN = """import pyrovae
-class Mine(pyrovae.MeanField): pass
+class Mine(pyrovae.guides.MeanField): pass
 class Wide:
     def __init__(self, width): self.width = width
 number = 3
@@ -250,7 +250,7 @@ number = 3
 def test_classes_of_a_file_of_ones_own(tmp_path: Path) -> None:
     path = write(tmp_path / "own.py", OWN)
     guide = parse(f"guide={path}:Mine")["guide"]
-    assert issubclass(guide, pyrovae.MeanField)
+    assert issubclass(guide, pyrovae.guides.MeanField)
     assert guide.__name__ == "Mine"
     assert parse(f"likelihood={path}:Wide(2)")["likelihood"].width == 2
     assert parse(f"likelihood={path}:Wide(width=0.5)")["likelihood"].width == 0.5
@@ -330,7 +330,7 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
 
 
 def test_plain_writes_what_parse_reads() -> None:
-    assert [plain(v) for v in (20, (200, 100), pyrovae.Full, None)] == ["20", "200,100", "Full", "None"]
+    assert [plain(v) for v in (20, (200, 100), pyrovae.likelihoods.Full, None)] == ["20", "200,100", "Full", "None"]
 
 
 def test_a_loaded_pair_has_the_weights_of_its_definition(tmp_path: Path) -> None:

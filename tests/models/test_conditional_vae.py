@@ -20,7 +20,7 @@ def labelled(count=150):
 
 def test_evidence_against_quadrature(seed):
     x = labelled()
-    options = {"given": 3, "latent": 1, "hidden": (16,), "likelihood": pyrovae.FixedNormal(0.4)}
+    options = {"given": 3, "latent": 1, "hidden": (16,), "likelihood": pyrovae.likelihoods.FixedNormal(0.4)}
     model, guide = load("conditional_vae")(7, **options)
     check_pair(model, guide, x[:12])
     fit(model, guide, x, epochs=40, batch_size=50, lr=1e-2, compile=False)
@@ -46,7 +46,9 @@ def test_knowing_the_label_helps():
     found = []
     for points in (blind, x):
         torch.manual_seed(0)
-        model, guide = load("conditional_vae")(7, given=3, latent=1, hidden=(16,), likelihood=pyrovae.FixedNormal(0.4))
+        model, guide = load("conditional_vae")(
+            7, given=3, latent=1, hidden=(16,), likelihood=pyrovae.likelihoods.FixedNormal(0.4)
+        )
         fit(model, guide, points, epochs=60, batch_size=100, lr=1e-2, compile=False)
         found.append(evaluate(model, guide, points, num_samples=200).log_likelihood)
     difference = found[1] - found[0]
@@ -55,7 +57,7 @@ def test_knowing_the_label_helps():
 
 def test_draws_have_the_moments_of_a_linear_decoder(seed):
     """Without hidden layers x|c ~ N(W_z z + W_c c + b, σ²I): mean W_c c + b, covariance W_z W_zᵀ + σ²I, 6 standard errors."""
-    model, _ = load("conditional_vae")(7, given=3, latent=2, hidden=(), likelihood=pyrovae.FixedNormal(0.5))
+    model, _ = load("conditional_vae")(7, given=3, latent=2, hidden=(), likelihood=pyrovae.likelihoods.FixedNormal(0.5))
     model = model.double()
     c = torch.tensor([0.2, 1.0, -0.5]).double()
     draws = model.draw(c.expand(20_000, 3))
@@ -82,7 +84,9 @@ def test_bits_of_a_part_are_said_only_where_they_are_known():
     transform = load_data("digits").transform
     assert evaluate(model, guide, x, num_samples=10, transform=transform).bits_per_dim is None
     binary = (x > 0.5).float()
-    model, guide = load("conditional_vae")(7, given=3, latent=1, hidden=(8,), likelihood=pyrovae.Bernoulli())
+    model, guide = load("conditional_vae")(
+        7, given=3, latent=1, hidden=(8,), likelihood=pyrovae.likelihoods.Bernoulli()
+    )
     found = evaluate(model, guide, binary, num_samples=10)
     assert found.bits_per_dim == pytest.approx(-found.mean_log_likelihood.value / (4 * math.log(2)))
 

@@ -196,7 +196,9 @@ def test_a_new_pair_is_the_gaussian_of_the_data():
     torch.testing.assert_close(clean.var(0, correction=0), torch.ones(3).double(), rtol=1e-10, atol=0)
 
 
-@pytest.mark.parametrize("options", [{}, {"steps": 2}, {"learn_variance": False}, {"likelihood": pyrovae.Bernoulli()}])
+@pytest.mark.parametrize(
+    "options", [{}, {"steps": 2}, {"learn_variance": False}, {"likelihood": pyrovae.likelihoods.Bernoulli()}]
+)
 def test_contract(options):
     model, guide = build(4, torch.float32, **options)
     x = torch.rand(12, 4)

@@ -122,7 +122,7 @@ def test_units_do_not_matter_to_the_start(seed):
 def test_amortised_guide_of_the_right_family_closes_its_gap():
     torch.manual_seed(0)
     x = torch.randn(200, 5) @ torch.randn(5, 5)
-    model, guide = load("factor_analysis")(5, latent=1, guide=pyrovae.LinearGaussian)
+    model, guide = load("factor_analysis")(5, latent=1, guide=pyrovae.guides.LinearGaussian)
     fit(model, guide, x, epochs=800, batch_size=None, lr=0.05)
     found = pyrovae.evaluate(model, guide, x, num_samples=500)
     assert found.exact_log_likelihood.mean() - found.mean_elbo.value < 0.01

@@ -99,7 +99,7 @@ def test_on_digits_it_beats_the_gaussian():
 def test_another_guide_has_no_weight():
     """A draw that is not f⁻¹(x) cannot have made x."""
     model, guide, x = trained(Coupling, 0)
-    guide = pyrovae.MeanField(5, 5).double()
+    guide = pyrovae.guides.MeanField(5, 5).double()
     assert bool((log_weights(model, guide, x) == -torch.inf).all())
     with pytest.raises(pyrovae.InvalidInputError, match="All 5 weights of data point 0 are zero"):
         evaluate(model, guide, x, num_samples=5)

@@ -14,10 +14,10 @@ import pyrovae
 from pyrovae import InvalidInputError, fit, load, log_weights
 
 FAMILIES = {
-    "full": pyrovae.Full,
-    "diag": pyrovae.Diagonal,
-    "spherical": pyrovae.Spherical,
-    "tied": pyrovae.Tied,
+    "full": pyrovae.likelihoods.Full,
+    "diag": pyrovae.likelihoods.Diagonal,
+    "spherical": pyrovae.likelihoods.Spherical,
+    "tied": pyrovae.likelihoods.Tied,
 }
 
 
@@ -230,7 +230,7 @@ def test_a_component_without_points_stays_and_does_no_harm():
 def test_no_factor_breaks_the_floor(seed):
     """Whatever the parameters are, not only where training leads: no eigenvalue of Σ below the floor."""
     torch.manual_seed(seed)
-    for kind in (pyrovae.Full, pyrovae.Tied):
+    for kind in (pyrovae.likelihoods.Full, pyrovae.likelihoods.Tied):
         components = kind(4, 12, 0.05).double()
         for size in (0.01, 1.0, 5.0):
             with torch.no_grad():
@@ -264,7 +264,7 @@ def test_draws_have_the_mixtures_moments(seed):
 def test_amortised_guide_closes_its_gap():
     torch.manual_seed(0)
     x = torch.cat([torch.randn(60, 2) + offset for offset in (-3.0, 3.0)])
-    model, guide = load("gmm")(2, components=2, guide=pyrovae.AmortisedCategorical)
+    model, guide = load("gmm")(2, components=2, guide=pyrovae.guides.AmortisedCategorical)
     before = pyrovae.evaluate(model, guide, x, num_samples=200)
     fit(model, guide, x, epochs=300, batch_size=None, lr=0.01)
     after = pyrovae.evaluate(model, guide, x, num_samples=200)

@@ -10,7 +10,7 @@ from pyrovae import check_pair, fit, load, log_weights
 def twins():
     """A GMVAE, and a VAE with the same decoder under pyrovae's mixture prior of the same parameters."""
     model, guide = load("gmvae")(5, latent=3, components=4, hidden=(8,))
-    prior = pyrovae.MixtureOfGaussians(4).bind(5, 3, guide)
+    prior = pyrovae.priors.MixtureOfGaussians(4).bind(5, 3, guide)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -45,7 +45,7 @@ def test_the_clusters_are_bayes_rule_over_draws_of_the_prior(seed):
     assert (weighted.mean(0).abs() < 6 * weighted.std(0) / 200).all()
 
 
-@pytest.mark.parametrize("guide", [pyrovae.MeanField, pyrovae.Mixture, pyrovae.AffineCoupling])
+@pytest.mark.parametrize("guide", [pyrovae.guides.MeanField, pyrovae.guides.Mixture, pyrovae.guides.AffineCoupling])
 def test_contract(guide):
     check_pair(*load("gmvae")(5, latent=3, components=4, hidden=(8,), guide=guide), torch.rand(16, 5))
 
@@ -55,7 +55,9 @@ def test_it_finds_the_clusters_of_data_that_have_some():
     torch.manual_seed(0)
     label = torch.arange(300) % 3
     x = torch.eye(3)[label] * 2 + 0.2 * torch.randn(300, 3)
-    model, guide = load("gmvae")(3, latent=2, components=3, hidden=(16,), likelihood=pyrovae.FixedNormal(0.2))
+    model, guide = load("gmvae")(
+        3, latent=2, components=3, hidden=(16,), likelihood=pyrovae.likelihoods.FixedNormal(0.2)
+    )
     fit(model, guide, x, epochs=60, batch_size=100, lr=1e-2, compile=False)
     with torch.no_grad():
         p = model.cluster(guide.distribution(guide.encoder(x)).mean)

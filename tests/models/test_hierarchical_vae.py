@@ -19,7 +19,12 @@ def data():
 @pytest.mark.parametrize("guide", GUIDES)
 def test_evidence_against_quadrature(guide, seed):
     x = data()
-    options = {"latents": (1, 1), "hidden": (16,), "likelihood": pyrovae.FixedNormal(0.3), "guide": GUIDES[guide]}
+    options = {
+        "latents": (1, 1),
+        "hidden": (16,),
+        "likelihood": pyrovae.likelihoods.FixedNormal(0.3),
+        "guide": GUIDES[guide],
+    }
     model, q = load("hierarchical_vae")(4, **options)
     fit(model, q, x, epochs=30, batch_size=50, lr=1e-2, compile=False)
     model, q, x = model.double(), q.double(), x[:6].double()

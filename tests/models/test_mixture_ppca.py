@@ -133,7 +133,7 @@ def test_on_held_out_digits_it_beats_both_of_its_parents():
     """PPCA, and the mixture of spherical Gaussians with more parameters than it has, each by more than 2 standard errors."""
     data = pyrovae.load_data("digits")
     pairs = {"mixture_ppca": load("mixture_ppca")(64), "ppca": load("ppca")(64)}
-    pairs["spherical"] = load("gmm")(64, components=50, covariance=pyrovae.Spherical)
+    pairs["spherical"] = load("gmm")(64, components=50, covariance=pyrovae.likelihoods.Spherical)
     for name, (model, guide) in pairs.items():
         fit(model, guide, data.train, epochs=5, batch_size=None, lr=1e-3, init="em" if name == "spherical" else None)
     found = pyrovae.compare(pairs, data.test, num_samples=2)

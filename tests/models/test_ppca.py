@@ -147,7 +147,7 @@ def test_linear_gaussian_guide_has_no_gap_when_trained():
     """The posterior is in its family, so the ELBO reaches log p(x)."""
     torch.manual_seed(0)
     x = torch.randn(200, 5) @ torch.randn(5, 5)
-    model, guide = load("ppca")(5, latent=2, guide=pyrovae.LinearGaussian)
+    model, guide = load("ppca")(5, latent=2, guide=pyrovae.guides.LinearGaussian)
     fit(model, guide, x, epochs=800, batch_size=None, lr=0.05)  # the guide has far to go: the model begins at its best
     found = pyrovae.evaluate(model, guide, x, num_samples=500)
     assert found.exact_log_likelihood.mean() - found.mean_elbo.value < 0.01

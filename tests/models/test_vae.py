@@ -10,10 +10,10 @@ import pyrovae
 from pyrovae import evaluate, fit, load
 
 LIKELIHOODS = {
-    "bernoulli": pyrovae.Bernoulli,
-    "normal": pyrovae.Normal,
-    "fixed": lambda: pyrovae.FixedNormal(0.5),
-    "pixel": pyrovae.PixelNormal,
+    "bernoulli": pyrovae.likelihoods.Bernoulli,
+    "normal": pyrovae.likelihoods.Normal,
+    "fixed": lambda: pyrovae.likelihoods.FixedNormal(0.5),
+    "pixel": pyrovae.likelihoods.PixelNormal,
 }
 
 
@@ -47,7 +47,7 @@ def quadrature(model, guide, x, width=9.0, steps=701):
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-@pytest.mark.parametrize("guide", [pyrovae.MeanField, pyrovae.FullCovariance])
+@pytest.mark.parametrize("guide", [pyrovae.guides.MeanField, pyrovae.guides.FullCovariance])
 def test_evidence_against_quadrature(likelihood, guide, seed):
     model, q, x = trained(likelihood, guide)
     log_p, kl = quadrature(model, q, x)
@@ -73,7 +73,7 @@ def test_any_module_is_a_decoder_and_an_encoder():
     encoder = nn.Sequential(nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 6))
     from pyrovae.models.vae import VAE
 
-    model, guide = VAE(Images(), 3, 16, pyrovae.Normal()), pyrovae.MeanField(16, 3, encoder=encoder)
+    model, guide = VAE(Images(), 3, 16, pyrovae.likelihoods.Normal()), pyrovae.guides.MeanField(16, 3, encoder=encoder)
     x = torch.rand(10, 16)
     pyrovae.check_pair(model, guide, x)
     losses = fit(model, guide, x, epochs=40, lr=0.01).losses
@@ -81,7 +81,7 @@ def test_any_module_is_a_decoder_and_an_encoder():
 
 
 def test_encoder_of_the_wrong_width():
-    guide = pyrovae.MeanField(4, 3, encoder=nn.Linear(4, 5))
+    guide = pyrovae.guides.MeanField(4, 3, encoder=nn.Linear(4, 5))
     with pytest.raises(
         pyrovae.InvalidInputError, match=r"encoder returns \(2, 5\) where MeanField\(latent=3\) needs \(2, 6\)"
     ):
@@ -91,15 +91,19 @@ def test_encoder_of_the_wrong_width():
 def test_it_begins_at_the_datas_moments():
     torch.manual_seed(0)
     x = torch.rand(400, 3) * torch.tensor([0.2, 1.0, 2.0])
-    for likelihood in (pyrovae.Normal(), pyrovae.PixelNormal(), pyrovae.Bernoulli()):
-        points = (x > x.mean()).float() if isinstance(likelihood, pyrovae.Bernoulli) else x
+    for likelihood in (
+        pyrovae.likelihoods.Normal(),
+        pyrovae.likelihoods.PixelNormal(),
+        pyrovae.likelihoods.Bernoulli(),
+    ):
+        points = (x > x.mean()).float() if isinstance(likelihood, pyrovae.likelihoods.Bernoulli) else x
         model, guide = load("vae")(3, latent=2, hidden=(4,), likelihood=likelihood)
         fit(model, guide, points, epochs=0)
         decoded = likelihood(model.offset)
         torch.testing.assert_close(
             decoded.mean, points.mean(0).clamp(0.01, 0.99 if points.max() <= 1 else 9), atol=1e-3, rtol=0
         )
-        if isinstance(likelihood, pyrovae.PixelNormal):
+        if isinstance(likelihood, pyrovae.likelihoods.PixelNormal):
             torch.testing.assert_close(
                 decoded.variance - likelihood.floor, points.var(0, correction=0), atol=2e-3, rtol=0
             )
@@ -109,7 +113,7 @@ def test_shared_variance_ends_at_the_mean_squared_error():
     """The optimum of σ-VAE (Rybkin et al. 2021, eq. 6), here with a decoder that only knows its offset."""
     torch.manual_seed(0)
     x = torch.randn(300, 4) * torch.tensor([0.5, 1.0, 1.5, 2.0])
-    model, guide = load("vae")(4, latent=1, hidden=(4,), likelihood=pyrovae.Normal())
+    model, guide = load("vae")(4, latent=1, hidden=(4,), likelihood=pyrovae.likelihoods.Normal())
     for parameter in model.decoder.parameters():
         parameter.data.zero_()
         parameter.requires_grad_(False)

@@ -162,7 +162,7 @@ def test_digits_are_coded_and_a_guide_that_draws_tightens_the_bound():
 def test_what_it_draws_has_the_mixtures_moments(seed):
     """p(x) is a mixture of 64 components: the mean of 20,000 draws is that of their means, within 6 standard errors."""
     torch.manual_seed(seed)
-    model, _ = build(likelihood=pyrovae.FixedNormal(0.3))
+    model, _ = build(likelihood=pyrovae.likelihoods.FixedNormal(0.3))
     with torch.no_grad():
         means = model.decode(model.codebook[EVERY]).mean
         expected = model.prior().log_prob(EVERY).exp() @ means
@@ -185,11 +185,11 @@ def test_what_diagnose_says_of_the_codes(seed):
 
 
 @pytest.mark.parametrize("guide", module.GUIDES)
-@pytest.mark.parametrize("likelihood", [pyrovae.Normal, pyrovae.Bernoulli])
+@pytest.mark.parametrize("likelihood", [pyrovae.likelihoods.Normal, pyrovae.likelihoods.Bernoulli])
 def test_contract(guide, likelihood):
     x = torch.rand(12, 5)
     model, q = build(guide, torch.float32, likelihood=likelihood())
-    check_pair(model, q, x.round() if likelihood is pyrovae.Bernoulli else x)
+    check_pair(model, q, x.round() if likelihood is pyrovae.likelihoods.Bernoulli else x)
 
 
 def test_each_guide_is_trained_by_what_can_train_it():

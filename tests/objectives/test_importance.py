@@ -11,8 +11,8 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import nn
 
 import pyrovae
-from pyrovae import IWAE, STL, DReG, InvalidInputError, Renyi, fit, log_likelihood, log_weights
-from pyrovae.objectives import Objective, warm_up
+from pyrovae import InvalidInputError, fit, log_likelihood, log_weights
+from pyrovae.objectives import IWAE, STL, DReG, Objective, Renyi, warm_up
 from pyrovae.pair.structure import inspect
 
 SIGMA = 0.8

@@ -11,8 +11,18 @@ from pyro.infer import RenyiELBO, Trace_ELBO
 from torch import nn
 
 import pyrovae
-from pyrovae import IWAE, Beta, DReG, FreeBits, InvalidInputError, Terms, WakeSleep, evaluate, fit
-from pyrovae.objectives import default_objective, differentiable_loss, warm_up
+from pyrovae import InvalidInputError, evaluate, fit
+from pyrovae.objectives import (
+    IWAE,
+    Beta,
+    DReG,
+    FreeBits,
+    Terms,
+    WakeSleep,
+    default_objective,
+    differentiable_loss,
+    warm_up,
+)
 from pyrovae.pair.structure import inspect
 
 DIM = 3

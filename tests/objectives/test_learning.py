@@ -1,7 +1,8 @@
 """What training by another objective is good for, on real data."""
 
 import pyrovae
-from pyrovae import IWAE, evaluate, fit
+from pyrovae import evaluate, fit
+from pyrovae.objectives import IWAE
 
 
 def test_the_iwae_learns_more_than_the_elbo_at_equal_size(seed):
@@ -11,7 +12,7 @@ def test_the_iwae_learns_more_than_the_elbo_at_equal_size(seed):
     scores = []
     for objective in (None, IWAE(10)):
         with pyrovae.utils.random.fork_rng(data.train.device, seed):
-            pair = pyrovae.load("vae")(data.dim, latent=8, hidden=(64,), likelihood=pyrovae.Bernoulli())
+            pair = pyrovae.load("vae")(data.dim, latent=8, hidden=(64,), likelihood=pyrovae.likelihoods.Bernoulli())
         fit(*pair, data.train, epochs=60, batch_size=128, lr=5e-3, seed=seed, objective=objective, compile=False)
         scores.append(evaluate(*pair, data.test, num_samples=500, seed=seed))
     elbo, iwae = scores

@@ -10,8 +10,7 @@ from pyro import poutine
 from torch import nn
 
 import pyrovae
-from pyrovae import IWAE, STL, Beta, DReG, FreeBits, Renyi, WakeSleep
-from pyrovae.objectives import differentiable_loss, warm_up
+from pyrovae.objectives import IWAE, STL, Beta, DReG, FreeBits, Renyi, WakeSleep, differentiable_loss, warm_up
 from pyrovae.objectives.log_densities import draw
 from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.importance_weights import guide_density, model_density, run_guide, run_model
@@ -22,13 +21,13 @@ from pyrovae.training.flat_parameters import flatten_parameters, joined
 
 DIM, K = 4, 3
 PAIRS = [
-    ("vae", {"guide": pyrovae.MeanField}),
-    ("vae", {"guide": pyrovae.FullCovariance}),
-    ("vae", {"guide": pyrovae.Mixture}),
-    ("vae", {"guide": pyrovae.IAF}),
-    ("vae", {"guide": pyrovae.AffineCoupling}),
-    ("vae", {"guide": pyrovae.NeuralSpline}),
-    ("vae", {"prior": pyrovae.VampPrior}),  # it is made of the guide's network
+    ("vae", {"guide": pyrovae.guides.MeanField}),
+    ("vae", {"guide": pyrovae.guides.FullCovariance}),
+    ("vae", {"guide": pyrovae.guides.Mixture}),
+    ("vae", {"guide": pyrovae.guides.IAF}),
+    ("vae", {"guide": pyrovae.guides.AffineCoupling}),
+    ("vae", {"guide": pyrovae.guides.NeuralSpline}),
+    ("vae", {"prior": pyrovae.priors.VampPrior}),  # it is made of the guide's network
     ("gmvae", {"components": 3}),
     ("hierarchical_vae", {"latents": (3, 2)}),
     ("hierarchical_vae", {"latents": (3, 2), "guide": pyrovae.load("hierarchical_vae").module.Ladder}),
@@ -128,7 +127,7 @@ def test_the_recorded_loss_is_the_eager_one(objective, name, options):
 
 def test_a_guide_whose_density_is_slow_to_ask_for_trains_eagerly_and_says_why():
     model, guide = build(
-        "vae", {"guide": pyrovae.IAF}
+        "vae", {"guide": pyrovae.guides.IAF}
     )  # Pyro's inverse of an autoregressive flow reads places on the host
     result = pyrovae.fit(model, guide, torch.rand(6, DIM).double(), epochs=1, objective=DReG(K), compile=True)
     assert result.road.startswith("eager steps: it reads a tensor's value on the host")

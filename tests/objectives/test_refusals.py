@@ -7,8 +7,9 @@ import torch
 from pyro.infer import Trace_ELBO
 
 import pyrovae
-from pyrovae import DReG, FreeBits, InvalidInputError, Renyi, WakeSleep, fit, load
+from pyrovae import InvalidInputError, fit, load
 from pyrovae.loading.options import parse_objective
+from pyrovae.objectives import DReG, FreeBits, Renyi, WakeSleep
 
 
 def refused(said, name, objective, dim=4, **arguments):
@@ -28,7 +29,7 @@ def test_terms_are_terms():
         def terms(self, model, guide, x):
             return Trace_ELBO().differentiable_loss(model, guide, x)
 
-    refused(r"return pyrovae.Terms\(loss, reconstruction\)", "ppca", Plain())
+    refused(r"return pyrovae.objectives.Terms\(loss, reconstruction\)", "ppca", Plain())
 
 
 def test_an_objective_that_knows_no_weight_on_the_kl_is_not_warmed_up():
@@ -39,7 +40,7 @@ def test_an_objective_that_knows_no_weight_on_the_kl_is_not_warmed_up():
 
 
 @pytest.mark.parametrize(
-    "objective", [Trace_ELBO(), WakeSleep(2), pyrovae.Beta(2.0)], ids=lambda value: type(value).__name__
+    "objective", [Trace_ELBO(), WakeSleep(2), pyrovae.objectives.Beta(2.0)], ids=lambda value: type(value).__name__
 )
 def test_a_guide_that_knows_one_z_is_trained_by_its_own_objective_alone(objective):
     refused("has no gradient of: leave objective out, and the guide's own, StraightThrough", "vqvae", objective)
@@ -81,7 +82,9 @@ def test_a_guide_may_keep_an_elbo_under_that_name():
 
 
 @pytest.mark.parametrize(
-    "objective", [Renyi(-float("inf"), 5), pyrovae.IWAE(1_000_000), pyrovae.Beta(0.12345678), Renyi(0.5, 3)], ids=repr
+    "objective",
+    [Renyi(-float("inf"), 5), pyrovae.objectives.IWAE(1_000_000), pyrovae.objectives.Beta(0.12345678), Renyi(0.5, 3)],
+    ids=repr,
 )
 def test_it_is_written_so_that_it_is_read_again(objective):
     again = parse_objective(repr(objective))

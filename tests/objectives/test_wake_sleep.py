@@ -8,7 +8,8 @@ from pyro.infer import ReweightedWakeSleep
 from torch import nn
 
 import pyrovae
-from pyrovae import EM, InvalidInputError, WakeSleep, fit
+from pyrovae import EM, InvalidInputError, fit
+from pyrovae.objectives import WakeSleep
 from pyrovae.pair.structure import inspect
 
 DIM = 5
@@ -16,7 +17,7 @@ DIM = 5
 
 def pair():
     model, _ = pyrovae.load("ppca")(DIM, latent=2)
-    return model.double(), pyrovae.LinearGaussian(DIM, latent=2).double()
+    return model.double(), pyrovae.guides.LinearGaussian(DIM, latent=2).double()
 
 
 def pyros(model, guide, x, num_samples, insomnia):

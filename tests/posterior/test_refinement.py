@@ -47,7 +47,7 @@ def ppca():
     model, _ = pyrovae.load("ppca")(20, latent=5)
     with torch.no_grad():
         model.log_sigma.fill_(math.log(0.3))
-    model, guide = model.double(), pyrovae.MeanField(20, 5, (10,)).double()
+    model, guide = model.double(), pyrovae.guides.MeanField(20, 5, (10,)).double()
     x = pyrovae.sample(model, 12, torch.zeros(12, 20).double())
     precision = torch.linalg.inv(model.posterior(x).covariance_matrix[0]).detach()
     return model, guide, x, precision
@@ -197,7 +197,7 @@ def test_same_seed_same_numbers_and_nothing_left_changed(ppca):
 def test_the_family_that_a_guide_looks_like(ppca):
     model, guide, x, _ = ppca
     assert isinstance(matching(inspect(model, guide, x)), DiagonalGaussian)
-    assert isinstance(matching(inspect(model, pyrovae.FullCovariance(20, 5, (4,)).double(), x)), FullGaussian)
+    assert isinstance(matching(inspect(model, pyrovae.guides.FullCovariance(20, 5, (4,)).double(), x)), FullGaussian)
 
 
 # What it must refuse.

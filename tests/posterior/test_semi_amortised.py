@@ -20,7 +20,7 @@ def build():
     model, _ = pyrovae.load("ppca")(20, latent=5)
     with torch.no_grad():
         model.log_sigma.fill_(math.log(0.3))
-    model, guide = model.double(), pyrovae.MeanField(20, 5, (11,)).double()
+    model, guide = model.double(), pyrovae.guides.MeanField(20, 5, (11,)).double()
     return model, guide, pyrovae.sample(model, 12, torch.zeros(12, 20).double())
 
 

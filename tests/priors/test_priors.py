@@ -9,15 +9,15 @@ import pyrovae
 from pyrovae import evaluate, fit, load
 
 PRIORS = {
-    "standard": pyrovae.StandardNormal,
-    "mixture": lambda: pyrovae.MixtureOfGaussians(4),
-    "vamp": lambda: pyrovae.VampPrior(5),
-    "flow": lambda: pyrovae.FlowPrior(layers=3, width=16),
+    "standard": pyrovae.priors.StandardNormal,
+    "mixture": lambda: pyrovae.priors.MixtureOfGaussians(4),
+    "vamp": lambda: pyrovae.priors.VampPrior(5),
+    "flow": lambda: pyrovae.priors.FlowPrior(layers=3, width=16),
 }
 STEPS, WIDTH = 300, 9.0
 
 
-def bound(kind, latent=2, dim=4, family=pyrovae.MeanField):
+def bound(kind, latent=2, dim=4, family=pyrovae.guides.MeanField):
     guide = family(dim, latent, (16,))
     prior = PRIORS[kind]().bind(dim, latent, guide).double()
     guide.double()
@@ -49,7 +49,7 @@ def test_draws_come_from_the_density(kind, seed):
 
 def test_vamp_is_the_mean_of_the_guides_posteriors():
     """With the data themselves as pseudo-inputs it is the aggregate posterior, (1/N) Σ_n q(z|x_n), written out."""
-    prior, guide = bound("vamp", family=pyrovae.FullCovariance)
+    prior, guide = bound("vamp", family=pyrovae.guides.FullCovariance)
     x, z = torch.rand(5, 4).double(), torch.randn(7, 2).double()
     with torch.no_grad():
         prior.inputs.copy_(x)
@@ -61,18 +61,18 @@ def test_vamp_is_the_mean_of_the_guides_posteriors():
 def test_vamp_begins_at_points_of_the_data():
     torch.manual_seed(0)
     x = torch.rand(40, 4)
-    model, guide = load("vae")(4, latent=2, hidden=(8,), prior=pyrovae.VampPrior(6))
+    model, guide = load("vae")(4, latent=2, hidden=(8,), prior=pyrovae.priors.VampPrior(6))
     fit(model, guide, x, epochs=0)
     assert all(bool((x == row).all(-1).any()) for row in model.prior.inputs)
 
 
 @pytest.mark.parametrize("kind", PRIORS)
-@pytest.mark.parametrize("guide", [pyrovae.MeanField, pyrovae.AffineCoupling])
+@pytest.mark.parametrize("guide", [pyrovae.guides.MeanField, pyrovae.guides.AffineCoupling])
 def test_contract_and_evidence_against_quadrature(kind, guide, seed):
     torch.manual_seed(0)
     z, log_cell = plane()
     x = torch.sigmoid(2 * torch.randn(100, 2) @ torch.randn(2, 4) + 0.3 * torch.randn(100, 4))
-    likelihood = pyrovae.FixedNormal(0.3)
+    likelihood = pyrovae.likelihoods.FixedNormal(0.3)
     model, q = load("vae")(4, latent=2, hidden=(16,), likelihood=likelihood, guide=guide, prior=PRIORS[kind]())
     pyrovae.check_pair(model, q, x[:12])
     fit(model, q, x, epochs=15, batch_size=50, lr=1e-2, compile=False)
@@ -86,7 +86,7 @@ def test_contract_and_evidence_against_quadrature(kind, guide, seed):
 
 
 def test_a_prior_belongs_to_one_model():
-    prior = pyrovae.MixtureOfGaussians(3)
+    prior = pyrovae.priors.MixtureOfGaussians(3)
     load("vae")(4, latent=2, prior=prior)
     with pytest.raises(pyrovae.InvalidInputError, match="make one for each model"):
         load("vae")(4, latent=2, prior=prior)
@@ -94,28 +94,28 @@ def test_a_prior_belongs_to_one_model():
 
 def test_what_cannot_be_a_prior_is_refused():
     with pytest.raises(pyrovae.InvalidInputError, match="no encoder for a new u"):
-        pyrovae.VampPrior().bind(4, 2, pyrovae.PerPoint(10, 2))
+        pyrovae.priors.VampPrior().bind(4, 2, pyrovae.guides.PerPoint(10, 2))
     with pytest.raises(pyrovae.InvalidInputError, match="count=0"):
-        pyrovae.MixtureOfGaussians(0)
+        pyrovae.priors.MixtureOfGaussians(0)
     with pytest.raises(pyrovae.InvalidInputError, match="latent is 1"):
-        pyrovae.FlowPrior().bind(4, 1, None)
+        pyrovae.priors.FlowPrior().bind(4, 1, None)
 
 
 def test_a_prior_is_written_as_an_option():
     options = load("vae").parse(["prior=VampPrior(7)", "latent=3", "guide=IAF"])
     model, guide = load("vae")(6, **options)
     assert model.prior.inputs.shape == (7, 6)
-    assert isinstance(guide, pyrovae.IAF)
-    assert isinstance(load("vae")(6, **load("vae").parse(["prior=FlowPrior"]))[0].prior, pyrovae.FlowPrior)
+    assert isinstance(guide, pyrovae.guides.IAF)
+    assert isinstance(load("vae")(6, **load("vae").parse(["prior=FlowPrior"]))[0].prior, pyrovae.priors.FlowPrior)
 
 
 def test_vamp_beats_the_standard_normal_on_digits():
     """Binary digits, equal networks and training: log p̂(x) of each image, at least 2 standard errors of the paired difference."""
     data = pyrovae.load_data("digits", transform="threshold")
     found = []
-    for prior in (pyrovae.StandardNormal, pyrovae.VampPrior):
+    for prior in (pyrovae.priors.StandardNormal, pyrovae.priors.VampPrior):
         torch.manual_seed(0)
-        options = {"latent": 16, "hidden": (64,), "likelihood": pyrovae.Bernoulli(), "prior": prior}
+        options = {"latent": 16, "hidden": (64,), "likelihood": pyrovae.likelihoods.Bernoulli(), "prior": prior}
         model, guide = load("vae")(data.dim, **options)
         fit(model, guide, data.train, epochs=40, batch_size=100, lr=3e-3)
         found.append(evaluate(model, guide, data.test, num_samples=200).log_likelihood)

@@ -23,7 +23,7 @@ class Model(pyrovae.Module):
             z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
             pyro.sample("x", dist.Normal(z @ self.W.mT, 1.0).to_event(1), obs=x)
 def pair(dim, width=8):
-    return Model(dim), pyrovae.MeanField(dim, 2, (width,))
+    return Model(dim), pyrovae.guides.MeanField(dim, 2, (width,))
 '''
 
 AS_FUNCTIONS = '''"""z ~ N(loc, 1), x|z ~ N(z, sigma)."""

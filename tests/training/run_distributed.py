@@ -73,11 +73,11 @@ CASES: dict[str, Any] = {
     "vae": lambda: (*vae(), points(37), {}),
     "vae-last-of-one": lambda: (*vae(), points(33), {}),
     "vae-last-of-two": lambda: (*vae(), points(34), {"kl_warmup_fraction": 0.5, "ema_decay": 0.9}),
-    "full-covariance": lambda: (*vae(guide=pyrovae.FullCovariance), points(37), {"max_grad_norm": 2.0}),
+    "full-covariance": lambda: (*vae(guide=pyrovae.guides.FullCovariance), points(37), {"max_grad_norm": 2.0}),
     "ppca": lambda: (*pair("ppca", latent=2), points(37), {"init": start_at_the_median}),
     "gmm": lambda: (*pair("gmm", components=3), points(37), {}),
     "redrawn": lambda: (
-        *vae(likelihood=pyrovae.Bernoulli()),
+        *vae(likelihood=pyrovae.likelihoods.Bernoulli()),
         StochasticData(torch.rand(37, DIM).double(), Binarise()),
         {},
     ),

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import pyrovae
-from pyrovae import EM, HasEMStep, InvalidInputError, NonFiniteError, fit, load
+from pyrovae import EM, InvalidInputError, NonFiniteError, fit, load
+from pyrovae.training.em import HasEMStep
 
 
 class Climber:
@@ -145,7 +146,10 @@ def test_em_step_of_bernoullis_is_the_weighted_mean(seed):
     np.testing.assert_allclose(model.logits.detach().softmax(-1).numpy(), weight.mean(axis=0), atol=1e-10)
 
 
-@pytest.mark.parametrize("likelihood", [pyrovae.FixedNormal(0.3), pyrovae.Normal(), pyrovae.ImageNormal()])
+@pytest.mark.parametrize(
+    "likelihood",
+    [pyrovae.likelihoods.FixedNormal(0.3), pyrovae.likelihoods.Normal(), pyrovae.likelihoods.ImageNormal()],
+)
 def test_mixtures_of_other_likelihoods_climb_too(likelihood, seed):
     torch.manual_seed(seed)
     x = pyrovae.load_data("digits").train[:300].double()
@@ -154,22 +158,22 @@ def test_mixtures_of_other_likelihoods_climb_too(likelihood, seed):
     def at_random(model, x):
         model.components.start(x, torch.eye(4).double()[torch.randint(4, (len(x),))])
 
-    model = Mixture(pyrovae.Independent(4, 64, likelihood)).double()
+    model = Mixture(pyrovae.likelihoods.IndependentComponents(4, 64, likelihood)).double()
     trace = EM(steps=20, tol=0.0, start=at_random)(model, x)
     assert np.diff(trace).min() > -1e-9
     assert trace[-1] > trace[0] + 0.01
 
 
 def test_a_likelihood_that_knows_no_maximum_is_refused():
-    class Laplace(pyrovae.Likelihood):
+    class Laplace(pyrovae.likelihoods.Likelihood):
         def forward(self, eta):
-            return pyrovae.FixedNormal(0.3)(eta)
+            return pyrovae.likelihoods.FixedNormal(0.3)(eta)
 
         def start(self, mean, variance):
             return mean
 
     from pyrovae.models.gmm import Mixture
 
-    model = Mixture(pyrovae.Independent(2, 3, Laplace()))
+    model = Mixture(pyrovae.likelihoods.IndependentComponents(2, 3, Laplace()))
     with pytest.raises(InvalidInputError, match="Laplace does not say where its likelihood is highest"):
         EM()(model, torch.randn(20, 3))

@@ -217,7 +217,7 @@ def test_pyros_own_words_become_one_sentence():
     ):
         fit(Location(3), nothing, torch.randn(5, 4))
     with pytest.raises(InvalidInputError, match=r"The guide cannot be run on x of shape \(5, 4\)[^\n]*$"):
-        fit(Location(4), pyrovae.MeanField(3, 2), torch.randn(5, 4))
+        fit(Location(4), pyrovae.guides.MeanField(3, 2), torch.randn(5, 4))
 
 
 def test_numpy_arrays_are_told_how_to_become_tensors():
@@ -311,7 +311,7 @@ def test_networks_that_pyro_does_not_see_are_refused():
 
     for hiding in (model, Plain(), Plain().__call__, functools.partial(model), model_of_a_notebook):
         with pytest.raises(InvalidInputError, match=r"Parameter weight of a Linear is never seen by Pyro.*pyro.module"):
-            fit(hiding, pyrovae.MeanField(3, 2), torch.randn(9, 3))
+            fit(hiding, pyrovae.guides.MeanField(3, 2), torch.randn(9, 3))
 
 
 def test_a_name_that_is_taken_in_pyros_store_is_refused():

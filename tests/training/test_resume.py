@@ -230,7 +230,7 @@ def with_own_sampler() -> Any:
 
 def redrawn() -> Any:
     pixels = torch.rand(50, DIM, generator=torch.Generator().manual_seed(4))
-    model, guide = pyrovae.load("vae")(DIM, latent=2, hidden=(8,), likelihood=pyrovae.Bernoulli())
+    model, guide = pyrovae.load("vae")(DIM, latent=2, hidden=(8,), likelihood=pyrovae.likelihoods.Bernoulli())
     return model, guide, StochasticData(pixels, Binarise()), {}
 
 

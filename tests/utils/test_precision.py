@@ -45,7 +45,7 @@ def measured(monkeypatch):
 
 def scored(dtype=None, points=torch.float32, **options):
     torch.manual_seed(0)
-    model, guide = pyrovae.load("ppca")(4, latent=2, guide=pyrovae.MeanField)
+    model, guide = pyrovae.load("ppca")(4, latent=2, guide=pyrovae.guides.MeanField)
     pair = [module.to(points) for module in (model, guide)]
     return evaluate(*pair, torch.randn(6, 4).to(points), num_samples=300, low_precision=dtype, compile=False, **options)
 
