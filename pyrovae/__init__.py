@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .estimators.annealing import ais as ais
     from .estimators.bidirectional import bdmc as bdmc
     from .estimators.bidirectional import reverse_iwae as reverse_iwae
+    from .evaluation.annealing_comparison import compare_annealing as compare_annealing
     from .evaluation.comparing import Comparison as Comparison
     from .evaluation.comparing import compare as compare
     from .evaluation.evaluating import evaluate as evaluate
@@ -91,6 +92,7 @@ _MODULES = {  # the module that defines each name
     "bdmc": ".estimators.bidirectional",
     "check_pair": ".testing",
     "compare": ".evaluation.comparing",
+    "compare_annealing": ".evaluation.annealing_comparison",
     "diagnose": ".diagnostics.diagnosing",
     "elbo": ".statistics.log_weights",
     "ess": ".statistics.log_weights",

@@ -109,13 +109,13 @@ class _Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_images(x)
-        found = self.network(x if self.shape is None else x.reshape(-1, *self.shape))
-        if hasattr(found, "embedding") and hasattr(found, "log_covariance"):
-            found = found.embedding, found.log_covariance
-        parts = [found] if isinstance(found, Tensor) else found
+        outputs = self.network(x if self.shape is None else x.reshape(-1, *self.shape))
+        if hasattr(outputs, "embedding") and hasattr(outputs, "log_covariance"):
+            outputs = outputs.embedding, outputs.log_covariance
+        parts = [outputs] if isinstance(outputs, Tensor) else outputs
         if not (isinstance(parts, list | tuple) and 0 < len(parts) <= 2 and all(isinstance(p, Tensor) for p in parts)):
             raise InvalidInputError(
-                f"The encoder returns {_described(found)}: let it return μ and log σ², two tensors or one of both, for example in a "
+                f"The encoder returns {_described(outputs)}: let it return μ and log σ², two tensors or one of both, for example in a "
                 "module that calls it."
             )
         if len(parts) == 2 and not (_rows(parts[0], len(x)) == self.latent and _rows(parts[1], len(x))):
@@ -132,13 +132,13 @@ class _Decoder(nn.Module):
         self.network = network
 
     def forward(self, z: Tensor) -> Tensor:
-        found = self.network(z)
-        found = getattr(found, "reconstruction", found)
-        if not isinstance(found, Tensor):
+        output = self.network(z)
+        output = getattr(output, "reconstruction", output)
+        if not isinstance(output, Tensor):
             raise InvalidInputError(
-                f"The decoder returns {_described(found)}: let it return one tensor, what the likelihood reads."
+                f"The decoder returns {_described(output)}: let it return one tensor, what the likelihood reads."
             )
-        return found.flatten(1)
+        return output.flatten(1)
 
 
 def _rows(part: Tensor, points: int) -> int:

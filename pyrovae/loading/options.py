@@ -67,16 +67,16 @@ def with_settings(text: str) -> tuple[str, list[str]]:
 
     What has no `=` goes on with the value before it, as the second 200 does.
     """
-    place, depth = len(text), 0
+    bracket, depth = len(text), 0
     # a folder may have brackets in its name: those count that the text ends with
-    for place in reversed(range(len(text))):
-        depth += (text[place] == ")") - (text[place] == "(")
+    for bracket in reversed(range(len(text))):
+        depth += (text[bracket] == ")") - (text[bracket] == "(")
         if depth == 0:
             break
     if not text.endswith(")"):
         return text, []
     settings: list[str] = []
-    for part in listed(text[place + 1 : -1]):
+    for part in listed(text[bracket + 1 : -1]):
         name, equals, value = part.partition("=")
         if equals and "(" not in name:
             settings.append(f"{name.strip()}={value.strip()}")
@@ -84,7 +84,7 @@ def with_settings(text: str) -> tuple[str, list[str]]:
             settings[-1] += f",{part}"
         elif part:
             settings.append(part)
-    return text[:place].strip(), settings
+    return text[:bracket].strip(), settings
 
 
 def parse_objective(text: str) -> ELBO:
@@ -92,16 +92,16 @@ def parse_objective(text: str) -> ELBO:
     known = {name: kind for name, kind in vars(objectives).items() if isinstance(kind, type) and issubclass(kind, ELBO)}
     for base in (objectives.Objective, objectives.MultiSampleObjective, objectives.PathGradient):
         known.pop(base.__name__)
-    found = _value(text.strip().replace("-inf", "-1e999"), {}, known)  # which Python reads as −∞
-    if isinstance(found, type):
-        found = _called(text, found)
-    if not isinstance(found, ELBO):
+    objective = _value(text.strip().replace("-inf", "-1e999"), {}, known)  # which Python reads as −∞
+    if isinstance(objective, type):
+        objective = _called(text, objective)
+    if not isinstance(objective, ELBO):
         called = text.partition("(")[0].strip()
         raise InvalidInputError(
             f"There is no objective '{text}'{did_you_mean(called, sorted(known))}: give one of {', '.join(sorted(known))}, such as "
             "DReG(50)."
         )
-    return found
+    return objective
 
 
 def plain(value: Any) -> str:
@@ -138,11 +138,11 @@ def _value(text: str, names: Mapping[str, Any], known: Mapping[str, Any] | None 
 
 
 def _own_value(path: Path, text: str) -> Any:
-    found, name = vars(module_of(path)), text.partition("(")[0]
-    if not isinstance(found.get(name), type):
-        known = [key for key, value in found.items() if _is_own(value)]
+    names, name = vars(module_of(path)), text.partition("(")[0]
+    if not isinstance(names.get(name), type):
+        known = [key for key, value in names.items() if _is_own(value)]
         raise InvalidInputError(f"{path} has no class '{name}'{did_you_mean(name, known)}.")
-    return _value(text, found)
+    return _value(text, names)
 
 
 def _known(names: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class PairBuilder:
         """A new model and guide for x of `dim` numbers. Raises `InvalidInputError` for an option that the pair does not have."""
         self._check_known(options)
         with pyro.settings.context(module_local_params=True):  # modules of one name share nothing
-            told = ", ".join(f"{key}={plain(value)}" for key, value in options.items()) or "its own options"
-            with user_code_errors(f"Building {self.name} for x of {dim} numbers with {told}"):
+            settings = ", ".join(f"{key}={plain(value)}" for key, value in options.items()) or "its own options"
+            with user_code_errors(f"Building {self.name} for x of {dim} numbers with {settings}"):
                 built = self._build(dim, **options)
         if not (isinstance(built, tuple) and len(built) == 2 and all(map(callable, built))):
             raise InvalidInputError(

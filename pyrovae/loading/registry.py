@@ -22,25 +22,25 @@ _UNFINISHED = (  # bases, and what takes more than an option can say
 
 def classes_of(kind: str) -> dict[str, type]:
     """pyrovae's own classes of that kind, by name; {} for an option that is of none."""
-    found: dict[str, Any]
+    classes: dict[str, Any]
     match kind:
         case "guide":
-            found = {name: getattr(guides, name) for name in guides.__all__}
+            classes = {name: getattr(guides, name) for name in guides.__all__}
         case "likelihood":
-            found = _derived(likelihoods.Likelihood, vars(likelihoods))
+            classes = _derived(likelihoods.Likelihood, vars(likelihoods))
         case "prior":
-            found = _derived(priors.Prior, vars(priors))
+            classes = _derived(priors.Prior, vars(priors))
         case "covariance":
-            found = _derived(likelihoods.MixtureComponents, vars(likelihoods))
+            classes = _derived(likelihoods.MixtureComponents, vars(likelihoods))
         case _:
-            found = {}
+            classes = {}
     return {
-        name: value for name, value in sorted(found.items()) if isinstance(value, type) and value not in _UNFINISHED
+        name: value for name, value in sorted(classes.items()) if isinstance(value, type) and value not in _UNFINISHED
     }
 
 
-def _derived(base: type, found: Mapping[str, Any]) -> dict[str, type]:
-    return {name: value for name, value in found.items() if isinstance(value, type) and issubclass(value, base)}
+def _derived(base: type, classes: Mapping[str, Any]) -> dict[str, type]:
+    return {name: value for name, value in classes.items() if isinstance(value, type) and issubclass(value, base)}
 
 
 def check_kind(name: str, text: str, value: Any, default: Any) -> None:
@@ -48,11 +48,11 @@ def check_kind(name: str, text: str, value: Any, default: Any) -> None:
     mine = classes_of(name)
     if not mine or not (default is None or default in mine.values()):
         return
-    found = value if isinstance(value, type) else type(value)
+    given = value if isinstance(value, type) else type(value)
     others = [set(classes_of(kind).values()) for kind in KINDS if kind != name]
-    other = found in vars(nets).values() or any(found in classes for classes in others)
+    other = given in vars(nets).values() or any(given in classes for classes in others)
     number = isinstance(value, int | float | tuple) and (default is not None or name == "likelihood")
-    if (other and found not in mine.values()) or number:
+    if (other and given not in mine.values()) or number:
         raise InvalidInputError(
             f"{name}={text}: {text} is no {name}{did_you_mean(text, mine)}; give one of {', '.join(mine)}."
         )

@@ -30,8 +30,8 @@ def module_of(path: Path) -> ModuleType:
 
 def parse_file_class(text: str) -> tuple[Path, str] | None:
     """File and class of a text `file.py:Name`, or `file.py:Name(3)`; None for any other text."""
-    found = _NAMED.fullmatch(text.strip())
-    return None if found is None else (Path(found["file"]), found["called"])
+    match = _NAMED.fullmatch(text.strip())
+    return None if match is None else (Path(match["file"]), match["called"])
 
 
 def absolute(option: str, folder: Path) -> str:

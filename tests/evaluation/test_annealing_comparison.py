@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import pyrovae
-from pyrovae import InvalidInputError, evaluate
+from pyrovae import InvalidInputError, compare_annealing, evaluate
 from pyrovae.estimators.annealing import ais
-from pyrovae.evaluation.annealing_comparison import check_can_anneal, compare_annealing
+from pyrovae.evaluation.annealing_comparison import check_can_anneal
 from pyrovae.utils.random import random_rows
 
 
