@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..errors import in_one_line
 from ..utils.random import fork_rng
+from .graph import record_graph
 
 Function = Callable[..., Any]  # of tensors, to a tuple of tensors
 
@@ -32,7 +32,7 @@ def compile_graph(function: Function, inputs: Sequence[Tensor]) -> Function:
     copies = [_copy(value) for value in inputs]  # recording runs the function
     try:
         with torch.no_grad(), fork_rng(inputs[0].device), _quiet():
-            graph = make_fx(function)(*copies)
+            graph = record_graph(function, copies)
             return inductor.compile(graph, [*copies], options={"fallback_random": True})
     except torch.OutOfMemoryError:
         raise

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..compilation.compiling import compile_graph
 from ..compilation.constants import lift_constants
+from ..compilation.graph import record_graph
 from ..pair.execution import ModelOrGuide
 from ..pair.importance_weights import guide_density, model_density, run_model, within_support
 from ..pair.sites import density_sites, points_axis
@@ -116,7 +116,7 @@ class CompiledLogWeights:
 
 def _compiled(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable[..., Any]:
     """`function`, compiled; tensors that it knows besides its inputs are read anew at every call."""
-    graph = make_fx(function)(*inputs)
+    graph = record_graph(function, inputs)
     constants = lift_constants(graph)
     compiled = compile_graph(graph, [*inputs, *constants])
     return lambda *inputs: compiled(*inputs, *constants)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..pair.execution import ModelOrGuide
 from .compiled_log_weights import CompiledLogWeights, LogDensities
@@ -56,6 +55,8 @@ class CompiledScorer:
         """`eager` is Pyro's own run, of as many of the block's draws as it is given."""
         expected = None
         if self.compile is None:
+            from torch.utils.flop_counter import FlopCounterMode  # imports triton
+
             with FlopCounterMode(display=False) as counter:
                 expected = eager(block.draws)
             self.compile = counter.get_total_flops() * self.num_blocks > MIN_COMPILE_FLOPS

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..compilation.graph import record_graph
 from .joint_density import per_point
 
 Densities = Callable[[Tensor], tuple[Tensor, ...]]
@@ -29,7 +29,7 @@ def compile_density(function: Densities, u: Tensor) -> ValueAndGrad:
     u = u.contiguous()
     expected = run(u)  # parameters exist from here on, and errors are the model's own
     try:
-        graph = make_fx(run)(u)
+        graph = record_graph(run, (u,))
         if not _changes_or_draws(graph):
             graph = _fold(graph)
         elsewhere = u.flip(0) * 0.9 + 0.1  # other draws of the same points

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functionalize
 from torch.fx import Graph
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..compilation.compiling import CompilationError, reason
 from ..compilation.constants import lift_constants
+from ..compilation.graph import record_graph
 from ..objectives import Terms
 from ..utils.random import fork_rng
 from .flat_parameters import FlatParameters, joined
@@ -83,11 +83,11 @@ def _shared_first(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> 
     """Record the loss, make equal operations one, differentiate. Wrong where code hides operations from autograd (no_grad, a
     Function of its own), which the caller finds by comparison."""
     with fork_rng(x.device):
-        graph = make_fx(lambda x, beta: loss(x, beta).parts)(x, beta)
+        graph = record_graph(lambda x, beta: loss(x, beta).parts, (x, beta))
     constants = [value.detach() for value in lift_constants(graph, flat.leaves)]
     values = [leaf.detach() for leaf in flat.leaves]
     with torch.no_grad(), fork_rng(x.device):
-        graph = make_fx(functionalize(graph, remove="mutations"))(*values, x, beta, *constants)
+        graph = record_graph(functionalize(graph, remove="mutations"), (*values, x, beta, *constants))
     for node in graph.graph.nodes:
         if node.target is torch.ops.aten.alias.default:
             node.target = torch.ops.aten.detach.default  # which is what .detach() is recorded as
@@ -122,7 +122,7 @@ def _as_run(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> tuple[
         return tuple(terms.parts), parts
 
     with fork_rng(x.device):
-        graph = make_fx(operations)(x, beta)
+        graph = record_graph(operations, (x, beta))
     constants = [value.detach() for value in lift_constants(graph, flat.leaves)]
     return lambda leaves, x, beta, *constants: graph(*leaves, x, beta, *constants), constants
 

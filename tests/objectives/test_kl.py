@@ -155,7 +155,7 @@ def test_a_warm_up_on_top_is_in_the_loss_and_in_nothing_else(objective):
     row = fit(
         pair, pair.guide, points(3000), epochs=2, batch_size=None, lr=1e-9, objective=objective, kl_warmup_fraction=1.0
     )
-    assert row.history[1]["beta"] == 0.5
+    assert row.history[1]["kl_weight"] == 0.5
     assert row.history[1]["kl"] == pytest.approx(KL, abs=5 * 2.5 / 3000**0.5)
     assert row.history[1]["elbo"] == pytest.approx(row.history[1]["reconstruction"] - row.history[1]["kl"], rel=1e-9)
 
@@ -274,5 +274,5 @@ def test_a_weight_on_the_kl_of_drawn_classes_by_a_score_function():
     with pytest.raises(InvalidInputError, match="has no loss that can be differentiated here, because TraceGraph_ELBO"):
         Beta(3.0).differentiable_loss(model, guide, x)
     result = fit(model, guide, x, epochs=2, objective=Beta(3.0))
-    assert result.road == "eager steps: TraceGraph_ELBO reads its loss on the host"
+    assert result.execution == "eager steps: TraceGraph_ELBO reads its loss on the host"
     assert math.isnan(result.history[-1]["elbo"])
