@@ -81,8 +81,8 @@ def test_early_stopping_watches_the_error():
     x = torch.rand(60, 5)
     model, guide = load("autoencoder")(5, latent=2, hidden=(4,))
     found = fit(model, guide, x, epochs=500, lr=0.1, early_stopping=pyrovae.EarlyStopping(0.5, patience=1))
-    assert "held-out reconstruction" in found.stopped
-    assert "nats" not in found.stopped
+    assert "held-out reconstruction" in found.stop_reason
+    assert "nats" not in found.stop_reason
 
 
 def test_commands_train_it_and_say_why_they_do_not_score_it(tmp_path):

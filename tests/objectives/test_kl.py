@@ -274,5 +274,5 @@ def test_a_weight_on_the_kl_of_drawn_classes_by_a_score_function():
     with pytest.raises(InvalidInputError, match="has no loss that can be differentiated here, because TraceGraph_ELBO"):
         Beta(3.0).differentiable_loss(model, guide, x)
     result = fit(model, guide, x, epochs=2, objective=Beta(3.0))
-    assert result.road == "eager steps: TraceGraph_ELBO reads its loss on the host"
+    assert result.execution == "eager steps: TraceGraph_ELBO reads its loss on the host"
     assert math.isnan(result.history[-1]["elbo"])

@@ -130,7 +130,7 @@ def test_a_guide_whose_density_is_slow_to_ask_for_trains_eagerly_and_says_why():
         "vae", {"guide": pyrovae.guides.IAF}
     )  # Pyro's inverse of an autoregressive flow reads places on the host
     result = pyrovae.fit(model, guide, torch.rand(6, DIM).double(), epochs=1, objective=DReG(K), compile=True)
-    assert result.road.startswith("eager steps: it reads a tensor's value on the host")
+    assert result.execution.startswith("eager steps: it reads a tensor's value on the host")
 
 
 @pytest.mark.parametrize("name", ["vae", "gmvae"])
