@@ -30,21 +30,25 @@ def gradients(kind, num_samples):
 
 
 torch.manual_seed(0)
-structure, ladder = inspect_pair(model, guide, x), (1, 10, 100, 1000)
+structure, sample_counts = inspect_pair(model, guide, x), (1, 10, 100, 1000)
 ratios = {"IWAE": [], "DReG": []}
-for num_samples in ladder:
-    found = {kind.__name__: gradients(kind, num_samples) for kind in (pyrovae.objectives.IWAE, pyrovae.objectives.DReG)}
-    mean = found["DReG"].mean()  # of both, and IWAE's own is lost in its noise
-    for name, every in found.items():
-        assert abs(every.mean() - mean) < 5 * (every.var() + found["DReG"].var()).sqrt() / len(every) ** 0.5
+for num_samples in sample_counts:
+    estimates = {
+        kind.__name__: gradients(kind, num_samples) for kind in (pyrovae.objectives.IWAE, pyrovae.objectives.DReG)
+    }
+    mean = estimates["DReG"].mean()  # of both, and IWAE's own is lost in its noise
+    for name, every in estimates.items():
+        assert abs(every.mean() - mean) < 5 * (every.var() + estimates["DReG"].var()).sqrt() / len(every) ** 0.5
         ratios[name].append(float(mean.abs() / every.std()))
 
 slopes = {}
 for name, column in ratios.items():
-    steps = torch.tensor([ladder[1:], column[1:]], dtype=torch.float64).log()
+    steps = torch.tensor([sample_counts[1:], column[1:]], dtype=torch.float64).log()
     slopes[name] = float(torch.cov(steps)[0, 1] / torch.cov(steps)[0, 0])
-    told = ", ".join(f"{ratio:.4f} at K = {num_samples}" for num_samples, ratio in zip(ladder, column, strict=True))
-    print(f"{name}: {told}; slope {slopes[name]:+.2f} of the logarithms from K = 10 on")
+    ratios_text = ", ".join(
+        f"{ratio:.4f} at K = {num_samples}" for num_samples, ratio in zip(sample_counts, column, strict=True)
+    )
+    print(f"{name}: {ratios_text}; slope {slopes[name]:+.2f} of the logarithms from K = 10 on")
 
 assert abs(slopes["IWAE"] + 0.5) < 0.1
 assert abs(slopes["DReG"] - 0.5) < 0.1

@@ -18,13 +18,13 @@ for parameter in model.parameters():
 pyrovae.fit(model, guide, data.train, epochs=20, lr=2e-3)
 
 x = data.test[:50]
-found = pyrovae.gap(
+result = pyrovae.gap(
     model, guide, x, pyrovae.posterior.DiagonalGaussian(), num_samples=2000, num_chains=8, num_temperatures=200
 )
 for name, mean in (
-    ("log p̂(x)", found.mean_log_likelihood),
-    ("approximation gap", found.mean_approximation),
-    ("amortisation gap", found.mean_amortisation),
+    ("log p̂(x)", result.mean_log_likelihood),
+    ("approximation gap", result.mean_approximation),
+    ("amortisation gap", result.mean_amortisation),
 ):
     print(f"{name:18} {mean.value:8.3f} ± {mean.mc_se:.3f} (Monte Carlo) ± {mean.data_se:.3f} (data)")
 
@@ -34,15 +34,15 @@ print(sides)
 # The best diagonal Gaussian of a Gaussian posterior with precision P misses ½ [Σ ln P_ii − ln det P]; the rest is the network's.
 precision = torch.linalg.inv(model.posterior(x).covariance_matrix[0])
 approximation = 0.5 * float(precision.diagonal().log().sum() - torch.logdet(precision))
-amortisation = float((model.log_prob(x).double() - found.elbo).mean()) - approximation
+amortisation = float((model.log_prob(x).double() - result.elbo).mean()) - approximation
 print(f"in closed form: approximation {approximation:.3f}, amortisation {amortisation:.3f}")
 
-assert abs(found.mean_approximation.value - approximation) < 5 * found.mean_approximation.mc_se + 0.03
-assert abs(found.mean_amortisation.value - amortisation) < 5 * found.mean_amortisation.mc_se + 0.03
+assert abs(result.mean_approximation.value - approximation) < 5 * result.mean_approximation.mc_se + 0.03
+assert abs(result.mean_amortisation.value - amortisation) < 5 * result.mean_amortisation.mc_se + 0.03
 assert (sides.lower - sides.exact).mean() < 4 * sides.mean_lower.mc_se + 0.01
 assert (sides.upper - sides.exact).mean() > -4 * sides.mean_upper.mc_se - 0.01
 
 # Worn as a guide, the refinement closes the network's part of the gap.
 worn = pyrovae.evaluate(model, pyrovae.posterior.SemiAmortised(model, guide), x, num_samples=1000)
-print(f"gap of the guide {float((found.exact - found.elbo).mean()):.3f}, refined {worn.mean_gap.value:.3f}")
+print(f"gap of the guide {float((result.exact - result.elbo).mean()):.3f}, refined {worn.mean_gap.value:.3f}")
 assert abs(float((worn.exact_log_likelihood - worn.elbo).mean()) - approximation) < 5 * worn.mean_elbo.mc_se + 0.03

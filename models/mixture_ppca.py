@@ -145,11 +145,11 @@ class MixtureOfFactors(pyrovae.Module):
                 self.logits[k] = math.log(len(cluster))
                 self.mu[k] = cluster.mean(dim=0)
                 y = cluster - self.mu[k]
-                found = min(latent, len(y) - 1)
+                rank = min(latent, len(y) - 1)
                 singular, axes = torch.linalg.svd(y, full_matrices=False)[1:]
                 variance = singular.square() / len(y)
-                rest = (variance[found:].sum() / (y.shape[1] - found)).clamp(min=self.floor)
-                self.W[k, :, :found] = axes[:found].mT * (variance[:found] - rest).clamp(min=1e-4 * self.floor).sqrt()
+                rest = (variance[rank:].sum() / (y.shape[1] - rank)).clamp(min=self.floor)
+                self.W[k, :, :rank] = axes[:rank].mT * (variance[:rank] - rest).clamp(min=1e-4 * self.floor).sqrt()
                 residual[k] = y.square().mean(dim=0) - self.W[k].square().sum(dim=-1)
             self.set_noise(residual)
             self.initialised.fill_(True)

@@ -101,14 +101,14 @@ class FactorModel(pyrovae.Module):
         subset = x[torch.randperm(len(x), device=x.device)[:SUBSET]]
         mean = subset.mean(dim=0)
         y = (subset - mean) / scale
-        found = min(latent, *y.shape)
+        rank = min(latent, *y.shape)
         singular, axes = torch.svd_lowrank(y, q=min(2 * latent + 10, *y.shape), niter=4)[1:]
-        variance = singular[:found].square() / len(y)
-        rest = ((y.square().sum() / len(y) - variance.sum()) / max(1, dim - found)).clamp(min=1e-6)
+        variance = singular[:rank].square() / len(y)
+        rest = ((y.square().sum() / len(y) - variance.sum()) / max(1, dim - rank)).clamp(min=1e-6)
         with torch.no_grad():
             self.mu.copy_(mean)
             self.W.normal_().mul_(0.01 * rest.sqrt())  # what the data do not span
-            self.W[:, :found] = axes[:, :found] * (variance - rest).clamp(min=1e-4 * rest).sqrt()
+            self.W[:, :rank] = axes[:, :rank] * (variance - rest).clamp(min=1e-4 * rest).sqrt()
             unexplained = y.square().mean(dim=0) - self.W.square().sum(dim=-1)
             self.W.mul_(scale.unsqueeze(-1))
             self.set_noise(unexplained * scale.square())

@@ -14,8 +14,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     with path.open(encoding="utf-8-sig") as file:
-        found = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
-    lines = [line for _, line in found]
+        rows = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
+    lines = [line for _, line in rows]
     # one number in it makes the first line a point: it is never dropped for a cell that cannot be read
     header = bool(lines) and not any(map(_is_number, lines[0].split(",")))
     if len(lines) == header:
@@ -23,7 +23,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         values = np.loadtxt(lines[header:], delimiter=",", ndmin=2)
     except ValueError:
-        _check_cells(path, found[header:])
+        _check_cells(path, rows[header:])
         raise
     whole = not any("." in line for line in lines[header:]) and bool(
         (values >= 0).all() and (values == values.round()).all()

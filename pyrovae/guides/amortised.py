@@ -52,10 +52,10 @@ class Amortised(Module):
         outputs = self.encoder(x)
         expected = (len(x), self.num_outputs(self.latent, **self.sizes))
         if outputs.shape != expected:
-            told = ", ".join([str(self.latent), *(f"{name}={size}" for name, size in self.sizes.items())])
+            sizes_given = ", ".join([str(self.latent), *(f"{name}={size}" for name, size in self.sizes.items())])
             raise InvalidInputError(
-                f"The encoder returns {tuple(outputs.shape)} where {type(self).__name__}(latent={told}) needs "
-                f"{expected}: give it {expected[1]} outputs, {type(self).__name__}.num_outputs({told})."
+                f"The encoder returns {tuple(outputs.shape)} where {type(self).__name__}(latent={sizes_given}) needs "
+                f"{expected}: give it {expected[1]} outputs, {type(self).__name__}.num_outputs({sizes_given})."
             )
         with pyro.plate("data", len(x)):
             pyro.sample(self.site, self.distribution(outputs), infer=self.infer)

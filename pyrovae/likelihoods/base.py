@@ -35,10 +35,10 @@ class Likelihood(Module):
         """η (*batch, outputs) at which p(x|η) has about these moments (*batch, dim): where training begins."""
         raise NotImplementedError
 
-    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
-        """η (K, outputs) that maximises the mean of log p(x|η_k) over points of these moments (K, dim), whose shares are (K,):
+    def m_step(self, mean: Tensor, variance: Tensor, fraction: Tensor) -> Tensor:
+        """η (K, outputs) that maximises the mean of log p(x|η_k) over points of these moments (K, dim), whose fractions of the data are (K,):
         what an EM step needs; training does not."""
         raise InvalidInputError(
             f"{type(self).__name__} does not say where its likelihood is highest: train without EM, or write "
-            "m_step(mean, variance, share)."
+            "m_step(mean, variance, fraction)."
         )

@@ -18,7 +18,7 @@ class Bernoulli(Likelihood):
     def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         return torch.logit(mean.clamp(0.01, 0.99))  # a pixel never seen lit is not one that cannot be
 
-    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, fraction: Tensor) -> Tensor:
         return torch.logit(mean.clamp(1e-6, 1 - 1e-6))  # the maximum among finite η, to 1e-6 nats
 
 
@@ -41,14 +41,14 @@ class BernoulliMean(Likelihood):
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         if not self.seen:
-            self.refuse_logits(eta)
+            self.check_logits(eta)
             self.seen = True
         info = torch.finfo(eta.dtype)
         inside = torch.where((eta < 0) | (eta > 1), torch.nan, eta.clamp(info.tiny, 1 - info.eps / 2))
         return Pixels(dist.Bernoulli(logits=torch.logit(inside)), 1)
 
     @staticmethod
-    def refuse_logits(eta: Tensor) -> None:
+    def check_logits(eta: Tensor) -> None:
         """Raises `InvalidInputError` where an η lies outside [0, 1]."""
         if bool(((eta < 0) | (eta > 1)).any()):
             raise InvalidInputError(

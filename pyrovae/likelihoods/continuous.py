@@ -26,8 +26,8 @@ class ContinuousBernoulli(Likelihood):
         for _ in range(50):
             middle = (low + high) / 2
             half = torch.where(middle.abs() < 1e-3, torch.full_like(middle, 1e-3), middle) / 2
-            found = torch.where(middle.abs() < 1e-3, 0.5 + middle / 12, 0.5 + 0.5 * (1 / half.tanh() - 1 / half))
-            low, high = torch.where(found < wanted, middle, low), torch.where(found < wanted, high, middle)
+            value = torch.where(middle.abs() < 1e-3, 0.5 + middle / 12, 0.5 + 0.5 * (1 / half.tanh() - 1 / half))
+            low, high = torch.where(value < wanted, middle, low), torch.where(value < wanted, high, middle)
         return (low + high) / 2
 
 

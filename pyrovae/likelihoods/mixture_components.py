@@ -16,7 +16,7 @@ from ..errors import InvalidInputError
 from ..nn import Module
 from .base import Likelihood, checked_floor
 
-NUMBERS = 2**18  # of points' differences from a mean at once: few enough for a cache
+BLOCK_ELEMENTS = 2**18  # of points' differences from a mean at once: few enough for a cache
 
 
 class MixtureComponents(Module):
@@ -44,10 +44,10 @@ class MixtureComponents(Module):
         """Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ, or what the family needs to know of it, a row for each k: x (N, dim), r (N, K),
         c (K, dim). Points of next to no weight are left out, by which a diagonal element is too low by less than
         eps² Σ_n r_nk times the largest (x_nd − c_kd)²: see `weighted_residuals`."""
-        found = self.second_moment(x.new_zeros(self.count, 0, self.dim))
+        moments = self.second_moment(x.new_zeros(self.count, 0, self.dim))
         for k, y in weighted_residuals(x, responsibilities, centre):
-            found[k] += self.second_moment(y)
-        return found
+            moments[k] += self.second_moment(y)
+        return moments
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Set p_k to the family's maximum of the likelihood for points with these means (K, dim), which weigh `total` (K,) and
@@ -81,7 +81,7 @@ def weighted_residuals(x: Tensor, responsibilities: Tensor, centre: Tensor) -> I
     counts = heavy.sum(dim=1).tolist()
     components, points = heavy.nonzero(as_tuple=True)  # k after k
     roots = responsibilities[points, components].sqrt()
-    rows = max(1, NUMBERS // x.shape[1])
+    rows = max(1, BLOCK_ELEMENTS // x.shape[1])
     for k, (every, root) in enumerate(zip(points.split(counts), roots.split(counts), strict=True)):
         for some, r in zip(every.split(rows), root.split(rows), strict=True):
             yield k, x.index_select(0, some).sub_(centre[k]).mul_(r.unsqueeze(-1))

@@ -29,7 +29,7 @@ class FixedNormal(Likelihood):
     def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         return mean
 
-    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, fraction: Tensor) -> Tensor:
         return mean
 
 
@@ -54,9 +54,9 @@ class Normal(Likelihood):
             self.rho.copy_(inverse_softplus(variance.mean().clamp(min=self.floor)))
         return mean
 
-    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, fraction: Tensor) -> Tensor:
         with torch.no_grad():
-            self.rho.copy_(_above(share @ variance.mean(dim=-1), self.floor))
+            self.rho.copy_(_above(fraction @ variance.mean(dim=-1), self.floor))
         return mean
 
 
@@ -77,7 +77,7 @@ class PixelNormal(Likelihood):
     def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         return torch.cat([mean, inverse_softplus(variance.clamp(min=self.floor))], dim=-1)
 
-    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, fraction: Tensor) -> Tensor:
         return torch.cat([mean, _above(variance, self.floor)], dim=-1)
 
 
@@ -99,7 +99,7 @@ class ImageNormal(Likelihood):
         shared = variance.mean(dim=-1, keepdim=True).clamp(min=self.floor)
         return torch.cat([mean, inverse_softplus(shared)], dim=-1)
 
-    def m_step(self, mean: Tensor, variance: Tensor, share: Tensor) -> Tensor:
+    def m_step(self, mean: Tensor, variance: Tensor, fraction: Tensor) -> Tensor:
         return torch.cat([mean, _above(variance.mean(dim=-1, keepdim=True), self.floor)], dim=-1)
 
 

@@ -97,7 +97,7 @@ def _check_logits(model: NetworkVAE, likelihood: BernoulliMean) -> None:
     like = next(model.parameters(), torch.zeros(()))
     z = torch.randn(64, model.latent, generator=torch.Generator().manual_seed(0)).to(like)
     with evaluation_mode(model), torch.no_grad():
-        likelihood.refuse_logits(model.decoder(z))
+        likelihood.check_logits(model.decoder(z))
 
 
 class _Encoder(nn.Module):

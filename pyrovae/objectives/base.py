@@ -57,7 +57,7 @@ class Objective(ELBO):
         """The terms of a batch x (B, ...) of a pair that is made like `structure`, summed over its points and scaled as SVI does."""
         raise NotImplementedError
 
-    def refuse(self, structure: Structure) -> None:
+    def check(self, structure: Structure) -> None:
         """Raise `InvalidInputError` for a pair that has no such objective."""
         if structure.no_density:
             raise InvalidInputError(
@@ -66,14 +66,14 @@ class Objective(ELBO):
 
     def bind(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> LossOf | str:
         """`batch` for pairs like this one; where it cannot be had in tensors, what stands in the way."""
-        self.refuse(structure)
+        self.check(structure)
         return functools.partial(self.batch, structure=structure)
 
     def terms(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Terms:
         """The terms of a batch of any pair, which is looked over first."""
         with poutine.block():
             structure = inspect_pair(model, guide, x)
-        self.refuse(structure)
+        self.check(structure)
         return self.batch(model, guide, x, structure)
 
     def differentiable_loss(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Tensor:

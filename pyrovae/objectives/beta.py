@@ -39,7 +39,7 @@ class Beta(Objective):
         self.beta = check_number("beta", beta)
 
     def bind(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> LossOf | str:
-        self.refuse(structure)
+        self.check(structure)
         of = differentiable_loss(default_objective(structure), model, guide, x, structure)
         return of if isinstance(of, str) else lambda model, guide, x: self._weighted(of, model, guide, x)
 
@@ -71,7 +71,7 @@ class Beta(Objective):
     def _chosen(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> ELBO:
         with poutine.block():
             structure = inspect_pair(model, guide, x)
-        self.refuse(structure)
+        self.check(structure)
         return default_objective(structure)
 
     def hyperparameters(self) -> tuple[float, ...]:

@@ -31,8 +31,8 @@ class FreeBits(Objective):
         super().__init__()
         self.nats = check_number("nats", nats)
 
-    def refuse(self, structure: Structure) -> None:
-        super().refuse(structure)
+    def check(self, structure: Structure) -> None:
+        super().check(structure)
         if not structure.latents:
             raise InvalidInputError(
                 f"{self!r} is about the KL of latents, and the pair has none: train it without an objective."

@@ -27,8 +27,8 @@ class MultiSampleObjective(Objective):
         """log w (K, B) → (B,), nats."""
         raise NotImplementedError
 
-    def refuse(self, structure: Structure) -> None:
-        super().refuse(structure)
+    def check(self, structure: Structure) -> None:
+        super().check(structure)
         check_reparameterised(self, structure)
 
     def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:

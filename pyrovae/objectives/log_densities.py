@@ -49,23 +49,23 @@ class Draws(NamedTuple):
 
 
 class detach_draws(Messenger):
-    """Inside, a guide's draws are cut off from what they were drawn from: `drawn` has them as they were, `held` as they go on,
+    """Inside, a guide's draws are cut off from what they were drawn from: `drawn` has them as they were, `detached` as they go on,
     equal values that parameters do not move; both by site, in the order of the guide."""
 
     def __init__(self) -> None:
         super().__init__()
         self.drawn: dict[str, Tensor] = {}
-        self.held: dict[str, Tensor] = {}
+        self.detached: dict[str, Tensor] = {}
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["is_observed"]:
             return
         value = msg["value"]
-        held = value.detach()
+        detached = value.detach()
         if value.is_floating_point() and torch.is_grad_enabled():
-            held.requires_grad_()
-        self.drawn[msg["name"]], self.held[msg["name"]] = value, held
-        msg["value"] = held
+            detached.requires_grad_()
+        self.drawn[msg["name"]], self.detached[msg["name"]] = value, detached
+        msg["value"] = detached
 
 
 def draw(
@@ -74,10 +74,10 @@ def draw(
     x: Tensor,
     num_samples: int,
     max_plate_nesting: int,
-    held: detach_draws | None = None,
+    detached: detach_draws | None = None,
 ) -> Draws:
-    """K = `num_samples` draws of z for each point, and what model and guide say of them; the draws may be `held` still."""
-    with held or contextlib.nullcontext():
+    """K = `num_samples` draws of z for each point, and what model and guide say of them; the draws may be `detached` still."""
+    with detached or contextlib.nullcontext():
         q = run_guide(guide, x, num_samples, max_plate_nesting)
     p = run_model(model, x, q, num_samples, max_plate_nesting)
     return Draws(

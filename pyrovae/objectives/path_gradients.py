@@ -21,19 +21,19 @@ from .log_densities import detach_draws, draw
 class PathGradient(IWAE):
     """Gradients through draws: a new one writes `along`."""
 
-    def along(self, share: Tensor, beta: Any) -> Tensor:
+    def along(self, weights: Tensor, beta: Any) -> Tensor:
         """c, the weights of the draws' paths, from their shares w̃, (K, B) → (K, B), where the KL counts β times."""
         raise NotImplementedError
 
     def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
-        held = detach_draws()
-        draws = draw(model, guide, x, self.num_samples, structure.max_plate_nesting, held)
+        detached = detach_draws()
+        draws = draw(model, guide, x, self.num_samples, structure.max_plate_nesting, detached)
         log_w = draws.log_w
         loss = -log_likelihood(log_w.detach()).sum()
         if not torch.is_grad_enabled():
             return draws.terms(loss)
-        share = log_w.detach().softmax(dim=0)
-        gradient = (share * draws.log_p).sum() + _through(held, (self.along(share, draws.beta) * log_w).sum())
+        weights = log_w.detach().softmax(dim=0)
+        gradient = (weights * draws.log_p).sum() + _through(detached, (self.along(weights, draws.beta) * log_w).sum())
         return draws.terms(loss - (gradient - gradient.detach()))
 
 
@@ -42,11 +42,11 @@ def _through(draws: detach_draws, value: Tensor) -> Tensor:
 
     From the last draw to the first: one that was drawn given others hands its part on to them.
     """
-    names = [name for name, held in draws.held.items() if held.requires_grad]
+    names = [name for name, detached in draws.detached.items() if detached.requires_grad]
     along = value.new_zeros(())
     for name in reversed(names):
         whole = value + along
-        (slope,) = torch.autograd.grad(whole, draws.held[name], retain_graph=True, allow_unused=True)
+        (slope,) = torch.autograd.grad(whole, draws.detached[name], retain_graph=True, allow_unused=True)
         if slope is not None:
             along = along + (draws.drawn[name] * slope.detach()).sum()
     return along
@@ -56,13 +56,13 @@ class STL(PathGradient):
     """Sticking the landing: c = w̃ (Roeder, Wu & Duvenaud 2017, at K = 1). With K > 1 the guide's gradient is not that of
     L_K: it is biased (Tucker et al. 2019); the model's is."""
 
-    def along(self, share: Tensor, beta: Any) -> Tensor:
-        return share
+    def along(self, weights: Tensor, beta: Any) -> Tensor:
+        return weights
 
 
 class DReG(PathGradient):
     """Doubly reparameterised: c = w̃², the gradient of L_K without bias, whose signal-to-noise ratio grows as √K (Tucker, Lawson, Gu
     & Maddison 2019, eq. 8). In a KL warm-up the score counts β times, and so does what stands for it: c = (1 − β) w̃ + β w̃²."""
 
-    def along(self, share: Tensor, beta: Any) -> Tensor:
-        return share * (1 - beta + beta * share)
+    def along(self, weights: Tensor, beta: Any) -> Tensor:
+        return weights * (1 - beta + beta * weights)

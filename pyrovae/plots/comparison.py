@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe & Ito: told apart by everyone
-FEW = 4  # curves among which a legend finds room
+LEGEND_CURVES = 4  # curves among which a legend finds room
 LINES = ["-", "--", ":", "-."]  # where there are more curves than colours
 
 
@@ -34,8 +34,8 @@ def learning_curves(fits: Mapping[str, FitResult]) -> Figure:
             curve = [-value for value in fit.losses]
         unit = 1.0 if len(fits) == 1 else 100 / max(1, len(curve))
         epochs = [unit * (epoch + 1) for epoch in range(len(curve))]
-        said = "; − loss, not ELBO" if loss and elbos else ""
-        label = f"{name} ({len(curve)} epoch{'s' if len(curve) != 1 else ''}{said})"
+        note = "; − loss, not ELBO" if loss and elbos else ""
+        label = f"{name} ({len(curve)} epoch{'s' if len(curve) != 1 else ''}{note})"
         axes.plot(epochs, curve, **_line(place), label=label, marker="o" if len(curve) < 3 else None)
         if curve:
             known = [value for value in curve if math.isfinite(value)]
@@ -148,7 +148,7 @@ def _curves(count: int) -> tuple[Figure, Axes]:
     """A figure for so many curves, with room beside them where a legend among them would hide some."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4) if count <= FEW else (9, 4.5), layout="constrained")
+    figure = Figure(figsize=(6.4, 4) if count <= LEGEND_CURVES else (9, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -161,7 +161,7 @@ def _line(place: int) -> dict[str, Any]:
 
 
 def _legend(axes: Axes, count: int) -> None:
-    if count <= FEW:
+    if count <= LEGEND_CURVES:
         axes.legend(frameon=False)
     else:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

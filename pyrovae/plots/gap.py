@@ -28,10 +28,10 @@ def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
     left, *right = figure.subplots(1, 1 + len(gaps), width_ratios=[2.2] + [2.6 / len(gaps)] * len(gaps), squeeze=False)[
         0
     ]
-    for place, found in enumerate(gaps.values()):
+    for place, result in enumerate(gaps.values()):
         base, shown = 0.0, []
         for part, (label, colour) in PARTS.items():
-            value, _, error = getattr(found, f"mean_{part}")
+            value, _, error = getattr(result, f"mean_{part}")
             error = 0.0 if error != error else error  # one point has none
             left.barh(
                 place,
@@ -53,21 +53,21 @@ def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
             va="bottom",
             fontsize=9,
         )
-    names = [f"{name}\n({found.family})" for name, found in gaps.items()]
+    names = [f"{name}\n({result.family})" for name, result in gaps.items()]
     left.set(
         yticks=range(len(gaps)), yticklabels=names, xlabel="mean over points, nats\n(bars: one data standard error)"
     )
     left.set_ylim(len(gaps) - 0.5, -0.65)
-    for axes, (name, found) in zip(right, gaps.items(), strict=True):
-        approximation, amortisation = found.approximation, found.amortisation
+    for axes, (name, result) in zip(right, gaps.items(), strict=True):
+        approximation, amortisation = result.approximation, result.amortisation
         order = torch.argsort(approximation + amortisation, descending=True)
-        bottom = torch.zeros(len(found), dtype=approximation.dtype)
+        bottom = torch.zeros(len(result), dtype=approximation.dtype)
         for part, (_, colour) in PARTS.items():
-            value = getattr(found, part)[order]
-            axes.bar(range(len(found)), value.numpy(), bottom=bottom.numpy(), width=1.0, color=colour)
+            value = getattr(result, part)[order]
+            axes.bar(range(len(result)), value.numpy(), bottom=bottom.numpy(), width=1.0, color=colour)
             bottom = bottom + value
         axes.set(
-            xlabel=f"{len(found)} points of {name},\nwidest gap first", ylabel="nats", xlim=(-0.5, len(found) - 0.5)
+            xlabel=f"{len(result)} points of {name},\nwidest gap first", ylabel="nats", xlim=(-0.5, len(result) - 0.5)
         )
     for axes in (left, *right):
         axes.spines[["top", "right"]].set_visible(False)

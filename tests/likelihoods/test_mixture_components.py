@@ -33,8 +33,8 @@ def test_scatter_is_the_weighted_sum_of_squares(kind, seed, monkeypatch):
     family = kind(3, 4).double()
     expected = plainly(kind, x, r, centre)
     before = x.clone()
-    for numbers in (components.NUMBERS, 7 * 4):
-        monkeypatch.setattr(components, "NUMBERS", numbers)
+    for numbers in (components.BLOCK_ELEMENTS, 7 * 4):
+        monkeypatch.setattr(components, "BLOCK_ELEMENTS", numbers)
         torch.testing.assert_close(family.scatter(x, r, centre), expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(x, before)
 
