@@ -1,6 +1,5 @@
 """Recorded, compiled and screened weights against Pyro's own, on every kind of pair; and when there is nothing to record."""
 
-import functools
 import math
 import shutil
 
@@ -40,9 +39,6 @@ PAIRS = {
     "gmm": lambda: built("gmm"),
     "bernoulli_mixture": lambda: built("bernoulli_mixture", guide=pyrovae.AmortisedCategorical),
 }
-PAIRS = {
-    name: functools.cache(build) for name, build in PAIRS.items()
-}  # trained once: scoring changes nothing in a pair
 
 
 @pytest.fixture
