@@ -29,7 +29,7 @@ def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[s
         if not equals:
             raise InvalidInputError(f"'{text}' is not an option: write name=value, for example latent=20.")
         name, value = name.strip(), value.strip()
-        default, parsed = defaults.get(name), _value(value, names)
+        default, parsed = defaults.get(name), _value(value, {**classes_of(name), **names})
         if isinstance(parsed, str):
             _check_word(name, parsed, default, names)
         check_kind(name, value, parsed, default)
