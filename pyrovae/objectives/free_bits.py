@@ -41,11 +41,11 @@ class FreeBits(Objective):
             if not site["fn"].has_rsample:
                 raise InvalidInputError(
                     f"{self!r} takes the gradient of a KL, and latent '{site['name']}' is drawn without reparameterisation: sum it "
-                    "out, or train with kl_warmup."
+                    "out, or train with kl_warmup_fraction."
                 )
         if group.is_available() and group.is_initialized() and group.get_world_size() > 1:
             raise InvalidInputError(
-                f"{self!r} needs the KL of the whole batch: train in one process, or with kl_warmup."
+                f"{self!r} needs the KL of the whole batch: train in one process, or with kl_warmup_fraction."
             )
 
     def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:

@@ -11,15 +11,15 @@ from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
 from .sites import density_sites
 
 
-def sample(model: ModelOrGuide, num: int, like: Tensor, *, mean: bool = False) -> Tensor:
-    """`num` draws of x from the model alone, (num, *like.shape[1:]); with `mean`, E[x|z] of as many draws of z.
+def sample(model: ModelOrGuide, num_samples: int, like: Tensor, *, mean: bool = False) -> Tensor:
+    """`num_samples` draws of x from the model alone, (num_samples, *like.shape[1:]); with `mean`, E[x|z] of as many draws of z.
 
     `like` (N, ...) gives x its shape, type and device. Draws come from torch's global generator.
     Raises `InvalidInputError` for a model that observes nothing of x's shape.
     """
-    drawn = draw_observed(model, num, like)
+    drawn = draw_observed(model, num_samples, like)
     for site in drawn:
-        if site["value"].shape == (num, *like.shape[1:]):
+        if site["value"].shape == (num_samples, *like.shape[1:]):
             return site["fn"].mean if mean else site["value"]
     shapes = ", ".join(f"{tuple(site['value'].shape[1:])} at '{site['name']}'" for site in drawn)
     raise InvalidInputError(
@@ -28,9 +28,9 @@ def sample(model: ModelOrGuide, num: int, like: Tensor, *, mean: bool = False) -
     )
 
 
-def draw_observed(model: ModelOrGuide, num: int, like: Tensor) -> list[dict[str, Any]]:
-    """The sites that the model observes, each with a draw of its own as its value, for `num` points."""
-    blank = like[:1].expand(num, *like.shape[1:])
+def draw_observed(model: ModelOrGuide, num_samples: int, like: Tensor) -> list[dict[str, Any]]:
+    """The sites that the model observes, each with a draw of its own as its value, for `num_samples` points."""
+    blank = like[:1].expand(num_samples, *like.shape[1:])
     with isolated_parameters(model), evaluation_mode(model), torch.no_grad():
         run = trace("model", poutine.uncondition(model), blank)
     return [site for site in density_sites(run) if site["infer"].get("was_observed")]

@@ -79,7 +79,7 @@ class TrainingSettings:
             )
         if source.steps is None and self.kl_warmup_fraction:
             raise InvalidInputError(
-                "x does not say how many batches it has, which kl_warmup_fraction is a share of: give it __len__, or kl_warmup=0."
+                "x does not say how many batches it has, which kl_warmup_fraction is a share of: give it __len__, or kl_warmup_fraction=0."
             )
 
     def check_objective(self, chosen: Any, guide: ModelOrGuide, structure: Structure) -> None:
@@ -104,7 +104,7 @@ class TrainingSettings:
             return
         if self.kl_warmup_fraction:
             raise InvalidInputError(
-                f"kl_warmup weights the KL of Pyro's objectives, and {name_of(chosen)} knows nothing of it: leave kl_warmup "
+                f"kl_warmup_fraction weights the KL of Pyro's objectives, and {name_of(chosen)} knows nothing of it: leave kl_warmup_fraction "
                 "out, or give fit an objective, such as objective=Trace_ELBO()."
             )
         if ProcessGroup().count > 1:

@@ -221,7 +221,7 @@ def test_the_caller_and_the_warm_up_come_before_a_guides_own_objective():
     model, guide = build(3, torch.float32)
     x = torch.rand(20, 3)
     assert fit(model, guide, x, epochs=1, objective=Trace_ELBO()).objective == "Trace_ELBO"
-    with pytest.raises(pyrovae.InvalidInputError, match="OneStep knows nothing of it: leave kl_warmup out"):
+    with pytest.raises(pyrovae.InvalidInputError, match="OneStep knows nothing of it: leave kl_warmup_fraction out"):
         fit(model, guide, x, epochs=1, kl_warmup_fraction=0.5)
 
 

@@ -35,8 +35,12 @@ def test_terms_are_terms():
 def test_an_objective_that_knows_no_weight_on_the_kl_is_not_warmed_up():
     """Whether the guide names it or the caller does."""
     own = load("diffusion").module.OneStep()
-    refused("kl_warmup weights the KL of Pyro's objectives, and OneStep", "diffusion", None, kl_warmup_fraction=0.5)
-    refused("kl_warmup weights the KL of Pyro's objectives, and OneStep", "diffusion", own, kl_warmup_fraction=0.5)
+    refused(
+        "kl_warmup_fraction weights the KL of Pyro's objectives, and OneStep", "diffusion", None, kl_warmup_fraction=0.5
+    )
+    refused(
+        "kl_warmup_fraction weights the KL of Pyro's objectives, and OneStep", "diffusion", own, kl_warmup_fraction=0.5
+    )
 
 
 @pytest.mark.parametrize(

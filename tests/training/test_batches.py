@@ -248,7 +248,7 @@ def test_a_bad_point_deep_in_a_stream_is_found_when_it_comes() -> None:
 def test_an_unknown_number_of_batches() -> None:
     x = Unending(torch.randn(20, 3))
     assert "which a schedule needs: give it __len__, or schedule=None" in refusal(x)
-    assert "which kl_warmup_fraction is a share of: give it __len__, or kl_warmup=0" in refusal(
+    assert "which kl_warmup_fraction is a share of: give it __len__, or kl_warmup_fraction=0" in refusal(
         x, schedule=None, kl_warmup_fraction=0.5
     )
     result = fit(Location(), nothing, x, epochs=2, batch_size=8, schedule=None)
