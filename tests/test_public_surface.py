@@ -40,7 +40,7 @@ def test_type_checkers_and_python_see_the_same_names():
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'MeanField'"):
-        pyrovae.guides.MeanField  # noqa: B018  it is pyrovae.guides.MeanField
+        pyrovae.MeanField  # noqa: B018  it is pyrovae.guides.MeanField
     with pytest.raises(ImportError, match="cannot import name 'MeanField'"):
         exec("from pyrovae import MeanField")
 

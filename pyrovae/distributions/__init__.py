@@ -1,4 +1,8 @@
-"""`TorchDistribution`s that Pyro and torch lack, each with the reason it exists."""
+"""`TorchDistribution`s that Pyro and torch lack, each with the reason why it exists.
+
+A file holds one distribution, or a few of one kind. They know no models, no guides and no data. To add one, write a file with a
+class that derives from `TorchDistribution`, and say in its docstring what torch's own cannot do.
+"""
 
 from .indexed import Indexed
 from .mixture_normal import MixtureNormal

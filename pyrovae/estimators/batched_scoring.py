@@ -15,7 +15,7 @@ from ..pair.structure import Structure
 from ..statistics.streaming import StreamingStatistics
 from ..utils.distributed import ProcessGroup
 from ..utils.memory import unless_out_of_memory
-from ..utils.precision import precision
+from ..utils.precision import autocast_to
 from .batch_layout import BatchLayout, rows_of
 from .compiled_log_weights import LogDensities
 from .compiled_scoring import CompiledScorer, DrawBlock
@@ -169,7 +169,7 @@ class Scorer:
         assert log_q is not None
         if length < len(log_q):
             q, log_q = narrowed(q, start, length, self.max_plate_nesting), log_q[start : start + length]
-        with precision(x.device, dtype):
+        with autocast_to(x.device, dtype):
             p = run_model(self.model, x, q, length, self.max_plate_nesting)
             log_p = model_density(p, len(x), length, self.max_plate_nesting)
         check_finite(q, p, log_q, log_p, first)

@@ -14,7 +14,7 @@ from ..compilation.graph import record_graph
 from ..pair.execution import ModelOrGuide
 from ..pair.importance_weights import guide_density, model_density, run_model, within_support
 from ..pair.sites import density_sites, points_axis
-from ..utils.precision import precision
+from ..utils.precision import autocast_to
 from .guide_draws import draws_axis, narrowed, with_values
 
 CACHE_ELEMENTS = 3 * 2**19  # of x at once on a CPU: its products outrun memory, and its caches hold so much
@@ -55,7 +55,7 @@ class CompiledLogWeights:
 
         def weights(x: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
             *values, log_q = inputs
-            with precision(x.device, dtype):
+            with autocast_to(x.device, dtype):
                 p = run_model(
                     model,
                     x,

@@ -60,7 +60,7 @@ def seconds(size: int, device: torch.device, dtype: torch.dtype) -> tuple[float,
             for kind, taken in times.items():
                 _wait(device)
                 started = time.perf_counter()
-                with precision(device, kind):
+                with autocast_to(device, kind):
                     a @ a
                 _wait(device)
                 taken.append(time.perf_counter() - started)
@@ -74,7 +74,7 @@ def _wait(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def precision(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+def autocast_to(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
     """Matrix products in `dtype`, None: in the type of what is multiplied."""
     with torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext():
         yield

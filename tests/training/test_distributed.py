@@ -129,7 +129,8 @@ def test_a_process_that_dies_stops_the_others(file: Path, tmp_path: Path) -> Non
         "--out",
         tmp_path / "run",
     ]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pyrovae"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--monitor-interval", "5", "-m", "pyrovae"]  # the others speak before torchrun ends them
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     with subprocess.Popen(
         [*command, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

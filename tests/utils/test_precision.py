@@ -147,7 +147,7 @@ def test_the_measurement_tells_which_is_slower(slow, monkeypatch):
     def precision(device, kind):
         yield time.sleep(0.02 if kind == slow else 0.0)
 
-    monkeypatch.setattr(low_precision_support, "precision", precision)
+    monkeypatch.setattr(low_precision_support, "autocast_to", precision)
     full, low = seconds(2, torch.device("cpu"), torch.bfloat16)
     assert (low > full) == (slow is not None)
     assert max(full, low) >= 0.02
