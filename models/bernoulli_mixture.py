@@ -3,8 +3,9 @@
 The Gaussian mixture with another family of components; log p(x) and p(z|x) are exact.
 """
 
-import pyrovae
 from pyrovae.models.gmm import Mixture, mixture_guide
+
+import pyrovae
 
 TRAINING_DEFAULTS = {"steps": 300, "batch_size": 2048, "lr": 5e-2}
 

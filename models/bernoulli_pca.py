@@ -3,10 +3,10 @@
 A VAE whose decoder is one matrix (Tipping 1999); its posterior is no Gaussian, and log p(x) is not exact.
 """
 
+from pyrovae.models.vae import VAE
 from torch import nn
 
 import pyrovae
-from pyrovae.models.vae import VAE
 
 TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 5e-3}
 

@@ -7,10 +7,10 @@ by neither (Sohn, Lee & Yan 2015, with a prior that does not know c: Kingma et a
 import pyro
 import pyro.distributions as dist
 import torch
+from pyrovae.models.vae import VAE
 from torch import Tensor, nn
 
 import pyrovae
-from pyrovae.models.vae import VAE
 
 TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 

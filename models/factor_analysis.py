@@ -4,10 +4,10 @@ x ~ N(μ, WWᵀ + diag ψ) and z|x, a Gaussian whose precision is I + Wᵀψ⁻�
 """
 
 import torch
+from pyrovae.models.ppca import FactorModel, checked_latent
 from torch import Tensor, nn
 
 import pyrovae
-from pyrovae.models.ppca import FactorModel, checked_latent
 
 TRAINING_DEFAULTS = {"steps": 300, "batch_size": 2048, "lr": 1e-2}
 

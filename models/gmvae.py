@@ -9,11 +9,11 @@ import math
 import pyro
 import pyro.distributions as dist
 import torch
+from pyrovae.models.vae import VAE
 from torch import Tensor, nn
 
 import pyrovae
 from pyrovae.guides import positive
-from pyrovae.models.vae import VAE
 
 TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 

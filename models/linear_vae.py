@@ -12,10 +12,10 @@ from collections.abc import Callable
 import pyro
 import pyro.distributions as dist
 import torch
+from pyrovae.models.ppca import PPCA, checked_latent
 from torch import Tensor, nn
 
 import pyrovae
-from pyrovae.models.ppca import PPCA, checked_latent
 
 TRAINING_DEFAULTS = {"steps": 300, "batch_size": 2048, "lr": 1e-3}
 

@@ -7,11 +7,11 @@ numbers and back these lose least (Pearson 1901; Hotelling 1933). All x lie in k
 import pyro
 import pyro.distributions as dist
 import torch
+from pyrovae.models.autoencoder import SquaredError
+from pyrovae.models.ppca import checked_latent
 from torch import Tensor, nn
 
 import pyrovae
-from pyrovae.models.autoencoder import SquaredError
-from pyrovae.models.ppca import checked_latent
 
 TRAINING_DEFAULTS = {"epochs": 0}  # it begins at the least error
 
