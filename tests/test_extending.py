@@ -117,7 +117,7 @@ def copy(tmp_path):
     """The package and the models in a folder of their own."""
     ignored = shutil.ignore_patterns("__pycache__", "models")
     shutil.copytree(ROOT / "pyrovae", tmp_path / "pyrovae", ignore=ignored)
-    shutil.copytree(ROOT / "pyrovae" / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "pyrovae" / "models").symlink_to("../models")
     return tmp_path
 
