@@ -12,7 +12,7 @@ pairs = {
     "VAE": pyrovae.load("vae")(data.dim, latent=8, likelihood=pyrovae.likelihoods.Bernoulli()),
 }
 for name, (model, guide) in pairs.items():
-    losses = pyrovae.fit(model, guide, data.train, epochs=100, lr=3e-3).losses
+    losses = pyrovae.fit(model, guide, data.train, epochs=40, lr=5e-3).losses
     print(f"{name:8} training ELBO {-losses[-1]:.2f} nats per image")
 
 comparison = pyrovae.compare(pairs, data.test, num_samples=500, transform=data.transform)

@@ -9,7 +9,7 @@ data = pyrovae.load_data("digits")  # 1,797 real 8 × 8 images, dequantised
 model, guide = pyrovae.load("ppca")(data.dim, latent=8)
 guide = pyrovae.guides.FullCovariance(data.dim, latent=8)  # another guide is another line
 
-fit = pyrovae.fit(model, guide, data.train, epochs=200, lr=5e-3)
+fit = pyrovae.fit(model, guide, data.train, epochs=50, lr=1e-2)
 evidence = pyrovae.evaluate(model, guide, data.test, num_samples=1000, transform=data.transform)
 
 estimate, exact = evidence.mean_log_likelihood, evidence.mean_exact_log_likelihood

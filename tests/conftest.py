@@ -1,12 +1,15 @@
 """What every test has: a seed that can be any of 0 … 99 (`pytest --seed 7`), and a clean Pyro before and after.
 
-Compiling costs most of the suite's time. So a process compiles equal graphs once, and without a pool of compiler processes.
+Compiling costs seconds a graph. So only tests marked `compiled` compile, equal graphs once, and without a pool of compiler
+processes. In all others a recording of tensor operations runs as it is.
 """
 
 import os
 from typing import Any
 
-os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # pytest-xdist uses the processors; read at torch's import
+# pytest-xdist uses the processors: in each process, and in those that a test starts, one thread. Read at torch's import.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pyro
 import pytest
@@ -15,7 +18,6 @@ import torch._inductor
 from torch import Tensor, fx
 
 os.environ.pop("COLUMNS", None)  # how wide somebody's terminal is: pytest-xdist passes it on
-torch.set_num_threads(1)  # the tensors are small: a second thread mostly waits for the first
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,25 +41,37 @@ def _numbers(value: Tensor) -> bytes:
     return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _equal_graphs_are_compiled_once() -> Any:
-    """Equal in code, in the constants that they hold, and in the layout of their inputs."""
-    compiled: dict[str, Any] = {}
-    compile_graph = torch._inductor.compile
+class _CompiledOnce:
+    """In place of torch's compiler. A recording runs as it is, one operation after another, unless a test is marked `compiled`.
 
-    def compile_once(graph: fx.GraphModule, inputs: list[Any], options: dict[str, Any] | None = None) -> Any:
+    For those, graphs are compiled once that are equal in code, in the constants that they hold, and in the layout of inputs.
+    """
+
+    def __init__(self, compile_graph: Any):
+        self.compile_graph = compile_graph
+        self.wanted = False
+        self.known: dict[str, Any] = {}
+
+    def __call__(self, graph: fx.GraphModule, inputs: list[Any], options: dict[str, Any] | None = None) -> Any:
+        if not self.wanted:
+            return graph
         held = [getattr(graph, str(node.target)) for node in graph.graph.nodes if node.op == "get_attr"]
         if not all(isinstance(value, Tensor) for value in held):
-            return compile_graph(graph, inputs, options)
+            return self.compile_graph(graph, inputs, options)
         constants = [(_layout(value), _numbers(value)) for value in held]
         key = repr((graph.code, [_layout(value) for value in inputs], constants, torch.get_default_dtype(), options))
-        if key not in compiled:
-            compiled[key] = compile_graph(graph, inputs, options)
-        return compiled[key]
+        if key not in self.known:
+            self.known[key] = self.compile_graph(graph, inputs, options)
+        return self.known[key]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch._inductor, "compile", compile_once)
-        yield
+
+_compiler = _CompiledOnce(torch._inductor.compile)
+torch._inductor.compile = _compiler
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _compiler.wanted = item.get_closest_marker("compiled") is not None
 
 
 @pytest.fixture

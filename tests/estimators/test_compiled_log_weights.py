@@ -63,6 +63,7 @@ def screens_are_used(monkeypatch):
     monkeypatch.setattr(low_precision_support, "reason_against", no_reason_against)
 
 
+@pytest.mark.compiled
 @needs_compiler
 @pytest.mark.parametrize(
     "name",
@@ -96,6 +97,7 @@ def test_a_bfloat16_screen_moves_no_point_by_5_thousandths_of_a_nat(name):
     assert screened.metadata["dtype"] == "float32, bfloat16 screen"
 
 
+@pytest.mark.compiled
 @needs_compiler
 @pytest.mark.parametrize("pieces", [1, pytest.param(3, marks=pytest.mark.processor)])
 def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypatch):
@@ -113,8 +115,10 @@ def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypa
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "num_samples", [450, 1999]
-)  # few, of which hardly any are scored again; and a last block that is not full
+    # few, of which hardly any are scored again; and a last block that is not full
+    "num_samples",
+    [450, pytest.param(1999, marks=pytest.mark.compiled)],
+)
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, num_samples, runs_of_the_graph):
     model, guide, x = PAIRS[name]()
@@ -123,6 +127,7 @@ def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, num_sample
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
 
 
+@pytest.mark.compiled
 @needs_compiler
 def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
     """Recorded and not, low precision errs in two ways, and the controls know one."""
@@ -141,6 +146,7 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 5e-5
 
 
+@pytest.mark.compiled
 @needs_compiler
 @pytest.mark.parametrize("name", ["vae", "gmm", "ppca, mean field"])
 @pytest.mark.parametrize("low_precision", [None, torch.bfloat16])

@@ -143,6 +143,7 @@ def test_discrete_latents_are_summed_out_of_prior_and_joint():
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("pair", [(dependent, dependent_guide), (mixed, mixed_guide)], ids=["dependent", "mixed"])
 def test_a_record_has_the_values_and_gradients_of_what_it_records(pair):
     joint = Joint(*pair, X)
@@ -154,6 +155,7 @@ def test_a_record_has_the_values_and_gradients_of_what_it_records(pair):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
+@pytest.mark.compiled
 def test_a_model_that_branches_on_its_latents_is_run_as_it_is():
     def model(x):
         with pyro.plate("data", len(x)):

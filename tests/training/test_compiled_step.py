@@ -21,6 +21,9 @@ from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters
 
 
+pytestmark = pytest.mark.compiled
+
+
 def trained(name, record, **options):
     """In double precision: optimisers blow rounding up."""
     torch.manual_seed(0)
