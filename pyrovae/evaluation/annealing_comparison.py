@@ -111,7 +111,7 @@ class AnnealingComparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        found: dict[str, Any] = {
+        numbers: dict[str, Any] = {
             "bound": self.annealed.bound,
             "points": self.index.tolist(),
             "log_likelihood": self.annealed.log_likelihood.tolist(),
@@ -126,7 +126,7 @@ class AnnealingComparison:
             "metadata": self.annealed.metadata,
         }
         if self.bracket is not None:
-            found["bdmc"] = {
+            numbers["bdmc"] = {
                 "bounds": self.bracket.bounds,
                 "means": {
                     name: getattr(self.bracket, f"mean_{name}")._asdict() for name in ("lower", "upper", "width")
@@ -134,4 +134,4 @@ class AnnealingComparison:
                 **{name: getattr(self.bracket, name).tolist() for name in ("lower", "upper", "width")},
                 "seconds": self.bracket.seconds,
             }
-        return found
+        return numbers

@@ -57,7 +57,7 @@ def evaluation_mode(*programs: ModelOrGuide) -> Iterator[None]:
 def modules(*programs: ModelOrGuide) -> list[nn.Module]:
     """The modules that programs are, are methods of, or use: in closures, global names, attributes, partial arguments
     and containers of these. Each once, in a fixed order."""
-    found: dict[int, nn.Module] = {}
+    networks: dict[int, nn.Module] = {}
     seen: set[int] = set()
 
     def look(value: Any, depth: int) -> None:
@@ -65,14 +65,14 @@ def modules(*programs: ModelOrGuide) -> list[nn.Module]:
             return
         seen.add(id(value))
         if isinstance(value, nn.Module):
-            found.setdefault(id(value), value)
+            networks.setdefault(id(value), value)
         else:
             for part in _parts(value):
                 look(part, depth + 1)
 
     for program in programs:
         look(program, 0)
-    return list(found.values())
+    return list(networks.values())
 
 
 def _parts(value: Any) -> list[Any]:

@@ -19,10 +19,10 @@ def is_per_point(guide: ModelOrGuide, x: Tensor) -> bool:
     if isinstance(guide, AutoGuide):
         return True
     try:
-        found = unconstrained_parameters(x[:2], guide)
+        parameters = unconstrained_parameters(x[:2], guide)
     except InvalidInputError:  # two points are not what it was made for
-        found = unconstrained_parameters(x, guide)
-    return any(p.dim() > 0 and len(p) == len(x) > 1 for p in found)
+        parameters = unconstrained_parameters(x, guide)
+    return any(p.dim() > 0 and len(p) == len(x) > 1 for p in parameters)
 
 
 def unconstrained_parameters(x: Tensor, guide: ModelOrGuide, model: ModelOrGuide | None = None) -> list[Tensor]:
@@ -36,21 +36,21 @@ def unconstrained_parameters(x: Tensor, guide: ModelOrGuide, model: ModelOrGuide
         evaluation_mode(*pair),
         torch.no_grad(),
         fork_rng(x.device),
-        collect_parameters() as found,
+        collect_parameters() as parameters,
     ):
         q = trace("guide", guide, x)
         if model is not None:
             trace("model", poutine.replay(model, trace=q), x)
-    return found
+    return parameters
 
 
 @contextlib.contextmanager
 def collect_parameters() -> Iterator[list[Tensor]]:
     """The unconstrained parameters that are read inside of it, as `unconstrained_parameters` has them, complete when it is left."""
-    found: list[Tensor] = []
+    parameters: list[Tensor] = []
     with _Collect() as collect:
-        yield found
-    found += [value for value in collect.found.values() if value.requires_grad]
+        yield parameters
+    parameters += [value for value in collect.leaves.values() if value.requires_grad]
 
 
 def check_registered(leaves: list[Tensor], *programs: ModelOrGuide) -> None:
@@ -69,7 +69,7 @@ def check_registered(leaves: list[Tensor], *programs: ModelOrGuide) -> None:
 class _Collect(poutine.messenger.Messenger):
     def __init__(self) -> None:
         super().__init__()
-        self.found: dict[int, Tensor] = {}
+        self.leaves: dict[int, Tensor] = {}
 
     def _pyro_post_param(self, msg: Any) -> None:
         leaf = unconstrained(msg["value"])
@@ -79,7 +79,7 @@ class _Collect(poutine.messenger.Messenger):
                 f"Pyro's store holds another parameter under the name '{msg['name']}', and would train that one: call "
                 "pyro.clear_param_store() before the pair is built, or give its pyro.module a name of its own."
             )
-        self.found[id(leaf)] = leaf
+        self.leaves[id(leaf)] = leaf
 
 
 def unconstrained(value: Any) -> Tensor:

@@ -13,8 +13,8 @@ from .structure import Structure
 def pair_state(model: ModelOrGuide, guide: ModelOrGuide, store: tuple[str, ...] = ()) -> dict[str, Any]:
     """The state of a pair whose parameters of the names `store` live in Pyro's store: those of pairs written as functions."""
     state: dict[str, Any] = {
-        key: [{name: value.detach().clone() for name, value in module.state_dict().items()} for module in held]
-        for key, held in _halves(model, guide).items()
+        key: [{name: value.detach().clone() for name, value in module.state_dict().items()} for module in networks]
+        for key, networks in _halves(model, guide).items()
     }
     values = dict(pyro.get_param_store().named_parameters())
     return {**state, "store": {name: values[name].detach().clone() for name in store}}
@@ -25,8 +25,8 @@ def load_pair_state(state: dict[str, Any], model: ModelOrGuide, guide: ModelOrGu
 
     Raises `RuntimeError`, `KeyError`, `TypeError` or `ValueError` where the state is another pair's.
     """
-    for key, held in _halves(model, guide).items():
-        for module, saved in zip(held, state[key], strict=True):
+    for key, networks in _halves(model, guide).items():
+        for module, saved in zip(networks, state[key], strict=True):
             module.load_state_dict(saved)
     values = dict(pyro.get_param_store().named_parameters())
     for name, saved in state["store"].items():

@@ -87,15 +87,15 @@ class InMemoryBatches:
     def hold_out(self, share: float) -> Tensor:
         """Take that share of the points out of the batches, at random, and return them."""
         points = len(self.rows)
-        held = round(share * points)
-        if not 0 < held < points:
+        count = round(share * points)
+        if not 0 < count < points:
             raise InvalidInputError(
                 f"A share of {share} of {points} points cannot be held out: give more points, or another share."
             )
         generator = torch.Generator(self.device).manual_seed(seed_of("held out", self.seed))
         order = self.rows[torch.randperm(points, generator=generator, device=self.device)]
-        self.__init__(self.x, min(self.size, points - held), self.seed, order[held:].sort().values)  # type: ignore[misc]
-        return self.x[order[:held]]
+        self.__init__(self.x, min(self.size, points - count), self.seed, order[count:].sort().values)  # type: ignore[misc]
+        return self.x[order[:count]]
 
 
 class StreamingBatches:
@@ -145,10 +145,8 @@ class StreamingBatches:
         return -(-length // self.size) if isinstance(self.data, IterableDataset) else length
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        found = self._loaded(epoch, start)
-        if self.device.type != "cuda":
-            return found
-        return _ahead(found)
+        loaded = self._loaded(epoch, start)
+        return _ahead(loaded) if self.device.type == "cuda" else loaded
 
     def _loaded(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         order = None

@@ -68,7 +68,7 @@ class EarlyStopping:
         if value > self.best_value + self.min_delta:
             self.best, self.best_epoch, self.best_value = pair(), epoch, value
 
-    def verdict(self, epoch: int) -> str:
+    def stop_reason(self, epoch: int) -> str:
         """Why to stop, or nothing."""
         if epoch - self.best_epoch < self.patience:
             return ""

@@ -25,9 +25,9 @@ def locate_nonfinite(
     names = {id(parameter): name for module in modules(model, guide) for name, parameter in module.named_parameters()}
     try:
         with isolated_parameters(model, guide), evaluation_mode(model, guide):
-            found = _bad_density(model, guide, x, rows) or _bad_gradient(model, guide, x, rows, leaves, names)
-            if found:
-                return found
+            place = _bad_density(model, guide, x, rows) or _bad_gradient(model, guide, x, rows, leaves, names)
+            if place:
+                return place
     except (
         RunError,
         InvalidInputError,
@@ -60,10 +60,10 @@ def _bad_gradient(
     leaves: list[Tensor],
     names: dict[int, str],
 ) -> str | None:
-    found = _hurt(model, guide, x, leaves)
-    if found is None:
+    first = _hurt(model, guide, x, leaves)
+    if first is None:
         return None
-    kind, name, leaf, value = found
+    kind, name, leaf, value = first
     alone = [n for n in range(len(x)) if _hurt(model, guide, x[n : n + 1], [leaf], name)]
     place = f"gradient {value} of site '{name}' of the {kind} by {_named(leaf, names)}"
     return f"{place}, {_points(torch.tensor(alone, device=x.device), rows)}" if alone else place

@@ -176,7 +176,7 @@ class Trainer:
                 look = self.early_stopping.look(self.model, self.guide, self.structure, self.settings.seed)
             row["validation_elbo"] = self.group.broadcast(look)  # all processes stop, or none
             self.early_stopping.remember(self.pair_tensors, self.state.epoch, row["validation_elbo"])
-            self.result.stop_reason = self.early_stopping.verdict(self.state.epoch)
+            self.result.stop_reason = self.early_stopping.stop_reason(self.state.epoch)
         self.result.history.append(row)
 
     def _where(self) -> str:
