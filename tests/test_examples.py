@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import said
 from pyro.distributions import Normal
 
 import pyrovae
@@ -69,19 +70,13 @@ def test_the_guides_density_is_that_of_student_t(seed):
     assert found.high_pareto_k_fraction == 0
 
 
-def test_the_command_of_the_readme_takes_both(tmp_path):
+def test_the_command_of_the_readme_takes_both(tmp_path, monkeypatch):
     """In another folder: names and paths as a user writes them."""
-
-    def pyrovae_(*words):
-        command = [sys.executable, "-m", "pyrovae", *words]
-        done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
+    monkeypatch.chdir(FOLDER.parent)
     few = ("--epochs", "1")
-    table = pyrovae_("compare", "--models", "ppca,examples/own_model.py", *few, "--num-samples", "10")
+    table = said("compare", "--models", "ppca,examples/own_model.py", *few, "--num-samples", "10")
     assert "own_model − ppca" in table or "ppca − own_model" in table
     words = ("--set", "guide=examples/own_guide.py:HeavyTails", *few, "--out", str(tmp_path / "run"))
-    pyrovae_("train", "examples/own_model.py", *words)
+    said("train", "examples/own_model.py", *words)
     assert module_of(tmp_path / "run" / "option_guide.py").HeavyTails
     assert "own_model" not in str(pyrovae.load_run(tmp_path / "run").pair.file)  # its copy, model.py

@@ -3,8 +3,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import torch
 from command_line import BARS, invoke, one_sentence, python_m, refused, said
 from matplotlib.image import imread
+from processes import Script
 
 import pyrovae
 from pyrovae import available
@@ -594,26 +593,16 @@ def test_a_refusal_is_one_line_on_standard_error(tmp_path: Path, capfd: pytest.C
 
 def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     data, out = points(tmp_path / "points.npy"), tmp_path / "run"
-    command = [sys.executable, "-m", "pyrovae", "train", "ppca", "--data", str(data), "--out", str(out)]
-    words = [*command, "--set", "latent=2", "--epochs", "10000000"]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits what is ignored
-    try:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with process:
-        try:
-            deadline = time.monotonic() + 240  # the machine may be busy
-            while not (out / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.05)
-            process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert process.returncode == 130
+    words = ("train", "ppca", "--data", data, "--out", out, "--set", "latent=2", "--epochs", 10_000_000)
+    script = Script("pyrovae", *words, out=tmp_path / "printed.txt", module=True)
+    deadline = time.monotonic() + 240  # the machine may be busy
+    while not (out / "checkpoint.pt").exists() and script.process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(script.process.pid, signal.SIGINT)
+    assert script.end(30) == 130
     assert (
         "stopped; `pyrovae train --resume RUN` goes on, `pyrovae evaluate RUN` reads the last checkpoint"
-        in one_sentence(stderr)
+        in one_sentence(script.errors())
     )
     assert {path.name for path in out.iterdir()} <= {
         *("config.json", "checkpoint.pt", "checkpoint.previous.pt", "metrics.csv")

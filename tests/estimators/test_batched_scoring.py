@@ -1,9 +1,7 @@
 """Many points and draws in pieces: numbers that no piece changes, memory that does not grow, and what is done is kept."""
 
 import math
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from gaussians import Wrong, random_wrong
+from processes import Script
 from pyro.infer.autoguide import AutoNormal
 
 import pyrovae
@@ -291,18 +290,19 @@ for num_samples in map(int, sys.argv[1:]):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read as Linux counts it")
-def test_memory_does_not_grow_with_the_samples():
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, "500", "20000"], capture_output=True, text=True, check=True, env=os.environ
-    )
-    few, many = map(int, done.stdout.split())
+def test_memory_does_not_grow_with_the_samples(tmp_path):
+    (tmp_path / "peak.py").write_text(PEAK)
+    script = Script(tmp_path / "peak.py", 500, 20000, out=tmp_path / "peaks.txt")
+    assert script.end() == 0, script.errors()
+    few, many = map(int, script.printed().split())
     assert many < 1.1 * few
 
 
 # Resuming
 
 LONG = """
-import sys, time, torch, pyrovae
+import pathlib, sys, time, torch, pyrovae
+sys.path.append(sys.argv[3])
 from gaussians import Wrong
 from pyrovae.estimators import batch_layout, partial_results
 torch.set_num_threads(1)
@@ -313,38 +313,34 @@ x = torch.linspace(-2, 2, 60).double().reshape(20, 3)
 def slowly(points):
     print(points, flush=True)
     time.sleep(float(sys.argv[2]))
-found = pyrovae.evaluate(*wrong.pair, x, num_samples=100, seed=5, partial_file=__import__("pathlib").Path(sys.argv[1]), on_progress=slowly)
+found = pyrovae.evaluate(*wrong.pair, x, num_samples=100, seed=5, partial_file=pathlib.Path(sys.argv[1]), on_progress=slowly)
 torch.save([found.log_likelihood, found.pareto_k, found.bound_curve.value], sys.argv[1] + ".done")
 """
 
 
-def python(path, sleep):
-    oracles = str(Path(__file__).parent.parent / "oracles")
-    return subprocess.Popen(
-        [sys.executable, "-c", LONG, str(path), str(sleep)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([oracles, os.environ.get("PYTHONPATH", "")])},
-    )
+def evaluation(folder, path, sleep):
+    (folder / "long.py").write_text(LONG)
+    return Script(folder / "long.py", path, sleep, Path(__file__).parent.parent / "oracles", out=folder / "printed.txt")
 
 
 def test_a_killed_evaluation_goes_on_where_it_was(tmp_path):
-    path = tmp_path / "unfinished.pt"
-    with python(path, 0.5) as process:
-        assert process.stdout.readline() == "4\n"
-        assert process.stdout.readline() == "4\n"
-        process.send_signal(signal.SIGKILL)
-    assert path.is_file()
-    assert [file.name for file in tmp_path.iterdir()] == ["unfinished.pt"]
-    with python(path, 0.0) as process:
-        first, *rest = map(int, process.stdout.read().split())
-    assert process.returncode == 0
+    path = tmp_path / "partial" / "unfinished.pt"
+    path.parent.mkdir()
+    killed = evaluation(tmp_path, path, 0.5)
+    killed.wait_for("4\n4\n")
+    killed.process.kill()
+    assert killed.end() == -signal.SIGKILL
+    assert [file.name for file in path.parent.iterdir()] == ["unfinished.pt"]
+    resumed = evaluation(tmp_path, path, 0.0)
+    assert resumed.end() == 0, resumed.errors()
+    first, *rest = map(int, resumed.printed().split())
     assert first in (8, 12)  # at once, what was done; a third batch may have been
     assert sum(rest) == 20 - first
     assert not path.exists()
-    other = tmp_path / "other.pt"
-    with python(other, 0.0) as process:
-        assert process.stdout.read().split() == ["4"] * 5
+    other = path.with_name("other.pt")
+    whole = evaluation(tmp_path, other, 0.0)
+    assert whole.end() == 0, whole.errors()
+    assert whole.printed().split() == ["4"] * 5
     for one, two in zip(torch.load(f"{path}.done"), torch.load(f"{other}.done"), strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=0)
 

@@ -117,7 +117,7 @@ def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypa
 @pytest.mark.parametrize(
     # few, of which hardly any are scored again; and a last block that is not full
     "num_samples",
-    [450, pytest.param(1999, marks=pytest.mark.compiled)],
+    [450, 1999],
 )
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, num_samples, runs_of_the_graph):

@@ -1,11 +1,9 @@
 """Processes that share the points of an evaluation have the numbers of one that scores them all."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+from processes import run_group
 
 SCRIPT = """
 import sys
@@ -29,12 +27,8 @@ with init_process_group() as ranks:
 def test_two_processes_and_one_have_the_same_numbers(tmp_path: Path) -> None:
     script = tmp_path / "score.py"
     script.write_text(SCRIPT)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    alone = [sys.executable, script, tmp_path / "1.pt"]
-    together = [*(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")]
-    for words in (alone, [*together, script, tmp_path / "2.pt"]):
-        done = subprocess.run(list(map(str, words)), env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
+    for count in (1, 2):
+        run_group(count, script, tmp_path / f"{count}.pt", folder=tmp_path)
     one, two = (torch.load(tmp_path / f"{count}.pt", weights_only=True) for count in (1, 2))
     assert one.keys() == two.keys()
     for name, value in one.items():

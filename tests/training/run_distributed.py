@@ -1,4 +1,7 @@
-"""What test_distributed.py has several processes do, and one for comparison: `torchrun … run_distributed.py FILE` writes the outcome to FILE."""
+"""What test_distributed.py has several processes do, and one for comparison: `torchrun … run_distributed.py FILE` writes the outcome to FILE.
+
+What is recorded runs as it was recorded: that it can be compiled is tested elsewhere.
+"""
 
 import json
 import sys
@@ -8,6 +11,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+import torch._inductor
 from torch import Tensor, nn
 
 import pyrovae
@@ -189,4 +193,5 @@ def main(out: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    torch._inductor.compile = lambda graph, inputs, options: graph  # type: ignore[assignment]
     main(Path(sys.argv[1]))

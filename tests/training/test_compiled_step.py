@@ -21,9 +21,6 @@ from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters
 
 
-pytestmark = pytest.mark.compiled
-
-
 def trained(name, record, **options):
     """In double precision: optimisers blow rounding up."""
     torch.manual_seed(0)
@@ -59,12 +56,12 @@ def other_optimiser(params, lr):
     ("name", "options"),
     [
         ("ppca", {"max_grad_norm": 5.0, "ema_decay": 0.9, "pair": {"latent": 2}}),
-        ("gmm", {"pair": {"components": 3}, "batch_size": None}),
+        pytest.param("gmm", {"pair": {"components": 3}, "batch_size": None}, marks=pytest.mark.compiled),
         ("batch-norm", {"kl_warmup_fraction": 0.5, "batch_size": 20}),
         pytest.param(
             "ppca",
             {"optimizer": other_optimiser, "pair": {"latent": 2}, "batch_size": None},
-            marks=pytest.mark.processor,
+            marks=[pytest.mark.processor, pytest.mark.compiled],
         ),
     ],
     ids=["clip-and-average", "enumerated", "warm-up", "other-optimiser"],
@@ -142,15 +139,18 @@ def same_step(model, guide, x, objective=None, beta=None):
         return float(value)
 
 
+@pytest.mark.compiled
 def test_equal_latents_keep_their_own_noise_and_buffers_and_dropout_are_live():
     same_step(Moved(two_latents), Moved(two_draws), torch.randn(8, 3))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("objective", [Trace_ELBO(), Trace_ELBO(num_particles=3), TraceMeanField_ELBO()])
 def test_every_objective_that_can_be_recorded(objective):
     same_step(Moved(two_latents), Moved(two_draws), torch.randn(8, 3), objective)
 
 
+@pytest.mark.compiled
 def test_a_class_that_the_model_sums_out_itself_in_a_subsampled_plate_with_an_inner_one():
     """log Σ_k p(x, k), scaled outside its logarithm."""
 
@@ -184,6 +184,7 @@ def test_a_class_that_the_model_sums_out_itself_in_a_subsampled_plate_with_an_in
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.compiled
 def test_operations_that_autograd_does_not_see_are_recorded_as_they_ran():
     """Differentiating a recording would see through no_grad: the recording of the gradient is used then."""
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from processes import run_group
 from typer.testing import CliRunner
 
 from pyrovae.cli.app import app
@@ -35,10 +36,9 @@ def torchrun(count: int, *words: object, seconds: float = 240.0) -> subprocess.C
 @pytest.fixture(scope="module", params=[2, 3])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each process of a group found."""
-    out = tmp_path_factory.mktemp("ranks") / "found.json"
-    done = torchrun(request.param, SCRIPT, out)
-    assert done.returncode == 0, done.stderr
-    return json.loads(out.read_text())
+    folder = tmp_path_factory.mktemp("ranks")
+    run_group(request.param, SCRIPT, folder / "found.json", folder=folder)
+    return json.loads((folder / "found.json").read_text())
 
 
 def close(value: Any, expected: Any, rel: float) -> None:
