@@ -60,6 +60,10 @@ class Joint:
         self.blocks = _blocks(self.structure)
         self.size = self.blocks[-1].end  # d
 
+    def subset(self, rows: Tensor) -> "Joint":
+        """The densities at some of the points: those that the mask `rows` (N,) names."""
+        return Joint(self.model, self.guide, self.x[rows])
+
     def log_p(self, u: Tensor) -> Tensor:
         """log p(x, u)."""
         run, log_jacobian = self._run_model(u)

@@ -1,0 +1,199 @@
+"""Modes of the posterior p(u|x) of every point, by damped Newton steps from several starts at once."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .joint_density import Joint
+
+LogDensity = Callable[[Tensor], Tensor]  # u (draws, N, d) → log p(x, u) (draws, N)
+
+MIN_CURVATURE = 0.1  # of a direction in which the density is flat: about as wide as a standard normal prior, or wider
+STAGES = (8, 8, 8, 16, 32)  # Newton iterations; between stages, points that have arrived are left out
+GAIN_TOLERANCE = 1e-3  # nats that one more step would gain: then a start has arrived
+SAME_MODE_DISTANCE = 0.3  # standard deviations between two ends that count as one mode
+MIN_DAMPING, MAX_DAMPING = 1e-6, 1e6
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where Newton's steps ended, from S starts for each of N points. In double precision."""
+
+    location: Tensor  # (S, N, d)
+    log_density: Tensor  # (S, N), log p(x, u) there
+    precision: Tensor  # (S, N, d, d), −∇² log p(x, u) there, its eigenvalues made positive
+    arrived: Tensor  # (S, N), whether another step would gain next to nothing
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Up to M different modes of each point, highest first. Where a point has fewer, `exists` is False. In double precision."""
+
+    location: Tensor  # (M, N, d)
+    log_density: Tensor  # (M, N), log p(x, u) there
+    precision: Tensor  # (M, N, d, d), −∇² log p(x, u) there, its eigenvalues made positive
+    exists: Tensor  # (M, N)
+    num_starts: Tensor  # (M, N), how many starts ended there
+
+    @property
+    def share_found_once(self) -> Tensor:
+        """The share of starts whose mode no other start found: (N,). It estimates the mass of modes not found (Good 1953)."""
+        once = (self.exists & (self.num_starts == 1)).sum(0).double()
+        return once / self.num_starts.sum(0).clamp(min=1)
+
+    @property
+    def log_mass(self) -> Tensor:
+        """log p(x) by Laplace's method, Σ over modes of p(x, mode) |2π H⁻¹|^½: (N,)."""
+        return torch.where(self.exists, self.log_masses, -torch.inf).logsumexp(0)
+
+    @property
+    def log_masses(self) -> Tensor:
+        """log p(x, mode) + ½ log |2π H⁻¹| of each mode: (M, N)."""
+        d = self.location.shape[-1]
+        return self.log_density + 0.5 * (d * math.log(2 * math.pi) - torch.logdet(self.precision))
+
+
+def climb(joint: Joint, starts: Tensor) -> Ends:
+    """Go uphill from `starts` (S, N, d) by steps (H + λ diag H)⁻¹ ∇ log p(x, u), each taken only where log p(x, u) rises.
+
+    H is −∇² log p(x, u) with its eigenvalues in absolute value. λ becomes 0.3 λ after a step that was taken and 5 λ after one
+    that was not, for each start of each point (Levenberg 1944; Marquardt 1963).
+    """
+    u, rows = starts, torch.arange(starts.shape[1], device=starts.device)
+    damping = torch.full(u.shape[:2], 1e-2, dtype=torch.float64, device=u.device)
+    ends = None
+    for iterations in STAGES:
+        part, part_damping = _iterate(joint.log_p, u, damping, iterations)
+        ends = part if ends is None else _replace(ends, rows, part)
+        left = ~(part.arrived | ~torch.isfinite(part.log_density)).all(0)
+        if not bool(left.any()):
+            break
+        if not bool(left.all()):
+            joint = joint.subset(left)
+            rows = rows[left]
+        u, damping = part.location[:, left].to(starts), part_damping[:, left]
+    assert ends is not None
+    return ends
+
+
+def joined(one: Ends, other: Ends) -> Ends:
+    """The ends of all starts of both."""
+    names = ("location", "log_density", "precision", "arrived")
+    return Ends(*(torch.cat([getattr(one, name), getattr(other, name)]) for name in names))
+
+
+def _replace(ends: Ends, rows: Tensor, part: Ends) -> Ends:
+    for name in ("location", "log_density", "precision", "arrived"):
+        getattr(ends, name)[:, rows] = getattr(part, name)
+    return ends
+
+
+@dataclass(frozen=True)
+class _Place:
+    """log p(x, u) and its derivatives at one u for each start and point, in double precision."""
+
+    value: Tensor  # (S, N)
+    gradient: Tensor  # (S, N, d)
+    precision: Tensor  # (S, N, d, d), −∇² log p with eigenvalues in absolute value and at least `MIN_CURVATURE`
+    escape: Tensor  # (S, N, d), a step out of a saddle: a standard deviation along the direction of most upward curvature, or 0
+
+    def where(self, chosen: Tensor, other: "_Place") -> "_Place":
+        """These numbers where `chosen` (S, N), and the other's elsewhere."""
+        return _Place(
+            torch.where(chosen, self.value, other.value),
+            torch.where(chosen.unsqueeze(-1), self.gradient, other.gradient),
+            torch.where(chosen[..., None, None], self.precision, other.precision),
+            torch.where(chosen.unsqueeze(-1), self.escape, other.escape),
+        )
+
+    def step(self, damping: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Newton's step, damped, and what it is about to gain in nats, twice; at a saddle, the way out, which is worth a try."""
+        diagonal = self.precision.diagonal(dim1=-2, dim2=-1)
+        damped = self.precision + torch.diag_embed(torch.as_tensor(damping).unsqueeze(-1) * diagonal)
+        step = torch.linalg.solve(damped, self.gradient.unsqueeze(-1)).squeeze(-1)
+        gain = (step * self.gradient).sum(-1)
+        stuck = (gain <= GAIN_TOLERANCE) & (self.escape != 0).any(-1)
+        return torch.where(stuck.unsqueeze(-1), self.escape, step), torch.where(stuck, 1.0, gain)
+
+
+def _iterate(log_density: LogDensity, u: Tensor, damping: Tensor, iterations: int) -> tuple[Ends, Tensor]:
+    here = _place(log_density, u)
+    for _ in range(iterations):
+        step, gain = here.step(damping)
+        moving = torch.isfinite(here.value) & (gain > GAIN_TOLERANCE) & (damping < MAX_DAMPING)
+        if not bool(moving.any()):
+            break
+        proposal = torch.where(moving.unsqueeze(-1), u + step.to(u), u)
+        there = _place(log_density, proposal)
+        better = moving & (there.value > here.value)
+        u = torch.where(better.unsqueeze(-1), proposal, u)
+        here = there.where(better, here)
+        damping = (damping * torch.where(better, 0.3, 5.0)).clamp(MIN_DAMPING, MAX_DAMPING)
+    arrived = torch.isfinite(here.value) & (here.step(0.0)[1] <= 10 * GAIN_TOLERANCE)
+    return Ends(u.double(), here.value, here.precision, arrived), damping
+
+
+def _place(log_density: LogDensity, u: Tensor) -> _Place:
+    """Points and draws are independent, so that d backward passes give every Hessian."""
+    with torch.enable_grad():
+        u = u.detach().requires_grad_()
+        value = log_density(u)
+        (gradient,) = torch.autograd.grad(value.sum(), u, create_graph=True)
+        rows = []
+        for axis in range(u.shape[-1]):
+            row = None
+            if gradient.requires_grad:  # it does not where log p is linear in u
+                (row,) = torch.autograd.grad(gradient[..., axis].sum(), u, retain_graph=True, allow_unused=True)
+            rows.append(torch.zeros_like(u) if row is None else row)
+    hessian = torch.stack(rows, dim=-2).detach().double()
+    value, gradient = value.detach().double(), gradient.detach().double()
+    curvature, axes = _eigh(-(hessian + hessian.mT) / 2)
+    lowest, direction = curvature[..., :1], axes[..., 0]  # in ascending order
+    uphill = torch.where((direction * gradient).sum(-1, keepdim=True) < 0, -direction, direction)
+    escape = torch.where(lowest < -MIN_CURVATURE, uphill * lowest.abs().clamp(min=MIN_CURVATURE).rsqrt(), 0.0)
+    positive = curvature.abs().clamp(min=MIN_CURVATURE)
+    return _Place(value, gradient, (axes * positive.unsqueeze(-2)) @ axes.mT, escape)
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and vectors. Of a matrix that is not finite, those of the identity."""
+    finite = torch.isfinite(matrix).flatten(-2).all(-1)[..., None, None]
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    values, vectors = torch.linalg.eigh(torch.where(finite, matrix, identity))
+    return values, vectors
+
+
+def distinct_modes(ends: Ends, max_modes: int) -> Modes:
+    """The different ends, the highest first, of each point. Two ends are one mode where they are less than
+    `SAME_MODE_DISTANCE` standard deviations apart, by the curvature at the higher one."""
+    usable = torch.isfinite(ends.log_density)
+    order = torch.where(usable, ends.log_density, -torch.inf).argsort(dim=0, descending=True)
+    location = ends.location.gather(0, order.unsqueeze(-1).expand_as(ends.location))
+    left = usable.gather(0, order)  # not yet of any mode
+    starts, points = order.shape
+    every = torch.arange(points, device=order.device)
+    chosen, counts, exist = [], [], []
+    for _ in range(min(max_modes, starts)):
+        first = left.double().argmax(0)  # (N,), the highest that is left
+        centre = location[first, every]
+        precision = ends.precision[order[first, every], every]
+        offset = location - centre
+        near = torch.einsum("snd,nde,sne->sn", offset, precision, offset) < SAME_MODE_DISTANCE**2
+        members = left & near
+        chosen.append(order[first, every])
+        counts.append(members.sum(0))
+        exist.append(left.any(0))
+        left = left & ~members
+        if not bool(left.any()):
+            break
+    index = torch.stack(chosen)
+    return Modes(
+        ends.location[index, every],
+        ends.log_density[index, every],
+        ends.precision[index, every],
+        torch.stack(exist),
+        torch.stack(counts),
+    )

@@ -1,0 +1,211 @@
+"""log p(x) to a tolerance, against closed forms and quadrature: the value, the error bar, and what is said of both."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+import pyrovae
+from pyrovae import InvalidInputError, fit, load
+from pyrovae.estimators import mode_sampling_log_likelihood
+from pyrovae.pair.execution import modules
+
+
+def standard(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1))
+
+
+def by_quadrature(log_joint, width=12.0, steps=40_001):
+    """log ∫ exp(log_joint(z)) dz by the trapezoid rule; log_joint (steps,) → (N, steps)."""
+    z = torch.linspace(-width, width, steps, dtype=torch.float64)
+    return log_joint(z).logsumexp(-1) + math.log(float(z[1] - z[0]))
+
+
+@pytest.mark.parametrize(("name", "latent"), [("ppca", 2), ("ppca", 20), ("factor_analysis", 6)])
+def test_the_exact_value_within_its_error(name, latent, seed):
+    """Also the tolerance is reached, and the interval of ±1.96 SE covers at its rate: 5 seeds, 60 points."""
+    torch.manual_seed(seed)
+    model, guide = load(name)(30, latent=latent)  # the guide is the model's own posterior, or a network
+    x = torch.randn(60, 30).double()
+    for module in modules(model, guide):
+        module.double()
+    exact = model.log_prob(x).detach()
+    scores = []
+    for each in range(5):
+        result = mode_sampling_log_likelihood(model, guide, x, tolerance=0.05, seed=100 * seed + each)
+        assert result.reached.double().mean() > 0.97
+        assert result.reliable.all()
+        scores.append((result.log_likelihood - exact) / result.log_likelihood_se)
+    covered = (torch.stack(scores).abs() < 1.96).double().mean()
+    assert 0.92 < covered <= 1.0
+    assert torch.stack(scores).mean().abs() < 0.3
+
+
+def test_two_modes_of_which_the_guide_knows_one(seed):
+    """z ~ N(0, 1), x ~ N(z², 0.3²). The guide stays at the right-hand mode; its own weights are log 2 short."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.square(), 0.3).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.sqrt(), 0.13).to_event(1))
+
+    x = torch.linspace(1.5, 3, 32).double()[:, None]
+    exact = by_quadrature(lambda z: dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z.square(), 0.3).log_prob(x))
+    result = mode_sampling_log_likelihood(model, guide, x, tolerance=0.02, seed=seed)
+    assert (result.num_modes == 2).all()
+    assert ((result.log_likelihood - exact).abs() < 5 * result.log_likelihood_se).all()
+    assert result.reliable.all()
+
+
+@pytest.mark.parametrize(
+    ("prior", "to_reals"),
+    [
+        (dist.LogNormal(0.0, 0.5), lambda z: z),
+        (dist.Gamma(2.0, 1.0), lambda z: z),
+        (dist.Laplace(0.0, 1.0), None),
+        (dist.StudentT(3.0), None),
+    ],
+    ids=["log-normal", "gamma", "Laplace", "Student"],
+)
+def test_other_priors(prior, to_reals, seed):
+    """x ~ N(z, 0.5²) under priors on half the line, with a kink and with heavy tails."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", type(prior)(*[getattr(prior, name) for name in prior.arg_constraints]))
+            pyro.sample("x", dist.Normal(z, 0.5), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", type(prior)(*[getattr(prior, name) for name in prior.arg_constraints]))
+
+    x = torch.linspace(0.2, 4, 24).double()[:, None]
+    positive = to_reals is not None
+
+    def log_joint(z):
+        value = z.clamp(min=1e-12) if positive else z
+        log_p = prior.log_prob(value) + dist.Normal(value, 0.5).log_prob(x)
+        return torch.where(z > 1e-12, log_p, -torch.inf) if positive else log_p
+
+    exact = by_quadrature(log_joint, width=30.0, steps=600_001)
+    result = mode_sampling_log_likelihood(model, guide, x, tolerance=0.02, seed=seed)
+    assert ((result.log_likelihood - exact).abs() < 5 * result.log_likelihood_se + 1e-4).all()
+    assert result.reliable.double().mean() > 0.9
+
+
+def test_a_class_that_is_summed_out_beside_a_latent(seed):
+    """k ~ Bernoulli(0.3), z ~ N(0, 1), x ~ N(a_k z + b_k, 0.5²): a mixture of two normals, and of two modes in z."""
+    slopes, offsets = torch.tensor([1.0, -2.0]).double(), torch.tensor([0.0, 1.0]).double()
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Bernoulli(torch.tensor(0.3).double()), infer={"enumerate": "parallel"}).long()
+            z = pyro.sample("z", dist.Normal(torch.tensor(0.0).double(), 1.0))
+            pyro.sample("x", dist.Normal(slopes[k] * z + offsets[k], 0.5), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.tensor(0.0).double(), 1.0))
+
+    x = torch.linspace(-3, 3, 32).double()[:, None]
+    weights = torch.tensor([0.7, 0.3]).double().log()
+    exact = (dist.Normal(offsets, (slopes.square() + 0.25).sqrt()).log_prob(x) + weights).logsumexp(1)
+    result = mode_sampling_log_likelihood(model, guide, x, tolerance=0.02, seed=seed)
+    assert ((result.log_likelihood - exact).abs() < 5 * result.log_likelihood_se + 1e-6).all()
+    assert result.reliable.all()
+
+
+def test_the_mean_of_the_estimates_of_p_is_p(seed):
+    """E p̂ = p, though the number of draws is chosen: 400 points of one model, 4 standard errors."""
+    torch.manual_seed(seed)
+    model, guide = load("ppca")(5, latent=2)
+    model, x = model.double(), torch.randn(400, 5).double()
+    result = mode_sampling_log_likelihood(model, guide, x, tolerance=0.2, seed=seed)
+    ratio = (result.log_likelihood - model.log_prob(x).detach()).exp()
+    assert abs(ratio.mean() - 1) < 4 * ratio.std() / 20
+
+
+def test_an_untrained_guide_costs_no_accuracy(seed):
+    """A VAE of 2 latents with the guide of another: the same number within errors, and that of quadrature."""
+    torch.manual_seed(0)
+    x = torch.sigmoid(2 * torch.randn(200, 2) @ torch.randn(2, 5)).round()
+    model, guide = load("vae")(5, latent=2, hidden=(16,), likelihood=pyrovae.likelihoods.Bernoulli())
+    fit(model, guide, x, epochs=30, batch_size=50, lr=5e-3)
+    _, other = load("vae")(5, latent=2, hidden=(16,), likelihood=pyrovae.likelihoods.Bernoulli())
+    model, x = model.double(), x[:8].double()
+    axis = (torch.arange(601).double() + 0.5) / 601 * 18 - 9
+    z = torch.cartesian_prod(axis, axis)
+    with torch.no_grad():
+        prior, decoded = dist.Normal(0.0, 1.0).log_prob(z).sum(-1), model.decode(z)
+        exact = torch.stack([(prior + decoded.log_prob(point)).logsumexp(0) for point in x]) + 2 * math.log(18 / 601)
+    for q in (guide.double(), other.double()):
+        result = mode_sampling_log_likelihood(model, q, x, tolerance=0.02, seed=seed)
+        assert ((result.log_likelihood - exact).abs() < 5 * result.log_likelihood_se + 1e-5).all()
+
+
+def test_rectified_linear_decoders_have_kinks(seed):
+    """z ~ N(0, 1), x ~ N(relu(z), 0.2²), against quadrature."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(nn.functional.relu(z), 0.2).to_event(1), obs=x)
+
+    x = torch.linspace(-0.3, 2, 24).double()[:, None]
+    exact = by_quadrature(lambda z: dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z.relu(), 0.2).log_prob(x))
+    result = mode_sampling_log_likelihood(model, standard, x, tolerance=0.02, seed=seed)
+    assert ((result.log_likelihood - exact).abs() < 5 * result.log_likelihood_se + 1e-3).all()
+
+
+def test_many_modes_are_not_called_reliable(seed):
+    """x = z² in each of 12 dimensions: 2¹² modes, of which few starts find the same."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(12).double(), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.square(), 0.1).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(12).double(), 1.0).to_event(1))
+
+    result = mode_sampling_log_likelihood(model, guide, torch.ones(4, 12).double(), seed=seed)
+    assert not result.reliable.any()
+
+
+def test_the_same_seed_has_the_same_numbers_and_torchs_state_is_left():
+    model, guide = load("ppca")(5, latent=2)
+    x = torch.randn(10, 5)
+    state = torch.get_rng_state()
+    one, other = (mode_sampling_log_likelihood(model, guide, x, seed=3) for _ in range(2))
+    assert torch.equal(one.log_likelihood, other.log_likelihood)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(one.log_likelihood, mode_sampling_log_likelihood(model, guide, x, seed=4).log_likelihood)
+
+
+@pytest.mark.parametrize("tolerance", [0, -0.1, math.nan, math.inf, "small", None])
+def test_a_tolerance_is_a_positive_number(tolerance):
+    model, guide = load("ppca")(5, latent=2)
+    with pytest.raises(InvalidInputError, match="tolerance is"):
+        mode_sampling_log_likelihood(model, guide, torch.randn(10, 5), tolerance=tolerance)
+
+
+def test_a_class_that_the_guide_draws_is_refused():
+    model, guide = load("gmm")(5, components=3)
+    with pytest.raises(InvalidInputError, match="is discrete"):
+        mode_sampling_log_likelihood(model, guide, torch.randn(10, 5))
+
+
+def test_points_out_of_reach_have_an_error_above_the_tolerance():
+    model, guide = load("ppca")(5, latent=2)
+    result = mode_sampling_log_likelihood(model, guide, torch.randn(10, 5), tolerance=1e-4, max_draws=300)
+    assert not result.reached.any()
+    assert (result.num_draws == 300).all()

@@ -1,0 +1,96 @@
+"""Newton's ends, the modes among them and the mixture about them, against targets whose modes and masses are known."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pyrovae import load
+from pyrovae.posterior.joint_density import Joint
+from pyrovae.posterior.mode_mixture import choose_mixture, mixture_about
+from pyrovae.posterior.mode_search import find_modes
+from pyrovae.posterior.modes import climb, distinct_modes
+
+
+def standard(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1))
+
+
+def squared(x):
+    """z ~ N(0, 1), x ~ N(z², 0.3²): two modes, near ±√x."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z.square(), 0.3).to_event(1), obs=x)
+
+
+def test_a_gaussian_posterior_is_reached_in_a_step_and_its_mass_is_exact():
+    model, guide = load("ppca")(6, latent=3)
+    model.double()  # the guide is the model's own posterior
+    x = torch.randn(20, 6).double()
+    with torch.no_grad():
+        joint = Joint(model, guide, x)
+        ends = climb(joint, 10 * torch.randn(4, 20, 3).double())
+        modes = distinct_modes(ends, 8)
+        posterior, log_p = model.posterior(x), model.log_prob(x)
+    assert ends.arrived.all()
+    assert (modes.exists.sum(0) == 1).all()
+    assert (modes.num_starts == 4).all()
+    torch.testing.assert_close(modes.location[0], posterior.mean, rtol=0, atol=1e-2)
+    torch.testing.assert_close(modes.precision[0], torch.linalg.inv(posterior.covariance_matrix), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(modes.log_mass, log_p, rtol=0, atol=1e-3)
+
+
+def test_both_modes_are_found_and_a_single_start_says_that_it_knows_one():
+    x = torch.linspace(1.5, 3, 16).double()[:, None]
+    with torch.no_grad():
+        joint = Joint(squared, standard, x)
+        both = distinct_modes(
+            climb(joint, torch.tensor([-2.0, -1.0, 1.5, 2.0]).double()[:, None, None].expand(4, 16, 1)), 8
+        )
+    assert (both.exists.sum(0) == 2).all()
+    assert (both.num_starts.sum(0) == 4).all()
+    assert (both.share_found_once == 0).all()
+    # d/dz of −z²/2 − (x − z²)²/0.18 is zero at z² = x − 0.045
+    torch.testing.assert_close(both.location[:2, :, 0].abs(), (x - 0.045).sqrt().mT.expand(2, -1), rtol=0, atol=1e-2)
+
+
+def test_ends_that_nobody_else_reached_are_counted():
+    x = torch.full((1, 1), 2.0).double()
+    with torch.no_grad():
+        ends = climb(Joint(squared, standard, x), torch.tensor([-1.0, 1.0, 2.0]).double()[:, None, None])
+    assert float(distinct_modes(ends, 8).share_found_once) == pytest.approx(1 / 3)
+
+
+def test_the_density_of_the_mixture_integrates_to_one_and_its_draws_have_it(seed):
+    torch.manual_seed(seed)
+    x = torch.linspace(1.5, 3, 4).double()[:, None]
+    with torch.no_grad():
+        joint = Joint(squared, standard, x)
+        mixture = choose_mixture(joint, find_modes(joint))
+        grid = torch.linspace(-200, 200, 400_001, dtype=torch.float64)
+        density = mixture.log_density(grid[:, None, None].expand(-1, 4, 1)).exp()
+        mass = density.sum(0) * float(grid[1] - grid[0])
+        torch.testing.assert_close(mass, torch.ones(4).double(), rtol=0, atol=1e-4)
+        draws = mixture.draw(20_000)
+    below = (density.cumsum(0) * float(grid[1] - grid[0]))[(grid < 1.0).sum() - 1]
+    share = (draws[..., 0] < 1.0).double().mean(0)
+    assert ((share - below).abs() < 5 * (below * (1 - below) / 20_000).sqrt()).all()
+
+
+def test_a_kink_at_the_mode_has_the_width_of_the_density():
+    """z ~ Laplace(0, 1) has no curvature beside its mode, and log p drops by 2 at a distance of 2."""
+
+    def laplace(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Laplace(torch.zeros(1).double(), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1), obs=x)
+
+    with torch.no_grad():
+        joint = Joint(laplace, standard, torch.zeros(3, 1).double())
+        modes = distinct_modes(climb(joint, torch.full((1, 3, 1), 1e-9).double()), 1)
+        mixture = mixture_about(joint, modes, stretch=True)
+    torch.testing.assert_close(mixture.widths, torch.ones(1, 3, 1).double(), rtol=0.05, atol=0)
+    assert math.isfinite(float(mixture.log_density(modes.location).sum()))
