@@ -4,6 +4,7 @@ Compiling costs seconds a graph. So only tests marked `compiled` compile, equal 
 processes. In all others a recording of tensor operations runs as it is.
 """
 
+import gc
 import os
 from typing import Any
 
@@ -18,6 +19,10 @@ import torch._inductor
 from torch import Tensor, fx
 
 os.environ.pop("COLUMNS", None)  # how wide somebody's terminal is: pytest-xdist passes it on
+
+
+gc.freeze()  # what is imported stays; and collecting its millions of objects again and again took an eighth of the time
+gc.set_threshold(100_000, 20, 100)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

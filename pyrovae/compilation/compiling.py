@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import in_one_line
 from ..utils.random import fork_rng
-from .graph import record_graph
+from .graph import describe_tensors_once, record_graph
 
 Function = Callable[..., Any]  # of tensors, to a tuple of tensors
 
@@ -33,11 +33,21 @@ def compile_graph(function: Function, inputs: Sequence[Tensor]) -> Function:
     try:
         with torch.no_grad(), fork_rng(inputs[0].device), _quiet():
             graph = record_graph(function, copies)
-            return inductor.compile(graph, [*copies], options={"fallback_random": True})
+            with describe_tensors_once():
+                return inductor.compile(graph, [*copies], options=_options(inputs[0].device))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         raise CompilationError(f"it cannot be compiled: {reason(error)}") from error
+
+
+def _options(device: torch.device) -> dict[str, Any]:
+    """Noise by torch's own kernels; and on a CPU the width of the vectors that this process may use. Inductor would choose the
+    same width, but its cache on the disk would not know it: code for other vectors, kept by another process, would be run."""
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    width = {"cpp.simdlen": pick_vec_isa().bit_width()} if device.type == "cpu" else {}
+    return {"fallback_random": True, **width}
 
 
 def _copy(value: Tensor) -> Tensor:

@@ -116,10 +116,9 @@ def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypa
 @needs_compiler
 @pytest.mark.parametrize(
     # few, of which hardly any are scored again; and a last block that is not full
-    "num_samples",
-    [450, 1999],
+    ("name", "num_samples"),
+    [*((name, 450) for name in PAIRS), ("vae of bits", 1999), ("gmm", 1999)],
 )
-@pytest.mark.parametrize("name", PAIRS)
 def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, num_samples, runs_of_the_graph):
     model, guide, x = PAIRS[name]()
     full = evaluate(model, guide, x, num_samples, compile=False)
@@ -148,8 +147,9 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
 
 @pytest.mark.compiled
 @needs_compiler
-@pytest.mark.parametrize("name", ["vae", "gmm", "ppca, mean field"])
-@pytest.mark.parametrize("low_precision", [None, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("name", "low_precision"), [("vae", None), ("gmm", None), ("ppca, mean field", None), ("vae", torch.bfloat16)]
+)
 def test_a_last_batch_of_fewer_points_is_scored_in_company(name, low_precision, runs_of_the_graph, monkeypatch):
     model, guide, x = PAIRS[name]()
     x, found = x[:10], []  # batches of 6 and 4
