@@ -1,6 +1,7 @@
 """Estimates and bounds of log p(x), one number for each point, in bounded memory.
 
-One file for each estimator: `batched_scoring` (importance sampling), `annealing` (AIS), `bidirectional` (BDMC and reverse IWAE),
+One file for each estimator: `batched_scoring` (importance sampling), `mode_sampling` (about the posterior's modes, to a
+tolerance), `annealing` (AIS), `bidirectional` (BDMC and reverse IWAE),
 `prior_sampling`, `exact`. The other files are their parts: layouts of batches, draws of the guide, compiled graphs, low
 precision, partial results, Hamiltonian trajectories, step sizes, temperatures.
 

@@ -1,5 +1,6 @@
 """log p(x) of every point to a requested standard error: importance sampling from a mixture about the posterior's modes."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, check_int
+from ..pair.double_precision import in_double_precision, largest_difference
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.validation import check_points
 from ..posterior.batching import chunk_progress, in_chunks
@@ -25,11 +27,15 @@ __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 
 PILOT_DRAWS = 256  # of each point, from which the number of draws is chosen
 MIN_DRAWS = 256
-SAFETY = 1.5  # of the variance: a pilot may have missed some of the weights' tail
+SAFETY = 2.0  # of the variance: a pilot may have missed some of the tail of the weights
 MAX_BLOCK_ROWS = 2**15  # draws times points at once
 MIN_ESS_FRACTION = 0.05
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 MAX_SHARE_FOUND_ONCE = 0.05
+MAX_ROUNDING = 0.01  # nats
+CHECKED_POINTS = 256
+
+log = logging.getLogger("pyrovae")
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,12 +62,20 @@ class ModeSamplingResult(PointwiseResult):
     largest_weight: Tensor  # its share of the sum of all weights
     num_modes: Tensor
     share_found_once: Tensor  # of the starts, those whose mode no other start found
+    arrived: Tensor  # whether Newton's steps came to an end at a mode
     seconds: float
     metadata: dict[str, Any]
 
     @property
     def mean_log_likelihood(self) -> Estimate:
         return self.mean("log_likelihood")
+
+    def __repr__(self) -> str:
+        value, mc_se, data_se = self.mean_log_likelihood
+        return (
+            f"ModeSamplingResult({len(self)} points: log p̂(x) {value:.3f} ± {mc_se:.4f} ± {data_se:.3f}, "
+            f"{int(self.reliable.sum())} of them reliable)"
+        )
 
     @property
     def reached(self) -> Tensor:
@@ -70,13 +84,39 @@ class ModeSamplingResult(PointwiseResult):
 
     @property
     def reliable(self) -> Tensor:
-        """Whether a point's estimate and its error hold, given the modes found: (N,).
+        """Whether a point's estimate and its error hold, given the modes found: (N,). Where not, it is a lower bound."""
+        return ~torch.stack(list(self._doubts().values())).any(0)
 
-        They do where the ESS is at least 5 % of the draws, no draw carries more than 10 % of the weight, and at most 5 % of the
-        starts ended at a mode that no other start found.
-        """
-        enough = self.ess >= MIN_ESS_FRACTION * self.num_draws
-        return enough & (self.largest_weight <= MAX_WEIGHT) & (self.share_found_once <= MAX_SHARE_FOUND_ONCE)
+    def _doubts(self) -> dict[str, Tensor]:
+        """Why a point is not reliable, as a clause about such points: (N,) each."""
+        few = (self.ess < MIN_ESS_FRACTION * self.num_draws) | (self.largest_weight > MAX_WEIGHT)
+        return {
+            "a few draws carry the weight": few,
+            "many starts end at modes that no other start finds, so more are missing": self.share_found_once
+            > MAX_SHARE_FOUND_ONCE,
+            "no start comes to rest at a mode, as where single precision does not resolve the density": ~self.arrived,
+        }
+
+    @property
+    def reliability_message(self) -> str:
+        """What standard error was reached, and at which points log p̂(x) is only a lower bound, and why."""
+        points, tolerance = len(self), self.metadata["tolerance"]
+        reached = f"Standard error at most {tolerance:g} nats at {int(self.reached.sum())} of {points} points."
+        if bool(self.reliable.all()):
+            return f"{reached} Reliable at every point, given the modes found."
+        doubts = "; ".join(f"{why} ({int(where.sum())})" for why, where in self._doubts().items() if bool(where.any()))
+        return (
+            f"{reached} Reliable at {int(self.reliable.sum())} of {points} points, given the modes found. At the others "
+            f"log p̂(x) is a lower bound, loose by an unknown amount: {doubts}."
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What can be relied on."""
+        return {
+            "reached_fraction": float(self.reached.double().mean()),
+            "reliable_fraction": float(self.reliable.double().mean()),
+            "reliability_message": self.reliability_message,
+        }
 
     @property
     def bounds(self) -> Mapping[str, str]:
@@ -116,13 +156,12 @@ def mode_sampling_log_likelihood(
         result = pyrovae.estimators.mode_sampling_log_likelihood(model, guide, x, tolerance=0.02)
         result.mean("log_likelihood"), result.reliable.double().mean()
     """
-    if not (isinstance(tolerance, int | float) and tolerance > 0 and math.isfinite(tolerance)):
-        raise InvalidInputError(
-            f"tolerance is {tolerance!r:.40}: give the standard error in nats that each point is to have, such as 0.05."
-        )
+    check_tolerance(tolerance)
     check_int("max_draws", max_draws, MIN_DRAWS)
     check_points(x)
     started = time.perf_counter()
+
+    model, guide, x = _resolving(model, guide, x)
 
     def work(joint: Joint, start: int) -> dict[str, Tensor]:
         modes = find_modes(joint)
@@ -130,13 +169,49 @@ def mode_sampling_log_likelihood(
         counts = _num_draws(joint, mixture, tolerance, max_draws)
         progress = chunk_progress(on_progress, len(joint.x))
         estimates = _sample(joint, mixture, counts, progress)
-        return {**estimates, "num_modes": modes.exists.sum(0), "share_found_once": modes.share_found_once}
+        search = {"share_found_once": modes.share_found_once, "arrived": modes.arrived}
+        return {**estimates, "num_modes": modes.exists.sum(0), **search}
 
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         parts = in_chunks(model, guide, x, 32, work)
     values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
     return ModeSamplingResult(**values, seconds=time.perf_counter() - started, metadata=metadata(x, **settings))
+
+
+def check_tolerance(tolerance: Any) -> None:
+    """Raise `InvalidInputError` for anything but a positive, finite number."""
+    if not (isinstance(tolerance, int | float) and tolerance > 0 and math.isfinite(tolerance)):
+        raise InvalidInputError(
+            f"tolerance is {tolerance!r:.40}: give the standard error in nats that each point is to have, such as 0.05."
+        )
+
+
+def check_can_sample_modes(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, tolerance: float) -> None:
+    """Raise what `mode_sampling_log_likelihood` would raise for this pair, without sampling."""
+    check_tolerance(tolerance)
+    Joint(model, guide, x[:2])
+
+
+def _resolving(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> tuple[ModelOrGuide, ModelOrGuide, Tensor]:
+    """The pair and x as they are; or in double precision, with a warning, where log p(x, u) in single precision is off by more
+    than `MAX_ROUNDING` at draws of the guide, at some of the points."""
+    if x.dtype != torch.float32 or (copies := in_double_precision(model, guide)) is None:
+        return model, guide, x
+    some = x[:CHECKED_POINTS]
+    with evaluation_mode(model, guide, *copies), torch.no_grad(), fork_rng(x.device, 0):
+        joint = Joint(model, guide, some)
+        u = joint.draw_guide(8)
+        single, double = joint.log_p(u), Joint(*copies, some.double()).log_p(u.double())
+    rounding = largest_difference(single, double)
+    if rounding <= MAX_ROUNDING:
+        return model, guide, x
+    log.warning(
+        "log p(x, z) in single precision is off by up to %.2g nats, so all is computed in double precision; "
+        "model.double(), guide.double() and x.double() say so themselves.",
+        rounding,
+    )
+    return *copies, x.double()
 
 
 def _num_draws(joint: Joint, mixture: ModeMixture, tolerance: float, max_draws: int) -> Tensor:

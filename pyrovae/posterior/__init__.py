@@ -1,6 +1,7 @@
 """The posterior p(z|x) of each point: its unnormalised density, and approximations that are fitted point by point.
 
-`joint_density` gives log p(x, z) as a function of plain vectors. `compiled_density` records it. `variational_families` are the
+`joint_density` gives log p(x, z) as a function of plain vectors. `modes` climbs to its modes, `mode_search` says from where, and
+`mode_mixture` draws from a mixture about them. `compiled_density` records it. `variational_families` are the
 shapes that an approximation can have, `optimise` fits one, and `refinement` is the verb `refine`. `semi_amortised` turns the
 result into a guide. `batching` splits points into chunks.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .joint_density import Joint
+from .joint_density import Joint, per_point
 
 LogDensity = Callable[[Tensor], Tensor]  # u (draws, N, d) → log p(x, u) (draws, N)
 
@@ -37,6 +37,7 @@ class Modes:
     precision: Tensor  # (M, N, d, d), −∇² log p(x, u) there, its eigenvalues made positive
     exists: Tensor  # (M, N)
     num_starts: Tensor  # (M, N), how many starts ended there
+    arrived: Tensor  # (N,), whether Newton's steps from some start came to an end
 
     @property
     def share_found_once(self) -> Tensor:
@@ -137,7 +138,22 @@ def _iterate(log_density: LogDensity, u: Tensor, damping: Tensor, iterations: in
 
 
 def _place(log_density: LogDensity, u: Tensor) -> _Place:
-    """Points and draws are independent, so that d backward passes give every Hessian."""
+    value, gradient, hessian = _derivatives(log_density, u)
+    curvature, axes = torch.linalg.eigh(-(hessian + hessian.mT) / 2)
+    lowest, direction = curvature[..., :1], axes[..., 0]  # in ascending order
+    uphill = torch.where((direction * gradient).sum(-1, keepdim=True) < 0, -direction, direction)
+    escape = torch.where(lowest < -MIN_CURVATURE, uphill * lowest.abs().clamp(min=MIN_CURVATURE).rsqrt(), 0.0)
+    positive = curvature.abs().clamp(min=MIN_CURVATURE)
+    return _Place(value, gradient, (axes * positive.unsqueeze(-2)) @ axes.mT, escape)
+
+
+def _derivatives(log_density: LogDensity, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """log p (S, N), its gradient (S, N, d) and its Hessian (S, N, d, d), in double precision.
+
+    Points and draws are independent, so that d backward passes give every Hessian. Where one is not finite, it is made of
+    differences of the gradient: `torch.logaddexp` has no second derivative where its arguments are far apart. What is not
+    finite then is 0.
+    """
     with torch.enable_grad():
         u = u.detach().requires_grad_()
         value = log_density(u)
@@ -150,20 +166,22 @@ def _place(log_density: LogDensity, u: Tensor) -> _Place:
             rows.append(torch.zeros_like(u) if row is None else row)
     hessian = torch.stack(rows, dim=-2).detach().double()
     value, gradient = value.detach().double(), gradient.detach().double()
-    curvature, axes = _eigh(-(hessian + hessian.mT) / 2)
-    lowest, direction = curvature[..., :1], axes[..., 0]  # in ascending order
-    uphill = torch.where((direction * gradient).sum(-1, keepdim=True) < 0, -direction, direction)
-    escape = torch.where(lowest < -MIN_CURVATURE, uphill * lowest.abs().clamp(min=MIN_CURVATURE).rsqrt(), 0.0)
-    positive = curvature.abs().clamp(min=MIN_CURVATURE)
-    return _Place(value, gradient, (axes * positive.unsqueeze(-2)) @ axes.mT, escape)
+    if not bool(torch.isfinite(hessian).all()):
+        finite = torch.isfinite(hessian).flatten(-2).all(-1)[..., None, None]
+        hessian = torch.where(finite, hessian, _difference_hessian(log_density, u.detach()))
+    return value, gradient.nan_to_num(0.0, 0.0, 0.0), hessian.nan_to_num(0.0, 0.0, 0.0)
 
 
-def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and vectors. Of a matrix that is not finite, those of the identity."""
-    finite = torch.isfinite(matrix).flatten(-2).all(-1)[..., None, None]
-    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    values, vectors = torch.linalg.eigh(torch.where(finite, matrix, identity))
-    return values, vectors
+def _difference_hessian(log_density: LogDensity, u: Tensor) -> Tensor:
+    """Central differences of the gradient: (S, N, d, d), in double precision."""
+    step = torch.finfo(u.dtype).eps ** (1 / 3) * (1 + u.abs())
+    rows = []
+    for axis in range(u.shape[-1]):
+        offset = torch.zeros_like(u)
+        offset[..., axis] = step[..., axis]
+        sides = [per_point(lambda u: (log_density(u),), u + sign * offset)[1][0].double() for sign in (1, -1)]
+        rows.append((sides[0] - sides[1]) / (2 * step[..., axis : axis + 1]).double())
+    return torch.stack(rows, dim=-2)
 
 
 def distinct_modes(ends: Ends, max_modes: int) -> Modes:
@@ -196,4 +214,5 @@ def distinct_modes(ends: Ends, max_modes: int) -> Modes:
         ends.precision[index, every],
         torch.stack(exist),
         torch.stack(counts),
+        ends.arrived.any(0),
     )

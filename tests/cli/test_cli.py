@@ -388,6 +388,25 @@ def test_evaluate_says_whether_to_trust_the_number(run: Path, tmp_path: Path) ->
     assert imread(tmp_path / "a.png").std() > 0.01
 
 
+def test_evaluate_to_a_tolerance(run: Path, tmp_path: Path) -> None:
+    """Beside the guide's own weights, in the table and in both files; the pair has exact values."""
+    words = ("--num-samples", 20, "--tolerance", 0.02, "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
+    text = said("evaluate", run, *words)
+    content = json.loads((tmp_path / "a.json").read_text())
+    result, exact = content["mode_sampling"], np.array(content["points"]["exact_log_likelihood"])
+    error = np.array(result["per_point"]["log_likelihood"]) - exact
+    assert np.all(np.abs(error) < 5 * np.array(result["per_point"]["log_likelihood_se"]) + 1e-4)
+    assert f"{result['means']['log_likelihood']['value']:.3f}" in text
+    assert result["reliability_message"] in " ".join(text.split())
+    assert result["reliable_fraction"] == 1.0
+    with arviz.from_netcdf(str(tmp_path / "a.nc")).sample_stats as stats:
+        assert stats["mode_sampling_log_likelihood"].values.tolist() == result["per_point"]["log_likelihood"]
+
+
+def test_a_tolerance_that_cannot_be_is_refused_before_anything_is_scored(run: Path) -> None:
+    assert "tolerance is 0.0: give the standard error" in refused("evaluate", run, "--tolerance", 0)
+
+
 def test_a_stopped_evaluate_goes_on(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)

@@ -1,5 +1,6 @@
 """log p(x) to a tolerance, against closed forms and quadrature: the value, the error bar, and what is said of both."""
 
+import dataclasses
 import math
 
 import pyro
@@ -209,3 +210,52 @@ def test_points_out_of_reach_have_an_error_above_the_tolerance():
     result = mode_sampling_log_likelihood(model, guide, torch.randn(10, 5), tolerance=1e-4, max_draws=300)
     assert not result.reached.any()
     assert (result.num_draws == 300).all()
+
+
+def test_what_is_said_of_the_points(seed):
+    """Each reason for doubt is named with the number of its points."""
+    model, guide = load("ppca")(5, latent=2)
+    result = mode_sampling_log_likelihood(model, guide, torch.randn(10, 5), seed=seed)
+    assert result.reliability_message.endswith("Reliable at every point, given the modes found.")
+    bad = torch.arange(10) < 3
+    doubted = dataclasses.replace(
+        result, largest_weight=torch.where(bad, 0.5, result.largest_weight), arrived=torch.arange(10) != 9
+    )
+    assert doubted.reliable.tolist() == [False] * 3 + [True] * 6 + [False]
+    assert "Reliable at 6 of 10 points" in doubted.reliability_message
+    assert "a few draws carry the weight (3); no start comes to rest at a mode" in doubted.reliability_message
+
+
+class Far(pyrovae.Module):
+    """z ~ N(0, I), x ~ N(z + 1e7, 0.1²): in single precision numbers of this size are whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.offset = nn.Parameter(torch.tensor(1e7))
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z + self.offset, 0.1).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+
+
+def test_what_single_precision_does_not_resolve_is_computed_in_double(seed, caplog):
+    model = Far()
+    x = 1e7 + torch.randn(12, 2, generator=torch.Generator().manual_seed(1)).round()
+    result = mode_sampling_log_likelihood(model, model.guide, x, seed=seed)
+    exact = dist.Normal(torch.tensor(1e7).double(), math.sqrt(1.01)).log_prob(x.double()).sum(-1)
+    assert ((result.log_likelihood - exact).abs() < 5 * result.log_likelihood_se).all()
+    assert result.metadata["dtype"] == "float64"
+    assert "in single precision is off by up to" in caplog.text
+    assert model.offset.dtype == torch.float32
+
+
+def test_single_precision_that_suffices_is_kept(caplog):
+    model, guide = load("ppca")(5, latent=2)
+    result = mode_sampling_log_likelihood(model, guide, torch.randn(10, 5))
+    assert result.metadata["dtype"] == "float32"
+    assert not caplog.text

@@ -11,7 +11,7 @@ from pyrovae import load
 from pyrovae.posterior.joint_density import Joint
 from pyrovae.posterior.mode_mixture import choose_mixture, mixture_about
 from pyrovae.posterior.mode_search import find_modes
-from pyrovae.posterior.modes import climb, distinct_modes
+from pyrovae.posterior.modes import _derivatives, climb, distinct_modes
 
 
 def standard(x):
@@ -94,3 +94,18 @@ def test_a_kink_at_the_mode_has_the_width_of_the_density():
         mixture = mixture_about(joint, modes, stretch=True)
     torch.testing.assert_close(mixture.widths, torch.ones(1, 3, 1).double(), rtol=0.05, atol=0)
     assert math.isfinite(float(mixture.log_density(modes.location).sum()))
+
+
+def test_a_second_derivative_that_is_not_finite_is_made_of_differences():
+    """The second derivative of `torch.logaddexp` is NaN where its arguments are a thousand nats apart."""
+
+    def log_density(u):
+        far = torch.logaddexp(-1000 + 0 * u, -u.square() / 2)
+        return far.sum(-1)
+
+    u = torch.tensor([[[0.5, -1.0]]]).double()
+    with torch.no_grad():
+        value, gradient, hessian = _derivatives(log_density, u)
+    torch.testing.assert_close(value, -u.square().sum(-1) / 2)
+    torch.testing.assert_close(gradient, -u)
+    torch.testing.assert_close(hessian[0, 0], -torch.eye(2).double(), rtol=0, atol=1e-6)

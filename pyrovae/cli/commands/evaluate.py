@@ -29,6 +29,7 @@ from ..options import (
 from ..output import check_writable, console, progress_bars, save_figure, write_json, write_netcdf
 
 if TYPE_CHECKING:
+    from ...estimators.mode_sampling import ModeSamplingResult
     from ...estimators.prior_sampling import PriorSamplingResult
 
 ANNEALING = ("ais_chains", "ais_steps", "ais_start", "ais_points", "bdmc")  # options that mean nothing without --ais
@@ -51,6 +52,12 @@ def evaluate_command(
     prior_sampling: Annotated[
         bool, typer.Option("--prior-sampling", help="Beside it the naive estimate, from as many draws of the prior.")
     ] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Beside it log p(x) with this standard error at each point, nats, about the posterior's modes."
+        ),
+    ] = None,
     ais: AisOption = False,
     ais_chains: ChainsOption = 16,
     ais_steps: StepsOption = 1000,
@@ -73,6 +80,10 @@ def evaluate_command(
             check_can_anneal(model, guide, x, ais_start)
         elif given := options_given(context, lambda name: name in ANNEALING):
             raise InvalidInputError(f"{', '.join(given)} say how chains are annealed: add --ais.")
+        if tolerance is not None:
+            from ...estimators.mode_sampling import check_can_sample_modes
+
+            check_can_sample_modes(model, guide, x, tolerance)
         check_writable(json_file, netcdf, bound_curve)
         partial_file = run / "evaluate.partial.pt" if os.access(run, os.W_OK) else None
         prior: PriorSamplingResult | None = None
@@ -86,6 +97,16 @@ def evaluate_command(
                 task = progress.add_task("prior sampling", total=len(x), note=f"{num_samples} draws of the prior")
                 prior = prior_sampling_log_likelihood(
                     model, x, num_samples, seed, on_progress=lambda points: progress.advance(task, points)
+                )
+        about_modes: ModeSamplingResult | None = None
+        if tolerance is not None:
+            from ...estimators.mode_sampling import mode_sampling_log_likelihood
+            from ...tables.mode_sampling import show as show_mode_sampling
+
+            with progress_bars() as progress:
+                task = progress.add_task("about the modes", total=len(x), note=f"tolerance {tolerance:g}")
+                about_modes = mode_sampling_log_likelihood(
+                    model, guide, x, tolerance, seed, on_progress=lambda points: progress.advance(task, points)
                 )
         annealed = None
         if ais:
@@ -110,12 +131,15 @@ def evaluate_command(
         if json_file is not None:
             content = {"metadata": metadata, **comparison.to_dict(), "points": evidence.to_dict()["per_point"]}
             content |= {"prior_sampling": prior.to_dict()} if prior else {}
+            content |= {"mode_sampling": about_modes.to_dict()} if about_modes else {}
             content |= {"annealing": annealed.to_dict()} if annealed else {}
             write_json(json_file, content)
         if netcdf is not None:
             inference_data = replace(evidence, metadata=metadata).to_arviz()
             for name, values in prior.per_point().items() if prior else ():
                 inference_data.sample_stats[f"prior_sampling_{name}"] = ("point", values.numpy())
+            for name, values in about_modes.per_point().items() if about_modes else ():
+                inference_data.sample_stats[f"mode_sampling_{name}"] = ("point", values.numpy())
             write_netcdf(netcdf, inference_data)
         if bound_curve is not None:
             from ...plots.comparison import bound_curves
@@ -123,5 +147,7 @@ def evaluate_command(
             save_figure(bound_curve, bound_curves(comparison))
         below = [bound_curve_table(evidence), *([prior_sampling_table(evidence, prior)] if prior else [])]
         show(comparison, metadata, console(), below)
+        if about_modes:
+            show_mode_sampling(about_modes, evidence, console())
         if annealed:
             show_annealing(annealed, console())
