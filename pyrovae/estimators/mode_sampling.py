@@ -13,15 +13,17 @@ from torch import Tensor
 from ..errors import InvalidInputError, check_int
 from ..pair.double_precision import in_double_precision, largest_difference
 from ..pair.execution import ModelOrGuide, evaluation_mode
+from ..pair.parameters import is_per_point
 from ..pair.validation import check_points
 from ..posterior.batching import chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
 from ..posterior.mode_mixture import ModeMixture, choose_mixture
-from ..posterior.mode_search import find_modes
+from ..posterior.mode_search import short_search, short_search_misses_mass, thorough_search
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
 from ..utils.provenance import metadata
-from ..utils.random import fork_rng
+from ..utils.random import fork_rng, random_rows
+from .annealing import check_weights
 
 __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 
@@ -32,6 +34,8 @@ MAX_BLOCK_ROWS = 2**15  # draws times points at once
 MIN_ESS_FRACTION = 0.05
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 MAX_SHARE_FOUND_ONCE = 0.05
+SMALL = 15  # dimensions of u
+SEARCHED_POINTS = 32
 MAX_ROUNDING = 0.01  # nats
 CHECKED_POINTS = 256
 
@@ -150,6 +154,7 @@ def mode_sampling_log_likelihood(
         A `ModeSamplingResult`, in nats.
 
     Raises:
+        NonFiniteError: No draw of some point has a finite weight.
         InvalidInputError: The tolerance is not a positive number; a latent is discrete and not summed out; there is no continuous latent.
 
     Example:
@@ -164,15 +169,17 @@ def mode_sampling_log_likelihood(
     model, guide, x = _resolving(model, guide, x)
 
     def work(joint: Joint, start: int) -> dict[str, Tensor]:
-        modes = find_modes(joint)
+        modes = thorough_search(joint) if thorough else short_search(joint)
         mixture = choose_mixture(joint, modes)
         counts = _num_draws(joint, mixture, tolerance, max_draws)
         progress = chunk_progress(on_progress, len(joint.x))
         estimates = _sample(joint, mixture, counts, progress)
+        check_weights(estimates["log_likelihood"].unsqueeze(0), start)
         search = {"share_found_once": modes.share_found_once, "arrived": modes.arrived}
         return {**estimates, "num_modes": modes.exists.sum(0), **search}
 
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
+        thorough = _needs_thorough_search(model, guide, x, seed)
         parts = in_chunks(model, guide, x, 32, work)
     values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
@@ -214,6 +221,14 @@ def _resolving(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> tuple[Mod
     return *copies, x.double()
 
 
+def _needs_thorough_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> bool:
+    """It costs little with few latents. With more it is tried at some of the points, to see whether it finds more there."""
+    if is_per_point(guide, x):
+        return True
+    joint = Joint(model, guide, x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
+    return joint.size <= SMALL or short_search_misses_mass(joint)
+
+
 def _num_draws(joint: Joint, mixture: ModeMixture, tolerance: float, max_draws: int) -> Tensor:
     """How many draws each point needs, from a pilot. A pilot smaller than half of what it asks for is made larger: too few
     draws have seen too little of the weights' tail."""
@@ -221,7 +236,7 @@ def _num_draws(joint: Joint, mixture: ModeMixture, tolerance: float, max_draws: 
     needed = torch.empty(len(rows), dtype=torch.float64, device=joint.x.device)
     pilot = _weights(joint, mixture, PILOT_DRAWS)
     while True:
-        needed[rows] = SAFETY * pilot.relative_variance / tolerance**2
+        needed[rows] = (SAFETY * pilot.relative_variance / tolerance**2).nan_to_num(0.0)  # all weights are zero
         unsure = (needed[rows] > 2 * pilot.count) & (pilot.count < max_draws / 2)
         if not bool(unsure.any()):
             break

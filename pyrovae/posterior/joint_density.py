@@ -4,9 +4,10 @@ Annealing and refinement move latents along gradients. They need neither names n
 a point, unconstrained, and all densities are with respect to du: log p(x, z(u)) + log|dz/du|.
 """
 
+import copy
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -61,8 +62,14 @@ class Joint:
         self.size = self.blocks[-1].end  # d
 
     def subset(self, rows: Tensor) -> "Joint":
-        """The densities at some of the points: those that the mask `rows` (N,) names."""
-        return Joint(self.model, self.guide, self.x[rows])
+        """The densities at some of the points: those that the mask `rows` (N,) names. The pair is not inspected again."""
+        part = copy.copy(self)
+        part.x = self.x[rows]
+        part.blocks = [
+            replace(block, batch=(*block.batch[: block.axis], len(part.x), *block.batch[block.axis + 1 :]))
+            for block in self.blocks
+        ]
+        return part
 
     def log_p(self, u: Tensor) -> Tensor:
         """log p(x, u)."""

@@ -11,6 +11,7 @@ from .joint_density import Joint
 from .modes import Modes
 
 PILOT_DRAWS = 128
+LOWEST = -1e300  # log-density of a mode where the density is zero or no number
 DROP = 2.0  # nats below the mode, at which the width of a component is read: two standard deviations of a normal
 
 
@@ -125,7 +126,8 @@ def mixture_about(
     widths = curvature.rsqrt()
     if stretch:
         widths = _stretched(joint, modes, axes, widths)
-    log_mass = torch.where(modes.exists, modes.log_density + widths.log().sum(-1), -torch.inf)
+    log_mass = (modes.log_density + widths.log().sum(-1)).nan_to_num(LOWEST, LOWEST, LOWEST)
+    log_mass = torch.where(modes.exists, log_mass, -torch.inf)
     share = 0.9 * log_mass.softmax(0) + 0.1 * modes.exists.double() / modes.exists.sum(0)
     every_point = widths.new_ones(widths.shape[1])
     return ModeMixture(

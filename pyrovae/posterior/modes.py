@@ -134,7 +134,7 @@ def _iterate(log_density: LogDensity, u: Tensor, damping: Tensor, iterations: in
         here = there.where(better, here)
         damping = (damping * torch.where(better, 0.3, 5.0)).clamp(MIN_DAMPING, MAX_DAMPING)
     arrived = torch.isfinite(here.value) & (here.step(0.0)[1] <= 10 * GAIN_TOLERANCE)
-    return Ends(u.double(), here.value, here.precision, arrived), damping
+    return Ends(u.double().clone(), here.value, here.precision, arrived), damping
 
 
 def _place(log_density: LogDensity, u: Tensor) -> _Place:
@@ -188,6 +188,7 @@ def distinct_modes(ends: Ends, max_modes: int) -> Modes:
     """The different ends, the highest first, of each point. Two ends are one mode where they are less than
     `SAME_MODE_DISTANCE` standard deviations apart, by the curvature at the higher one."""
     usable = torch.isfinite(ends.log_density)
+    usable[0] |= ~usable.any(0)  # a point whose density is zero or no number at every start keeps the first of them
     order = torch.where(usable, ends.log_density, -torch.inf).argsort(dim=0, descending=True)
     location = ends.location.gather(0, order.unsqueeze(-1).expand_as(ends.location))
     left = usable.gather(0, order)  # not yet of any mode

@@ -10,7 +10,7 @@ import torch
 from pyrovae import load
 from pyrovae.posterior.joint_density import Joint
 from pyrovae.posterior.mode_mixture import choose_mixture, mixture_about
-from pyrovae.posterior.mode_search import find_modes
+from pyrovae.posterior.mode_search import thorough_search
 from pyrovae.posterior.modes import _derivatives, climb, distinct_modes
 
 
@@ -69,7 +69,7 @@ def test_the_density_of_the_mixture_integrates_to_one_and_its_draws_have_it(seed
     x = torch.linspace(1.5, 3, 4).double()[:, None]
     with torch.no_grad():
         joint = Joint(squared, standard, x)
-        mixture = choose_mixture(joint, find_modes(joint))
+        mixture = choose_mixture(joint, thorough_search(joint))
         grid = torch.linspace(-200, 200, 400_001, dtype=torch.float64)
         density = mixture.log_density(grid[:, None, None].expand(-1, 4, 1)).exp()
         mass = density.sum(0) * float(grid[1] - grid[0])
