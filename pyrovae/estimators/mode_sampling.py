@@ -31,6 +31,7 @@ PILOT_DRAWS = 256  # of each point, from which the number of draws is chosen
 MIN_DRAWS = 256
 SAFETY = 2.0  # of the variance: a pilot may have missed some of the tail of the weights
 MAX_BLOCK_ROWS = 2**15  # draws times points at once
+MIN_BLOCK_DRAWS = 64  # so that the prior has its share of every block, to a whole number of draws
 MIN_ESS_FRACTION = 0.05
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 MAX_SHARE_FOUND_ONCE = 0.05
@@ -205,11 +206,15 @@ def _resolving(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> tuple[Mod
     than `MAX_ROUNDING` at draws of the guide, at some of the points."""
     if x.dtype != torch.float32 or (copies := in_double_precision(model, guide)) is None:
         return model, guide, x
-    some = x[:CHECKED_POINTS]
+    some = x if is_per_point(guide, x) else x[:CHECKED_POINTS]
     with evaluation_mode(model, guide, *copies), torch.no_grad(), fork_rng(x.device, 0):
         joint = Joint(model, guide, some)
         u = joint.draw_guide(8)
-        single, double = joint.log_p(u), Joint(*copies, some.double()).log_p(u.double())
+        single = joint.log_p(u)
+        try:
+            double = Joint(*copies, some.double()).log_p(u.double())
+        except Exception:  # the model makes numbers of its own in single precision, and cannot mix the two
+            return model, guide, x
     rounding = largest_difference(single, double)
     if rounding <= MAX_ROUNDING:
         return model, guide, x
@@ -302,13 +307,17 @@ class _Weights:
 
 
 def _weights(joint: Joint, mixture: ModeMixture, count: int) -> _Weights:
-    """Weights of `count` draws, in blocks of equal size so that each has the same share of the prior."""
-    blocks = max(1, math.ceil(count * len(joint.x) / MAX_BLOCK_ROWS))
-    sizes = [count * (k + 1) // blocks - count * k // blocks for k in range(blocks)]
+    """Weights of `count` draws, in blocks."""
     total: _Weights | None = None
-    for size in sizes:
+    for size in block_sizes(count, len(joint.x)):
         _, log_w = mixture.weigh(joint, size)
         block = _Weights(size, log_w.logsumexp(0), (2 * log_w).logsumexp(0), log_w.amax(0))
         total = block if total is None else total.joined(block)
     assert total is not None
     return total
+
+
+def block_sizes(count: int, points: int) -> list[int]:
+    """`count` draws in blocks of almost equal size."""
+    blocks = max(1, count // max(MIN_BLOCK_DRAWS, MAX_BLOCK_ROWS // points))
+    return [count * (k + 1) // blocks - count * k // blocks for k in range(blocks)]

@@ -13,6 +13,7 @@ from torch import nn
 import pyrovae
 from pyrovae import InvalidInputError, fit, load
 from pyrovae.estimators import mode_sampling_log_likelihood
+from pyrovae.estimators.mode_sampling import block_sizes
 from pyrovae.pair.execution import modules
 
 
@@ -303,3 +304,36 @@ def test_a_density_that_is_zero_everywhere_names_the_point():
     x = torch.tensor([[0.0], [1.0], [0.0]]).double()
     with pytest.raises(pyrovae.NonFiniteError, match="data point 1"):
         mode_sampling_log_likelihood(model, guide, x)
+
+
+@pytest.mark.parametrize(("count", "points"), [(256, 1), (256, 7000), (20_000, 64), (363, 10**6)])
+def test_blocks_are_large_enough_for_the_share_of_the_prior(count, points):
+    sizes = block_sizes(count, points)
+    assert sum(sizes) == count
+    assert min(sizes) >= 64
+    assert max(sizes) * points <= max(2 * 2**15, 128 * points)
+
+
+def test_a_model_that_cannot_be_doubled_is_taken_as_it_is(seed):
+    """It multiplies by a matrix of its own, in single precision."""
+    matrix = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+
+    class Own(pyrovae.Module):
+        def __init__(self):
+            super().__init__()
+            self.offset = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(z @ matrix + self.offset, 0.5).to_event(1), obs=x)
+
+        def guide(self, x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+
+    model, x = Own(), torch.randn(8, 3)
+    result = mode_sampling_log_likelihood(model, model.guide, x, seed=seed)
+    exact = dist.MultivariateNormal(torch.zeros(3), matrix.mT @ matrix + 0.25 * torch.eye(3)).log_prob(x)
+    assert ((result.log_likelihood - exact).abs() < 5 * result.log_likelihood_se + 1e-4).all()
+    assert result.metadata["dtype"] == "float32"
