@@ -20,8 +20,8 @@ def record_graph(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Grap
 def describe_tensors_once() -> Iterator[None]:
     """While recording or compiling: keep one table of the tensors' shapes, where torch would make one for each operation.
 
-    Recording takes half of the time. And with the table Inductor looks up graphs in its cache on the disk, so that a graph that
-    was compiled before, by any process, takes hundredths of a second where it took seconds.
+    Recording takes half of the time. With the table, Inductor also looks up graphs in its cache on the disk. A graph that any
+    process has compiled before then takes hundredths of a second, where it took seconds.
     """
     from torch._guards import TracingContext, tracing
     from torch._subclasses.fake_tensor import FakeTensorMode

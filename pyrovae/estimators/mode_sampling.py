@@ -17,10 +17,11 @@ from ..pair.parameters import is_per_point
 from ..pair.validation import check_points
 from ..posterior.batching import chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
-from ..posterior.mode_mixture import ModeMixture, choose_mixture
+from ..posterior.mode_mixture import FEW_LATENTS, ModeMixture, choose_mixture
 from ..posterior.mode_search import short_search, short_search_misses_mass, thorough_search
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
+from ..statistics.weight_sums import WeightSums
 from ..utils.provenance import metadata
 from ..utils.random import fork_rng, random_rows
 from .annealing import check_weights
@@ -35,7 +36,6 @@ MIN_BLOCK_DRAWS = 64  # so that the prior has its share of every block, to a who
 MIN_ESS_FRACTION = 0.05
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 MAX_SHARE_FOUND_ONCE = 0.05
-SMALL = 15  # dimensions of u
 SEARCHED_POINTS = 32
 MAX_ROUNDING = 0.01  # nats
 CHECKED_POINTS = 256
@@ -140,9 +140,9 @@ def mode_sampling_log_likelihood(
 ) -> ModeSamplingResult:
     """Estimate log p(x_n) of every row of x with a standard error of at most `tolerance` nats.
 
-    log p̂(x) = log (1/K) Σ_k p(x, u_k) / q(u_k), u_k ~ q, where q is a mixture of Student t distributions about the modes of
-    p(u|x) and a share of the prior. u are the latents, unconstrained. The modes are found by Newton's method from the mean of
-    the guide and from draws of the prior, so that a poor guide costs time and no accuracy. A pilot chooses K for each point, and
+    log p̂(x) = log (1/K) Σ_k p(x, u_k) / q(u_k), u_k ~ q. u are the latents, unconstrained. q is a mixture of Student t
+    distributions about the modes of p(u|x), with a share of the prior. Newton's method finds the modes. It starts at the mean of
+    the guide and at draws of the prior, so that a poor guide costs time and no accuracy. A pilot chooses K for each point, and
     its draws are not used again: K does not depend on the draws that count, and p̂ is unbiased (Stein 1945).
 
     Args:
@@ -167,7 +167,8 @@ def mode_sampling_log_likelihood(
     check_points(x)
     started = time.perf_counter()
 
-    model, guide, x = _resolving(model, guide, x)
+    per_point = is_per_point(guide, x)  # then the points cannot be split
+    model, guide, x = _resolving(model, guide, x, CHECKED_POINTS if not per_point else len(x))
 
     def work(joint: Joint, start: int) -> dict[str, Tensor]:
         modes = thorough_search(joint) if thorough else short_search(joint)
@@ -180,7 +181,7 @@ def mode_sampling_log_likelihood(
         return {**estimates, "num_modes": modes.exists.sum(0), **search}
 
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
-        thorough = _needs_thorough_search(model, guide, x, seed)
+        thorough = per_point or _needs_thorough_search(model, guide, x, seed)
         parts = in_chunks(model, guide, x, 32, work)
     values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
@@ -201,12 +202,17 @@ def check_can_sample_modes(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, 
     Joint(model, guide, x[:2])
 
 
-def _resolving(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> tuple[ModelOrGuide, ModelOrGuide, Tensor]:
-    """The pair and x as they are; or in double precision, with a warning, where log p(x, u) in single precision is off by more
-    than `MAX_ROUNDING` at draws of the guide, at some of the points."""
+def _resolving(
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, checked: int
+) -> tuple[ModelOrGuide, ModelOrGuide, Tensor]:
+    """The pair and x as they are, or in double precision.
+
+    Double precision is chosen, with a warning, where single precision changes log p(x, u) by more than `MAX_ROUNDING`. That is
+    tried at draws of the guide for the first `checked` points.
+    """
     if x.dtype != torch.float32 or (copies := in_double_precision(model, guide)) is None:
         return model, guide, x
-    some = x if is_per_point(guide, x) else x[:CHECKED_POINTS]
+    some = x[:checked]
     with evaluation_mode(model, guide, *copies), torch.no_grad(), fork_rng(x.device, 0):
         joint = Joint(model, guide, some)
         u = joint.draw_guide(8)
@@ -228,10 +234,8 @@ def _resolving(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> tuple[Mod
 
 def _needs_thorough_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> bool:
     """It costs little with few latents. With more it is tried at some of the points, to see whether it finds more there."""
-    if is_per_point(guide, x):
-        return True
     joint = Joint(model, guide, x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
-    return joint.size <= SMALL or short_search_misses_mass(joint)
+    return joint.size <= FEW_LATENTS or short_search_misses_mass(joint)
 
 
 def _num_draws(joint: Joint, mixture: ModeMixture, tolerance: float, max_draws: int) -> Tensor:
@@ -264,54 +268,12 @@ def _sample(
     return {**values, "num_draws": counts.long()}
 
 
-@dataclass(frozen=True)
-class _Weights:
-    """Sums over the weights of each point: (N,)."""
-
-    count: int
-    log_sum: Tensor
-    log_sum_of_squares: Tensor
-    largest: Tensor  # the largest log w
-
-    @property
-    def log_likelihood(self) -> Tensor:
-        return self.log_sum - math.log(self.count)
-
-    @property
-    def ess(self) -> Tensor:
-        return (2 * self.log_sum - self.log_sum_of_squares).exp()
-
-    @property
-    def relative_variance(self) -> Tensor:
-        """Var w / (E w)²."""
-        return (self.count / self.ess - 1).clamp(min=0) * self.count / (self.count - 1)
-
-    @property
-    def log_likelihood_se(self) -> Tensor:
-        return (self.relative_variance / self.count).sqrt()
-
-    @property
-    def largest_weight(self) -> Tensor:
-        return (self.largest - self.log_sum).exp()
-
-    def subset(self, rows: Tensor) -> "_Weights":
-        return _Weights(self.count, self.log_sum[rows], self.log_sum_of_squares[rows], self.largest[rows])
-
-    def joined(self, other: "_Weights") -> "_Weights":
-        return _Weights(
-            self.count + other.count,
-            torch.logaddexp(self.log_sum, other.log_sum),
-            torch.logaddexp(self.log_sum_of_squares, other.log_sum_of_squares),
-            torch.maximum(self.largest, other.largest),
-        )
-
-
-def _weights(joint: Joint, mixture: ModeMixture, count: int) -> _Weights:
+def _weights(joint: Joint, mixture: ModeMixture, count: int) -> WeightSums:
     """Weights of `count` draws, in blocks."""
-    total: _Weights | None = None
+    total: WeightSums | None = None
     for size in block_sizes(count, len(joint.x)):
         _, log_w = mixture.weigh(joint, size)
-        block = _Weights(size, log_w.logsumexp(0), (2 * log_w).logsumexp(0), log_w.amax(0))
+        block = WeightSums.of(log_w)
         total = block if total is None else total.joined(block)
     assert total is not None
     return total

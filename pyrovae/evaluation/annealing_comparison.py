@@ -12,7 +12,7 @@ from ..estimators.annealing import AISResult, ais, starts_at_guide
 from ..estimators.bidirectional import BDMCResult
 from ..pair.execution import ModelOrGuide
 from ..posterior.joint_density import Joint
-from ..statistics.estimate import Estimate, mean_over_points
+from ..statistics.estimate import Estimate, mean_difference
 from ..utils.provenance import data_hash
 from ..utils.random import random_rows
 from .result import Evidence
@@ -106,8 +106,8 @@ class AnnealingComparison:
     @property
     def difference(self) -> Estimate:
         """AIS − importance weights, paired point by point: both are lower bounds, and more is better."""
-        error = (self.annealed.log_likelihood_se.square() + self.weighted_se.square()).sqrt()
-        return mean_over_points(self.annealed.log_likelihood - self.weighted, error)
+        annealed = self.annealed
+        return mean_difference(annealed.log_likelihood, annealed.log_likelihood_se, self.weighted, self.weighted_se)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -13,7 +13,7 @@ from ..errors import InvalidInputError, RunError, failure_message
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import unconstrained_parameters
 from ..pair.validation import check_points
-from ..statistics.estimate import Estimate, mean_over_points
+from ..statistics.estimate import Estimate, mean_difference
 from ..training import FitResult
 from ..utils.export import json_number
 from .evaluating import evaluate
@@ -151,8 +151,7 @@ class Comparison:
         """Mean over points of log p̂_name(x_n) − log p̂_other(x_n), nats. Paired: what makes a point hard for both cancels,
         so its data error is far below those of the two means."""
         a, b = self.evidence[name], self.evidence[other]
-        se = (a.log_likelihood_se.square() + b.log_likelihood_se.square()).sqrt()
-        return mean_over_points(a.log_likelihood - b.log_likelihood, se)
+        return mean_difference(a.log_likelihood, a.log_likelihood_se, b.log_likelihood, b.log_likelihood_se)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in full precision, ready for JSON: `models`, an object each, their `differences` to the best, and who `failed`.

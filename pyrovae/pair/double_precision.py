@@ -13,13 +13,14 @@ def in_double_precision(model: ModelOrGuide, guide: ModelOrGuide) -> tuple[Model
 
     None where there is no such copy: where the pair uses modules that are not its own, as functions that use a global one do.
     """
-    if {value.dtype for module in modules(model, guide) for value in module.state_dict().values()} == set():
-        return None  # it has no parameters in modules, and makes its constants itself
+    originals = modules(model, guide)
+    if not any(module.state_dict() for module in originals):
+        return None  # it makes its constants itself
     try:
         copies = copy.deepcopy((model, guide))
     except (RuntimeError, TypeError):  # a tensor that is no leaf, a lock, an open file
         return None
-    own = {id(module) for module in modules(model, guide)}
+    own = {id(module) for module in originals}
     networks = modules(*copies)
     if any(id(module) in own for module in networks):
         return None

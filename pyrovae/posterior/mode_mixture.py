@@ -10,7 +10,9 @@ from ..statistics import log_weights as weights
 from .joint_density import Joint
 from .modes import Modes
 
+FEW_LATENTS, MANY_LATENTS = 15, 50  # dimensions of u
 PILOT_DRAWS = 128
+CANDIDATES = ((5.0, 1.0), (8.0, 1.1), (30.0, 1.0), (30.0, 1.1))  # degrees of freedom and scale
 LOWEST = -1e300  # log-density of a mode where the density is zero or no number
 DROP = 2.0  # nats below the mode, at which the width of a component is read: two standard deviations of a normal
 
@@ -33,8 +35,8 @@ class ModeMixture:
     def weigh(self, joint: Joint, num_draws: int, prior_share: float | None = None) -> tuple[Tensor, Tensor]:
         """Draw u ~ q (num_draws, N, d), and weigh it by log p(x, u) − log q(u|x) (num_draws, N), in double precision.
 
-        The prior's share is drawn exactly: it is rounded to a whole number of draws, and q has the share so rounded, so that
-        the mean of the weights is p(x) (Owen & Zhou 2000). `prior_share` is another share than its own.
+        The prior's share is rounded to a whole number of draws, and q has the rounded share. So the mean of the weights is p(x)
+        (Owen & Zhou 2000). `prior_share` is another share than its own.
         """
         from_prior = round((self.prior_share if prior_share is None else prior_share) * num_draws)
         u = self.draw(num_draws - from_prior).to(joint.x)
@@ -92,19 +94,18 @@ def choose_mixture(joint: Joint, modes: Modes) -> ModeMixture:
     A Student t with few degrees of freedom costs little in few dimensions, and most draws in many. So up to 15 dimensions it has
     5, and widths read off the density; above 50 it has 30. Between, each point gets the candidate with the largest ESS in a pilot.
     """
-    if joint.size <= 15:
+    if joint.size <= FEW_LATENTS:
         return mixture_about(joint, modes, degrees_of_freedom=5.0, scale=1.15, prior_share=0.1, stretch=True)
-    if joint.size > 50:
+    if joint.size > MANY_LATENTS:
         return mixture_about(joint, modes, degrees_of_freedom=30.0, scale=1.0, prior_share=0.05)
-    mixtures = [
-        mixture_about(joint, modes, degrees_of_freedom=nu, scale=scale, prior_share=0.05)
-        for nu, scale in ((5.0, 1.0), (8.0, 1.1), (30.0, 1.0), (30.0, 1.1))
-    ]
-    ess = torch.stack([weights.ess(mixture.weigh(joint, PILOT_DRAWS)[1]) for mixture in mixtures])
-    best = ess.argmax(0)
-    nu = torch.stack([mixture.degrees_of_freedom for mixture in mixtures]).gather(0, best.unsqueeze(0))[0]
-    scale = torch.stack([mixture.scale for mixture in mixtures]).gather(0, best.unsqueeze(0))[0]
-    return replace(mixtures[0], degrees_of_freedom=nu, scale=scale)
+    mixture = mixture_about(joint, modes, prior_share=0.05)
+    every_point = torch.ones_like(mixture.scale)
+    ess = []
+    for nu, scale in CANDIDATES:
+        candidate = replace(mixture, degrees_of_freedom=nu * every_point, scale=scale * every_point)
+        ess.append(weights.ess(candidate.weigh(joint, PILOT_DRAWS)[1]))
+    best = every_point.new_tensor(CANDIDATES)[torch.stack(ess).argmax(0)]
+    return replace(mixture, degrees_of_freedom=best[:, 0], scale=best[:, 1])
 
 
 def mixture_about(

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .joint_density import Joint
 from .mode_mixture import mixture_about
-from .modes import Modes, climb, distinct_modes, joined
+from .modes import Modes, climb, distinct_modes
 
 MAX_MODES = 64
 MEAN_DRAWS = 64  # of guide and prior, whose mean is a start
@@ -30,9 +30,8 @@ def short_search_misses_mass(joint: Joint) -> bool:
 
 
 def _restarted(joint: Joint, starts: Tensor, rounds: int, num_draws: int, num_starts: int) -> Modes:
-    """Climb from `starts`. Then, in each round, climb from where the weights about the modes found so far are largest, of draws
-    from the mixture about them and as many of the prior. Where a mode was missed, or a component is too narrow, weights are
-    large."""
+    """Climb from `starts`. In each round then, draw from the mixture about the modes found so far, and as often from the prior, and
+    climb from the draws of largest weight. Weights are large where a mode was missed or a component is too narrow."""
     ends = climb(joint, starts)
     modes = distinct_modes(ends, MAX_MODES)
     for _ in range(rounds):
@@ -40,7 +39,7 @@ def _restarted(joint: Joint, starts: Tensor, rounds: int, num_draws: int, num_st
         heaviest = log_w.nan_to_num(-torch.inf, torch.inf).topk(num_starts, dim=0).indices
         before = modes.exists.sum(0)
         restarts = u.gather(0, heaviest.unsqueeze(-1).expand(-1, -1, u.shape[-1]))
-        ends = joined(ends, climb(joint, restarts))
+        ends = ends.joined(climb(joint, restarts))
         modes = distinct_modes(ends, MAX_MODES)
         if not bool((modes.exists.sum(0) > before).any()):
             break

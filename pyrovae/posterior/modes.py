@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -27,6 +27,15 @@ class Ends:
     precision: Tensor  # (S, N, d, d), −∇² log p(x, u) there, its eigenvalues made positive
     arrived: Tensor  # (S, N), whether another step would gain next to nothing
 
+    def joined(self, other: "Ends") -> "Ends":
+        """The ends of all starts of both."""
+        return Ends(*(torch.cat([getattr(self, part.name), getattr(other, part.name)]) for part in fields(self)))
+
+    def put(self, rows: Tensor, other: "Ends") -> None:
+        """Replace the ends of the points `rows` by the other's."""
+        for part in fields(self):
+            getattr(self, part.name)[:, rows] = getattr(other, part.name)
+
 
 @dataclass(frozen=True)
 class Modes:
@@ -47,14 +56,10 @@ class Modes:
 
     @property
     def log_mass(self) -> Tensor:
-        """log p(x) by Laplace's method, Σ over modes of p(x, mode) |2π H⁻¹|^½: (N,)."""
-        return torch.where(self.exists, self.log_masses, -torch.inf).logsumexp(0)
-
-    @property
-    def log_masses(self) -> Tensor:
-        """log p(x, mode) + ½ log |2π H⁻¹| of each mode: (M, N)."""
+        """log p(x) by Laplace's method, log Σ p(x, mode) |2π H⁻¹|^½ over the modes: (N,)."""
         d = self.location.shape[-1]
-        return self.log_density + 0.5 * (d * math.log(2 * math.pi) - torch.logdet(self.precision))
+        log_masses = self.log_density + 0.5 * (d * math.log(2 * math.pi) - torch.logdet(self.precision))
+        return torch.where(self.exists, log_masses, -torch.inf).logsumexp(0)
 
 
 def climb(joint: Joint, starts: Tensor) -> Ends:
@@ -68,7 +73,10 @@ def climb(joint: Joint, starts: Tensor) -> Ends:
     ends = None
     for iterations in STAGES:
         part, part_damping = _iterate(joint.log_p, u, damping, iterations)
-        ends = part if ends is None else _replace(ends, rows, part)
+        if ends is None:
+            ends = part
+        else:
+            ends.put(rows, part)
         left = ~(part.arrived | ~torch.isfinite(part.log_density)).all(0)
         if not bool(left.any()):
             break
@@ -77,18 +85,6 @@ def climb(joint: Joint, starts: Tensor) -> Ends:
             rows = rows[left]
         u, damping = part.location[:, left].to(starts), part_damping[:, left]
     assert ends is not None
-    return ends
-
-
-def joined(one: Ends, other: Ends) -> Ends:
-    """The ends of all starts of both."""
-    names = ("location", "log_density", "precision", "arrived")
-    return Ends(*(torch.cat([getattr(one, name), getattr(other, name)]) for name in names))
-
-
-def _replace(ends: Ends, rows: Tensor, part: Ends) -> Ends:
-    for name in ("location", "log_density", "precision", "arrived"):
-        getattr(ends, name)[:, rows] = getattr(part, name)
     return ends
 
 

@@ -24,6 +24,12 @@ class Estimate(NamedTuple):
         return {name: json_number(number) for name, number in self._asdict().items()}
 
 
+def mean_difference(values: Tensor, se: Tensor, other: Tensor, other_se: Tensor) -> Estimate:
+    """Mean of `values` − `other`, paired point by point: what makes a point hard for both cancels. (N,) each; the two have
+    independent Monte-Carlo errors."""
+    return mean_over_points(values - other, (se.square() + other_se.square()).sqrt())
+
+
 def mean_over_points(values: Tensor, se: Tensor | None = None) -> Estimate:
     """Mean of `values` (N,) with the Monte-Carlo error that follows from each point's `se` (N,), none if they are exact."""
     points = len(values)

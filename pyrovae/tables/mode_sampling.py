@@ -6,7 +6,7 @@ from rich.text import Text
 
 from ..estimators.mode_sampling import ModeSamplingResult
 from ..evaluation.result import Evidence
-from ..statistics.estimate import mean_over_points
+from ..statistics.estimate import mean_difference
 from ..statistics.result import Row
 from .comparison import add_rows, bounds_table
 
@@ -15,8 +15,9 @@ def show(result: ModeSamplingResult, evidence: Evidence, console: Console) -> No
     """Print both estimates of log p(x), what the guide's draws are short of, and how reliable it is."""
     sheet = bounds_table("importance sampling about the modes of the posterior, nats per point")
     weights = f"the guide's {evidence.num_samples:,} draws"
-    error = (result.log_likelihood_se.square() + evidence.log_likelihood_se.square()).sqrt()
-    difference = mean_over_points(result.log_likelihood - evidence.log_likelihood, error)
+    difference = mean_difference(
+        result.log_likelihood, result.log_likelihood_se, evidence.log_likelihood, evidence.log_likelihood_se
+    )
     add_rows(sheet, [Row(weights, evidence.mean_log_likelihood, "lower"), *result.rows()])
     add_rows(sheet, [Row("about the modes − the guide's, paired", difference, "")])
     draws = result.num_draws.double()

@@ -71,6 +71,7 @@ def evaluate_command(
     from ...evaluation.comparing import Comparison
     from ...tables.annealing import show as show_annealing
     from ...tables.comparison import bound_curve_table, prior_sampling_table, show
+    from ...tables.mode_sampling import show as show_mode_sampling
     from ...utils.distributed import init_process_group
 
     with init_process_group() as ranks:
@@ -101,7 +102,6 @@ def evaluate_command(
         about_modes: ModeSamplingResult | None = None
         if tolerance is not None:
             from ...estimators.mode_sampling import mode_sampling_log_likelihood
-            from ...tables.mode_sampling import show as show_mode_sampling
 
             with progress_bars() as progress:
                 task = progress.add_task("about the modes", total=len(x), note=f"tolerance {tolerance:g}")
@@ -136,10 +136,9 @@ def evaluate_command(
             write_json(json_file, content)
         if netcdf is not None:
             inference_data = replace(evidence, metadata=metadata).to_arviz()
-            for name, values in prior.per_point().items() if prior else ():
-                inference_data.sample_stats[f"prior_sampling_{name}"] = ("point", values.numpy())
-            for name, values in about_modes.per_point().items() if about_modes else ():
-                inference_data.sample_stats[f"mode_sampling_{name}"] = ("point", values.numpy())
+            for method, result in (("prior_sampling", prior), ("mode_sampling", about_modes)):
+                for name, values in result.per_point().items() if result else ():
+                    inference_data.sample_stats[f"{method}_{name}"] = ("point", values.numpy())
             write_netcdf(netcdf, inference_data)
         if bound_curve is not None:
             from ...plots.comparison import bound_curves
