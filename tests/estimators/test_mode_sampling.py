@@ -17,9 +17,14 @@ from pyrovae.estimators.mode_sampling import block_sizes
 from pyrovae.pair.execution import modules
 
 
-def standard(x):
-    with pyro.plate("data", len(x)):
-        pyro.sample("z", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1))
+def standard(*shape):
+    """A guide that draws z ~ N(0, I) of this shape, whatever x is."""
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(shape).double(), 1.0).to_event(len(shape)))
+
+    return guide
 
 
 def by_quadrature(log_joint, width=12.0, steps=40_001):
@@ -114,14 +119,10 @@ def test_a_class_that_is_summed_out_beside_a_latent(seed):
             z = pyro.sample("z", dist.Normal(torch.tensor(0.0).double(), 1.0))
             pyro.sample("x", dist.Normal(slopes[k] * z + offsets[k], 0.5), obs=x[:, 0])
 
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(torch.tensor(0.0).double(), 1.0))
-
     x = torch.linspace(-3, 3, 32).double()[:, None]
     weights = torch.tensor([0.7, 0.3]).double().log()
     exact = (dist.Normal(offsets, (slopes.square() + 0.25).sqrt()).log_prob(x) + weights).logsumexp(1)
-    result = mode_sampling_log_likelihood(model, guide, x, tolerance=0.02, seed=seed)
+    result = mode_sampling_log_likelihood(model, standard(), x, tolerance=0.02, seed=seed)
     assert ((result.log_likelihood - exact).abs() < 5 * result.log_likelihood_se + 1e-6).all()
     assert result.reliable.all()
 
@@ -164,7 +165,7 @@ def test_rectified_linear_decoders_have_kinks(seed):
 
     x = torch.linspace(-0.3, 2, 24).double()[:, None]
     exact = by_quadrature(lambda z: dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z.relu(), 0.2).log_prob(x))
-    result = mode_sampling_log_likelihood(model, standard, x, tolerance=0.02, seed=seed)
+    result = mode_sampling_log_likelihood(model, standard(1), x, tolerance=0.02, seed=seed)
     assert ((result.log_likelihood - exact).abs() < 5 * result.log_likelihood_se + 1e-3).all()
 
 
@@ -176,11 +177,7 @@ def test_many_modes_are_not_called_reliable(seed):
             z = pyro.sample("z", dist.Normal(torch.zeros(12).double(), 1.0).to_event(1))
             pyro.sample("x", dist.Normal(z.square(), 0.1).to_event(1), obs=x)
 
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(torch.zeros(12).double(), 1.0).to_event(1))
-
-    result = mode_sampling_log_likelihood(model, guide, torch.ones(4, 12).double(), seed=seed)
+    result = mode_sampling_log_likelihood(model, standard(12), torch.ones(4, 12).double(), seed=seed)
     assert not result.reliable.any()
 
 
@@ -280,11 +277,7 @@ def test_a_density_that_is_zero_at_every_start(seed):
             z = pyro.sample("z", dist.Normal(torch.zeros(len(x)).double(), 1.0))
             pyro.sample("x", dist.Bernoulli(probs=(z > 2).double()), obs=x[:, 0])
 
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(torch.zeros(len(x)).double(), 1.0))
-
-    result = mode_sampling_log_likelihood(model, guide, torch.ones(6, 1).double(), seed=seed)
+    result = mode_sampling_log_likelihood(model, standard(), torch.ones(6, 1).double(), seed=seed)
     exact = math.log(0.5 * math.erfc(2 / math.sqrt(2)))
     wrong = (result.log_likelihood - exact).abs() > 5 * result.log_likelihood_se
     assert not (wrong & result.reliable).any()
@@ -297,13 +290,9 @@ def test_a_density_that_is_zero_everywhere_names_the_point():
             pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
             pyro.factor("ruled out", torch.where(x[:, 0] > 0, -math.inf, 0.0))
 
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(torch.zeros(len(x)).double(), 1.0))
-
     x = torch.tensor([[0.0], [1.0], [0.0]]).double()
     with pytest.raises(pyrovae.NonFiniteError, match="data point 1"):
-        mode_sampling_log_likelihood(model, guide, x)
+        mode_sampling_log_likelihood(model, standard(), x)
 
 
 @pytest.mark.parametrize(("count", "points"), [(256, 1), (256, 7000), (20_000, 64), (363, 10**6)])
