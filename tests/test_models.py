@@ -203,11 +203,11 @@ def test_one_sample_weights_have_the_mean_of_the_objective(name, options, seed):
 
 
 # argmin has no gradient: only the objective that Nearest names moves its encoder. Of the pairs that take a likelihood, the vae
-# is trained with each.
+# is trained with each. The vae is the one that is trained under its options in the short run.
 stock_pairs_trained = pytest.mark.parametrize(
     ("name", "options"),
     [
-        (name, options)
+        pytest.param(name, options, marks=[pytest.mark.slow] * bool(options and name not in ("vae", "vqvae")))
         for name, options in TRAINED
         if (name != "vqvae" or "Soft" in label(options)) and ("likelihood" not in options or name == "vae")
     ],
@@ -306,13 +306,17 @@ def test_says_what_it_is(name):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        pytest.param(name, options, marks=() if options else pytest.mark.compiled, id=f"{name}-{label(options)}")
-        for name, options in TRAINED
+        *(pytest.param(name, options, id=f"{name}-{label(options)}") for name, options in TRAINED),
+        *(
+            pytest.param(name, {}, marks=[pytest.mark.compiled, pytest.mark.slow], id=f"{name}-compiled")
+            for name, options in TRAINED
+            if not options
+        ),
     ],
 )
 def test_a_recorded_step_is_the_eager_step(name, options):
-    """Compiled for each pair as it is by default, the recording alone for its other options. The same loss and gradient for the same noise, on a batch that was not recorded, after parameters have moved; and the
-    loss is the one of Pyro's own objective. The guide's objective, where it has one, and the default."""
+    """The same loss and gradient for the same noise, on a batch that was not recorded, after parameters have moved; and the loss
+    is the one of Pyro's own objective. The guide's objective, where it has one, and the default."""
     model, guide = build(name, options, torch.float64)
     x, other = points(name, options, 20, torch.float64), points(name, options, 24, torch.float64)[4:]
     if hasattr(model, "initialise"):

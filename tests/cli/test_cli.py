@@ -612,7 +612,7 @@ def test_a_refusal_is_one_line_on_standard_error(tmp_path: Path, capfd: pytest.C
 
 def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     data, out = points(tmp_path / "points.npy"), tmp_path / "run"
-    words = ("train", "ppca", "--data", data, "--out", out, "--set", "latent=2", "--epochs", 10_000_000)
+    words = ("train", "ppca", "--data", data, "--out", out, "--set", "latent=2", "--epochs", 10_000_000, "--no-compile")
     script = Script("pyrovae", *words, out=tmp_path / "printed.txt", module=True)
     deadline = time.monotonic() + 240  # the machine may be busy
     while not (out / "checkpoint.pt").exists() and script.process.is_alive() and time.monotonic() < deadline:

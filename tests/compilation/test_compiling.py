@@ -19,6 +19,7 @@ print(counters["inductor"]["fxgraph_cache_miss"], counters["inductor"]["fxgraph_
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
 def test_what_was_compiled_before_is_read_from_the_disk(tmp_path):
     """For other vector instructions it is compiled anew."""

@@ -78,6 +78,7 @@ def quadrature(model, x, reach=8.0, points=401):
     return (log_prior[:, None] + log_lik).logsumexp(0) + 2 * math.log(float(grid[1] - grid[0]))
 
 
+@pytest.mark.slow
 def test_bernoulli_vae_with_two_latents_against_quadrature(seed):
     model, guide = pyrovae.load("vae")(20, latent=2, hidden=(12,), likelihood=pyrovae.likelihoods.Bernoulli())
     model, guide = model.double(), guide.double()

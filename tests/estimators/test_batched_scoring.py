@@ -289,6 +289,7 @@ for num_samples in map(int, sys.argv[1:]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read as Linux counts it")
 def test_memory_does_not_grow_with_the_samples(tmp_path):
     (tmp_path / "peak.py").write_text(PEAK)

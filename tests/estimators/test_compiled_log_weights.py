@@ -41,6 +41,9 @@ PAIRS = {
 }
 
 
+QUICK = ("vae of bits", "ppca, exact", "gmm")  # one of each kind of latent; `pytest -m slow` takes the others
+
+
 @pytest.fixture
 def runs_of_the_graph(monkeypatch):
     """How many blocks were scored by a recording."""
@@ -69,10 +72,10 @@ def screens_are_used(monkeypatch):
     "name",
     [
         "vae",
-        "vae of bits",
-        "vae, full covariance",
+        pytest.param("vae of bits", marks=pytest.mark.slow),
+        pytest.param("vae, full covariance", marks=pytest.mark.slow),
         pytest.param("ppca, exact", marks=pytest.mark.processor),
-        "bernoulli_mixture",
+        pytest.param("bernoulli_mixture", marks=pytest.mark.slow),
     ],
 )
 def test_a_recording_changes_no_number_but_by_rounding(name, runs_of_the_graph):
@@ -87,7 +90,10 @@ def test_a_recording_changes_no_number_but_by_rounding(name, runs_of_the_graph):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.processor if name in ("vae of bits", "gmm") else ()) for name in PAIRS],
+    [
+        pytest.param(name, marks=pytest.mark.processor if name in ("vae of bits", "gmm") else pytest.mark.slow)
+        for name in PAIRS
+    ],
 )
 def test_a_bfloat16_screen_moves_no_point_by_5_thousandths_of_a_nat(name):
     model, guide, x = PAIRS[name]()
@@ -97,9 +103,11 @@ def test_a_bfloat16_screen_moves_no_point_by_5_thousandths_of_a_nat(name):
     assert screened.metadata["dtype"] == "float32, bfloat16 screen"
 
 
-@pytest.mark.compiled
 @needs_compiler
-@pytest.mark.parametrize("pieces", [1, pytest.param(3, marks=pytest.mark.processor)])
+@pytest.mark.parametrize(
+    "pieces",
+    [pytest.param(1, marks=[pytest.mark.compiled, pytest.mark.slow]), pytest.param(3, marks=pytest.mark.processor)],
+)
 def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypatch):
     """Recorded it is scored in pieces."""
     model, guide, x = PAIRS["vae of bits"]()
@@ -117,7 +125,11 @@ def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypa
 @pytest.mark.parametrize(
     # few, of which hardly any are scored again; and a last block that is not full
     ("name", "num_samples"),
-    [*((name, 450) for name in PAIRS), ("vae of bits", 1999), ("gmm", 1999)],
+    [
+        *(pytest.param(name, 450, marks=[pytest.mark.slow] * (name not in QUICK)) for name in PAIRS),
+        ("vae of bits", 1999),
+        ("gmm", 1999),
+    ],
 )
 def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, num_samples, runs_of_the_graph):
     model, guide, x = PAIRS[name]()
@@ -126,6 +138,7 @@ def test_a_screen_that_is_recorded_on_the_way_is_no_further_off(name, num_sample
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 @needs_compiler
 def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
@@ -148,7 +161,13 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
 @pytest.mark.compiled
 @needs_compiler
 @pytest.mark.parametrize(
-    ("name", "low_precision"), [("vae", None), ("gmm", None), ("ppca, mean field", None), ("vae", torch.bfloat16)]
+    ("name", "low_precision"),
+    [
+        ("vae", None),
+        pytest.param("gmm", None, marks=pytest.mark.slow),
+        ("ppca, mean field", None),
+        pytest.param("vae", torch.bfloat16, marks=pytest.mark.slow),
+    ],
 )
 def test_a_last_batch_of_fewer_points_is_scored_in_company(name, low_precision, runs_of_the_graph, monkeypatch):
     model, guide, x = PAIRS[name]()

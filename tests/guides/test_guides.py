@@ -191,6 +191,7 @@ def trained(model, x, guide, epochs=120):
     return evaluate(model, guide, x, num_samples=400).elbo.double()
 
 
+@pytest.mark.slow
 def test_a_richer_family_has_a_smaller_gap(bent):
     """The ELBO of one decoder, so differences of ELBOs are differences of gaps: each at least 2 standard errors over points."""
     model, x = bent

@@ -10,7 +10,12 @@ import time
 from pathlib import Path
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["torch", "pyro", "pyrovae.cli.app", "pyrovae.evaluation.evaluating", "pyrovae.training"])
+SERVER.set_forkserver_preload(
+    [
+        *("torch", "pyro", "pyrovae.cli.app", "pyrovae.evaluation.evaluating", "pyrovae.training"),
+        *("arviz", "torch._dynamo"),  # what the first evaluation imports
+    ]
+)
 
 
 class Script:

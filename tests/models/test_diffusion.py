@@ -154,6 +154,7 @@ def trained():
     return model.double(), guide.double(), x.double()
 
 
+@pytest.mark.slow
 def test_one_t_for_each_point_has_the_mean_of_the_evidence(seed):
     """The training's loss, of networks that have learned something, against the mean log-weight of the same points: 6 standard
     errors of 1,000 losses and draws. Without a spread over t a batch's t are drawn alone, which has the same mean."""

@@ -139,6 +139,7 @@ def test_a_guide_that_knows_one_code_is_a_bound_and_called_no_estimate():
     assert not cold.ess.isnan().any()
 
 
+@pytest.mark.slow
 def test_digits_are_coded_and_a_guide_that_draws_tightens_the_bound():
     """After 1,200 steps the bound is a nat above log p(x) of the best Gaussian, each position uses 5 codes (perplexity) of 64 at least,
     and Soft around the same encoder has a log p̂ that is 2 nats higher."""

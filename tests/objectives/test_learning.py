@@ -1,10 +1,13 @@
 """What training by another objective is good for, on real data."""
 
+import pytest
+
 import pyrovae
 from pyrovae import evaluate, fit
 from pyrovae.objectives import IWAE
 
 
+@pytest.mark.slow
 def test_the_iwae_learns_more_than_the_elbo_at_equal_size(seed):
     """Binary digits, the same networks, start, steps and data order: log p̂(x) of the test images, paired image by image, is
     higher by more than 2 standard errors, those of the images and of the draws together. (Seeds 0 to 7: 0.34 to 0.57 nats, 8 errors and more.)"""

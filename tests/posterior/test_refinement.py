@@ -88,6 +88,7 @@ def two_normals(x):
         pyro.sample("z", dist.Normal(torch.zeros(len(x), 2).double(), 1.0).to_event(1))
 
 
+@pytest.mark.slow
 def test_a_flow_bends_where_a_gaussian_cannot(seed):
     x = torch.tensor([[0.0, 0.0], [0.5, -0.5], [-0.5, 0.2]]).double()
     grid = torch.linspace(-6, 6, 1201, dtype=torch.float64)
@@ -109,6 +110,7 @@ def test_a_flow_bends_where_a_gaussian_cannot(seed):
     ).mean()  # after 1,200 steps; more bring it to a tenth
 
 
+@pytest.mark.slow
 def test_positive_latents_and_sites_with_inner_plates():
     """w ~ Gamma, b | w in an inner plate: L[q*] ≤ log p̂ ≤ log p(x) by quadrature over w, b integrated out by hand."""
 

@@ -108,6 +108,7 @@ def several_guide(x):
             pyro.sample("b", dist.Normal(x, 1.0))
 
 
+@pytest.mark.slow
 def test_latents_of_other_supports_and_plates(seed):
     x = torch.tensor([[1.0, 2.0], [0.5, 0.0], [3.0, 1.5], [2.0, 2.0]]).double()
     w = torch.linspace(1e-4, 25, 40_001, dtype=torch.float64)

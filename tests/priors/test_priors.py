@@ -109,6 +109,7 @@ def test_a_prior_is_written_as_an_option():
     assert isinstance(load("vae")(6, **load("vae").parse(["prior=FlowPrior"]))[0].prior, pyrovae.priors.FlowPrior)
 
 
+@pytest.mark.slow
 def test_vamp_beats_the_standard_normal_on_digits():
     """Binary digits, equal networks and training: log p̂(x) of each image, at least 2 standard errors of the paired difference."""
     data = pyrovae.load_data("digits", transform="threshold")

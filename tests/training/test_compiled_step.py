@@ -56,12 +56,14 @@ def other_optimiser(params, lr):
     ("name", "options"),
     [
         ("ppca", {"max_grad_norm": 5.0, "ema_decay": 0.9, "pair": {"latent": 2}}),
-        pytest.param("gmm", {"pair": {"components": 3}, "batch_size": None}, marks=pytest.mark.compiled),
+        pytest.param(
+            "gmm", {"pair": {"components": 3}, "batch_size": None}, marks=[pytest.mark.compiled, pytest.mark.slow]
+        ),
         ("batch-norm", {"kl_warmup_fraction": 0.5, "batch_size": 20}),
         pytest.param(
             "ppca",
             {"optimizer": other_optimiser, "pair": {"latent": 2}, "batch_size": None},
-            marks=[pytest.mark.processor, pytest.mark.compiled],
+            marks=[pytest.mark.processor, pytest.mark.compiled, pytest.mark.slow],
         ),
     ],
     ids=["clip-and-average", "enumerated", "warm-up", "other-optimiser"],

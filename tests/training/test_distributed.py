@@ -33,7 +33,7 @@ def torchrun(count: int, *words: object, seconds: float = 240.0) -> subprocess.C
     )
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each process of a group found."""
     folder = tmp_path_factory.mktemp("ranks")
@@ -115,6 +115,7 @@ def test_the_command_leaves_the_run_that_one_process_leaves(file: Path, tmp_path
         torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_stops_the_others(file: Path, tmp_path: Path) -> None:
     words = [
         "train",

@@ -115,6 +115,7 @@ def test_every_model_with_a_step_climbs_and_fit_goes_on_from_there(name, seed):
     assert model.log_prob(x).mean().item() > end - 0.1
 
 
+@pytest.mark.slow
 def test_em_is_the_judge_of_svi_for_mixtures_of_bernoullis(seed):
     """From one k-means start, SVI by the pair's recipe ends within 0.1 nat per point of EM run to convergence, or above."""
     x = pyrovae.load_data("digits", "threshold").train

@@ -682,6 +682,7 @@ def test_a_full_disk_is_one_sentence(stopped: Path, small_files: Any, monkeypatc
     assert invoke("--resume", stopped)[0] == 0
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(seed: int) -> None:
     """The short form of the script beside this file."""
     script = Path(__file__).with_name("kill_and_resume.py")
