@@ -167,6 +167,7 @@ def test_the_bound_that_leaves_one_out_is_the_kl_to_the_other_of_two_points(seed
     near(found.mutual_information_upper, 0.8**2 / (2 * 0.5**2))
 
 
+@pytest.mark.slow
 def test_data_errors_cover_what_other_points_would_change(monkeypatch, seed):
     """x ~ N(0, 1), q(z|x) = N(x/2, 3/4): I(x; z) = ½ ln 4/3, and q(z) of all x is the prior."""
     monkeypatch.setattr(holes, "NUM_BOOTSTRAPS", 2)
@@ -264,6 +265,7 @@ class LinearVAE(pyrovae.Module):
             pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(1), obs=x)
 
 
+@pytest.mark.slow
 def test_a_trained_linear_vae_collapses_to_the_same_latents(collapsing, seed):
     """Trained until its activities are within 0.1 of those at the optimum, in some order (Lucas et al. 2019)."""
     x, _, eigenvalues = collapsing

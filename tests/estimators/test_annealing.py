@@ -114,6 +114,7 @@ def test_two_modes_of_which_the_guide_knows_one(seed):
     assert abs((found.log_likelihood - exact).mean()) < 0.05
 
 
+@pytest.mark.slow
 def test_a_sharp_decoder_where_weights_are_loose_by_tens_of_nats(seed):
     """σ = 0.05, 50 latents: with a guide a standard deviation off and twice too wide, 5,000 draws say nothing; chains that
     begin there do."""

@@ -71,7 +71,7 @@ def screens_are_used(monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        "vae",
+        pytest.param("vae", marks=pytest.mark.slow),
         pytest.param("vae of bits", marks=pytest.mark.slow),
         pytest.param("vae, full covariance", marks=pytest.mark.slow),
         pytest.param("ppca, exact", marks=pytest.mark.processor),

@@ -116,6 +116,7 @@ def test_likelihoods_of_different_things_are_not_compared():
         compare({"half": (half, lambda x: None), "whole": (whole, lambda x: None)}, torch.ones(4, 2))
 
 
+@pytest.mark.slow
 def test_monte_carlo_errors_of_two_are_independent():
     """From one seed a pair and its copy would draw the same latents, and their difference have no error at all."""
     pairs = {"one": located(0.5), "copy": located(0.5)}

@@ -147,6 +147,7 @@ def test_gap_prints_a_table_and_writes_three_files(run, tmp_path):
     assert len(arviz.from_netcdf(str(out[2])).sample_stats.point) == 5
 
 
+@pytest.mark.slow
 def test_gap_without_annealing_in_another_family(run):
     result = invoke("gap", run, "--points", 3, "--num-samples", 50, "--no-ais", "--family", "full")
     assert result.exit_code == 0, result.output

@@ -128,6 +128,7 @@ def lost(covariance, steps, learn_variance):
     return float(total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learn_variance", [True, False])
 def test_told_the_truth_of_correlated_numbers_the_gap_falls_as_one_over_t(learn_variance, seed):
     """What the weights lose of log p(x) is the closed form's, within 6 standard errors, by draws and by one t for each point. That

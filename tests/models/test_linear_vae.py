@@ -48,6 +48,7 @@ def test_elbo_reaches_ppcas_likelihood_and_columns_are_orthogonal(seed):
     torch.testing.assert_close(width, rest / EIGENVALUES[:3], rtol=0.02, atol=0)
 
 
+@pytest.mark.slow
 def test_with_fixed_noise_a_latent_collapses_iff_its_eigenvalue_is_below(seed):
     """σ² = 1.69 is above the third eigenvalue, 1.5, and below the second, 3."""
     torch.manual_seed(seed)

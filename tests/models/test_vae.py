@@ -36,11 +36,11 @@ def quadrature(model, guide, x, width=9.0, steps=701):
     with torch.no_grad():
         decoded = model.decode(z)
         q = guide.distribution(guide.encoder(x))
+        every_log_q = type(q).log_prob(q.expand((len(x),)), z[:, None].expand(-1, len(x), -1))
         log_p, kl = [], []
-        for n, point in enumerate(x):
+        for point, log_q in zip(x, every_log_q.unbind(1), strict=True):
             joint = prior + decoded.log_prob(point)
             log_p.append(torch.logsumexp(joint, 0) + log_cell)
-            log_q = type(q).log_prob(q.expand((len(x),)), z[:, None].expand(-1, len(x), -1))[:, n]
             assert abs((log_q + log_cell).exp().sum() - 1) < 1e-6
             kl.append(((log_q + log_cell).exp() * (log_q - joint + log_p[-1])).sum())
     return torch.stack(log_p), torch.stack(kl)

@@ -171,6 +171,7 @@ def test_what_it_draws_has_the_mixtures_moments(seed):
     assert ((x.mean(0) - expected).abs() < 6 * x.std(0) / math.sqrt(len(x))).all()
 
 
+@pytest.mark.slow
 def test_what_diagnose_says_of_the_codes(seed):
     """The shares of codes under q are counted, those under p are of as many draws of the prior as were asked for: within 6 standard
     errors of the marginals of a sum over all z."""

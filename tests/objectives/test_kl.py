@@ -243,6 +243,7 @@ def test_an_objective_of_ones_own_says_what_its_loss_is(told):
     assert row["loss"] == pytest.approx(-row["elbo"] * (7 if told else 1), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_weight_on_the_kl_of_drawn_classes_by_a_score_function():
     """Pyro's TraceGraph_ELBO under the weight: E_q[log p(x|z)] − 3 KL and its gradient, summed over classes by hand, at 5 standard
     errors of 300 estimates; and `fit` trains by it, eagerly."""

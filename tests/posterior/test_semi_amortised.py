@@ -137,6 +137,7 @@ def test_over_a_guide_of_one_set_of_points(ppca):
     assert log_weights(model, worn, x[4:6].clone(), 5).shape == (5, 2)
 
 
+@pytest.mark.slow
 def test_forget_after_training(ppca):
     model, guide, x = ppca
     worn = SemiAmortised(model, guide, FullGaussian(), protocol=RefinementSettings(limit=600))

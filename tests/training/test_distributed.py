@@ -88,6 +88,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "points.npy"
 
 
+@pytest.mark.slow
 def test_the_command_leaves_the_run_that_one_process_leaves(file: Path, tmp_path: Path) -> None:
     words = [
         "train",
