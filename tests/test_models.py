@@ -204,11 +204,18 @@ def test_one_sample_weights_have_the_mean_of_the_objective(name, options, seed):
 
 # argmin has no gradient: only the objective that Nearest names moves its encoder. Of the pairs that take a likelihood, the vae
 # is trained with each. Options are for the long run, but for one of each kind of guide.
-QUICK = ("guide=MeanField", "guide=Mixture", "guide=AmortisedCategorical", "guide=Soft")
+QUICK = ("default", "guide=MeanField", "guide=Mixture", "guide=AmortisedCategorical", "guide=Soft")
+
+
+def long_run(options):
+    """The mark of those that `pytest` alone leaves out."""
+    return [] if label(options) in QUICK else [pytest.mark.slow]
+
+
 stock_pairs_trained = pytest.mark.parametrize(
     ("name", "options"),
     [
-        pytest.param(name, options, marks=[pytest.mark.slow] * (bool(options) and label(options) not in QUICK))
+        pytest.param(name, options, marks=long_run(options))
         for name, options in TRAINED
         if (name != "vqvae" or "Soft" in label(options)) and ("likelihood" not in options or name == "vae")
     ],
@@ -307,7 +314,10 @@ def test_says_what_it_is(name):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *(pytest.param(name, options, id=f"{name}-{label(options)}") for name, options in TRAINED),
+        *(
+            pytest.param(name, options, id=f"{name}-{label(options)}", marks=long_run(options))
+            for name, options in TRAINED
+        ),
         *(
             pytest.param(name, {}, marks=[pytest.mark.compiled, pytest.mark.slow], id=f"{name}-compiled")
             for name, options in TRAINED

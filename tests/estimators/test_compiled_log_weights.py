@@ -163,7 +163,7 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "low_precision"),
     [
-        ("vae", None),
+        pytest.param("vae", None, marks=pytest.mark.slow),
         pytest.param("gmm", None, marks=pytest.mark.slow),
         ("ppca, mean field", None),
         pytest.param("vae", torch.bfloat16, marks=pytest.mark.slow),

@@ -33,7 +33,9 @@ def by_quadrature(log_joint, width=12.0, steps=40_001):
     return log_joint(z).logsumexp(-1) + math.log(float(z[1] - z[0]))
 
 
-@pytest.mark.parametrize(("name", "latent"), [("ppca", 2), ("ppca", 20), ("factor_analysis", 6)])
+@pytest.mark.parametrize(
+    ("name", "latent"), [("ppca", 2), pytest.param("ppca", 20, marks=pytest.mark.slow), ("factor_analysis", 6)]
+)
 def test_the_exact_value_within_its_error(name, latent, seed):
     """Also the tolerance is reached, and the interval of ±1.96 SE covers at its rate: 10 seeds, 60 points."""
     torch.manual_seed(seed)

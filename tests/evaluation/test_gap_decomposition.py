@@ -59,6 +59,7 @@ def test_both_gaps_against_their_closed_forms(pair, seed):
     torch.testing.assert_close(total, found.log_likelihood - found.elbo, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_wider_family_leaves_only_the_network(pair, seed):
     model, guide, x, approximation, amortisation = pair
     found = gap(model, guide, x, FullGaussian(), 2000, seed, annealing=False)

@@ -28,6 +28,7 @@ def from_anywhere(x, seed, **options):
     return model, guide
 
 
+@pytest.mark.slow
 def test_elbo_reaches_ppcas_likelihood_and_columns_are_orthogonal(seed):
     """0.01 nat per point from the closed form (Tipping & Bishop 1999, eq. 3.9 and 3.7), and from the ELBO to log p(x). What W's
     columns lack to be orthogonal is the gap of the best diagonal q, ½[Σ log P_jj − log det P]: 0.002 nat."""

@@ -53,6 +53,7 @@ def ppca():
     return model, guide, x, precision
 
 
+@pytest.mark.slow
 def test_the_best_diagonal_gaussian_on_ppca(ppca, seed):
     """½ [Σ ln P_ii − ln det P] to 0.01 nat: an optimum, and 6 standard errors of 12 × 40,000 draws fit in that."""
     model, guide, x, precision = ppca
