@@ -55,14 +55,25 @@ def train_with_progress(
         writer.close()
 
 
-def add_score_task(progress: "Progress", name: str, points: int, num_samples: int) -> Callable[[int], None]:
+def add_score_task(
+    progress: "Progress", name: str, points: int, num_samples: int | None, tolerance: float | None
+) -> Callable[[float], None]:
     """Add a bar for the scoring of a pair. Returns the function that advances it by a number of points."""
-    task = progress.add_task(f"score {name}", total=points, note=f"{num_samples} samples a point")
+    note = "to a tolerance" if tolerance is None else f"tolerance {tolerance:g}"
+    if num_samples is not None and tolerance is None:
+        note = f"{num_samples} samples a point"
+    task = progress.add_task(f"score {name}", total=points, note=note)
     return lambda count: progress.advance(task, count)
 
 
 def score_run(
-    progress: "Progress", run: "Run", data: "Data", num_samples: int, seed: int, partial_file: Path | None = None
+    progress: "Progress",
+    run: "Run",
+    data: "Data",
+    num_samples: int | None,
+    seed: int,
+    tolerance: float | None = None,
+    partial_file: Path | None = None,
 ) -> "Evidence":
     from ..evaluation.evaluating import evaluate
 
@@ -72,8 +83,9 @@ def score_run(
         data.test,
         num_samples,
         seed,
+        tolerance=tolerance,
         transform=data.transform,
-        on_progress=add_score_task(progress, run.name, len(data.test), num_samples),
+        on_progress=add_score_task(progress, run.name, len(data.test), num_samples, tolerance),
         partial_file=partial_file,
         structure=run.structure,
     )

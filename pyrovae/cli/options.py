@@ -34,6 +34,17 @@ EpochsOption = Annotated[
 ]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Points to a step; the pair's own if not given.")]
 RateOption = Annotated[float | None, typer.Option(help="Adam's first learning rate; the pair's own if not given.")]
+BoundSamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Give the K-sample bound of so many draws of the guide instead, whatever its error; with --tolerance beside it.",
+    ),
+]
+ToleranceOption = Annotated[
+    float | None,
+    typer.Option(help="Standard error that log p(x) of each point is to have, nats; 0.05 if neither is given."),
+]
 SamplesOption = Annotated[int, typer.Option(min=1, help="Latent draws for each point.")]
 SetOption = Annotated[
     list[str] | None,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -16,6 +15,7 @@ from ..statistics.streaming import StreamingStatistics
 from ..utils.distributed import ProcessGroup
 from ..utils.memory import unless_out_of_memory
 from ..utils.precision import autocast_to
+from ..utils.random import derived_seed
 from .batch_layout import BatchLayout, rows_of
 from .compiled_log_weights import LogDensities
 from .compiled_scoring import CompiledScorer, DrawBlock
@@ -65,7 +65,7 @@ def score(
 
     def score_points(points: Tensor, first: int, size: int, independent: bool) -> dict[str, Tensor]:
         for dtype in (options.low_precision, None):
-            torch.manual_seed(stream(seed, first))
+            torch.manual_seed(derived_seed(seed, first))
             draws = blocks(guide, points, size, structure.max_plate_nesting, independent)
             statistics = score_batch(points, num_samples, size, draws, scorer, first, dtype)
             if statistics is not None:  # else low precision is not good enough for these points
@@ -90,11 +90,6 @@ def score(
             if on_progress is not None:
                 on_progress(len(points))
     return ranks.gather(partial.statistics())
-
-
-def stream(seed: int, first: int) -> int:
-    """The seed of the batch whose first point is `first`: 64 bits that look like no other batch's."""
-    return int(np.random.SeedSequence([seed, first]).generate_state(1, np.uint64)[0])
 
 
 class Scorer:

@@ -22,18 +22,22 @@ from ..posterior.mode_search import short_search, short_search_misses_mass, thor
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
 from ..statistics.weight_sums import WeightSums
+from ..utils.distributed import ProcessGroup
 from ..utils.provenance import metadata
-from ..utils.random import fork_rng, random_rows
+from ..utils.random import derived_seed, fork_rng, random_rows
 from .annealing import check_weights
 
 __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 
 PILOT_DRAWS = 256  # of each point, from which the number of draws is chosen
 MIN_DRAWS = 256
-SAFETY = 2.0  # of the variance: a pilot may have missed some of the tail of the weights
+PILOT_ERRORS = (
+    3.0  # standard errors of the pilot's variance that are added to it: it has seen too little of the weights' tail
+)
 MAX_BLOCK_ROWS = 2**15  # draws times points at once
 MIN_BLOCK_DRAWS = 64  # so that the prior has its share of every block, to a whole number of draws
 MIN_ESS_FRACTION = 0.05
+MIN_ESS = 2.0
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 MAX_SHARE_FOUND_ONCE = 0.05
 SEARCHED_POINTS = 32
@@ -86,6 +90,20 @@ class ModeSamplingResult(PointwiseResult):
     def reached(self) -> Tensor:
         """Whether the standard error of a point is at most the tolerance: (N,)."""
         return self.log_likelihood_se <= self.metadata["tolerance"]
+
+    @property
+    def shortfall(self) -> Tensor:
+        """By how much log p̂(x) may be too low, as far as the draws and the search show, nats: (N,).
+
+        0 where a point is reliable; infinite where no start came to rest at a mode; NaN where one draw has all the weight, so that
+        there is no estimate. A draw that carries the share r of all weight
+        says that as much may be missing, −log(1 − r). So does the share of starts whose mode no other start found (Good 1953).
+        """
+        unseen = self.share_found_once.clamp(min=0) * (self.share_found_once > MAX_SHARE_FOUND_ONCE)
+        missing = -torch.log1p(-self.largest_weight) - torch.log1p(-unseen) + self.log_likelihood_se
+        missing = torch.where(self.arrived, missing, torch.inf)
+        missing = torch.where(self.ess < MIN_ESS, torch.nan, missing)
+        return torch.where(self.reliable, 0.0, missing)
 
     @property
     def reliable(self) -> Tensor:
@@ -180,10 +198,14 @@ def mode_sampling_log_likelihood(
         search = {"share_found_once": modes.share_found_once, "arrived": modes.arrived}
         return {**estimates, "num_modes": modes.exists.sum(0), **search}
 
-    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
+    ranks = ProcessGroup()
+    own = slice(0, len(x)) if per_point else ranks.share(len(x))  # processes of a group share the points
+    own_seed = seed if own.start == 0 else derived_seed(seed, own.start)
+    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, own_seed):
         thorough = per_point or _needs_thorough_search(model, guide, x, seed)
-        parts = in_chunks(model, guide, x, 32, work)
-    values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+        parts = in_chunks(model, guide, x[own], 32, lambda joint, start: work(joint, own.start + start))
+    values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]} if parts else {}
+    values = values if per_point else ranks.gather(values)
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
     return ModeSamplingResult(**values, seconds=time.perf_counter() - started, metadata=metadata(x, **settings))
 
@@ -245,7 +267,8 @@ def _num_draws(joint: Joint, mixture: ModeMixture, tolerance: float, max_draws: 
     needed = torch.empty(len(rows), dtype=torch.float64, device=joint.x.device)
     pilot = _weights(joint, mixture, PILOT_DRAWS)
     while True:
-        needed[rows] = (SAFETY * pilot.relative_variance / tolerance**2).nan_to_num(0.0)  # all weights are zero
+        variance = pilot.relative_variance + PILOT_ERRORS * pilot.relative_variance_se
+        needed[rows] = (variance / tolerance**2).nan_to_num(0.0)  # all weights are zero
         unsure = (needed[rows] > 2 * pilot.count) & (pilot.count < max_draws / 2)
         if not bool(unsure.any()):
             break

@@ -1,6 +1,7 @@
 """compare(): who may stand beside whom, and by how much one is better."""
 
 import itertools
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from ..pair.validation import check_points
 from ..statistics.estimate import Estimate, mean_difference
 from ..training import FitResult
 from ..utils.export import json_number
+from ..utils.random import derived_seed
 from .evaluating import evaluate
 from .result import Evidence
 
@@ -29,15 +31,17 @@ MEASURE_NAMES = {
 def compare(
     pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]],
     x: Tensor,
-    num_samples: int = 1000,
+    num_samples: int | None = None,
     seed: int = 0,
     *,
+    tolerance: float | None = None,
     transform: Transform | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> "Comparison":
     """Score trained pairs, by name, on the same points: `evaluate` for each, then a `Comparison`.
 
-    The k-th pair draws from `seed` + k, k = 0, 1, …, so that the Monte-Carlo errors of two are independent.
+    `num_samples` and `tolerance` are as of `evaluate`. Each pair draws from a seed that follows from `seed` and its name. So the
+    Monte-Carlo errors of two are independent, and a pair's number does not depend on its place in the list.
 
     Raises `InvalidInputError` when their base measures differ, or when two share parameters (in Pyro's global store, by name).
     """
@@ -45,17 +49,18 @@ def compare(
         raise InvalidInputError("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
     check_points(x)
     check_separate_parameters(pairs, x)
-    return score_pairs(pairs, x, num_samples, seed, transform=transform, on_progress=on_progress)
+    return score_pairs(pairs, x, num_samples, seed, tolerance=tolerance, transform=transform, on_progress=on_progress)
 
 
 def score_pairs(
     pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]],
     x: Tensor,
-    num_samples: int = 1000,
+    num_samples: int | None = None,
     seed: int = 0,
     *,
+    tolerance: float | None = None,
     transform: Transform | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
     train: Callable[[str], FitResult] | None = None,
     keep_failures: bool = False,
 ) -> "Comparison":
@@ -68,11 +73,19 @@ def score_pairs(
     evidence: dict[str, Evidence] = {}
     fits: dict[str, FitResult] = {}
     failed: dict[str, str] = {}
-    for index, (name, (model, guide)) in enumerate(pairs.items()):
+    for name, (model, guide) in pairs.items():
         try:
             fit = None if train is None else train(name)
+            own_seed = derived_seed(seed, zlib.crc32(name.encode()))
             evidence[name] = evaluate(
-                model, guide, x, num_samples, seed + index, transform=transform, on_progress=on_progress
+                model,
+                guide,
+                x,
+                num_samples,
+                own_seed,
+                tolerance=tolerance,
+                transform=transform,
+                on_progress=on_progress,
             )
         except Exception as error:
             message = failure_message(error)
@@ -171,6 +184,7 @@ class Comparison:
         evidence = self.evidence[name]
         fit = (self.fits or {}).get(name)
         exact, estimate = evidence.mean_exact_log_likelihood, evidence.mean_log_likelihood
+        lost = None if evidence.bound_error is None else evidence.mean("bound_error")
         train_seconds = fit.seconds if fit else 0.0
         row = {
             "name": name,
@@ -180,6 +194,16 @@ class Comparison:
             "log_likelihood": estimate.value,
             "log_likelihood_mc_se": estimate.mc_se,
             "log_likelihood_data_se": estimate.data_se,
+            "method": ", ".join(dict.fromkeys(evidence.method)),
+            "num_draws": float(evidence.num_draws.double().mean()),
+            "tolerance": evidence.tolerance,
+            "reached_fraction": float(evidence.reached.double().mean()),
+            "reliable_fraction": float(evidence.reliable.double().mean()),
+            "reliability": evidence.reliability,
+            "bound": evidence.mean("bound").value,
+            "bound_mc_se": evidence.mean("bound").mc_se,
+            "bound_error": None if lost is None else lost.value,
+            "bound_error_mc_se": None if lost is None else lost.mc_se,
             "log_likelihood_jackknife": evidence.mean_log_likelihood_jackknife.value,
             "elbo": evidence.mean_elbo.value,
             "elbo_mc_se": evidence.mean_elbo.mc_se,

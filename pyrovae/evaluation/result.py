@@ -12,29 +12,34 @@ from ..statistics.bound_curve import BoundCurve
 from ..statistics.estimate import Estimate, mean_over_points
 from ..statistics.pareto import is_high_pareto_k, pareto_k_threshold
 from ..statistics.result import PointwiseResult
-from .reliability import reliability_message
+from .methods import IMPORTANCE_SAMPLING
+from .reliability import reliability, reliability_message
 
 
 @dataclass(frozen=True, repr=False)
 class Evidence(PointwiseResult):
     """What `evaluate` found, point by point: tensors of shape (N,) on the CPU, nats; `mean_*` are over points.
 
-    `elbo ≤ log p(x)` and `log_likelihood ≤ log p(x)`, both in expectation; `log_likelihood_jackknife` is no bound. `pareto_k`
-    says of each point, and `reliability_message` of all, whether log p̂ may be believed. `exact_log_likelihood` is the model's own
-    `log_prob`, where it has one. `log_jacobian` is log|dx/dpixel|, where the data have a pixel scale. Errors are NaN for one
-    sample.
+    `log_likelihood` is log p̂(x) by the `method` of each point, from `num_draws` draws. `elbo` and `bound`, the K-sample bound L_K
+    (Burda et al. 2016), come from K = `num_samples` draws of the guide. All three are at most log p(x) in expectation;
+    `log_likelihood_jackknife` corrects L_K and is no bound. `reliability` and `reliability_message` say whether the mean of log p̂(x)
+    may be believed, and `reliable` at which points. `ess` and `pareto_k` are of the guide's weights. `exact_log_likelihood` is the
+    model's own `log_prob`, where it has one. `log_jacobian` is log|dx/dpixel|, where the data have a pixel scale. Errors are NaN
+    for one sample.
     """
 
     labels: ClassVar[Mapping[str, str]] = {
         "exact_log_likelihood": "exact log p(x)",
         "log_likelihood": "log p̂(x)",
-        "log_likelihood_jackknife": "log p̂(x), jackknife",
+        "bound": "K-sample bound",
+        "log_likelihood_jackknife": "K-sample bound, jackknife",
         "elbo": "ELBO",
         "gap": "gap",
+        "bound_error": "bound error",
     }
-    other_values: ClassVar[tuple[str, ...]] = ("ess", "pareto_k", "log_jacobian")
-    # The jackknife differs from log p̂ by a correction that is small wherever either is to be believed.
-    errors: ClassVar[Mapping[str, str]] = {"log_likelihood_jackknife": "log_likelihood_se"}
+    other_values: ClassVar[tuple[str, ...]] = ("num_draws", "shortfall", "ess", "pareto_k", "log_jacobian")
+    # The jackknife differs from L_K by a correction that is small wherever either is to be believed.
+    errors: ClassVar[Mapping[str, str]] = {"log_likelihood_jackknife": "bound_se"}
 
     elbo: Tensor
     elbo_se: Tensor
@@ -42,6 +47,11 @@ class Evidence(PointwiseResult):
     log_likelihood_se: Tensor
     log_likelihood_jackknife: Tensor
     gap_se: Tensor
+    method: tuple[str, ...]  # of each point: "exact", "laplace" or "importance_sampling"
+    num_draws: Tensor  # from which log p̂(x) was computed
+    shortfall: Tensor  # by how much log p̂(x) may be too low, as far as its draws show: 0 where it is reliable
+    tolerance: float | None  # the standard error that each point was to have; None for the K-sample bound
+    method_message: str  # what the method says of its reliability; "" for the K-sample bound
     ess: Tensor
     pareto_k: Tensor
     bound_curve: BoundCurve
@@ -61,8 +71,9 @@ class Evidence(PointwiseResult):
         value, mc_se, data_se = self.mean_log_likelihood
         if self.deterministic_guide:
             return f"Evidence({len(self)} points, a guide that draws nothing: ELBO {value:.3f} ± {data_se:.3f})"
+        by = f"{self.num_samples} samples" if self._is_bound else ", ".join(dict.fromkeys(self.method))
         return (
-            f"Evidence({len(self)} points, {self.num_samples} samples: log p̂(x) {value:.3f} ± {mc_se:.3f} ± {data_se:.3f}, "
+            f"Evidence({len(self)} points, {by}: log p̂(x) {value:.3f} ± {mc_se:.3f} ± {data_se:.3f}, "
             f"ELBO {self.mean_elbo.value:.3f}, gap {self.mean_gap.value:.3f}, ESS {self.ess.mean():.0f}, "
             f"k̂ above {self.pareto_k_threshold:.2f} on {self.high_pareto_k_fraction:.0%})"
         )
@@ -74,6 +85,35 @@ class Evidence(PointwiseResult):
         if self.deterministic_guide:
             return torch.full_like(self.elbo, math.nan)
         return self.log_likelihood - self.elbo
+
+    @property
+    def bound(self) -> Tensor:
+        """The K-sample bound L_K of all draws of the guide: (N,), nats."""
+        return self.bound_curve.value[-1]
+
+    @property
+    def bound_se(self) -> Tensor:
+        return self.bound_curve.se[-1]
+
+    @property
+    def bound_error(self) -> Tensor | None:
+        """log p̂(x) − L_K, what the K-sample bound loses: (N,), nats. None where log p̂(x) is that bound."""
+        return None if self.tolerance is None or self._is_bound else self.log_likelihood - self.bound
+
+    @property
+    def bound_error_se(self) -> Tensor:
+        """The two come from independent draws."""
+        return (self.log_likelihood_se.square() + self.bound_se.square()).sqrt()
+
+    @property
+    def _is_bound(self) -> bool:
+        return set(self.method) == {IMPORTANCE_SAMPLING}
+
+    @property
+    def reached(self) -> Tensor:
+        """Whether the standard error of a point is at most the tolerance: (N,). Of the K-sample bound, which has none, True."""
+        limit = math.inf if self.tolerance is None else self.tolerance
+        return ~(self.log_likelihood_se > limit)
 
     @property
     def mean_elbo(self) -> Estimate:
@@ -117,10 +157,23 @@ class Evidence(PointwiseResult):
         return float(self.high_pareto_k.double().mean())
 
     @property
+    def reliable(self) -> Tensor:
+        """Whether log p̂(x) of a point and its error may be believed: (N,). Where not, it is a lower bound."""
+        return self.shortfall == 0
+
+    @property
+    def reliability(self) -> str:
+        """Of the mean of log p̂(x): "reliable", "lower_bound" or "not_estimated"."""
+        return reliability(self.shortfall)
+
+    @property
     def reliability_message(self) -> str:
         """A sentence or two: whether log p̂ is to be trusted and, where it is not, why, and what to do."""
-        bias = self.mean_log_likelihood_jackknife.value - self.mean_log_likelihood.value
-        return reliability_message(self.num_samples, self.pareto_k, self.ess, bias, self.deterministic_guide)
+        if self.method_message and not self._is_bound:
+            return self.method_message
+        bias = self.mean_log_likelihood_jackknife.value - self.mean("bound").value
+        message = reliability_message(self.num_samples, self.pareto_k, self.ess, bias, self.deterministic_guide)
+        return f"{self.method_message} {message}".lstrip()
 
     @property
     def bits_per_dim(self) -> float | None:
@@ -132,7 +185,7 @@ class Evidence(PointwiseResult):
 
     @property
     def bounds(self) -> Mapping[str, str]:
-        return {"elbo": "lower", "log_likelihood": "lower"}
+        return {"elbo": "lower", "bound": "lower", "log_likelihood": "lower"}
 
     def summary(self) -> dict[str, Any]:
         """What the numbers are of, and whether they can be relied on."""
@@ -142,21 +195,28 @@ class Evidence(PointwiseResult):
             "dim": self.dim,
             "data_hash": self.data_hash,
             "pareto_k_threshold": self.pareto_k_threshold,
+            "tolerance": self.tolerance,
+            "reached_fraction": float(self.reached.double().mean()),
+            "reliable_fraction": float(self.reliable.double().mean()),
+            "reliability": self.reliability,
             "reliability_message": self.reliability_message,
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """As `PointwiseResult.to_dict`, and the bound curve averaged over points."""
-        return {**super().to_dict(), "bound_curve": self.bound_curve_rows()}
+        """As `PointwiseResult.to_dict`, with the method of each point, and the bound curve averaged over points."""
+        numbers = super().to_dict()
+        numbers["per_point"]["method"] = list(self.method)
+        return {**numbers, "bound_curve": self.bound_curve_rows()}
 
     def bound_curve_rows(self) -> list[dict[str, Any]]:
         """L_K averaged over points, an object with `num_samples` and the estimate for each K."""
         return [{"num_samples": K, **bound.to_dict()} for K, bound in self.mean_bound_curve.items()]
 
     def datasets(self) -> dict[str, Any]:
-        """As `PointwiseResult.datasets`, with L_K as `bound` over `draws` too."""
+        """As `PointwiseResult.datasets`, with the method of each point, and L_K over `draws` as `bound_curve` too."""
         (stats,) = super().datasets().values()
+        stats["method"] = ("point", list(self.method))
         stats = stats.assign_coords(draws=list(self.bound_curve.num_samples))
-        stats["bound"] = (("draws", "point"), self.bound_curve.value.numpy())
-        stats["bound_se"] = (("draws", "point"), self.bound_curve.se.numpy())
+        stats["bound_curve"] = (("draws", "point"), self.bound_curve.value.numpy())
+        stats["bound_curve_se"] = (("draws", "point"), self.bound_curve.se.numpy())
         return {"sample_stats": stats}

@@ -49,23 +49,30 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
     failed come last, and have none."""
     rows = comparison.to_dict()["models"]
     num_samples, limit = rows[0]["num_samples"], _limit(next(iter(comparison.evidence.values())))
-    cells = [
-        {
+    cells = []
+    for row in rows:
+        estimate = (
+            f"{row['log_likelihood']:.3f} ± {error_text(row['log_likelihood_mc_se'])} "
+            f"± {error_text(row['log_likelihood_data_se'])}"
+        )
+        numbers = {
             "model": row["name"],
             "latent": row["latent"],
             "parameters": f"{row['parameters']:,}",
             "exact\nlog p(x)": _plain(row["exact_log_likelihood"], ".3f"),
-            "log p̂(x)\n± Monte Carlo ± data": f"{row['log_likelihood']:.3f} ± {error_text(row['log_likelihood_mc_se'])} "
-            f"± {error_text(row['log_likelihood_data_se'])}",
+            "log p̂(x)\n± Monte Carlo ± data": estimate,
+            "method": row["method"].replace("_", " "),
             "ELBO": f"{row['elbo']:.3f}",
             "gap": "–" if row["gap"] is None else f"{_zero(row['gap']):.3f}",
+            f"bound error\nof {num_samples:,} draws": _plain(row["bound_error"], ".3f"),
             "bits/dim": _plain(row["bits_per_dim"], ".4f"),
             f"ESS\nof {num_samples}": _plain(row["ess"], ".0f"),
             f"k̂ over\n{limit}": "–" if row["ess"] is None else f"{row['high_pareto_k_fraction']:.0%}",
             "seconds": f"{row['total_seconds']:.1f}",
         }
-        for row in rows
-    ]
+        bound_only = row["tolerance"] is None
+        left_out = ("method", "bound error") if bound_only else ("exact", "ESS", "k̂")
+        cells.append({heading: text for heading, text in numbers.items() if not heading.startswith(left_out)})
     return cells + [{**dict.fromkeys(cells[0], "–"), "model": name} for name in comparison.failed]
 
 
@@ -148,12 +155,14 @@ def _differences(comparison: Comparison) -> Text | None:
 
 
 def _reliability(comparison: Comparison) -> Text | None:
-    """The reliability message of a single model; of several, of those with points whose k̂ is high."""
+    """The reliability message of each model whose method draws, and of every model that stands alone."""
     results = comparison.evidence
     lines = [
-        (f"{name}: {evidence.reliability_message}\n", "yellow" if evidence.high_pareto_k_fraction else "")
+        (f"{name}: {evidence.reliability_message}\n", "" if bool(evidence.reliable.all()) else "yellow")
         for name, evidence in results.items()
-        if evidence.high_pareto_k_fraction or len(results) == 1
+        if len(results) == 1
+        or not bool(evidence.reliable.all())
+        or (evidence.tolerance is not None and set(evidence.method) != {"exact"})
     ]
     return Text.assemble(*lines, end="") if lines else None
 
@@ -200,10 +209,16 @@ def _metadata_line(metadata: Mapping[str, Any]) -> Text:
     """The metadata in one line: data, split, transform, base measure, seed, versions."""
     return Text(
         f"{metadata['data']}: {metadata['split']} (split seed {metadata['split_seed']}); x = {metadata['transform']}; {metadata['base_measure']}; "
-        f"seed {metadata['seed']}; {metadata['num_samples']} samples; {metadata['dtype']} on {metadata['device']}; pyrovae {metadata['pyrovae']}, "
+        f"seed {metadata['seed']}; {_precision(metadata)}; {metadata['dtype']} on {metadata['device']}; pyrovae {metadata['pyrovae']}, "
         f"torch {metadata['torch']}, pyro {metadata['pyro']}, Python {metadata['python']}",
         style="dim",
     )
+
+
+def _precision(metadata: Mapping[str, Any]) -> str:
+    tolerance = metadata["tolerance"]
+    aim = "" if tolerance is None else f"tolerance {tolerance:g} nats; "
+    return f"{aim}{metadata['num_samples']:,} draws of each guide"
 
 
 def _plain(value: float | None, spec: str) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 
@@ -13,6 +14,11 @@ def fork_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
         if seed is not None:
             torch.manual_seed(seed)
         yield
+
+
+def derived_seed(seed: int, key: int) -> int:
+    """The seed of one part of the work under `seed`: 64 bits that look like no other part's. `key` names the part."""
+    return int(np.random.SeedSequence([seed, key]).generate_state(1, np.uint64)[0])
 
 
 def random_rows(x: torch.Tensor, count: int, seed: int) -> torch.Tensor:

@@ -347,7 +347,7 @@ def test_evaluate_writes_json_and_netcdf(run: Path, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "a.json").read_text())
     [row] = content["models"]
     assert f"{row['log_likelihood']:.3f} ±" in text
-    assert "30 samples" in text
+    assert "30 draws of each guide" in text
     with arviz.from_netcdf(str(tmp_path / "a.nc")).sample_stats as stats:
         assert stats["log_likelihood"].shape == (10,)
         assert float(stats["log_likelihood"].mean()) == pytest.approx(row["log_likelihood"], rel=1e-6)
@@ -381,26 +381,29 @@ def test_evaluate_says_whether_to_trust_the_number(run: Path, tmp_path: Path) ->
     error = np.array(prior["per_point"]["log_likelihood"]) - exact
     assert np.all(np.abs(error) < 6 * np.array(prior["per_point"]["log_likelihood_se"]) + 0.1)
     with arviz.from_netcdf(str(tmp_path / "a.nc")).sample_stats as stats:
-        assert stats["bound"].shape == (4, 10)
+        assert stats["bound_curve"].shape == (4, 10)
         assert stats["draws"].values.tolist() == [1, 10, 100, 200]
         assert stats["pareto_k"].shape == stats["prior_sampling_ess"].shape == (10,)
         assert stats.attrs["reliability_message"] == row["reliability_message"]
     assert imread(tmp_path / "a.png").std() > 0.01
 
 
-def test_evaluate_to_a_tolerance(run: Path, tmp_path: Path) -> None:
-    """Beside the guide's own weights, in the table and in both files; the pair has exact values."""
-    words = ("--num-samples", 20, "--tolerance", 0.02, "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
+def test_evaluate_says_by_which_method_and_how_reliably(run: Path, tmp_path: Path) -> None:
+    """The pair knows log p(x); under --num-samples the bound stands beside it, with --tolerance the method's number."""
+    words = ("--num-samples", 200, "--tolerance", 0.02, "--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
     text = said("evaluate", run, *words)
     content = json.loads((tmp_path / "a.json").read_text())
-    result, exact = content["mode_sampling"], np.array(content["points"]["exact_log_likelihood"])
-    error = np.array(result["per_point"]["log_likelihood"]) - exact
-    assert np.all(np.abs(error) < 5 * np.array(result["per_point"]["log_likelihood_se"]) + 1e-4)
-    assert f"{result['means']['log_likelihood']['value']:.3f}" in text
-    assert result["reliability_message"] in " ".join(text.split())
-    assert result["reliable_fraction"] == 1.0
+    [row] = content["models"]
+    assert row["method"] == "exact"
+    assert row["log_likelihood"] == row["exact_log_likelihood"]
+    assert row["bound_error"] == pytest.approx(row["log_likelihood"] - row["bound"])
+    assert content["points"]["method"] == ["exact"] * 10
+    assert row["reliability"] == "reliable"
+    assert f"{row['log_likelihood']:.3f} ± 0 ±" in text
+    assert "Exact at every point" in text
+    assert "tolerance 0.02 nats; 200 draws of each guide" in " ".join(text.split())
     with arviz.from_netcdf(str(tmp_path / "a.nc")).sample_stats as stats:
-        assert stats["mode_sampling_log_likelihood"].values.tolist() == result["per_point"]["log_likelihood"]
+        assert stats["method"].values.tolist() == ["exact"] * 10
 
 
 def test_a_tolerance_that_cannot_be_is_refused_before_anything_is_scored(run: Path) -> None:

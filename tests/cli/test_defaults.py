@@ -50,6 +50,8 @@ def compared() -> list[tuple[str, str, Callable[..., Any], str]]:
             for function in functions:
                 seeds = {"seed": function is load_data, "split_seed": function is not load_data}
                 argument = ARGUMENTS.get(option, option)
+                if (option, function) == ("num_samples", prior_sampling_log_likelihood):
+                    continue  # the command takes as many draws of the prior as of the guide
                 if argument in defaults(function) and not seeds.get(option, False):
                     found.append((name, option, function, argument))
     return found

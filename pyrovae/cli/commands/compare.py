@@ -9,6 +9,7 @@ import typer
 from ...errors import InvalidInputError, RunError
 from ..common import add_score_task, data_source, device_of, draw_points, train_with_progress
 from ..options import (
+    BoundSamplesOption,
     DataOption,
     DeviceOption,
     DownloadOption,
@@ -16,9 +17,9 @@ from ..options import (
     JsonOption,
     OverwriteOption,
     RootOption,
-    SamplesOption,
     SeedOption,
     SplitSeedOption,
+    ToleranceOption,
     TransformOption,
 )
 from ..output import check_writable, console, output_folder, progress_bars, save_figure, write_json, write_text
@@ -46,7 +47,8 @@ def compare_command(
         ),
     ] = None,
     epochs: EpochsOption = None,
-    num_samples: SamplesOption = 1000,
+    num_samples: BoundSamplesOption = None,
+    tolerance: ToleranceOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="New folder for the table, the runs, the figures.")] = None,
@@ -95,6 +97,7 @@ def compare_command(
                 "command": "compare",
                 "models": [_folder(run) for run in prepared],
                 "num_samples": num_samples,
+                "tolerance": tolerance,
                 "seed": seed,
                 "versions": versions(),
             }
@@ -105,7 +108,7 @@ def compare_command(
             def train(name: str) -> "FitResult":
                 run = runs[name]
                 train_with_progress(progress, run, loaded, None if out is None else out / _folder(run))
-                bars.append(add_score_task(progress, name, len(loaded.test), num_samples))
+                bars.append(add_score_task(progress, name, len(loaded.test), num_samples, tolerance))
                 return run.fit_result
 
             comparison = score_pairs(
@@ -113,12 +116,13 @@ def compare_command(
                 loaded.test,
                 num_samples,
                 seed,
+                tolerance=tolerance,
                 transform=loaded.transform,
                 on_progress=lambda count: bars[-1](count),
                 train=train,
                 keep_failures=True,
             )
-        metadata = {**loaded.metadata(), **next(iter(comparison.evidence.values())).metadata}
+        metadata = {**loaded.metadata(), **next(iter(comparison.evidence.values())).metadata, "seed": seed}
         content = {"metadata": metadata, **comparison.to_dict(), "excluded": excluded}
         below = [_exclusions(excluded)] if excluded else []
         if out is not None:

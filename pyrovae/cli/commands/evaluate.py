@@ -13,6 +13,7 @@ from ..options import (
     AisOption,
     AisPointsOption,
     BdmcOption,
+    BoundSamplesOption,
     ChainsOption,
     DeviceOption,
     JsonOption,
@@ -20,16 +21,15 @@ from ..options import (
     OtherDataOption,
     RootOption,
     RunArgument,
-    SamplesOption,
     SeedOption,
     StartOption,
     StepsOption,
+    ToleranceOption,
     TransformOption,
 )
 from ..output import check_writable, console, progress_bars, save_figure, write_json, write_netcdf
 
 if TYPE_CHECKING:
-    from ...estimators.mode_sampling import ModeSamplingResult
     from ...estimators.prior_sampling import PriorSamplingResult
 
 ANNEALING = ("ais_chains", "ais_steps", "ais_start", "ais_points", "bdmc")  # options that mean nothing without --ais
@@ -38,7 +38,8 @@ ANNEALING = ("ais_chains", "ais_steps", "ais_start", "ais_points", "bdmc")  # op
 def evaluate_command(
     context: typer.Context,
     run: RunArgument,
-    num_samples: SamplesOption = 5000,
+    num_samples: BoundSamplesOption = None,
+    tolerance: ToleranceOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data: OtherDataOption = None,
@@ -52,12 +53,6 @@ def evaluate_command(
     prior_sampling: Annotated[
         bool, typer.Option("--prior-sampling", help="Beside it the naive estimate, from as many draws of the prior.")
     ] = False,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="Beside it log p(x) with this standard error at each point, nats, about the posterior's modes."
-        ),
-    ] = None,
     ais: AisOption = False,
     ais_chains: ChainsOption = 16,
     ais_steps: StepsOption = 1000,
@@ -71,7 +66,6 @@ def evaluate_command(
     from ...evaluation.comparing import Comparison
     from ...tables.annealing import show as show_annealing
     from ...tables.comparison import bound_curve_table, prior_sampling_table, show
-    from ...tables.mode_sampling import show as show_mode_sampling
     from ...utils.distributed import init_process_group
 
     with init_process_group() as ranks:
@@ -81,32 +75,20 @@ def evaluate_command(
             check_can_anneal(model, guide, x, ais_start)
         elif given := options_given(context, lambda name: name in ANNEALING):
             raise InvalidInputError(f"{', '.join(given)} say how chains are annealed: add --ais.")
-        if tolerance is not None:
-            from ...estimators.mode_sampling import check_can_sample_modes
-
-            check_can_sample_modes(model, guide, x, tolerance)
         check_writable(json_file, netcdf, bound_curve)
         partial_file = run / "evaluate.partial.pt" if os.access(run, os.W_OK) else None
         prior: PriorSamplingResult | None = None
         with progress_bars(show=ranks.first) as progress:
-            evidence = score_run(progress, restored, loaded, num_samples, seed, partial_file)
+            evidence = score_run(progress, restored, loaded, num_samples, seed, tolerance, partial_file)
             if not ranks.first:
                 return
             if prior_sampling:
                 from ...estimators.prior_sampling import prior_sampling_log_likelihood
 
-                task = progress.add_task("prior sampling", total=len(x), note=f"{num_samples} draws of the prior")
+                draws = evidence.num_samples
+                task = progress.add_task("prior sampling", total=len(x), note=f"{draws} draws of the prior")
                 prior = prior_sampling_log_likelihood(
-                    model, x, num_samples, seed, on_progress=lambda points: progress.advance(task, points)
-                )
-        about_modes: ModeSamplingResult | None = None
-        if tolerance is not None:
-            from ...estimators.mode_sampling import mode_sampling_log_likelihood
-
-            with progress_bars() as progress:
-                task = progress.add_task("about the modes", total=len(x), note=f"tolerance {tolerance:g}")
-                about_modes = mode_sampling_log_likelihood(
-                    model, guide, x, tolerance, seed, on_progress=lambda points: progress.advance(task, points)
+                    model, x, draws, seed, on_progress=lambda points: progress.advance(task, points)
                 )
         annealed = None
         if ais:
@@ -131,14 +113,12 @@ def evaluate_command(
         if json_file is not None:
             content = {"metadata": metadata, **comparison.to_dict(), "points": evidence.to_dict()["per_point"]}
             content |= {"prior_sampling": prior.to_dict()} if prior else {}
-            content |= {"mode_sampling": about_modes.to_dict()} if about_modes else {}
             content |= {"annealing": annealed.to_dict()} if annealed else {}
             write_json(json_file, content)
         if netcdf is not None:
             inference_data = replace(evidence, metadata=metadata).to_arviz()
-            for method, result in (("prior_sampling", prior), ("mode_sampling", about_modes)):
-                for name, values in result.per_point().items() if result else ():
-                    inference_data.sample_stats[f"{method}_{name}"] = ("point", values.numpy())
+            for name, values in prior.per_point().items() if prior else ():
+                inference_data.sample_stats[f"prior_sampling_{name}"] = ("point", values.numpy())
             write_netcdf(netcdf, inference_data)
         if bound_curve is not None:
             from ...plots.comparison import bound_curves
@@ -146,7 +126,5 @@ def evaluate_command(
             save_figure(bound_curve, bound_curves(comparison))
         below = [bound_curve_table(evidence), *([prior_sampling_table(evidence, prior)] if prior else [])]
         show(comparison, metadata, console(), below)
-        if about_modes:
-            show_mode_sampling(about_modes, evidence, console())
         if annealed:
             show_annealing(annealed, console())

@@ -1,0 +1,176 @@
+"""evaluate() to a tolerance: which method a pair gets, the number against exact ones, and what is said of it."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import pyrovae
+from pyrovae import InvalidInputError, evaluate, load
+from pyrovae.evaluation.reliability import bound_shortfall, reliability
+
+
+def line(loc, scale=0.5, at=None):
+    """z ~ N(loc, 1), x ~ N(z, 1), so that x ~ N(loc, 2); and a guide with a mean and a scale of its own."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_full((1,), loc), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            mean = (x + loc) / 2 if at is None else torch.full_like(x, at)
+            pyro.sample("z", dist.Normal(mean, scale).to_event(1))
+
+    return model, guide
+
+
+def exact_of_line(x, loc):
+    return dist.Normal(loc, math.sqrt(2)).log_prob(x).sum(-1)
+
+
+X = torch.linspace(-2, 3, 30).double().unsqueeze(-1)
+
+
+def test_a_model_that_knows_its_density_is_exact():
+    model, guide = load("ppca")(6, latent=2)
+    x = torch.randn(20, 6)
+    found = evaluate(model, guide, x)
+    assert set(found.method) == {"exact"}
+    assert torch.equal(found.log_likelihood, found.exact_log_likelihood)
+    assert not found.log_likelihood_se.any()
+    assert not found.num_draws.any()
+    assert found.reliability == "reliable"
+    assert found.num_samples == 1000  # of the bound beside it
+    torch.testing.assert_close(found.bound_error, found.exact_log_likelihood - found.bound)
+    assert (found.bound_error.abs() < 6 * found.bound_se + 1e-4).all()
+
+
+@pytest.mark.parametrize(("scale", "at"), [(0.7, None), (0.1, None), (0.1, 8.0)], ids=["good", "narrow", "far away"])
+def test_no_good_guide_is_needed(scale, at, seed):
+    """The K-sample bound is low by up to tens of nats, the estimate is not, and `bound_error` says by how much."""
+    model, guide = line(1.0, scale, at)
+    found = evaluate(model, guide, X, seed=seed, tolerance=0.02)
+    exact = exact_of_line(X, 1.0)
+    assert set(found.method) == {"laplace"}
+    assert found.reached.all()
+    assert (found.log_likelihood_se <= 0.02).all()
+    assert ((found.log_likelihood - exact).abs() < 5 * found.log_likelihood_se + 1e-9).all()
+    assert found.reliability == "reliable"
+    torch.testing.assert_close(found.bound_error, found.log_likelihood - found.bound)
+    if at is not None:
+        bound = evaluate(model, guide, X, num_samples=1000, seed=seed)
+        assert (exact - bound.log_likelihood).mean() > 3
+        assert bound.reliability != "reliable"
+
+
+def test_the_gap_and_its_error_cover_the_kl_divergence():
+    """Of N(m, s²) from the posterior N(m, 1/2): ½ (2 s² − 1 − log 2 s²). 200 seeds, ±1.96 errors."""
+    scale = 0.4
+    kl = 0.5 * (2 * scale**2 - 1 - math.log(2 * scale**2))
+    covered = []
+    for seed in range(200):
+        found = evaluate(*line(0.0, scale), X[:1], seed=seed, compile=False)
+        covered.append(float((found.gap - kl).abs() < 1.96 * found.gap_se))
+    assert 0.90 <= sum(covered) / 200 <= 0.99
+
+
+def test_given_a_number_of_samples_it_is_the_bound():
+    model, guide = line(0.0)
+    found = evaluate(model, guide, X, num_samples=300)
+    assert set(found.method) == {"importance_sampling"}
+    assert torch.equal(found.log_likelihood, found.bound)
+    assert found.tolerance is None
+    assert found.bound_error is None
+    assert "bound_error" not in found.to_dict()["means"]
+    both = evaluate(model, guide, X, num_samples=300, tolerance=0.05)
+    assert torch.equal(both.bound, found.bound)
+    assert set(both.method) == {"laplace"}
+
+
+def test_a_discrete_latent_leaves_the_guides_draws():
+    model, guide = load("vqvae")(16)
+    found = evaluate(model, guide, torch.rand(8, 16))
+    assert set(found.method) == {"importance_sampling"}
+    assert "discrete" in found.reliability_message
+    assert found.reliability == "not_estimated"  # the guide draws nothing
+    assert found.bound_error is None
+
+
+def test_too_many_latents_leave_the_guides_draws():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(150), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z[..., :1], 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.new_zeros(150), 1.0).to_event(1))
+
+    found = evaluate(model, guide, X[:4])
+    assert set(found.method) == {"importance_sampling"}
+    assert found.reliability_message.startswith(
+        "The posterior has 150 dimensions, and its modes are searched in at most 128."
+    )
+
+
+@pytest.mark.parametrize("tolerance", [0, -1.0, math.nan, math.inf, "small"])
+def test_a_tolerance_that_cannot_be(tolerance):
+    with pytest.raises(InvalidInputError, match="give the standard error in nats"):
+        evaluate(*line(0.0), X, tolerance=tolerance)
+
+
+def test_a_number_does_not_depend_on_its_place():
+    pairs = {"near": line(0.0), "far": line(2.0)}
+    one = pyrovae.compare(pairs, X)
+    other = pyrovae.compare(dict(reversed(pairs.items())), X)
+    for name in pairs:
+        assert torch.equal(one.evidence[name].log_likelihood, other.evidence[name].log_likelihood)
+        assert torch.equal(one.evidence[name].elbo, other.evidence[name].elbo)
+    assert not torch.equal(one.evidence["near"].elbo, pyrovae.compare(pairs, X, seed=1).evidence["near"].elbo)
+
+
+def test_progress_reaches_the_number_of_points():
+    done = []
+    evaluate(*line(0.0), X, on_progress=done.append)
+    assert sum(done) == pytest.approx(len(X))
+
+
+def test_reliability_judges_the_mean():
+    few = torch.zeros(100).double()
+    assert reliability(few) == "reliable"
+    few[0] = 0.5
+    assert reliability(few) == "reliable"  # 0.005 nats of the mean
+    few[1] = 0.7
+    assert reliability(few) == "lower_bound"
+    few[2] = math.inf
+    assert reliability(few) == "lower_bound"
+    few[:5] = math.nan
+    assert reliability(few) == "lower_bound"
+    few[:6] = math.nan
+    assert reliability(few) == "not_estimated"
+
+
+def test_what_the_bound_is_short_of_is_unknown_where_its_tail_is_heavy():
+    k, ess = torch.tensor([0.2, 0.9, 0.9, -math.inf]).double(), torch.tensor([500.0, 20.0, 1.1, 1000.0]).double()
+    short = bound_shortfall(1000, k, ess, deterministic_guide=False)
+    assert short[[0, 3]].tolist() == [0.0, 0.0]
+    assert short[1].isinf()
+    assert short[2].isnan()
+    assert bound_shortfall(1000, k, ess, deterministic_guide=True).isnan().all()
+
+
+def test_the_file_has_each_points_method(tmp_path):
+    found = evaluate(*line(0.0), X)
+    numbers = found.to_dict()
+    assert numbers["per_point"]["method"] == ["laplace"] * len(X)
+    assert numbers["reliability"] == "reliable"
+    found.to_arviz().to_netcdf(tmp_path / "found.nc")
+    import arviz
+
+    read = arviz.from_netcdf(tmp_path / "found.nc").sample_stats
+    assert read["method"].values.tolist() == ["laplace"] * len(X)
+    assert read["num_draws"].values.tolist() == found.num_draws.tolist()
