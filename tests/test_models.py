@@ -269,9 +269,9 @@ def test_two_of_one_class_share_nothing(name, options):
     }
     assert not shared
     before = loss_of(second, x)
-    fit(*first, x, epochs=2, lr=0.1)
+    fit(*first, x, epochs=2, lr=0.01)
     objective = stock_objective(*first, x)
-    SVI(*first, pyro.optim.Adam({"lr": 0.1}), objective).step(x)  # by name, in Pyro's global store
+    SVI(*first, pyro.optim.Adam({"lr": 0.01}), objective).step(x)  # by name, in Pyro's global store
     SVI(*second, pyro.optim.Adam({"lr": 0.0}), objective).step(x)
     assert loss_of(second, x) == before
 

@@ -17,7 +17,8 @@ from ..pair.parameters import is_per_point
 from ..pair.validation import check_points
 from ..posterior.batching import chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
-from ..posterior.mode_mixture import FEW_LATENTS, ModeMixture, choose_mixture
+from ..posterior.mixture_fitting import fit_mixture
+from ..posterior.mode_mixture import FEW_LATENTS, ModeMixture
 from ..posterior.mode_search import short_search, short_search_misses_mass, thorough_search
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
@@ -29,11 +30,7 @@ from .annealing import check_weights
 
 __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 
-PILOT_DRAWS = 256  # of each point, from which the number of draws is chosen
-MIN_DRAWS = 256
-PILOT_ERRORS = (
-    3.0  # standard errors of the pilot's variance that are added to it: it has seen too little of the weights' tail
-)
+MIN_DRAWS = 128
 MAX_BLOCK_ROWS = 2**15  # draws times points at once
 MIN_BLOCK_DRAWS = 64  # so that the prior has its share of every block, to a whole number of draws
 MIN_ESS_FRACTION = 0.05
@@ -190,8 +187,8 @@ def mode_sampling_log_likelihood(
 
     def work(joint: Joint, start: int) -> dict[str, Tensor]:
         modes = thorough_search(joint) if thorough else short_search(joint)
-        mixture = choose_mixture(joint, modes)
-        counts = _num_draws(joint, mixture, tolerance, max_draws)
+        mixture, needed = fit_mixture(joint, modes, tolerance, max_draws)
+        counts = _rounded_up(needed, max_draws)
         progress = chunk_progress(on_progress, len(joint.x))
         estimates = _sample(joint, mixture, counts, progress)
         check_weights(estimates["log_likelihood"].unsqueeze(0), start)
@@ -260,20 +257,8 @@ def _needs_thorough_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, 
     return joint.size <= FEW_LATENTS or short_search_misses_mass(joint)
 
 
-def _num_draws(joint: Joint, mixture: ModeMixture, tolerance: float, max_draws: int) -> Tensor:
-    """How many draws each point needs, from a pilot. A pilot smaller than half of what it asks for is made larger: too few
-    draws have seen too little of the weights' tail."""
-    rows = torch.arange(len(joint.x), device=joint.x.device)
-    needed = torch.empty(len(rows), dtype=torch.float64, device=joint.x.device)
-    pilot = _weights(joint, mixture, PILOT_DRAWS)
-    while True:
-        variance = pilot.relative_variance + PILOT_ERRORS * pilot.relative_variance_se
-        needed[rows] = (variance / tolerance**2).nan_to_num(0.0)  # all weights are zero
-        unsure = (needed[rows] > 2 * pilot.count) & (pilot.count < max_draws / 2)
-        if not bool(unsure.any()):
-            break
-        rows, joint, mixture = rows[unsure], joint.subset(unsure), mixture.subset(unsure)
-        pilot = pilot.subset(unsure).joined(_weights(joint, mixture, pilot.count))
+def _rounded_up(needed: Tensor, max_draws: int) -> Tensor:
+    """Numbers of draws to a power of √2, so that points that need about the same are drawn together."""
     return needed.clamp(MIN_DRAWS, max_draws).log2().mul(2).ceil().div(2).exp2().ceil().clamp(max=max_draws)
 
 

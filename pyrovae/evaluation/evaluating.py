@@ -1,6 +1,7 @@
 """evaluate(): log p(x) of a trained pair, point by point."""
 
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -29,6 +30,8 @@ from .base_measure import check_base_measure, log_jacobian_of, measure_name
 from .methods import IMPORTANCE_SAMPLING, MethodResult, exact_result, laplace_result, why_not_laplace
 from .reliability import bound_shortfall
 from .result import Evidence
+
+log = logging.getLogger("pyrovae")
 
 GUIDE_DRAWS = 1000  # for the ELBO and the K-sample bound, where no number is given
 TOLERANCE = 0.05  # nats
@@ -71,7 +74,8 @@ def evaluate(
     With `low_precision`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 224 or
     more of each point again in full; the rest is corrected by what the same does to 128 other draws. Where these say that
     log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. Where matrix products in that
-    precision are no faster than in float32, a warning says so and there is no screen. Without, all is computed in the type of x.
+    precision are no faster than in float32, or a latent that is drawn is discrete, a warning says so and there is no screen. Without,
+    all is computed in the type of x.
 
     Where the work is worth it a block's computation is recorded and compiled, unless `compile` is False; True does so for
     little work too. It changes no number but by rounding.
@@ -98,14 +102,14 @@ def evaluate(
             f"low_precision is {low_precision!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision."
         )
     check_points(x)
-    low_precision = usable(low_precision, x)
-    options = ScoringOptions(chunk_size, low_precision, compile)
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         per_point = is_per_point(guide, x)
         first = x if per_point else x[:1024]
         with collect_parameters() as used:
             structure = _inspect(model, guide, first, None if per_point else structure)
+        low_precision = _screen(low_precision, structure, x)
+        options = ScoringOptions(chunk_size, low_precision, compile)
         if transform is not None:
             check_base_measure(structure, transform)
         message = ""
@@ -178,6 +182,16 @@ def evaluate(
             else f"{dtype_name(x.dtype)}, {dtype_name(low_precision)} screen",
         ),
     )
+
+
+def _screen(low_precision: torch.dtype | None, structure: Structure, x: Tensor) -> torch.dtype | None:
+    """The type to screen weights in, or None where that is no use, with a warning that says why."""
+    drawn = next((latent for latent in structure.latents if latent.discrete and not latent.summed_out), None)
+    if low_precision is not None and drawn is not None:
+        # its error goes by the value of the latent, as the weight does, so that the controls' mean error is not that of the sum
+        log.warning("Latent '%s' is discrete, so all weights are computed in %s.", drawn.name, dtype_name(x.dtype))
+        return None
+    return usable(low_precision, x)
 
 
 def _halved(on_progress: Callable[[float], None]) -> Callable[[float], None]:

@@ -13,7 +13,7 @@ MIN_ESS = 2.0  # below it one draw has all the weight, and there is no estimate
 BETTER_METHODS = "a better guide (wider than the posterior, or with its correlations) or AIS"
 
 
-def reliability(shortfall: Tensor) -> str:
+def mean_reliability(shortfall: Tensor) -> str:
     """Of a mean over points, by how much each of them may be too low (N,): infinite where that is unknown, NaN where a point has
     no estimate. "reliable" where the mean of it is at most `MAX_MEAN_SHORTFALL`, "not_estimated" where more than
     `MAX_HIGH_FRACTION` of the points have no estimate, else "lower_bound"."""

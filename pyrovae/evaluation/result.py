@@ -13,7 +13,7 @@ from ..statistics.estimate import Estimate, mean_over_points
 from ..statistics.pareto import is_high_pareto_k, pareto_k_threshold
 from ..statistics.result import PointwiseResult
 from .methods import IMPORTANCE_SAMPLING
-from .reliability import reliability, reliability_message
+from .reliability import mean_reliability, reliability_message
 
 
 @dataclass(frozen=True, repr=False)
@@ -164,7 +164,7 @@ class Evidence(PointwiseResult):
     @property
     def reliability(self) -> str:
         """Of the mean of log p̂(x): "reliable", "lower_bound" or "not_estimated"."""
-        return reliability(self.shortfall)
+        return mean_reliability(self.shortfall)
 
     @property
     def reliability_message(self) -> str:

@@ -62,7 +62,8 @@ class Joint:
         self.size = self.blocks[-1].end  # d
 
     def subset(self, rows: Tensor) -> "Joint":
-        """The densities at some of the points: those that the mask `rows` (N,) names. The pair is not inspected again."""
+        """The densities at some of the points: those that `rows` names, a mask (N,) or indices, which may repeat. The pair is not
+        inspected again."""
         part = copy.copy(self)
         part.x = self.x[rows]
         part.blocks = [

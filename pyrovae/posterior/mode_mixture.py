@@ -1,20 +1,34 @@
 """A heavy-tailed mixture about the modes of a posterior, to draw from it: Student t at each mode, and a share of the prior."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..statistics import log_weights as weights
 from .joint_density import Joint
 from .modes import Modes
 
 FEW_LATENTS, MANY_LATENTS = 15, 50  # dimensions of u
-PILOT_DRAWS = 128
-CANDIDATES = ((5.0, 1.0), (8.0, 1.1), (30.0, 1.0), (30.0, 1.1))  # degrees of freedom and scale
+PILOT_ERRORS = (
+    3.0  # standard errors added to a variance that a pilot has estimated: it has seen too little of the weights' tail
+)
 LOWEST = -1e300  # log-density of a mode where the density is zero or no number
 DROP = 2.0  # nats below the mode, at which the width of a component is read: two standard deviations of a normal
+
+
+class Places(NamedTuple):
+    """Draws with the densities there, in double precision, and what share of the draws the prior made."""
+
+    u: Tensor  # (draws, N, d)
+    log_prior: Tensor  # (draws, N)
+    log_p: Tensor  # (draws, N)
+    prior_share: float
+
+    def subset(self, rows: Tensor) -> "Places":
+        """The draws of the points that the mask `rows` (N,) names."""
+        return Places(self.u[:, rows], self.log_prior[:, rows], self.log_p[:, rows], self.prior_share)
 
 
 @dataclass(frozen=True)
@@ -38,27 +52,44 @@ class ModeMixture:
         The prior's share is rounded to a whole number of draws, and q has the rounded share. So the mean of the weights is p(x)
         (Owen & Zhou 2000). `prior_share` is another share than its own.
         """
+        places = self.draw_with_prior(joint, num_draws, prior_share)
+        return places.u, places.log_p - self.log_density_with_prior(places)
+
+    def draw_with_prior(self, joint: Joint, num_draws: int, prior_share: float | None = None) -> "Places":
+        """Draw u ~ q, and evaluate the pair there."""
         from_prior = round((self.prior_share if prior_share is None else prior_share) * num_draws)
         u = self.draw(num_draws - from_prior).to(joint.x)
         if from_prior:
             u = torch.cat([u, joint.draw_prior(from_prior)])
         log_prior, log_p = joint.log_prior_and_p(u)
-        log_q = self.log_density(u.double())
-        if from_prior:
-            share = from_prior / num_draws
-            log_q = torch.logaddexp(log_q + math.log1p(-share), log_prior.double() + math.log(share))
-        return u, log_p.double() - log_q
+        return Places(u, log_prior.double(), log_p.double(), from_prior / num_draws)
+
+    def log_density_with_prior(self, places: "Places") -> Tensor:
+        """log q at these places: (draws, N)."""
+        log_q, share = self.log_density(places.u.double()), places.prior_share
+        if not share:
+            return log_q
+        return torch.logaddexp(log_q + math.log1p(-share), places.log_prior + math.log(share))
 
     def draw(self, num_draws: int) -> Tensor:
         """u ~ Σ_m π_m t_ν, without the prior: (num_draws, N, d), in double precision."""
         points, d = self.location.shape[1:]
         component = torch.distributions.Categorical(logits=self.log_weights.mT).sample((num_draws,))
-        every = torch.arange(points, device=component.device)
         chi_square = torch.distributions.Chi2(self.degrees_of_freedom.float()).sample((num_draws,)).double()
         normal = torch.randn(num_draws, points, d, dtype=torch.float64, device=component.device)
         radius = self.scale * (self.degrees_of_freedom / chi_square).sqrt()
-        offset = normal * radius.unsqueeze(-1) * self.widths[component, every]
-        return self.location[component, every] + (self.axes[component, every] @ offset.unsqueeze(-1)).squeeze(-1)
+        offset = normal * radius.unsqueeze(-1)
+        u = torch.empty_like(offset)
+        for mode, (location, axes, widths) in enumerate(zip(self.location, self.axes, self.widths, strict=True)):
+            moved = location + torch.einsum("nde,sne->snd", axes * widths.unsqueeze(-2), offset)
+            u = torch.where((component == mode).unsqueeze(-1), moved, u)
+        return u
+
+    def put(self, rows: Tensor, other: "ModeMixture") -> None:
+        """Replace the mixtures of the points `rows` by the other's."""
+        for part in ("location", "axes", "widths", "log_weights"):
+            getattr(self, part)[:, rows] = getattr(other, part)
+        self.degrees_of_freedom[rows], self.scale[rows] = other.degrees_of_freedom, other.scale
 
     def subset(self, rows: Tensor) -> "ModeMixture":
         """The mixtures of the points that the mask `rows` (N,) names."""
@@ -74,38 +105,42 @@ class ModeMixture:
 
     def log_density(self, u: Tensor) -> Tensor:
         """log Σ_m π_m t_ν(u; mode_m, s² S_m), without the prior: (draws, N)."""
+        return self.log_terms(u).logsumexp(0)
+
+    def log_terms(self, u: Tensor) -> Tensor:
+        """log π_m t_ν(u; mode_m, s² S_m): (M, draws, N)."""
         d, nu = u.shape[-1], self.degrees_of_freedom
         constant = (
             torch.lgamma((nu + d) / 2) - torch.lgamma(nu / 2) - d / 2 * (nu * math.pi).log() - d * self.scale.log()
         )
         terms = []
-        for location, axes, widths, log_weight in zip(
-            self.location, self.axes, self.widths, self.log_weights, strict=True
-        ):
-            z = torch.einsum("snd,nde->sne", u - location, axes) / (widths * self.scale.unsqueeze(-1))
-            log_t = constant - widths.log().sum(-1) - (nu + d) / 2 * torch.log1p(z.square().sum(-1) / nu)
+        for mode, log_weight in enumerate(self.log_weights):
+            distance = self.standardised(mode, u).square().sum(-1) / self.scale.square()
+            log_t = constant - self.widths[mode].log().sum(-1) - (nu + d) / 2 * torch.log1p(distance / nu)
             terms.append(log_weight + log_t)
-        return torch.stack(terms).logsumexp(0)
+        return torch.stack(terms)
+
+    def standardised(self, mode: int, u: Tensor) -> Tensor:
+        """u as seen from a mode, along its axes, in its widths: (draws, N, d)."""
+        return torch.einsum("snd,nde->sne", u - self.location[mode], self.axes[mode]) / self.widths[mode]
 
 
 def choose_mixture(joint: Joint, modes: Modes) -> ModeMixture:
-    """The mixture to estimate with: its tails, width and share of the prior by the number of latents, or by a pilot.
+    """The mixture to begin with, by the number of latent dimensions.
 
     A Student t with few degrees of freedom costs little in few dimensions, and most draws in many. So up to 15 dimensions it has
-    5, and widths read off the density; above 50 it has 30. Between, each point gets the candidate with the largest ESS in a pilot.
+    5, and widths read off the density. With more it has 8, and above 50 it has 30.
     """
     if joint.size <= FEW_LATENTS:
         return mixture_about(joint, modes, degrees_of_freedom=5.0, scale=1.15, prior_share=0.1, stretch=True)
-    if joint.size > MANY_LATENTS:
-        return mixture_about(joint, modes, degrees_of_freedom=30.0, scale=1.0, prior_share=0.05)
-    mixture = mixture_about(joint, modes, prior_share=0.05)
-    every_point = torch.ones_like(mixture.scale)
-    ess = []
-    for nu, scale in CANDIDATES:
-        candidate = replace(mixture, degrees_of_freedom=nu * every_point, scale=scale * every_point)
-        ess.append(weights.ess(candidate.weigh(joint, PILOT_DRAWS)[1]))
-    best = every_point.new_tensor(CANDIDATES)[torch.stack(ess).argmax(0)]
-    return replace(mixture, degrees_of_freedom=best[:, 0], scale=best[:, 1])
+    many = joint.size > MANY_LATENTS
+    return mixture_about(
+        joint,
+        modes,
+        degrees_of_freedom=30.0 if many else 8.0,
+        scale=1.0 if many else 1.1,
+        prior_share=0.05,
+    )
 
 
 def mixture_about(

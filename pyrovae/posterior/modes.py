@@ -12,7 +12,7 @@ from .joint_density import Joint, per_point
 LogDensity = Callable[[Tensor], Tensor]  # u (draws, N, d) → log p(x, u) (draws, N)
 
 MIN_CURVATURE = 0.1  # of a direction in which the density is flat: about as wide as a standard normal prior, or wider
-STAGES = (8, 8, 8, 16, 32)  # Newton iterations; between stages, points that have arrived are left out
+STAGES = (4, 4, 4, 4, 8, 16, 32)  # Newton iterations; between stages, starts that have arrived are left out
 GAIN_TOLERANCE = 1e-3  # nats that one more step would gain: then a start has arrived
 SAME_MODE_DISTANCE = 0.3  # standard deviations between two ends that count as one mode
 MIN_DAMPING, MAX_DAMPING = 1e-6, 1e6
@@ -30,6 +30,11 @@ class Ends:
     def joined(self, other: "Ends") -> "Ends":
         """The ends of all starts of both."""
         return Ends(*(torch.cat([getattr(self, part.name), getattr(other, part.name)]) for part in fields(self)))
+
+    def reshaped(self, num_starts: int, points: int) -> "Ends":
+        """Of starts and points that stand in one row, start by start."""
+        values = (getattr(self, part.name) for part in fields(self))
+        return Ends(*(value.reshape(num_starts, points, *value.shape[2:]) for value in values))
 
     def put(self, rows: Tensor, other: "Ends") -> None:
         """Replace the ends of the points `rows` by the other's."""
@@ -68,7 +73,10 @@ def climb(joint: Joint, starts: Tensor) -> Ends:
     H is −∇² log p(x, u) with its eigenvalues in absolute value. λ becomes 0.3 λ after a step that was taken and 5 λ after one
     that was not, for each start of each point (Levenberg 1944; Marquardt 1963).
     """
-    u, rows = starts, torch.arange(starts.shape[1], device=starts.device)
+    num_starts, points, d = starts.shape
+    rows = torch.arange(num_starts * points, device=starts.device)  # each start of each point is a row of its own
+    joint = joint.subset(rows % points)
+    u = starts.reshape(1, -1, d)
     damping = torch.full(u.shape[:2], 1e-2, dtype=torch.float64, device=u.device)
     ends = None
     for iterations in STAGES:
@@ -77,15 +85,14 @@ def climb(joint: Joint, starts: Tensor) -> Ends:
             ends = part
         else:
             ends.put(rows, part)
-        left = ~(part.arrived | ~torch.isfinite(part.log_density)).all(0)
+        left = ~(part.arrived | ~torch.isfinite(part.log_density))[0]
         if not bool(left.any()):
             break
         if not bool(left.all()):
-            joint = joint.subset(left)
-            rows = rows[left]
+            joint, rows = joint.subset(left), rows[left]
         u, damping = part.location[:, left].to(starts), part_damping[:, left]
     assert ends is not None
-    return ends
+    return ends.reshaped(num_starts, points)
 
 
 @dataclass(frozen=True)

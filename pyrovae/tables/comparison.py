@@ -71,8 +71,8 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
             "seconds": f"{row['total_seconds']:.1f}",
         }
         bound_only = row["tolerance"] is None
-        left_out = ("method", "bound error") if bound_only else ("exact", "ESS", "k̂")
-        cells.append({heading: text for heading, text in numbers.items() if not heading.startswith(left_out)})
+        absent = ("method", "bound error") if bound_only else ("exact", "ESS", "k̂")
+        cells.append({heading: text for heading, text in numbers.items() if not heading.startswith(absent)})
     return cells + [{**dict.fromkeys(cells[0], "–"), "model": name} for name in comparison.failed]
 
 

@@ -100,7 +100,8 @@ def test_a_bfloat16_screen_moves_no_point_by_5_thousandths_of_a_nat(name):
     full = evaluate(model, guide, x, num_samples=5000, compile=False)
     screened = evaluate(model, guide, x, num_samples=5000, compile=False, low_precision=torch.bfloat16)
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
-    assert screened.metadata["dtype"] == "float32, bfloat16 screen"
+    discrete = name == "bernoulli_mixture"  # its guide draws the class: there is no screen
+    assert screened.metadata["dtype"] == ("float32" if discrete else "float32, bfloat16 screen")
 
 
 @needs_compiler

@@ -9,7 +9,7 @@ import torch
 
 import pyrovae
 from pyrovae import InvalidInputError, evaluate, load
-from pyrovae.evaluation.reliability import bound_shortfall, reliability
+from pyrovae.evaluation.reliability import bound_shortfall, mean_reliability
 
 
 def line(loc, scale=0.5, at=None):
@@ -141,17 +141,17 @@ def test_progress_reaches_the_number_of_points():
 
 def test_reliability_judges_the_mean():
     few = torch.zeros(100).double()
-    assert reliability(few) == "reliable"
+    assert mean_reliability(few) == "reliable"
     few[0] = 0.5
-    assert reliability(few) == "reliable"  # 0.005 nats of the mean
+    assert mean_reliability(few) == "reliable"  # 0.005 nats of the mean
     few[1] = 0.7
-    assert reliability(few) == "lower_bound"
+    assert mean_reliability(few) == "lower_bound"
     few[2] = math.inf
-    assert reliability(few) == "lower_bound"
+    assert mean_reliability(few) == "lower_bound"
     few[:5] = math.nan
-    assert reliability(few) == "lower_bound"
+    assert mean_reliability(few) == "lower_bound"
     few[:6] = math.nan
-    assert reliability(few) == "not_estimated"
+    assert mean_reliability(few) == "not_estimated"
 
 
 def test_what_the_bound_is_short_of_is_unknown_where_its_tail_is_heavy():

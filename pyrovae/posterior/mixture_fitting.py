@@ -1,0 +1,101 @@
+"""Fit a mixture about modes to the posterior by the draws of a pilot, and say how many draws an estimate needs."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..statistics.weight_sums import WeightSums
+from .joint_density import Joint
+from .mode_mixture import FEW_LATENTS, ModeMixture, Places, choose_mixture
+from .modes import Modes
+
+PILOT_DRAWS = 256  # of the first pilot, and of a block of a larger one
+# A pilot has seen too little of the weights' tail: its variance counts twice, and three of its standard errors are added.
+SAFETY, PILOT_ERRORS = 2.0, 3.0
+CURVATURE_DRAWS = 64.0  # for how many draws the curvature at the mode counts, beside those of the pilot
+CANDIDATES = ((8.0, 1.05), (30.0, 1.05))  # degrees of freedom and scale of a mixture that has been fitted
+TINY = 1e-300
+
+
+def fit_mixture(joint: Joint, modes: Modes, tolerance: float, max_draws: int) -> tuple[ModeMixture, Tensor]:
+    """The mixture to estimate log p(x) with, and the number of draws (N,) that give it a standard error of `tolerance` nats.
+
+    Each pilot measures the variance of a mixture's weights, and its draws fit the next mixture. Above 15 dimensions a mixture is
+    fitted once at every point. A pilot that has fewer draws than half of what it asks for is followed by a larger one, and a
+    mixture fitted to it: too few draws have seen too little of the weights' tail. The draws of an estimate are none of these.
+    """
+    fits = joint.size > FEW_LATENTS
+    mixture = choose_mixture(joint, modes)
+    if fits:
+        mixture = fitted(mixture, _pilot(joint, mixture, PILOT_DRAWS))
+    places, count = _pilot(joint, mixture, PILOT_DRAWS), PILOT_DRAWS
+    needed = _num_draws(mixture, places, tolerance)
+    rows, part = torch.arange(len(needed), device=needed.device), mixture
+    while count < max_draws / 2 and bool((unsure := needed[rows] > 2 * count).any()):
+        rows, joint, part, places = rows[unsure], joint.subset(unsure), part.subset(unsure), places.subset(unsure)
+        count *= 2
+        if fits:
+            part = fitted(part, places)
+            mixture.put(rows, part)
+        places = _pilot(joint, part, count)
+        needed[rows] = _num_draws(part, places, tolerance)
+    return mixture, needed
+
+
+def _pilot(joint: Joint, mixture: ModeMixture, count: int) -> Places:
+    """`count` draws in blocks, each of which has the prior's share."""
+    blocks = [mixture.draw_with_prior(joint, PILOT_DRAWS) for _ in range(count // PILOT_DRAWS)]
+    u, log_prior, log_p = (torch.cat(values) for values in zip(*(block[:3] for block in blocks), strict=True))
+    return Places(u, log_prior, log_p, blocks[0].prior_share)
+
+
+def _num_draws(mixture: ModeMixture, places: Places, tolerance: float) -> Tensor:
+    sums = WeightSums.of(places.log_p - mixture.log_density_with_prior(places))
+    variance = SAFETY * sums.relative_variance + PILOT_ERRORS * sums.relative_variance_se
+    return (variance / tolerance**2).nan_to_num(0.0)  # where all weights are zero, more draws help nothing
+
+
+def fitted(mixture: ModeMixture, places: Places) -> ModeMixture:
+    """The mixture with centres and widths of the posterior's draws near each mode, and the mode's share of them; the axes stay.
+
+    It is a step of EM on weighted draws (Cappé, Douc, Guillin, Marin & Robert 2008). What the curvature says counts for
+    `CURVATURE_DRAWS` draws. Of `CANDIDATES` each point gets the one whose weights have the least variance. The pilot's draws q₀
+    judge them, E_q (p/q)² = E_q₀ p² / (q q₀).
+    """
+    u = places.u.double()
+    log_q = mixture.log_density_with_prior(places)
+    weights = (places.log_p - log_q).softmax(0).nan_to_num(0.0)  # (draws, N)
+    parts = weights * mixture.log_terms(u).softmax(0)  # (M, draws, N), by the mode that a draw belongs to
+    locations, widths = [], []
+    for mode, part in enumerate(parts):
+        share = (part / part.sum(0).clamp(min=TINY)).unsqueeze(-1)
+        draws = 1 / share.square().sum(0).clamp(min=TINY)  # effective
+        trust = torch.where(draws > 1 / TINY, 0.0, draws / (draws + CURVATURE_DRAWS))
+        z = mixture.standardised(mode, u)
+        mean = trust * (share * z).sum(0)
+        square = (1 - trust) + trust * (share * (z - mean).square()).sum(0)
+        offset = torch.einsum("nde,ne->nd", mixture.axes[mode], mean * mixture.widths[mode])
+        locations.append(mixture.location[mode] + offset)
+        widths.append(mixture.widths[mode] * square.sqrt())
+    shares = (mixture.log_weights.exp() + parts.sum(1)) / 2  # half of it stays, so that no mode is left with nothing
+    exists = mixture.log_weights.isfinite()
+    result = replace(
+        mixture,
+        location=torch.stack(locations),
+        widths=torch.stack(widths),
+        log_weights=torch.where(exists, shares.clamp(min=TINY).log(), -torch.inf).log_softmax(0),
+    )
+    return _best(result, places, log_q)
+
+
+def _best(mixture: ModeMixture, places: Places, log_q: Tensor) -> ModeMixture:
+    """With the degrees of freedom and the scale of the best candidate at each point."""
+    one = torch.ones_like(mixture.scale)
+    squares = []
+    for nu, scale in CANDIDATES:
+        candidate = replace(mixture, degrees_of_freedom=nu * one, scale=scale * one)
+        squares.append((2 * places.log_p - log_q - candidate.log_density_with_prior(places)).logsumexp(0))
+    least = torch.stack(squares).nan_to_num(torch.inf, torch.inf, -torch.inf).argmin(0)
+    best = one.new_tensor(CANDIDATES)[least]
+    return replace(mixture, degrees_of_freedom=best[:, 0], scale=best[:, 1])
