@@ -8,7 +8,7 @@ from .mode_mixture import mixture_about
 from .modes import Modes, climb, distinct_modes
 
 MAX_MODES = 64
-MEAN_DRAWS = 64  # of guide and prior, whose mean is a start
+MEAN_DRAWS = 16  # of guide and prior, whose mean is a start
 MISSED_MASS = 0.01  # nats of log p(x), averaged over points: to find so much is worth a thorough search everywhere
 
 

@@ -12,7 +12,8 @@ from .joint_density import Joint, per_point
 LogDensity = Callable[[Tensor], Tensor]  # u (draws, N, d) → log p(x, u) (draws, N)
 
 MIN_CURVATURE = 0.1  # of a direction in which the density is flat: about as wide as a standard normal prior, or wider
-STAGES = (4, 4, 4, 4, 8, 16, 32)  # Newton iterations; between stages, starts that have arrived are left out
+MAX_ITERATIONS = 80
+ROWS_KEPT = 0.8  # of the starts; where fewer still move, the others are left out
 GAIN_TOLERANCE = 1e-3  # nats that one more step would gain: then a start has arrived
 SAME_MODE_DISTANCE = 0.3  # standard deviations between two ends that count as one mode
 MIN_DAMPING, MAX_DAMPING = 1e-6, 1e6
@@ -76,23 +77,33 @@ def climb(joint: Joint, starts: Tensor) -> Ends:
     num_starts, points, d = starts.shape
     rows = torch.arange(num_starts * points, device=starts.device)  # each start of each point is a row of its own
     joint = joint.subset(rows % points)
-    u = starts.reshape(1, -1, d)
+    u = starts.reshape(1, -1, d).clone()
+    here = _place(joint.log_p, u)
     damping = torch.full(u.shape[:2], 1e-2, dtype=torch.float64, device=u.device)
-    ends = None
-    for iterations in STAGES:
-        part, part_damping = _iterate(joint.log_p, u, damping, iterations)
-        if ends is None:
-            ends = part
-        else:
-            ends.put(rows, part)
-        left = ~(part.arrived | ~torch.isfinite(part.log_density))[0]
-        if not bool(left.any()):
+    ends = _ends(u, here)
+    for _ in range(MAX_ITERATIONS):
+        step, gain = here.step(damping)
+        moving = torch.isfinite(here.value) & (gain > GAIN_TOLERANCE) & (damping < MAX_DAMPING)
+        if not bool(moving.any()):
             break
-        if not bool(left.all()):
-            joint, rows = joint.subset(left), rows[left]
-        u, damping = part.location[:, left].to(starts), part_damping[:, left]
-    assert ends is not None
+        if float(moving.double().mean()) < ROWS_KEPT:  # go on with those that move
+            ends.put(rows, _ends(u, here))
+            left = moving[0]
+            joint, rows, here = joint.subset(left), rows[left], here.subset(left)
+            u, damping, step, moving = u[:, left], damping[:, left], step[:, left], moving[:, left]
+        proposal = torch.where(moving.unsqueeze(-1), u + step.to(u), u)
+        there = _place(joint.log_p, proposal)
+        better = moving & (there.value > here.value)
+        u = torch.where(better.unsqueeze(-1), proposal, u)
+        here = there.where(better, here)
+        damping = (damping * torch.where(better, 0.3, 5.0)).clamp(MIN_DAMPING, MAX_DAMPING)
+    ends.put(rows, _ends(u, here))
     return ends.reshaped(num_starts, points)
+
+
+def _ends(u: Tensor, here: "_Place") -> Ends:
+    arrived = torch.isfinite(here.value) & (here.step(0.0)[1] <= 10 * GAIN_TOLERANCE)
+    return Ends(u.double().clone(), here.value.clone(), here.precision.clone(), arrived)
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,10 @@ class _Place:
             torch.where(chosen.unsqueeze(-1), self.escape, other.escape),
         )
 
+    def subset(self, rows: Tensor) -> "_Place":
+        """The numbers of the points that the mask `rows` (N,) names."""
+        return _Place(*(getattr(self, part.name)[:, rows] for part in fields(self)))
+
     def step(self, damping: Tensor | float) -> tuple[Tensor, Tensor]:
         """Newton's step, damped, and what it is about to gain in nats, twice; at a saddle, the way out, which is worth a try."""
         diagonal = self.precision.diagonal(dim1=-2, dim2=-1)
@@ -121,23 +136,6 @@ class _Place:
         gain = (step * self.gradient).sum(-1)
         stuck = (gain <= GAIN_TOLERANCE) & (self.escape != 0).any(-1)
         return torch.where(stuck.unsqueeze(-1), self.escape, step), torch.where(stuck, 1.0, gain)
-
-
-def _iterate(log_density: LogDensity, u: Tensor, damping: Tensor, iterations: int) -> tuple[Ends, Tensor]:
-    here = _place(log_density, u)
-    for _ in range(iterations):
-        step, gain = here.step(damping)
-        moving = torch.isfinite(here.value) & (gain > GAIN_TOLERANCE) & (damping < MAX_DAMPING)
-        if not bool(moving.any()):
-            break
-        proposal = torch.where(moving.unsqueeze(-1), u + step.to(u), u)
-        there = _place(log_density, proposal)
-        better = moving & (there.value > here.value)
-        u = torch.where(better.unsqueeze(-1), proposal, u)
-        here = there.where(better, here)
-        damping = (damping * torch.where(better, 0.3, 5.0)).clamp(MIN_DAMPING, MAX_DAMPING)
-    arrived = torch.isfinite(here.value) & (here.step(0.0)[1] <= 10 * GAIN_TOLERANCE)
-    return Ends(u.double().clone(), here.value, here.precision, arrived), damping
 
 
 def _place(log_density: LogDensity, u: Tensor) -> _Place:
