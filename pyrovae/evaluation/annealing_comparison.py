@@ -81,7 +81,7 @@ def compare_annealing(
             on_progress=on_progress,
         )
     return AnnealingComparison(
-        annealed, evidence.log_likelihood[index], evidence.log_likelihood_se[index], index, bracket
+        annealed, evidence.bound[index], evidence.bound_se[index], index, bracket
     )
 
 

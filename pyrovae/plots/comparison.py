@@ -126,8 +126,9 @@ def evidence_plot(comparison: Comparison) -> Figure:
 
 
 def bound_curves(comparison: Comparison) -> Figure:
-    """L_K of each model over the number of draws K, averaged over points, two Monte-Carlo standard errors about it, and the
-    exact log p(x) where there is one: a curve that still rises at its end has not arrived."""
+    """L_K of each model over the number of draws K, averaged over points, with two Monte-Carlo standard errors.
+
+    Beside it the exact log p(x), or log p̂(x) by another method, where there is one. A curve below that has not arrived."""
     figure, axes = _curves(len(comparison.evidence))
     for place, (name, evidence) in enumerate(comparison.evidence.items()):
         curve = evidence.mean_bound_curve
@@ -139,6 +140,9 @@ def bound_curves(comparison: Comparison) -> Figure:
         exact = evidence.mean_exact_log_likelihood
         if exact is not None:
             axes.axhline(exact.value, color=_line(place)["color"], linestyle=":", label=f"{name}, exact")
+        elif evidence.bound_error is not None:
+            level = evidence.mean_log_likelihood.value
+            axes.axhline(level, color=_line(place)["color"], linestyle="--", label=f"{name}, log p̂(x)")
     axes.set(xscale="log", xlabel="draws $K$", ylabel="$L_K$ (nats per point ± 2 Monte-Carlo errors)")
     _legend(axes, len(comparison.evidence))
     return figure

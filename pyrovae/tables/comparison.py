@@ -191,7 +191,7 @@ def prior_sampling_table(evidence: Evidence, prior: PriorSamplingResult) -> Tabl
     for heading in ("draws of", "log p̂(x)", "± Monte Carlo", "± data", "ESS", f"k̂ over {_limit(evidence)}"):
         sheet.add_column(heading, justify="left" if heading == "draws of" else "right")
     for name, result in (("guide q(z|x)", evidence), ("prior p(z)", prior)):
-        value, mc_se, data_se = result.mean_log_likelihood
+        value, mc_se, data_se = result.mean("bound" if isinstance(result, Evidence) else "log_likelihood")
         errors = (error_text(mc_se), error_text(data_se))
         deterministic_guide = isinstance(result, Evidence) and result.deterministic_guide
         tail = (
