@@ -48,9 +48,8 @@ def coupled_bounds(draw: DrawWeights, points: Tensor, num_samples: int, max_step
     x, _, _ = _step(nowhere, nowhere, draw(num_samples - 1, points))  # X₀, by resampling alone
     x, y, met = _step(x, nowhere, draw(num_samples - 1, points))  # X₁ and Y₀, which is distributed as X₀ is
     weights = draw(num_samples, points)
-    upper = _log_mean_with(
-        x, weights[1:]
-    )  # the same draws as below: the noise of both bounds then cancels in their width
+    # Both bounds have the same draws, so that most of their noise cancels in the width.
+    upper = _log_mean_with(x, weights[1:])
     num_steps = torch.ones_like(points, dtype=torch.long)
     for _ in range(max_steps - 1):
         if bool(met.all()):
