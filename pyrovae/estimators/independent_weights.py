@@ -13,7 +13,7 @@ from ..pair.parameters import is_per_point
 from ..pair.structure import inspect_pair
 from ..posterior.batching import in_chunks
 from ..posterior.joint_density import Joint
-from ..posterior.mode_mixture import choose_mixture
+from ..posterior.mixture_fitting import fit_mixture
 from ..posterior.mode_search import short_search, thorough_search
 from .coupled_resampling import DrawWeights
 from .exact import exact_log_likelihood
@@ -22,6 +22,8 @@ from .mode_sampling import CHECKED_POINTS, block_sizes, needs_thorough_search, r
 GUIDE_POINTS = 256  # whose guide's draws are weighed at once
 TRIED_POINTS, TRIED_DRAWS = 64, 8  # to see whether the guide is the posterior
 ROUNDING = 64  # units in the last place by which equal log-weights may differ
+# Where a standard error of so many nats would need more draws than a pilot has, the mixture is fitted to a larger one.
+PILOT_TOLERANCE, MAX_PILOT_DRAWS = 0.05, 4096
 
 Result = TypeVar("Result")
 # (how to draw weights for a chunk, its number of points, the index of its first point) → what is computed from them
@@ -58,7 +60,8 @@ def with_weights_about_modes(
     model, guide, x = resolving_precision(model, guide, x, CHECKED_POINTS if not per_point else len(x))
 
     def of_chunk(joint: Joint, start: int) -> Result:
-        mixture = choose_mixture(joint, thorough_search(joint) if thorough else short_search(joint))
+        modes = thorough_search(joint) if thorough else short_search(joint)
+        mixture, _ = fit_mixture(joint, modes, PILOT_TOLERANCE, MAX_PILOT_DRAWS)
 
         def draw(count: int, rows: Tensor) -> Tensor:
             part, own = joint.subset(rows), mixture.subset(rows)

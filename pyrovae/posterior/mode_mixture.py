@@ -89,11 +89,8 @@ class ModeMixture:
     def log_weights_at(self, joint: Joint, u: Tensor) -> Tensor:
         """log p(x, u) − log q(u|x) at any u (draws, N, d): (draws, N), in double precision."""
         log_prior, log_p = joint.log_prior_and_p(u)
-        log_q = self.log_density(u.double())
-        if self.prior_share:
-            share = self.prior_share
-            log_q = torch.logaddexp(log_q + math.log1p(-share), log_prior.double() + math.log(share))
-        return log_p.double() - log_q
+        places = Places(u, log_prior.double(), log_p.double(), self.prior_share)
+        return places.log_p - self.log_density_with_prior(places)
 
     def draw(self, num_draws: int) -> Tensor:
         """u ~ Σ_m π_m t_ν, without the prior: (num_draws, N, d), in double precision."""
