@@ -1,9 +1,9 @@
 """Estimates and bounds of log p(x), one number for each point, in bounded memory.
 
 One file for each estimator: `batched_scoring` (importance sampling), `mode_sampling` (about the posterior's modes, to a
-tolerance), `annealing` (AIS), `bidirectional` (BDMC and reverse IWAE),
-`prior_sampling`, `exact`. The other files are their parts: layouts of batches, draws of the guide, compiled graphs, low
-precision, partial results, Hamiltonian trajectories, step sizes, temperatures.
+tolerance), `two_sided` (bounds from both sides on any data), `annealing` (AIS), `bidirectional` (BDMC and reverse IWAE, on
+simulated points), `prior_sampling`, `exact`. The other files are their parts: layouts of batches, draws of the guide, compiled
+graphs, low precision, partial results, coupled chains, Hamiltonian trajectories, step sizes, temperatures.
 
 Judgements of reliability and comparisons of models belong in `evaluation`. To add an estimator: write a file with a function
 `(model, guide, x, num_samples, seed) -> result`, whose result derives from `statistics.result.PointwiseResult`.

@@ -1,7 +1,7 @@
 """log p(x) from both sides, on points that the model itself has drawn.
 
 A bound from above needs one exact draw of the posterior. For x simulated together with its z there is one: that z. On real data
-there is none, and the same chains would bound nothing; so nothing here takes data.
+there is none, and the same chains would bound nothing; so nothing here takes data. `two_sided` does, by coupled chains.
 """
 
 import time

@@ -183,7 +183,7 @@ def mode_sampling_log_likelihood(
     started = time.perf_counter()
 
     per_point = is_per_point(guide, x)  # then the points cannot be split
-    model, guide, x = _resolving(model, guide, x, CHECKED_POINTS if not per_point else len(x))
+    model, guide, x = resolving_precision(model, guide, x, CHECKED_POINTS if not per_point else len(x))
 
     def work(joint: Joint, start: int) -> dict[str, Tensor]:
         modes = thorough_search(joint) if thorough else short_search(joint)
@@ -199,7 +199,7 @@ def mode_sampling_log_likelihood(
     own = slice(0, len(x)) if per_point else ranks.share(len(x))  # processes of a group share the points
     own_seed = seed if own.start == 0 else derived_seed(seed, own.start)
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, own_seed):
-        thorough = per_point or _needs_thorough_search(model, guide, x, seed)
+        thorough = per_point or needs_thorough_search(model, guide, x, seed)
         parts = in_chunks(model, guide, x[own], 32, lambda joint, start: work(joint, own.start + start))
     values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]} if parts else {}
     values = values if per_point else ranks.gather(values)
@@ -221,7 +221,7 @@ def check_can_sample_modes(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, 
     Joint(model, guide, x[:2])
 
 
-def _resolving(
+def resolving_precision(
     model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, checked: int
 ) -> tuple[ModelOrGuide, ModelOrGuide, Tensor]:
     """The pair and x as they are, or in double precision.
@@ -251,7 +251,7 @@ def _resolving(
     return *copies, x.double()
 
 
-def _needs_thorough_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> bool:
+def needs_thorough_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> bool:
     """It costs little with few latents. With more it is tried at some of the points, to see whether it finds more there."""
     joint = Joint(model, guide, x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
     return joint.size <= FEW_LATENTS or short_search_misses_mass(joint)

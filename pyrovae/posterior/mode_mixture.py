@@ -71,6 +71,27 @@ class ModeMixture:
             return log_q
         return torch.logaddexp(log_q + math.log1p(-share), places.log_prior + math.log(share))
 
+    def weigh_independent(self, joint: Joint, num_draws: int) -> Tensor:
+        """Log-weights (num_draws, N) of draws that are independent of one another: each is the prior's with probability ε.
+
+        `weigh` fixes how many draws are the prior's. That lowers the variance of a mean, but such draws are not independent, and
+        resampling among them and an exact draw of the posterior does not leave the posterior as it is.
+        """
+        u = self.draw(num_draws).to(joint.x)
+        if self.prior_share:
+            from_prior = torch.rand(u.shape[:2], device=u.device) < self.prior_share
+            rank = from_prior.cumsum(0)  # of a draw among those of its point that are the prior's, from 1
+            prior = joint.draw_prior(max(1, int(rank[-1].max())))
+            prior = prior.gather(0, (rank - 1).clamp(min=0).unsqueeze(-1).expand_as(u))
+            u = torch.where(from_prior.unsqueeze(-1), prior, u)
+        return self.log_weights_at(joint, u)
+
+    def log_weights_at(self, joint: Joint, u: Tensor) -> Tensor:
+        """log p(x, u) − log q(u|x) at any u (draws, N, d): (draws, N), in double precision."""
+        log_prior, log_p = joint.log_prior_and_p(u)
+        places = Places(u, log_prior.double(), log_p.double(), self.prior_share)
+        return places.log_p - self.log_density_with_prior(places)
+
     def draw(self, num_draws: int) -> Tensor:
         """u ~ Σ_m π_m t_ν, without the prior: (num_draws, N, d), in double precision."""
         points, d = self.location.shape[1:]

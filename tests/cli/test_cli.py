@@ -406,6 +406,20 @@ def test_evaluate_says_by_which_method_and_how_reliably(run: Path, tmp_path: Pat
         assert stats["method"].values.tolist() == ["exact"] * 10
 
 
+def test_evaluate_bounds_from_both_sides(run: Path, tmp_path: Path) -> None:
+    """The guide of the pair is its posterior: all is equal, and the certificate is log(1/δ)/N below."""
+    text = said("evaluate", run, "--num-samples", 20, "--two-sided", "--json", tmp_path / "a.json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    found, exact = content["two_sided"], content["models"][0]["exact_log_likelihood"]
+    for bound in ("lower", "upper"):
+        assert found["means"][bound]["value"] == pytest.approx(exact, abs=1e-4)
+    assert found["means"]["width"]["value"] == pytest.approx(0, abs=1e-6)
+    assert found["certificate"]["value"] == pytest.approx(exact - np.log(1 / 0.025) / 10, abs=1e-4)
+    assert found["message"] in " ".join(text.split())
+    assert "Given " in found["message"]
+    assert "with probability 97.5 %" in found["message"]
+
+
 def test_a_tolerance_that_cannot_be_is_refused_before_anything_is_scored(run: Path) -> None:
     assert "tolerance is 0.0: give the standard error" in refused("evaluate", run, "--tolerance", 0)
 

@@ -30,7 +30,11 @@ from ..options import (
 from ..output import check_writable, console, progress_bars, save_figure, write_json, write_netcdf
 
 if TYPE_CHECKING:
+    import torch
+
     from ...estimators.prior_sampling import PriorSamplingResult
+    from ...estimators.two_sided import TwoSidedResult
+    from ...runs.run import Run
 
 ANNEALING = ("ais_chains", "ais_steps", "ais_start", "ais_points", "bdmc")  # options that mean nothing without --ais
 
@@ -53,6 +57,9 @@ def evaluate_command(
     prior_sampling: Annotated[
         bool, typer.Option("--prior-sampling", help="Beside it the naive estimate, from as many draws of the prior.")
     ] = False,
+    two_sided: Annotated[
+        bool, typer.Option("--two-sided", help="Bound log p(x) from below and from above, and certify its mean.")
+    ] = False,
     ais: AisOption = False,
     ais_chains: ChainsOption = 16,
     ais_steps: StepsOption = 1000,
@@ -66,6 +73,7 @@ def evaluate_command(
     from ...evaluation.comparing import Comparison
     from ...tables.annealing import show as show_annealing
     from ...tables.comparison import bound_curve_table, prior_sampling_table, show
+    from ...tables.two_sided import show as show_two_sided
     from ...utils.distributed import init_process_group
 
     with init_process_group() as ranks:
@@ -90,6 +98,7 @@ def evaluate_command(
                 prior = prior_sampling_log_likelihood(
                     model, x, draws, seed, on_progress=lambda points: progress.advance(task, points)
                 )
+        both_sides = bound_from_both_sides(restored, x, seed) if two_sided else None
         annealed = None
         if ais:
             with progress_bars() as progress:
@@ -113,6 +122,7 @@ def evaluate_command(
         if json_file is not None:
             content = {"metadata": metadata, **comparison.to_dict(), "points": evidence.to_dict()["per_point"]}
             content |= {"prior_sampling": prior.to_dict()} if prior else {}
+            content |= {"two_sided": both_sides.to_dict()} if both_sides else {}
             content |= {"annealing": annealed.to_dict()} if annealed else {}
             write_json(json_file, content)
         if netcdf is not None:
@@ -126,5 +136,25 @@ def evaluate_command(
             save_figure(bound_curve, bound_curves(comparison))
         below = [bound_curve_table(evidence), *([prior_sampling_table(evidence, prior)] if prior else [])]
         show(comparison, metadata, console(), below)
+        if both_sides:
+            show_two_sided(both_sides, console())
         if annealed:
             show_annealing(annealed, console())
+
+
+def bound_from_both_sides(run: "Run", x: "torch.Tensor", seed: int) -> "TwoSidedResult":
+    """Bounds from draws about the modes; from the guide's, where modes are not searched or it is the posterior."""
+    from ...estimators.two_sided import two_sided_log_likelihood
+    from ...evaluation.methods import why_not_laplace
+
+    proposal = "guide" if why_not_laplace(run.model, run.guide, x) else None
+    with progress_bars() as progress:
+        task = progress.add_task(f"bound {run.name}", total=len(x), note="from both sides")
+        return two_sided_log_likelihood(
+            run.model,
+            run.guide,
+            x,
+            seed=seed,
+            proposal=proposal,
+            on_progress=lambda points: progress.advance(task, points),
+        )

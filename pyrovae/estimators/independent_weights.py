@@ -1,0 +1,108 @@
+"""Log-weights of independent draws, from the mixture about a posterior's modes or from the guide, chunk by chunk."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInputError, NonFiniteError
+from ..pair.execution import ModelOrGuide, evaluation_mode
+from ..pair.importance_weights import log_weights
+from ..pair.parameters import is_per_point
+from ..pair.structure import inspect_pair
+from ..posterior.batching import in_chunks
+from ..posterior.joint_density import Joint
+from ..posterior.mixture_fitting import fit_mixture
+from ..posterior.mode_search import short_search, thorough_search
+from .coupled_resampling import DrawWeights
+from .exact import exact_log_likelihood
+from .mode_sampling import CHECKED_POINTS, block_sizes, needs_thorough_search, resolving_precision
+
+GUIDE_POINTS = 256  # whose guide's draws are weighed at once
+TRIED_POINTS, TRIED_DRAWS = 64, 8  # to see whether the guide is the posterior
+ROUNDING = 64  # units in the last place by which equal log-weights may differ
+# Where a standard error of so many nats would need more draws than a pilot has, the mixture is fitted to a larger one.
+PILOT_TOLERANCE, MAX_PILOT_DRAWS = 0.05, 4096
+
+Result = TypeVar("Result")
+# (how to draw weights for a chunk, its number of points, the index of its first point) → what is computed from them
+Work = Callable[[DrawWeights, int, int], Result]
+
+
+def choose_proposal(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str:
+    """Where to draw from: "modes", or "guide" for a pair without modes to search for, and for a guide that is the posterior.
+
+    It is the posterior where every log-weight equals the model's own `log_prob`. Equal weights alone would not do: a guide may be
+    right about one mode, and not know of another.
+    """
+    some = x if is_per_point(guide, x) else x[:TRIED_POINTS]
+    exact = exact_log_likelihood(model, some)
+    if exact is not None:
+        error = (log_weights(model, guide, some, TRIED_DRAWS).double().cpu() - exact).abs()
+        if bool((error <= ROUNDING * torch.finfo(x.dtype).eps * exact.abs().clamp(min=1)).all()):
+            return "guide"
+    try:
+        Joint(model, guide, some)
+    except InvalidInputError:
+        return "guide"
+    return "modes"
+
+
+def with_weights_about_modes(
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int, work: Work[Result]
+) -> list[Result]:
+    """What `work` returns for each chunk of points, from draws of the mixture about their modes.
+
+    Raises `InvalidInputError` for a pair without modes to search for; `NonFiniteError` for a weight that is no number.
+    """
+    per_point = is_per_point(guide, x)
+    model, guide, x = resolving_precision(model, guide, x, CHECKED_POINTS if not per_point else len(x))
+
+    def of_chunk(joint: Joint, start: int) -> Result:
+        modes = thorough_search(joint) if thorough else short_search(joint)
+        mixture, _ = fit_mixture(joint, modes, PILOT_TOLERANCE, MAX_PILOT_DRAWS)
+
+        def draw(count: int, rows: Tensor) -> Tensor:
+            part, own = joint.subset(rows), mixture.subset(rows)
+            blocks = block_sizes(count, len(part.x))
+            return _numbers(torch.cat([own.weigh_independent(part, size) for size in blocks]))
+
+        return work(draw, len(joint.x), start)
+
+    with evaluation_mode(model, guide):  # which may be copies in double precision
+        thorough = per_point or needs_thorough_search(model, guide, x, seed)
+        return in_chunks(model, guide, x, 32, of_chunk)
+
+
+def with_guide_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, work: Work[Result]) -> list[Result]:
+    """What `work` returns for each chunk of points, from draws of the guide.
+
+    Raises `InvalidInputError` for a guide that knows only one z for each x; `NonFiniteError` for a weight that is no number.
+    """
+    per_point = is_per_point(guide, x)
+    if inspect_pair(model, guide, x if per_point else x[:TRIED_POINTS]).deterministic_guide:
+        raise InvalidInputError(
+            "The guide knows only one z for each x, so its weights bound log p(x) from below and never from above: give the "
+            "pair a guide that draws."
+        )
+
+    def of_chunk(points: Tensor, start: int) -> Result:
+        def draw(count: int, rows: Tensor) -> Tensor:
+            chosen = points if per_point else points[rows]  # a guide with parameters for each point takes all of them
+            log_w = torch.cat([log_weights(model, guide, chosen, size) for size in block_sizes(count, len(chosen))])
+            return _numbers(log_w.double()[:, rows] if per_point else log_w.double())
+
+        return work(draw, len(points), start)
+
+    size = len(x) if per_point else GUIDE_POINTS
+    return [of_chunk(x[start : start + size], start) for start in range(0, len(x), size)]
+
+
+def _numbers(log_w: Tensor) -> Tensor:
+    """The log-weights, if all are numbers. A weight of zero is one."""
+    if bool((log_w.isnan() | (log_w == torch.inf)).any()):
+        raise NonFiniteError(
+            "A log-weight is no finite number: the density of the model or of the proposal overflows at some draw."
+        )
+    return log_w
