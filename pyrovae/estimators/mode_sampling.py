@@ -1,6 +1,5 @@
 """log p(x) of every point to a requested standard error: importance sampling from a mixture about the posterior's modes."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -11,20 +10,20 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, check_int
-from ..pair.double_precision import in_double_precision, largest_difference
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
 from ..pair.validation import check_points
-from ..posterior.batching import chunk_progress, in_chunks
+from ..posterior.batching import block_sizes, chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
-from ..posterior.mode_mixture import FEW_LATENTS, ModeMixture, choose_mixture
-from ..posterior.mode_search import short_search, short_search_misses_mass, thorough_search
+from ..posterior.mode_mixture import ModeMixture, choose_mixture
+from ..posterior.mode_search import needs_thorough_search, short_search, thorough_search
+from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
 from ..statistics.weight_sums import WeightSums
 from ..utils.distributed import ProcessGroup
 from ..utils.provenance import metadata
-from ..utils.random import derived_seed, fork_rng, random_rows
+from ..utils.random import derived_seed, fork_rng
 from .annealing import check_weights
 
 __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
@@ -34,18 +33,10 @@ MIN_DRAWS = 256
 PILOT_ERRORS = (
     3.0  # standard errors of the pilot's variance that are added to it: it has seen too little of the weights' tail
 )
-MAX_BLOCK_ROWS = 2**15  # draws times points at once
-MIN_BLOCK_DRAWS = 64  # so that the prior has its share of every block, to a whole number of draws
 MIN_ESS_FRACTION = 0.05
 MIN_ESS = 2.0
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 MAX_SHARE_FOUND_ONCE = 0.05
-SEARCHED_POINTS = 32
-MAX_ROUNDING = 0.01  # nats
-CHECKED_POINTS = 256
-
-log = logging.getLogger("pyrovae")
-
 
 @dataclass(frozen=True, repr=False)
 class ModeSamplingResult(PointwiseResult):
@@ -186,7 +177,7 @@ def mode_sampling_log_likelihood(
     started = time.perf_counter()
 
     per_point = is_per_point(guide, x)  # then the points cannot be split
-    model, guide, x = _resolving(model, guide, x, CHECKED_POINTS if not per_point else len(x))
+    model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
     def work(joint: Joint, start: int) -> dict[str, Tensor]:
         modes = thorough_search(joint) if thorough else short_search(joint)
@@ -202,7 +193,7 @@ def mode_sampling_log_likelihood(
     own = slice(0, len(x)) if per_point else ranks.share(len(x))  # processes of a group share the points
     own_seed = seed if own.start == 0 else derived_seed(seed, own.start)
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, own_seed):
-        thorough = per_point or _needs_thorough_search(model, guide, x, seed)
+        thorough = per_point or needs_thorough_search(model, guide, x, seed)
         parts = in_chunks(model, guide, x[own], 32, lambda joint, start: work(joint, own.start + start))
     values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]} if parts else {}
     values = values if per_point else ranks.gather(values)
@@ -222,42 +213,6 @@ def check_can_sample_modes(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, 
     """Raise what `mode_sampling_log_likelihood` would raise for this pair, without sampling."""
     check_tolerance(tolerance)
     Joint(model, guide, x[:2])
-
-
-def _resolving(
-    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, checked: int
-) -> tuple[ModelOrGuide, ModelOrGuide, Tensor]:
-    """The pair and x as they are, or in double precision.
-
-    Double precision is chosen, with a warning, where single precision changes log p(x, u) by more than `MAX_ROUNDING`. That is
-    tried at draws of the guide for the first `checked` points.
-    """
-    if x.dtype != torch.float32 or (copies := in_double_precision(model, guide)) is None:
-        return model, guide, x
-    some = x[:checked]
-    with evaluation_mode(model, guide, *copies), torch.no_grad(), fork_rng(x.device, 0):
-        joint = Joint(model, guide, some)
-        u = joint.draw_guide(8)
-        single = joint.log_p(u)
-        try:
-            double = Joint(*copies, some.double()).log_p(u.double())
-        except Exception:  # the model makes numbers of its own in single precision, and cannot mix the two
-            return model, guide, x
-    rounding = largest_difference(single, double)
-    if rounding <= MAX_ROUNDING:
-        return model, guide, x
-    log.warning(
-        "log p(x, z) in single precision is off by up to %.2g nats, so all is computed in double precision; "
-        "model.double(), guide.double() and x.double() say so themselves.",
-        rounding,
-    )
-    return *copies, x.double()
-
-
-def _needs_thorough_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> bool:
-    """It costs little with few latents. With more it is tried at some of the points, to see whether it finds more there."""
-    joint = Joint(model, guide, x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
-    return joint.size <= FEW_LATENTS or short_search_misses_mass(joint)
 
 
 def _num_draws(joint: Joint, mixture: ModeMixture, tolerance: float, max_draws: int) -> Tensor:
@@ -300,9 +255,3 @@ def _weights(joint: Joint, mixture: ModeMixture, count: int) -> WeightSums:
         total = block if total is None else total.joined(block)
     assert total is not None
     return total
-
-
-def block_sizes(count: int, points: int) -> list[int]:
-    """`count` draws in blocks of almost equal size."""
-    blocks = max(1, count // max(MIN_BLOCK_DRAWS, MAX_BLOCK_ROWS // points))
-    return [count * (k + 1) // blocks - count * k // blocks for k in range(blocks)]

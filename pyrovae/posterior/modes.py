@@ -55,11 +55,16 @@ class Modes:
         return once / self.num_starts.sum(0).clamp(min=1)
 
     @property
-    def log_mass(self) -> Tensor:
-        """log p(x) by Laplace's method, log Σ p(x, mode) |2π H⁻¹|^½ over the modes: (N,)."""
+    def log_masses(self) -> Tensor:
+        """Laplace's log of each mode's part of p(x), log p(x, mode) |2π H⁻¹|^½: (M, N), −∞ where there is no mode."""
         d = self.location.shape[-1]
         log_masses = self.log_density + 0.5 * (d * math.log(2 * math.pi) - torch.logdet(self.precision))
-        return torch.where(self.exists, log_masses, -torch.inf).logsumexp(0)
+        return torch.where(self.exists, log_masses, -torch.inf)
+
+    @property
+    def log_mass(self) -> Tensor:
+        """log p(x) by Laplace's method, the sum over the modes: (N,)."""
+        return self.log_masses.logsumexp(0)
 
 
 def climb(joint: Joint, starts: Tensor) -> Ends:

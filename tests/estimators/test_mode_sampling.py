@@ -13,7 +13,6 @@ from torch import nn
 import pyrovae
 from pyrovae import InvalidInputError, fit, load
 from pyrovae.estimators import mode_sampling_log_likelihood
-from pyrovae.estimators.mode_sampling import block_sizes
 from pyrovae.pair.execution import modules
 
 
@@ -295,14 +294,6 @@ def test_a_density_that_is_zero_everywhere_names_the_point():
     x = torch.tensor([[0.0], [1.0], [0.0]]).double()
     with pytest.raises(pyrovae.NonFiniteError, match="data point 1"):
         mode_sampling_log_likelihood(model, standard(), x)
-
-
-@pytest.mark.parametrize(("count", "points"), [(256, 1), (256, 7000), (20_000, 64), (363, 10**6)])
-def test_blocks_are_large_enough_for_the_share_of_the_prior(count, points):
-    sizes = block_sizes(count, points)
-    assert sum(sizes) == count
-    assert min(sizes) >= 64
-    assert max(sizes) * points <= max(2 * 2**15, 128 * points)
 
 
 def test_a_model_that_cannot_be_doubled_is_taken_as_it_is(seed):
