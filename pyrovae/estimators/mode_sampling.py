@@ -38,6 +38,7 @@ MIN_ESS = 2.0
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 MAX_SHARE_FOUND_ONCE = 0.05
 
+
 @dataclass(frozen=True, repr=False)
 class ModeSamplingResult(PointwiseResult):
     """What `mode_sampling_log_likelihood` estimated, point by point: tensors (N,) on the CPU, nats.
