@@ -179,7 +179,9 @@ def systematic_resampling(weights: Tensor) -> Tensor:
     return rows.gather(-1, order).mT.contiguous()
 
 
-def _modes_by_name(joint: Joint, modes: Modes) -> PosteriorModes:
+def _modes_by_name(joint: Joint, found: Modes) -> PosteriorModes:
+    modes = found.without_unfinished()
+
     def masked(values: Tensor) -> Tensor:  # (M, N, *event)
         exists = modes.exists.reshape(*modes.exists.shape, *[1] * (values.dim() - 2))
         return torch.where(exists, values, torch.nan).cpu()
@@ -189,8 +191,8 @@ def _modes_by_name(joint: Joint, modes: Modes) -> PosteriorModes:
         masked(modes.log_density),
         masked(modes.log_masses.softmax(0)),
         modes.exists.cpu(),
-        modes.share_found_once.cpu(),
-        modes.arrived.cpu(),
+        (modes.exists & modes.at_rest).cpu(),
+        found.share_found_once.cpu(),
     )
 
 

@@ -24,8 +24,8 @@ class PosteriorModes:
     log_density: Tensor  # (M, N), log p(x, u) there, nats
     mass_share: Tensor  # (M, N), the mode's share of p(x) by Laplace's method
     exists: Tensor  # (M, N)
+    at_rest: Tensor  # (M, N), whether Newton's steps came to an end there; they do not at a kink
     share_found_once: Tensor  # (N,), of the starts, those whose mode no other start found
-    arrived: Tensor  # (N,), whether Newton's steps came to an end at a mode
 
     @property
     def count(self) -> Tensor:
@@ -46,8 +46,8 @@ class PosteriorModes:
             padded([part.log_density for part in parts], torch.nan),
             padded([part.mass_share for part in parts], torch.nan),
             padded([part.exists for part in parts], False),
+            padded([part.at_rest for part in parts], False),
             torch.cat([part.share_found_once for part in parts]),
-            torch.cat([part.arrived for part in parts]),
         )
 
 

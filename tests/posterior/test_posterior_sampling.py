@@ -86,6 +86,26 @@ def test_the_mass_of_two_modes(seed):
     torch.testing.assert_close(modes.log_density[:2], at_mode[:2])
 
 
+def test_a_low_wide_mode_has_the_larger_share_of_mass(seed):
+    """p(z) = 0.75 N(−10, 2²) + 0.25 N(10, 0.5²), and x says nothing of z: shares 3/4 and 1/4, densities 3/8 and 1/2."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Bernoulli(torch.tensor(0.25).double()), infer={"enumerate": "parallel"}).double()
+            z = pyro.sample("z", dist.Normal(20 * k - 10, 2 - 1.5 * k))
+            pyro.sample("x", dist.Normal(0.0 * z, 1.0), obs=x[:, 0])
+
+    result = sample_posterior(model, guide, torch.zeros(4, 1).double(), seed=seed)
+    assert (result.num_modes == 2).all()
+    torch.testing.assert_close(
+        result.modes.latents["z"], torch.tensor([[10.0], [-10.0]]).double().expand(2, 4), rtol=0, atol=0.1
+    )
+    torch.testing.assert_close(
+        result.modes.mass_share, torch.tensor([[0.25], [0.75]]).double().expand(2, 4), rtol=0, atol=0.01
+    )
+    assert ((result.means["z"] + 5).abs() < ERRORS * result.means_se["z"]).all()
+
+
 @pytest.mark.parametrize("prior", [dist.Gamma(2.0, 1.0), dist.LogNormal(0.0, 0.5)], ids=["gamma", "log-normal"])
 def test_a_positive_latent_in_its_own_space(prior, seed):
     """x ~ N(z, 0.5²): moments of z against quadrature. The mode is that of p(x, u) with z = exp(u)."""
