@@ -18,6 +18,7 @@ from ..posterior.joint_density import Joint
 from ..posterior.mode_mixture import ModeMixture, choose_mixture
 from ..posterior.mode_search import needs_thorough_search, short_search, thorough_search
 from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
+from ..posterior.refinement import check_no_circles
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
 from ..statistics.weight_sums import WeightSums
@@ -166,7 +167,8 @@ def mode_sampling_log_likelihood(
 
     Raises:
         NonFiniteError: No draw of some point has a finite weight.
-        InvalidInputError: The tolerance is not a positive number; a latent is discrete and not summed out; there is no continuous latent.
+        InvalidInputError: The tolerance is not a positive number; a latent is discrete and not summed out, or an angle; there is no
+            continuous latent.
 
     Example:
         result = pyrovae.estimators.mode_sampling_log_likelihood(model, guide, x, tolerance=0.02)
@@ -181,6 +183,7 @@ def mode_sampling_log_likelihood(
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
     def work(joint: Joint, start: int) -> dict[str, Tensor]:
+        check_no_circles(joint.structure)
         modes = thorough_search(joint) if thorough else short_search(joint)
         mixture = choose_mixture(joint, modes)
         counts = _num_draws(joint, mixture, tolerance, max_draws)
@@ -213,7 +216,7 @@ def check_tolerance(tolerance: Any) -> None:
 def check_can_sample_modes(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, tolerance: float) -> None:
     """Raise what `mode_sampling_log_likelihood` would raise for this pair, without sampling."""
     check_tolerance(tolerance)
-    Joint(model, guide, x[:2])
+    check_no_circles(Joint(model, guide, x[:2]).structure)
 
 
 def _num_draws(joint: Joint, mixture: ModeMixture, tolerance: float, max_draws: int) -> Tensor:
