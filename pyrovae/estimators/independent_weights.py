@@ -11,13 +11,14 @@ from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.importance_weights import log_weights
 from ..pair.parameters import is_per_point
 from ..pair.structure import inspect_pair
-from ..posterior.batching import in_chunks
+from ..posterior.batching import block_sizes, in_chunks
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
-from ..posterior.mode_search import short_search, thorough_search
+from ..posterior.mode_search import needs_thorough_search, short_search, thorough_search
+from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
+from ..posterior.refinement import check_no_circles
 from .coupled_resampling import DrawWeights
 from .exact import exact_log_likelihood
-from .mode_sampling import CHECKED_POINTS, block_sizes, needs_thorough_search, resolving_precision
 
 GUIDE_POINTS = 256  # whose guide's draws are weighed at once
 TRIED_POINTS, TRIED_DRAWS = 64, 8  # to see whether the guide is the posterior
@@ -43,7 +44,7 @@ def choose_proposal(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str:
         if bool((error <= ROUNDING * torch.finfo(x.dtype).eps * exact.abs().clamp(min=1)).all()):
             return "guide"
     try:
-        Joint(model, guide, some)
+        check_no_circles(Joint(model, guide, some).structure)
     except InvalidInputError:
         return "guide"
     return "modes"
@@ -57,7 +58,7 @@ def with_weights_about_modes(
     Raises `InvalidInputError` for a pair without modes to search for; `NonFiniteError` for a weight that is no number.
     """
     per_point = is_per_point(guide, x)
-    model, guide, x = resolving_precision(model, guide, x, CHECKED_POINTS if not per_point else len(x))
+    model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
     def of_chunk(joint: Joint, start: int) -> Result:
         modes = thorough_search(joint) if thorough else short_search(joint)

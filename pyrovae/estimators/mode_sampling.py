@@ -1,6 +1,5 @@
 """log p(x) of every point to a requested standard error: importance sampling from a mixture about the posterior's modes."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -11,37 +10,31 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, check_int
-from ..pair.double_precision import in_double_precision, largest_difference
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
 from ..pair.validation import check_points
-from ..posterior.batching import chunk_progress, in_chunks
+from ..posterior.batching import block_sizes, chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
-from ..posterior.mode_mixture import FEW_LATENTS, ModeMixture
-from ..posterior.mode_search import short_search, short_search_misses_mass, thorough_search
+from ..posterior.mode_mixture import ModeMixture
+from ..posterior.mode_search import needs_thorough_search, short_search, thorough_search
+from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
+from ..posterior.refinement import check_no_circles
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
 from ..statistics.weight_sums import WeightSums
 from ..utils.distributed import ProcessGroup
 from ..utils.provenance import metadata
-from ..utils.random import derived_seed, fork_rng, random_rows
+from ..utils.random import derived_seed, fork_rng
 from .annealing import check_weights
 
 __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 
 MIN_DRAWS = 128
-MAX_BLOCK_ROWS = 2**15  # draws times points at once
-MIN_BLOCK_DRAWS = 64  # so that the prior has its share of every block, to a whole number of draws
 MIN_ESS_FRACTION = 0.05
 MIN_ESS = 2.0
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 MAX_SHARE_FOUND_ONCE = 0.05
-SEARCHED_POINTS = 32
-MAX_ROUNDING = 0.01  # nats
-CHECKED_POINTS = 256
-
-log = logging.getLogger("pyrovae")
 
 
 @dataclass(frozen=True, repr=False)
@@ -171,7 +164,8 @@ def mode_sampling_log_likelihood(
 
     Raises:
         NonFiniteError: No draw of some point has a finite weight.
-        InvalidInputError: The tolerance is not a positive number; a latent is discrete and not summed out; there is no continuous latent.
+        InvalidInputError: The tolerance is not a positive number; a latent is discrete and not summed out, or an angle; there is no
+            continuous latent.
 
     Example:
         result = pyrovae.estimators.mode_sampling_log_likelihood(model, guide, x, tolerance=0.02)
@@ -183,9 +177,10 @@ def mode_sampling_log_likelihood(
     started = time.perf_counter()
 
     per_point = is_per_point(guide, x)  # then the points cannot be split
-    model, guide, x = resolving_precision(model, guide, x, CHECKED_POINTS if not per_point else len(x))
+    model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
     def work(joint: Joint, start: int) -> dict[str, Tensor]:
+        check_no_circles(joint.structure)
         modes = thorough_search(joint) if thorough else short_search(joint)
         mixture, needed = fit_mixture(joint, modes, tolerance, max_draws)
         counts = _rounded_up(needed, max_draws)
@@ -218,43 +213,7 @@ def check_tolerance(tolerance: Any) -> None:
 def check_can_sample_modes(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, tolerance: float) -> None:
     """Raise what `mode_sampling_log_likelihood` would raise for this pair, without sampling."""
     check_tolerance(tolerance)
-    Joint(model, guide, x[:2])
-
-
-def resolving_precision(
-    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, checked: int
-) -> tuple[ModelOrGuide, ModelOrGuide, Tensor]:
-    """The pair and x as they are, or in double precision.
-
-    Double precision is chosen, with a warning, where single precision changes log p(x, u) by more than `MAX_ROUNDING`. That is
-    tried at draws of the guide for the first `checked` points.
-    """
-    if x.dtype != torch.float32 or (copies := in_double_precision(model, guide)) is None:
-        return model, guide, x
-    some = x[:checked]
-    with evaluation_mode(model, guide, *copies), torch.no_grad(), fork_rng(x.device, 0):
-        joint = Joint(model, guide, some)
-        u = joint.draw_guide(8)
-        single = joint.log_p(u)
-        try:
-            double = Joint(*copies, some.double()).log_p(u.double())
-        except Exception:  # the model makes numbers of its own in single precision, and cannot mix the two
-            return model, guide, x
-    rounding = largest_difference(single, double)
-    if rounding <= MAX_ROUNDING:
-        return model, guide, x
-    log.warning(
-        "log p(x, z) in single precision is off by up to %.2g nats, so all is computed in double precision; "
-        "model.double(), guide.double() and x.double() say so themselves.",
-        rounding,
-    )
-    return *copies, x.double()
-
-
-def needs_thorough_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> bool:
-    """It costs little with few latents. With more it is tried at some of the points, to see whether it finds more there."""
-    joint = Joint(model, guide, x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
-    return joint.size <= FEW_LATENTS or short_search_misses_mass(joint)
+    check_no_circles(Joint(model, guide, x[:2]).structure)
 
 
 def _rounded_up(needed: Tensor, max_draws: int) -> Tensor:
@@ -285,9 +244,3 @@ def _weights(joint: Joint, mixture: ModeMixture, count: int) -> WeightSums:
         total = block if total is None else total.joined(block)
     assert total is not None
     return total
-
-
-def block_sizes(count: int, points: int) -> list[int]:
-    """`count` draws in blocks of almost equal size."""
-    blocks = max(1, count // max(MIN_BLOCK_DRAWS, MAX_BLOCK_ROWS // points))
-    return [count * (k + 1) // blocks - count * k // blocks for k in range(blocks)]

@@ -80,9 +80,7 @@ def compare_annealing(
             start=start,
             on_progress=on_progress,
         )
-    return AnnealingComparison(
-        annealed, evidence.bound[index], evidence.bound_se[index], index, bracket
-    )
+    return AnnealingComparison(annealed, evidence.bound[index], evidence.bound_se[index], index, bracket)
 
 
 def check_can_anneal(model: ModelOrGuide, guide: ModelOrGuide, x: torch.Tensor, start: str = "prior") -> None:

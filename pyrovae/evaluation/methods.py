@@ -11,6 +11,7 @@ from ..estimators.mode_sampling import mode_sampling_log_likelihood
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import is_per_point
 from ..posterior.joint_density import Joint
+from ..posterior.refinement import check_no_circles
 
 EXACT = "exact"
 LAPLACE = "laplace"
@@ -53,9 +54,10 @@ def laplace_result(
 def why_not_laplace(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str:
     """Why modes are not searched for this pair, as a sentence; "" where they are."""
     try:
-        size = Joint(model, guide, x if is_per_point(guide, x) else x[:2]).size
+        joint = Joint(model, guide, x if is_per_point(guide, x) else x[:2])
+        check_no_circles(joint.structure)
     except InvalidInputError as refusal:
         return f"{str(refusal).partition(':')[0].rstrip('.')}."
-    if size > MAX_LATENTS:
-        return f"The posterior has {size} dimensions, and its modes are searched in at most {MAX_LATENTS}."
+    if joint.size > MAX_LATENTS:
+        return f"The posterior has {joint.size} dimensions, and its modes are searched in at most {MAX_LATENTS}."
     return ""

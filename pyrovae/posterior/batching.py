@@ -13,6 +13,8 @@ from .joint_density import Joint
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}  # of x at once, as many as fill a matrix product
 MIN_CHUNK_ROWS = 2048  # draws times points, where x is large
+MAX_BLOCK_ROWS = 2**15  # draws times points at once
+MIN_BLOCK_DRAWS = 64  # so that the prior has its share of every block, to a whole number of draws
 
 Result = TypeVar("Result")
 
@@ -44,6 +46,12 @@ def in_chunks(
             results.append(result)
             start += len(points)
     return results
+
+
+def block_sizes(count: int, points: int) -> list[int]:
+    """`count` draws in blocks of almost equal size."""
+    blocks = max(1, count // max(MIN_BLOCK_DRAWS, MAX_BLOCK_ROWS // points))
+    return [count * (k + 1) // blocks - count * k // blocks for k in range(blocks)]
 
 
 def positive_ints(**settings: int) -> dict[str, int]:

@@ -3,13 +3,16 @@
 import torch
 from torch import Tensor
 
+from ..pair.execution import ModelOrGuide
+from ..utils.random import random_rows
 from .joint_density import Joint
-from .mode_mixture import mixture_about
+from .mode_mixture import FEW_LATENTS, mixture_about
 from .modes import Modes, climb, distinct_modes
 
 MAX_MODES = 64
 MEAN_DRAWS = 16  # of guide and prior, whose mean is a start
 MISSED_MASS = 0.01  # nats of log p(x), averaged over points: to find so much is worth a thorough search everywhere
+SEARCHED_POINTS = 32
 
 
 def thorough_search(joint: Joint) -> Modes:
@@ -21,6 +24,13 @@ def thorough_search(joint: Joint) -> Modes:
 def short_search(joint: Joint) -> Modes:
     """Start at the guide's mean; then once at the heaviest of 256 draws, half of them of the prior."""
     return _restarted(joint, _mean(joint.draw_guide(MEAN_DRAWS)), rounds=1, num_draws=256, num_starts=1)
+
+
+def needs_thorough_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> bool:
+    """Whether these points need a thorough search. It costs little with few latents. With more it is tried at some of the points,
+    to see whether it finds more there."""
+    joint = Joint(model, guide, x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
+    return joint.size <= FEW_LATENTS or short_search_misses_mass(joint)
 
 
 def short_search_misses_mass(joint: Joint) -> bool:

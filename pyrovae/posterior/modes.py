@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ MAX_ITERATIONS = 80
 ROWS_KEPT = 0.8  # of the starts; where fewer still move, the others are left out
 GAIN_TOLERANCE = 1e-3  # nats that one more step would gain: then a start has arrived
 SAME_MODE_DISTANCE = 0.3  # standard deviations between two ends that count as one mode
+UNFINISHED_DISTANCE = 3.0  # standard deviations, within which an unfinished climb is taken to lead to a mode
 MIN_DAMPING, MAX_DAMPING = 1e-6, 1e6
 
 
@@ -52,6 +53,7 @@ class Modes:
     precision: Tensor  # (M, N, d, d), −∇² log p(x, u) there, its eigenvalues made positive
     exists: Tensor  # (M, N)
     num_starts: Tensor  # (M, N), how many starts ended there
+    at_rest: Tensor  # (M, N), whether Newton's steps from one of them came to an end there
     arrived: Tensor  # (N,), whether Newton's steps from some start came to an end
 
     @property
@@ -61,11 +63,32 @@ class Modes:
         return once / self.num_starts.sum(0).clamp(min=1)
 
     @property
-    def log_mass(self) -> Tensor:
-        """log p(x) by Laplace's method, log Σ p(x, mode) |2π H⁻¹|^½ over the modes: (N,)."""
+    def log_masses(self) -> Tensor:
+        """Laplace's log of each mode's part of p(x), log p(x, mode) |2π H⁻¹|^½: (M, N), −∞ where there is no mode."""
         d = self.location.shape[-1]
         log_masses = self.log_density + 0.5 * (d * math.log(2 * math.pi) - torch.logdet(self.precision))
-        return torch.where(self.exists, log_masses, -torch.inf).logsumexp(0)
+        return torch.where(self.exists, log_masses, -torch.inf)
+
+    @property
+    def log_mass(self) -> Tensor:
+        """log p(x) by Laplace's method, the sum over the modes: (N,)."""
+        return self.log_masses.logsumexp(0)
+
+    def without_unfinished(self) -> "Modes":
+        """Leave out a mode where no climb came to rest, within `UNFINISHED_DISTANCE` of one where some did: it was on its way there.
+
+        For a proposal such a mode does no harm. Its mass is that of the mode beside it, though, and would count twice.
+        """
+        unfinished = torch.zeros_like(self.exists)
+        for centre, precision, reached in zip(self.location, self.precision, self.exists & self.at_rest, strict=True):
+            offset = self.location - centre
+            distance = torch.einsum("mnd,nde,mne->mn", offset, precision, offset)
+            unfinished |= reached & ~self.at_rest & (distance < UNFINISHED_DISTANCE**2)
+        kept = replace(self, exists=self.exists & ~unfinished)
+        order = (~kept.exists).byte().argsort(dim=0, stable=True)[: int(kept.exists.sum(0).max())]
+        every = torch.arange(order.shape[1], device=order.device)
+        by_mode = [part.name for part in fields(kept) if part.name != "arrived"]
+        return replace(kept, **{name: getattr(kept, name)[order, every] for name in by_mode})
 
 
 def climb(joint: Joint, starts: Tensor) -> Ends:
@@ -193,9 +216,10 @@ def distinct_modes(ends: Ends, max_modes: int) -> Modes:
     order = torch.where(usable, ends.log_density, -torch.inf).argsort(dim=0, descending=True)
     location = ends.location.gather(0, order.unsqueeze(-1).expand_as(ends.location))
     left = usable.gather(0, order)  # not yet of any mode
+    arrived = ends.arrived.gather(0, order)
     starts, points = order.shape
     every = torch.arange(points, device=order.device)
-    chosen, counts, exist = [], [], []
+    chosen, counts, exist, at_rest = [], [], [], []
     for _ in range(min(max_modes, starts)):
         first = left.double().argmax(0)  # (N,), the highest that is left
         centre = location[first, every]
@@ -206,6 +230,7 @@ def distinct_modes(ends: Ends, max_modes: int) -> Modes:
         chosen.append(order[first, every])
         counts.append(members.sum(0))
         exist.append(left.any(0))
+        at_rest.append((members & arrived).any(0))
         left = left & ~members
         if not bool(left.any()):
             break
@@ -216,5 +241,6 @@ def distinct_modes(ends: Ends, max_modes: int) -> Modes:
         ends.precision[index, every],
         torch.stack(exist),
         torch.stack(counts),
+        torch.stack(at_rest),
         ends.arrived.any(0),
     )

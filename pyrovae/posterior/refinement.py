@@ -101,7 +101,7 @@ def refine(
         whole, noise = is_per_point(guide, x), int(torch.randint(2**62, ()))
 
         def work(joint: Joint, start: int) -> tuple[Posteriors, Tensor, Tensor]:
-            _check_no_circles(joint.structure)
+            check_no_circles(joint.structure)
             chosen = family or matching(joint.structure)
             with fork_rng(x.device, noise):  # the same in each chunk
                 posteriors, steps = ascend(joint, chosen, protocol, from_guide, divisible=not whole)
@@ -152,7 +152,7 @@ def log_weights(joint: Joint, posteriors: Posteriors, num_samples: int, chunk: i
     return torch.cat(parts)
 
 
-def _check_no_circles(structure: Structure) -> None:
+def check_no_circles(structure: Structure) -> None:
     """A density on a circle repeats itself along R for ever, and a Gaussian over R gains by being wide without end."""
     for latent in structure.latents:
         fn = structure.model_trace.nodes[latent.name]["fn"]

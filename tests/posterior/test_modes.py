@@ -11,7 +11,7 @@ from pyrovae import load
 from pyrovae.posterior.joint_density import Joint
 from pyrovae.posterior.mode_mixture import choose_mixture, mixture_about
 from pyrovae.posterior.mode_search import thorough_search
-from pyrovae.posterior.modes import _derivatives, climb, distinct_modes
+from pyrovae.posterior.modes import Ends, _derivatives, climb, distinct_modes
 
 
 def standard(x):
@@ -62,6 +62,22 @@ def test_ends_that_nobody_else_reached_are_counted():
     with torch.no_grad():
         ends = climb(Joint(squared, standard, x), torch.tensor([-1.0, 1.0, 2.0]).double()[:, None, None])
     assert float(distinct_modes(ends, 8).share_found_once) == pytest.approx(1 / 3)
+
+
+def test_a_climb_that_stops_on_its_way_to_a_mode_is_not_another():
+    """One point has modes at 0 and 4, and climbs that were not finished at 0.5, beside the first, and at 9. The other has one."""
+    location = torch.tensor([[0.0, 4.0, 0.5, 9.0], [1.0, 1.0, 1.0, 1.0]]).double().mT.unsqueeze(-1)
+    log_density = torch.tensor([[0.0, -2.0, -1.0, -3.0], [-1.0, -1.0, -1.0, -1.0]]).double().mT
+    arrived = torch.tensor([[True, True, False, False], [False, False, False, True]]).mT
+    modes = distinct_modes(Ends(location, log_density, torch.ones(4, 2, 1, 1).double(), arrived), 8)
+    assert modes.location[:, 0, 0].tolist() == [0.0, 0.5, 4.0, 9.0]
+    kept = modes.without_unfinished()
+    assert kept.exists.tolist() == [[True, True], [True, False], [True, False]]
+    assert kept.location[:, 0, 0].tolist() == [0.0, 4.0, 9.0]
+    assert kept.at_rest[:, 0].tolist() == [True, True, False]
+    assert kept.num_starts[0].tolist() == [1, 4]
+    assert kept.at_rest[0, 1]
+    torch.testing.assert_close(kept.log_masses[:, 0].diff(), torch.tensor([-2.0, -1.0]).double())
 
 
 def test_the_density_of_the_mixture_integrates_to_one_and_its_draws_have_it(seed):
