@@ -100,6 +100,7 @@ def test_the_same_steps_end_at_the_same_parameters(case: Case):
     assert_same_parameters(case, arrays(case.named(model, guide)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["ppca"], indirect=True)
 def test_the_recorded_step_ends_there_too(case: Case):
     """Of one pair: recorded steps are held to eager ones, over every pair and guide, where they are tested themselves."""

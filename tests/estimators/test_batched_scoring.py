@@ -262,6 +262,7 @@ def test_a_point_whose_every_weight_is_zero_is_named(monkeypatch):
         evaluate(torn, wide, x, num_samples=100)
 
 
+@pytest.mark.slow
 def test_a_density_that_is_no_number_names_the_point_among_all(monkeypatch):
     monkeypatch.setattr("pyrovae.estimators.batch_layout.BLOCK_ROWS", {"cpu": 200})
 

@@ -131,6 +131,7 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_gap_prints_a_table_and_writes_three_files(run, tmp_path):
     out = [tmp_path / name for name in ("gap.png", "gap.json", "gap.nc")]
     result = invoke(

@@ -171,6 +171,7 @@ def test_a_guide_without_reparameterisation_is_only_a_start():
     torch.testing.assert_close(found.elbo, exact, rtol=0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_a_point_ends_where_it_would_end_alone(ppca):
     model, guide, x, _ = ppca
     together = refine(model, guide, x, DiagonalGaussian(), 10, from_guide=False).posteriors.parameters
