@@ -10,7 +10,7 @@ from .joint_density import Joint
 from .mode_mixture import FEW_LATENTS, ModeMixture, Places, choose_mixture
 from .modes import Modes
 
-PILOT_DRAWS = 256  # of the first pilot, and of a block of a larger one
+PILOT_DRAWS, BLOCK_DRAWS = 256, 64
 # A pilot has seen too little of the weights' tail: its variance counts twice, and three of its standard errors are added.
 SAFETY, PILOT_ERRORS = 2.0, 3.0
 CURVATURE_DRAWS = 64.0  # for how many draws the curvature at the mode counts, beside those of the pilot
@@ -44,8 +44,8 @@ def fit_mixture(joint: Joint, modes: Modes, tolerance: float, max_draws: int) ->
 
 
 def _pilot(joint: Joint, mixture: ModeMixture, count: int) -> Places:
-    """`count` draws in blocks, each of which has the prior's share."""
-    blocks = [mixture.draw_with_prior(joint, PILOT_DRAWS) for _ in range(count // PILOT_DRAWS)]
+    """`count` draws in blocks that a cache holds, each of which has the prior's share."""
+    blocks = [mixture.draw_with_prior(joint, BLOCK_DRAWS) for _ in range(count // BLOCK_DRAWS)]
     u, log_prior, log_p = (torch.cat(values) for values in zip(*(block[:3] for block in blocks), strict=True))
     return Places(u, log_prior, log_p, blocks[0].prior_share)
 

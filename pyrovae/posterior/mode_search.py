@@ -12,7 +12,7 @@ from .modes import Modes, climb, distinct_modes
 MAX_MODES = 64
 MEAN_DRAWS = 16  # of guide and prior, whose mean is a start
 MISSED_MASS = 0.01  # nats of log p(x), averaged over points: to find so much is worth a thorough search everywhere
-SEARCHED_POINTS = 32
+SEARCHED_POINTS = 16
 
 
 def thorough_search(joint: Joint) -> Modes:

@@ -64,7 +64,9 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
             "method": row["method"].replace("_", " "),
             "ELBO": f"{row['elbo']:.3f}",
             "gap": "–" if row["gap"] is None else f"{_zero(row['gap']):.3f}",
-            f"bound error\nof {num_samples:,} draws": _plain(row["bound_error"], ".3f"),
+            f"bound error\nof {num_samples:,} draws": "–"
+            if row["bound_error"] is None
+            else f"{_zero(row['bound_error']):.3f}",
             "bits/dim": _plain(row["bits_per_dim"], ".4f"),
             f"ESS\nof {num_samples}": _plain(row["ess"], ".0f"),
             f"k̂ over\n{limit}": "–" if row["ess"] is None else f"{row['high_pareto_k_fraction']:.0%}",
@@ -158,13 +160,21 @@ def _reliability(comparison: Comparison) -> Text | None:
     """The reliability message of each model whose method draws, and of every model that stands alone."""
     results = comparison.evidence
     lines = [
-        (f"{name}: {evidence.reliability_message}\n", "" if bool(evidence.reliable.all()) else "yellow")
+        (
+            f"{name}{_status(evidence)}: {evidence.reliability_message}\n",
+            "" if bool(evidence.reliable.all()) else "yellow",
+        )
         for name, evidence in results.items()
         if len(results) == 1
         or not bool(evidence.reliable.all())
         or (evidence.tolerance is not None and set(evidence.method) != {"exact"})
     ]
     return Text.assemble(*lines, end="") if lines else None
+
+
+def _status(evidence: Evidence) -> str:
+    """Of an estimate to a tolerance, how reliable its mean is."""
+    return "" if evidence.tolerance is None else f", {evidence.reliability.replace('_', ' ')}"
 
 
 def _failures(comparison: Comparison) -> Text | None:

@@ -75,18 +75,17 @@ def guide_of(d: int, loc: float = 0.0, scale: float = 1.0, *, positive: bool = F
 
 
 def linear(d: int, **guide: Any) -> Problem:
-    """x = W z + noise of 30 numbers, all latents correlated in the posterior."""
-    model, _ = pyrovae.load("ppca")(30, latent=d)
-    model.double()
-    with torch.no_grad():
-        model.W.copy_(torch.randn(30, d) / 2)
-    x = pyrovae.sample(model, POINTS, torch.zeros(POINTS, 30).double())
-    exact = model.log_prob(x).detach()
-    return Problem("linear Gaussian", False, _without_density(model), guide_of(d, **guide), x, exact)
+    """x = W z + noise, 60 numbers: all latents are correlated in the posterior."""
+    weights = torch.randn(d, 60).double() / 4
 
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(d), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z @ weights, 0.7).to_event(1), obs=x)
 
-def _without_density(model: Any) -> Any:
-    return lambda x: model(x)
+    marginal = dist.MultivariateNormal(torch.zeros(60).double(), weights.mT @ weights + 0.49 * torch.eye(60).double())
+    x = marginal.sample((POINTS,))
+    return Problem("linear Gaussian", False, model, guide_of(d, **guide), x, marginal.log_prob(x))
 
 
 def funnel(sigma: float) -> Problem:
