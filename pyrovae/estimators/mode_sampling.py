@@ -118,9 +118,15 @@ class ModeSamplingResult(PointwiseResult):
         if bool(self.reliable.all()):
             return f"{reached} Reliable at every point, given the modes found."
         doubts = "; ".join(f"{why} ({int(where.sum())})" for why, where in self._doubts().items() if bool(where.any()))
+        missing = float(self.shortfall.mean())
+        effect = (
+            f"together they may raise the mean by about {missing:.2g} nats"
+            if math.isfinite(missing)
+            else "by how much is unknown"
+        )
         return (
             f"{reached} Reliable at {int(self.reliable.sum())} of {points} points, given the modes found. At the others "
-            f"log p̂(x) is a lower bound, loose by an unknown amount: {doubts}."
+            f"log p̂(x) is a lower bound, and {effect}: {doubts}."
         )
 
     def summary(self) -> dict[str, Any]:
