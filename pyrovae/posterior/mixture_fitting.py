@@ -66,12 +66,13 @@ def fitted(mixture: ModeMixture, places: Places) -> ModeMixture:
     u = places.u.double()
     log_q = mixture.log_density_with_prior(places)
     weights = (places.log_p - log_q).softmax(0).nan_to_num(0.0)  # (draws, N)
+    effective = 1 / weights.square().sum(0).clamp(min=1e-9)
     parts = weights * mixture.log_terms(u).softmax(0)  # (M, draws, N), by the mode that a draw belongs to
     locations, widths = [], []
     for mode, part in enumerate(parts):
         share = (part / part.sum(0).clamp(min=TINY)).unsqueeze(-1)
-        draws = 1 / share.square().sum(0).clamp(min=TINY)  # effective
-        trust = torch.where(draws > 1 / TINY, 0.0, draws / (draws + CURVATURE_DRAWS))
+        draws = (part.sum(0) * effective).unsqueeze(-1)  # that are of this mode
+        trust = draws / (draws + CURVATURE_DRAWS)
         z = mixture.standardised(mode, u)
         mean = trust * (share * z).sum(0)
         square = (1 - trust) + trust * (share * (z - mean).square()).sum(0)

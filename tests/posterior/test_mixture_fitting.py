@@ -61,6 +61,29 @@ def test_few_draws_leave_what_the_curvature_says(seed):
     assert ((result.widths > 0.85) & (result.widths < 1.15)).all()
 
 
+def test_a_mode_without_draws_stays_as_it_is():
+    """One that does not exist, and one of which no draw comes near: beside one that has them all."""
+    one = about_zero(3, 1)
+    far = torch.stack([one.location[0], one.location[0] + 1e4, one.location[0]])
+    log_weights = torch.tensor([0.5, 0.5, 0.0]).double().log().unsqueeze(-1).expand(3, 3)
+    mixture = ModeMixture(
+        far,
+        one.axes.expand(3, 3, 1, 1),
+        one.widths.expand(3, 3, 1),
+        log_weights,
+        one.degrees_of_freedom,
+        one.scale,
+        0.0,
+    )
+    joint = Joint(*prior_of(dist.Normal(torch.zeros(1).double(), 1.0).to_event(1)), X)
+    torch.manual_seed(0)
+    result = fitted(mixture, one.draw_with_prior(joint, 500))
+    torch.testing.assert_close(result.location[1:], far[1:], rtol=0, atol=1e-6)
+    torch.testing.assert_close(result.widths[1:], mixture.widths[1:])
+    assert (result.log_weights[2] == -torch.inf).all()
+    assert result.log_weights[:2].isfinite().all()
+
+
 @pytest.mark.parametrize(("tails", "nu"), [(dist.StudentT(6.0, torch.zeros(12).double(), 1.0), 8.0), (None, 30.0)])
 def test_tails_are_chosen_by_the_variance_of_the_weights(tails, nu, seed):
     heavy = tails if tails is not None else dist.Normal(torch.zeros(12).double(), 1.0)
