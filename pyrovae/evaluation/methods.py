@@ -57,7 +57,8 @@ def why_not_laplace(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str:
         joint = Joint(model, guide, x if is_per_point(guide, x) else x[:2])
         check_no_circles(joint.structure)
     except InvalidInputError as refusal:
-        return f"{str(refusal).partition(':')[0].rstrip('.')}."
+        reason = str(refusal).partition(":")[0].partition(", and ")[0]  # without what is to be done about it
+        return f"{reason.rstrip('.')}."
     if joint.size > MAX_LATENTS:
         return f"The posterior has {joint.size} dimensions, and its modes are searched in at most {MAX_LATENTS}."
     return ""
