@@ -45,7 +45,6 @@ ToleranceOption = Annotated[
     float | None,
     typer.Option(help="Standard error that log p(x) of each point is to have, nats; 0.05 if neither is given."),
 ]
-SamplesOption = Annotated[int, typer.Option(min=1, help="Latent draws for each point.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option of the pair (`pyrovae models NAME`), name=value; may be repeated."),

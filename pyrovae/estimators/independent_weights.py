@@ -14,7 +14,7 @@ from ..pair.structure import inspect_pair
 from ..posterior.batching import block_sizes, in_chunks
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
-from ..posterior.mode_search import needs_thorough_search, short_search, thorough_search
+from ..posterior.mode_search import choose_search
 from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
 from ..posterior.refinement import check_no_circles
 from .coupled_resampling import DrawWeights
@@ -61,8 +61,7 @@ def with_weights_about_modes(
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
     def of_chunk(joint: Joint, start: int) -> Result:
-        modes = thorough_search(joint) if thorough else short_search(joint)
-        mixture, _ = fit_mixture(joint, modes, PILOT_TOLERANCE, MAX_PILOT_DRAWS)
+        mixture, _ = fit_mixture(joint, search(joint), PILOT_TOLERANCE, MAX_PILOT_DRAWS)
 
         def draw(count: int, rows: Tensor) -> Tensor:
             part, own = joint.subset(rows), mixture.subset(rows)
@@ -72,7 +71,7 @@ def with_weights_about_modes(
         return work(draw, len(joint.x), start)
 
     with evaluation_mode(model, guide):  # which may be copies in double precision
-        thorough = per_point or needs_thorough_search(model, guide, x, seed)
+        search = choose_search(model, guide, x, seed)
         return in_chunks(model, guide, x, 32, of_chunk)
 
 

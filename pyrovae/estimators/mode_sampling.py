@@ -17,9 +17,8 @@ from ..posterior.batching import block_sizes, chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
 from ..posterior.mode_mixture import ModeMixture
-from ..posterior.mode_search import needs_thorough_search, short_search, thorough_search
+from ..posterior.mode_search import choose_search
 from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
-from ..posterior.refinement import check_no_circles
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
 from ..statistics.weight_sums import WeightSums
@@ -186,21 +185,24 @@ def mode_sampling_log_likelihood(
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
     def work(joint: Joint, start: int) -> dict[str, Tensor]:
-        check_no_circles(joint.structure)
-        modes = thorough_search(joint) if thorough else short_search(joint)
+        modes = search(joint)
         mixture, needed = fit_mixture(joint, modes, tolerance, max_draws)
         counts = _rounded_up(needed, max_draws)
         progress = chunk_progress(on_progress, len(joint.x))
         estimates = _sample(joint, mixture, counts, progress)
         check_weights(estimates["log_likelihood"].unsqueeze(0), start)
-        search = {"share_found_once": modes.share_found_once, "arrived": modes.arrived}
-        return {**estimates, "num_modes": modes.exists.sum(0), **search}
+        return {
+            **estimates,
+            "num_modes": modes.exists.sum(0),
+            "share_found_once": modes.share_found_once,
+            "arrived": modes.arrived,
+        }
 
     ranks = ProcessGroup()
     own = slice(0, len(x)) if per_point else ranks.share(len(x))  # processes of a group share the points
     own_seed = seed if own.start == 0 else derived_seed(seed, own.start)
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, own_seed):
-        thorough = per_point or needs_thorough_search(model, guide, x, seed)
+        search = choose_search(model, guide, x, seed)
         parts = in_chunks(model, guide, x[own], 32, lambda joint, start: work(joint, own.start + start))
     values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]} if parts else {}
     values = values if per_point else ranks.gather(values)
@@ -214,12 +216,6 @@ def check_tolerance(tolerance: Any) -> None:
         raise InvalidInputError(
             f"tolerance is {tolerance!r:.40}: give the standard error in nats that each point is to have, such as 0.05."
         )
-
-
-def check_can_sample_modes(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, tolerance: float) -> None:
-    """Raise what `mode_sampling_log_likelihood` would raise for this pair, without sampling."""
-    check_tolerance(tolerance)
-    check_no_circles(Joint(model, guide, x[:2]).structure)
 
 
 def _rounded_up(needed: Tensor, max_draws: int) -> Tensor:

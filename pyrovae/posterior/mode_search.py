@@ -1,13 +1,17 @@
 """Where to start, and where to start again: the search for the modes of every point's posterior."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ..pair.execution import ModelOrGuide
+from ..pair.parameters import is_per_point
 from ..utils.random import random_rows
 from .joint_density import Joint
 from .mode_mixture import FEW_LATENTS, mixture_about
 from .modes import Modes, climb, distinct_modes
+from .refinement import check_no_circles
 
 MAX_MODES = 64
 MEAN_DRAWS = 16  # of guide and prior, whose mean is a start
@@ -26,11 +30,17 @@ def short_search(joint: Joint) -> Modes:
     return _restarted(joint, _mean(joint.draw_guide(MEAN_DRAWS)), rounds=1, num_draws=256, num_starts=1)
 
 
-def needs_thorough_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> bool:
-    """Whether these points need a thorough search. It costs little with few latents. With more it is tried at some of the points,
-    to see whether it finds more there."""
-    joint = Joint(model, guide, x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
-    return joint.size <= FEW_LATENTS or short_search_misses_mass(joint)
+def choose_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> Callable[[Joint], Modes]:
+    """The search that these points need. A thorough one costs little with few latents. With more it is tried at some of the
+    points, to see whether it finds more there. A guide with parameters for each point gets a thorough one.
+
+    Raises `InvalidInputError` for a pair whose modes cannot be searched.
+    """
+    whole = is_per_point(guide, x)
+    joint = Joint(model, guide, x if whole else x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
+    check_no_circles(joint.structure)
+    thorough = whole or joint.size <= FEW_LATENTS or short_search_misses_mass(joint)
+    return thorough_search if thorough else short_search
 
 
 def short_search_misses_mass(joint: Joint) -> bool:

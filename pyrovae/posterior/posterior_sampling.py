@@ -18,10 +18,9 @@ from ..utils.random import fork_rng
 from .batching import block_sizes, chunk_progress, in_chunks
 from .joint_density import Joint
 from .mixture_fitting import fit_mixture
-from .mode_search import needs_thorough_search, short_search, thorough_search
+from .mode_search import choose_search
 from .modes import Modes
 from .precision import CHECKED_POINTS, in_sufficient_precision
-from .refinement import check_no_circles
 from .result import PosteriorModes, PosteriorResult
 
 MIN_CHUNK_DRAWS = 32  # draws that a chunk of points is sized for: a search for modes has many starts
@@ -76,15 +75,14 @@ def sample_posterior(
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
     def work(joint: Joint, start: int) -> dict[str, Any]:
-        check_no_circles(joint.structure)
-        modes = thorough_search(joint) if thorough else short_search(joint)
+        modes = search(joint)
         draws, log_w = _weighted_draws(joint, modes, num_draws)
         _check_weights(log_w, start)
         chunk_progress(on_progress, len(joint.x))(1.0)
         return {"modes": _modes_by_name(joint, modes), **_estimates(draws, log_w)}
 
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
-        thorough = per_point or needs_thorough_search(model, guide, x, seed)
+        search = choose_search(model, guide, x, seed)
         parts = in_chunks(model, guide, x, max(MIN_CHUNK_DRAWS, num_draws // DRAWS_SHARE), work)
 
     def joined(key: str, axis: int = 0) -> Any:
