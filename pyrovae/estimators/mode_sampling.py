@@ -31,7 +31,7 @@ __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 
 MIN_DRAWS = 128
 MIN_ESS_FRACTION = 0.05
-MIN_ESS = 2.0
+MIN_ESS = 2.0  # below it one draw has all the weight, and there is no estimate
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 MAX_SHARE_FOUND_ONCE = 0.05
 

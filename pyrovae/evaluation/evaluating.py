@@ -73,9 +73,9 @@ def evaluate(
 
     With `low_precision`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 224 or
     more of each point again in full; the rest is corrected by what the same does to 128 other draws. Where these say that
-    log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. Where matrix products in that
-    precision are no faster than in float32, or a latent that is drawn is discrete, a warning says so and there is no screen. Without,
-    all is computed in the type of x.
+    log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. There is no screen, and a
+    warning says so, where matrix products in that precision are no faster than in float32. The same holds where a latent that is
+    drawn is discrete. Without, all is computed in the type of x.
 
     Where the work is worth it a block's computation is recorded and compiled, unless `compile` is False; True does so for
     little work too. It changes no number but by rounding.

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from ..estimators.mode_sampling import MIN_ESS
 from ..statistics.pareto import MIN_TAIL_DRAWS, is_high_pareto_k, pareto_k_threshold, tail_length
 
 MAX_MEAN_SHORTFALL = 0.01  # nats, by which the doubtful points may move a mean that is called reliable
 MAX_HIGH_FRACTION = 0.05  # of the points may have a high k̂ before the mean over all is out of bounds
-MIN_ESS = 2.0  # below it one draw has all the weight, and there is no estimate
 BETTER_METHODS = "a better guide (wider than the posterior, or with its correlations) or AIS"
 
 

@@ -98,7 +98,7 @@ class Evidence(PointwiseResult):
     @property
     def bound_error(self) -> Tensor | None:
         """log p̂(x) − L_K, what the K-sample bound loses: (N,), nats. None where log p̂(x) is that bound."""
-        return None if self.tolerance is None or self._is_bound else self.log_likelihood - self.bound
+        return None if self._is_bound else self.log_likelihood - self.bound
 
     @property
     def bound_error_se(self) -> Tensor:
@@ -169,7 +169,7 @@ class Evidence(PointwiseResult):
     @property
     def reliability_message(self) -> str:
         """A sentence or two: whether log p̂ is to be trusted and, where it is not, why, and what to do."""
-        if self.method_message and not self._is_bound:
+        if not self._is_bound:
             return self.method_message
         bias = self.mean_log_likelihood_jackknife.value - self.mean("bound").value
         message = reliability_message(self.num_samples, self.pareto_k, self.ess, bias, self.deterministic_guide)

@@ -74,8 +74,8 @@ class ModeMixture:
     def weigh_independent(self, joint: Joint, num_draws: int) -> Tensor:
         """Log-weights (num_draws, N) of draws that are independent of one another: each is the prior's with probability ε.
 
-        `weigh` fixes how many draws are the prior's. That lowers the variance of a mean, but such draws are not independent, and
-        resampling among them and an exact draw of the posterior does not leave the posterior as it is.
+        `weigh` fixes how many draws are the prior's. That lowers the variance of a mean, but such draws are not independent.
+        Resampling among them and an exact draw of the posterior would change the posterior.
         """
         u = self.draw(num_draws).to(joint.x)
         if self.prior_share:
