@@ -242,6 +242,7 @@ def main() -> None:
         pyro.clear_param_store()
         torch.manual_seed(1000 * arguments.seed + number)
         rows.append(measure(build(), arguments.seed))
+        print(json.dumps({"number": number, **rows[-1]}), flush=True)
     families = list(dict.fromkeys(row["family"] for row in rows))
     table = {name: rates([row for row in rows if row["family"] == name]) for name in families}
     table["all without hidden modes"] = rates([row for row in rows if not row["hidden_modes"]])
