@@ -27,6 +27,7 @@ from ..utils.provenance import metadata
 from ..utils.random import fork_rng
 from .annealing import AISTrajectory, Path, check_weights, num_pilots, starts_at_guide
 from .annealing_schedules import Schedule, Sigmoid
+from .annealing_starts import GuideStart, PriorStart
 from .exact import exact_log_likelihood
 
 
@@ -126,7 +127,8 @@ def bdmc(
         z, betas = Joint(model, guide, x).at(drawn), schedule(num_temperatures)
 
         def work(joint: Joint, first: int) -> tuple[AISTrajectory, AISTrajectory]:
-            path, advance = Path(joint, num_chains, from_guide), chunk_progress(on_progress, len(joint.x) / 2)
+            begin = GuideStart(joint) if from_guide else PriorStart(joint)
+            path, advance = Path(begin, num_chains), chunk_progress(on_progress, len(joint.x) / 2)
             forward = path.forward(betas, num_leapfrog_steps, advance)
             own = z[:, first : first + len(joint.x)]
             backward = path.backward(own, betas, forward.steps, num_leapfrog_steps, advance)

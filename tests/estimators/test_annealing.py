@@ -193,7 +193,7 @@ def test_points_in_chunks_and_a_device_that_runs_out_of_memory(ppca, monkeypatch
     sizes, original = [], annealing.Path.forward
 
     def forward(self, *rest):
-        sizes.append(len(self.joint.x))
+        sizes.append(len(self.start.spread))
         if sizes[-1] > 3:
             raise torch.OutOfMemoryError
         return original(self, *rest)
