@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from pyrovae import load
+from pyrovae.posterior.climbing import Ends, _derivatives, climb
 from pyrovae.posterior.joint_density import Joint
 from pyrovae.posterior.mode_mixture import choose_mixture, mixture_about
 from pyrovae.posterior.mode_search import thorough_search
-from pyrovae.posterior.modes import Ends, _derivatives, climb, distinct_modes
+from pyrovae.posterior.modes import distinct_modes
 
 
 def standard(x):
