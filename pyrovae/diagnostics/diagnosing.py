@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
+from ..pair.latent_rows import BLOCK_ELEMENTS, Layout, draw_prior, latents_only
 from ..pair.parameters import is_per_point
 from ..pair.sites import density_sites
 from ..pair.structure import Structure, inspect_pair
@@ -19,7 +20,7 @@ from ..statistics.estimate import mean_over_points
 from ..utils.provenance import data_hash, metadata
 from ..utils.random import fork_rng
 from . import active_units as units
-from .aggregate_posterior import BLOCK_ELEMENTS, Aggregate, Chunk, Layout, draw_prior, draws, latents_only
+from .aggregate_posterior import Aggregate, Chunk, draws
 from .posterior_statistics import PosteriorStatistics
 from .prior_holes import find_holes
 from .result import LatentDiagnostics

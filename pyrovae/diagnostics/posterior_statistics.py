@@ -8,10 +8,11 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..pair.sites import density_sites
+from ..pair.latent_rows import Layout, Rows
+from ..pair.sites import density_sites, mean_or_none
 from ..pair.structure import Structure
 from . import active_units as units
-from .aggregate_posterior import Chunk, Layout, Rows, mean_or_none
+from .aggregate_posterior import Chunk
 
 
 class PosteriorStatistics:

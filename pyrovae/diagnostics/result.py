@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..pair.latent_rows import Rows
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
 from ..utils.export import json_number
 from .active_units import ClassUsage
-from .aggregate_posterior import Rows
 from .prior_holes import TAIL_FRACTION, PriorHoles
 
 ACTIVE_VARIANCE = 0.01  # Var_x(E_q[z_j|x]) of an active unit: Burda, Grosse & Salakhutdinov 2016

@@ -16,8 +16,9 @@ from pyrovae import InvalidInputError, diagnose, load
 from pyrovae.diagnostics import active_units as units
 from pyrovae.diagnostics import aggregate_posterior as aggregate
 from pyrovae.diagnostics import prior_holes as holes
-from pyrovae.diagnostics.aggregate_posterior import Aggregate, decode
+from pyrovae.diagnostics.aggregate_posterior import Aggregate
 from pyrovae.distributions.normal import PrecisionNormal
+from pyrovae.pair.latent_rows import decode
 from pyrovae.pair.structure import inspect_pair
 
 SIGMAS = 5

@@ -104,8 +104,8 @@ def figures(
     """Each figure that this pair has, under the name of its file."""
     import torch
 
-    from ...diagnostics.aggregate_posterior import decode
     from ...pair.execution import evaluation_mode
+    from ...pair.latent_rows import decode
     from ...pair.parameters import is_per_point
     from ...pair.structure import inspect_pair
     from ...plots import diagnosis as plots
