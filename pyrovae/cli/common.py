@@ -142,7 +142,9 @@ def device_of(name: str) -> "torch.device":
 
 def data_source(data: str) -> str:
     """How a run's config names its data: a built-in's name, or the absolute path of a file."""
-    return data if data in ("digits", "mnist") else str(Path(data).resolve())
+    from ..data.builtin import NAMES
+
+    return data if data in NAMES else str(Path(data).resolve())
 
 
 def options_given(context: typer.Context, counts: Callable[[str], bool]) -> list[str]:
