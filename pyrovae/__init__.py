@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import distributions as distributions
     from . import estimators as estimators
+    from . import exploration as exploration
     from . import guides as guides
     from . import likelihoods as likelihoods
     from . import nn as nn
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 NAMESPACES = {
     "distributions": ".distributions",
     "estimators": ".estimators",
+    "exploration": ".exploration",
     "guides": ".guides",
     "likelihoods": ".likelihoods",
     "nn": ".nn",
