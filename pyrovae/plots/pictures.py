@@ -56,7 +56,7 @@ class View:
             limit = float(values.abs().max()) if signed else 1.0
             draw_images(axes, values, self.shape, columns, signed_limit=limit if signed else None)
             return
-        limit = max(2.0, float(values.abs().max()))
+        limit = max(2.0, float(values.nan_to_num(0.0).abs().max()))
         axes.imshow(values.mT.numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
         names = self.data.column_names or tuple(f"column {j}" for j in range(self.data.dim))
         axes.set(xticks=[])
