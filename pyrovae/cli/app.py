@@ -11,6 +11,7 @@ from .commands.evaluate import evaluate_command
 from .commands.gap import gap_command
 from .commands.models import models_command
 from .commands.sample import sample_command
+from .commands.show import show_command
 from .commands.train import train_command
 from .errors import report_errors
 
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "gap": gap_command,
     "diagnose": diagnose_command,
     "sample": sample_command,
+    "show": show_command,
     "models": models_command,
 }
 

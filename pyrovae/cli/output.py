@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 DOTS_PER_INCH = 150
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -62,7 +63,7 @@ def write_netcdf(path: Path, inference_data: Any) -> None:
 def save_figure(path: Path, figure: "Figure", format: str | None = None) -> None:
     """Write a figure; the suffix of the path says the format, unless one is given."""
     with replacing(path) as file:
-        figure.savefig(file, dpi=DOTS_PER_INCH, format=format)
+        figure.savefig(file, dpi=DOTS_PER_INCH, format=format, bbox_inches="tight", pad_inches=0.08)
 
 
 def console() -> "Console":

@@ -190,9 +190,10 @@ def _exclusions(excluded: dict[str, str]) -> "Text":
 
 def _save_figures(out: Path, comparison: "Comparison", runs: list["Run"], data: "Data", seed: int) -> None:
     from ...plots import comparison as plots
+    from ...plots import note
 
     figures = {
-        "learning_curves.png": plots.learning_curves({run.name: run.fit_result for run in runs}),
+        "learning_curves.png": plots.learning_curves({run.name: run.fit_result for run in runs}, comparison.evidence),
         "evidence.png": plots.evidence_plot(comparison),
     }
     if data.shape is not None:
@@ -200,4 +201,4 @@ def _save_figures(out: Path, comparison: "Comparison", runs: list["Run"], data: 
         shown = data.transform.grey(data.test[:24].cpu())
         figures["samples.png"] = plots.samples_beside_data(shown, draws, data.shape)
     for name, figure in figures.items():
-        save_figure(out / name, figure)
+        save_figure(out / name, note(figure, (data.name, f"seed {seed}")))

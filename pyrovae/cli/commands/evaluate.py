@@ -131,9 +131,10 @@ def evaluate_command(
                 inference_data.sample_stats[f"prior_sampling_{name}"] = ("point", values.numpy())
             write_netcdf(netcdf, inference_data)
         if bound_curve is not None:
-            from ...plots.comparison import bound_curves
+            from ...plots import bound_curves, note
 
-            save_figure(bound_curve, bound_curves(comparison))
+            figure = note(bound_curves(comparison), (loaded.name, restored.name, f"seed {seed}"))
+            save_figure(bound_curve, figure)
         below = [bound_curve_table(evidence), *([prior_sampling_table(evidence, prior)] if prior else [])]
         show(comparison, metadata, console(), below)
         if both_sides:
