@@ -15,7 +15,9 @@ BdmcOption = Annotated[
 ]
 
 RunArgument = Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")]
-DataOption = Annotated[str, typer.Option(help="digits, mnist, iris, wine, breast_cancer, or a .npy, .npz or .csv file, a point to a row.")]
+DataOption = Annotated[
+    str, typer.Option(help="digits, mnist, iris, wine, breast_cancer, or a .npy, .npz or .csv file, a point to a row.")
+]
 TransformOption = Annotated[
     str | None,
     typer.Option(help="dequantise, logit, binarise, threshold, levels or none; the data's own if not given."),

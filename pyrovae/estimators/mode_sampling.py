@@ -31,7 +31,8 @@ __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 MAX_VARIANCE = 50.0  # of a draw's weight, with its safety, above which chains of annealing cost less than draws
 MAX_DRAWS = 20_000
 NUM_TEMPERATURES = 32  # of such a chain: it costs about as much as so many draws
-MIN_ESS_FRACTION = 0.05
+MIN_ESS_FRACTION, FEW_DRAWS_ESS = 0.01, 20.0  # below either a few draws carry the weight
+UNFINISHED_ESS_FRACTION = 0.2  # below it the draws do not show that a place where no climb came to rest is the mode
 MIN_ESS = 2.0  # below it one draw has all the weight, and there is no estimate
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 
@@ -96,7 +97,7 @@ class ModeSamplingResult(PointwiseResult):
         """
         unseen = self.share_found_once.clamp(min=0) * (self.share_found_once > MAX_SHARE_FOUND_ONCE)
         missing = -torch.log1p(-self.largest_weight) - torch.log1p(-unseen) + self.log_likelihood_se
-        missing = torch.where(self.arrived, missing, torch.inf)
+        missing = torch.where(self._lost, torch.inf, missing)
         missing = torch.where((self.ess < MIN_ESS) | self.not_begun, torch.nan, missing)
         return torch.where(self.reliable, 0.0, missing)
 
@@ -105,14 +106,21 @@ class ModeSamplingResult(PointwiseResult):
         """Whether a point's estimate and its error hold, given the modes found: (N,). Where not, it is a lower bound."""
         return ~torch.stack(list(self._doubts().values())).any(0)
 
+    @property
+    def _lost(self) -> Tensor:
+        """Where no climb came to rest and the draws do not make up for it. At a kink none does, and the draws are as good as ever."""
+        return ~self.arrived & ~(self.ess > UNFINISHED_ESS_FRACTION * self.num_draws)
+
     def _doubts(self) -> dict[str, Tensor]:
         """Why a point is not reliable, as a clause about such points: (N,) each."""
-        few = (self.ess < MIN_ESS_FRACTION * self.num_draws) | (self.largest_weight > MAX_WEIGHT)
+        few = (self.ess < (MIN_ESS_FRACTION * self.num_draws).clamp(min=FEW_DRAWS_ESS)) | (
+            self.largest_weight > MAX_WEIGHT
+        )
         return {
             "a few draws carry the weight": few,
             "many starts end at modes that no other start finds, so more are missing": self.share_found_once
             > MAX_SHARE_FOUND_ONCE,
-            "no start comes to rest at a mode, as where single precision does not resolve the density": ~self.arrived,
+            "no start comes to rest at a mode, as where single precision does not resolve the density": self._lost,
             "there was no time for them": self.not_begun,
         }
 

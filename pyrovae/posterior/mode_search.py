@@ -1,5 +1,6 @@
 """Where to start, and where to start again: the search for the modes of every point's posterior."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -33,18 +34,16 @@ def thorough_search(joint: Joint, prior_starts: int = 16) -> Modes:
     return _restarted(joint, starts, rounds=2, num_draws=1000, num_starts=8)
 
 
-def widened(search: Callable[[Joint], Modes]) -> Callable[[Joint], Modes]:
-    """The search, and after it one from more starts at those points where it leaves a doubt."""
-
-    def work(joint: Joint) -> Modes:
-        modes = search(joint)
-        for prior_starts in (16, 96):
-            doubtful = (modes.share_found_once > MAX_SHARE_FOUND_ONCE) | ~modes.arrived
-            if bool(doubtful.any()):
-                modes = modes.replaced(doubtful, thorough_search(joint.subset(doubtful), prior_starts))
-        return modes
-
-    return work
+def search_modes(joint: Joint, thorough: bool) -> Modes:
+    """A short or a thorough search at every point, and one from more starts where that leaves a doubt."""
+    modes = thorough_search(joint) if thorough else short_search(joint)
+    doubtful = (modes.share_found_once > MAX_SHARE_FOUND_ONCE) | ~modes.arrived
+    if not thorough and bool(doubtful.any()):
+        modes = modes.replaced(doubtful, thorough_search(joint.subset(doubtful)))
+    doubtful = modes.share_found_once > MAX_SHARE_FOUND_ONCE
+    if bool(doubtful.any()):
+        modes = modes.replaced(doubtful, thorough_search(joint.subset(doubtful), prior_starts=96))
+    return modes
 
 
 def choose_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> Callable[[Joint], Modes]:
@@ -58,7 +57,7 @@ def choose_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int
     joint = Joint(model, guide, x if whole else x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
     check_no_circles(joint.structure)
     thorough = whole or joint.size <= FEW_LATENTS or short_search_misses_mass(joint)
-    return widened(thorough_search if thorough else short_search)
+    return functools.partial(search_modes, thorough=thorough)
 
 
 def short_search_misses_mass(joint: Joint) -> bool:
