@@ -74,6 +74,8 @@ def score_run(
     seed: int,
     tolerance: float | None = None,
     partial_file: Path | None = None,
+    max_draws: int = 20_000,
+    max_seconds: float | None = None,
 ) -> "Evidence":
     from ..evaluation.evaluating import evaluate
 
@@ -84,6 +86,8 @@ def score_run(
         num_samples,
         seed,
         tolerance=tolerance,
+        max_draws=max_draws,
+        max_seconds=math.inf if max_seconds is None else max_seconds,
         transform=data.transform,
         on_progress=add_score_task(progress, run.name, len(data.test), num_samples, tolerance),
         partial_file=partial_file,

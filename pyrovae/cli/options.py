@@ -47,6 +47,13 @@ ToleranceOption = Annotated[
     float | None,
     typer.Option(help="Standard error that log p(x) of each point is to have, nats; 0.05 if neither is given."),
 ]
+MaxDrawsOption = Annotated[
+    int,
+    typer.Option(min=128, help="Draws of a point at most, in pursuit of --tolerance; an annealed chain counts for 32."),
+]
+MaxSecondsOption = Annotated[
+    float | None, typer.Option(help="Begin no further points after so many seconds; they get the K-sample bound.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option of the pair (`pyrovae models NAME`), name=value; may be repeated."),

@@ -47,7 +47,7 @@ class Evidence(PointwiseResult):
     log_likelihood_se: Tensor
     log_likelihood_jackknife: Tensor
     gap_se: Tensor
-    method: tuple[str, ...]  # of each point: "exact", "laplace" or "importance_sampling"
+    method: tuple[str, ...]  # of each point: "exact", "laplace", "ais" or "importance_sampling"
     num_draws: Tensor  # from which log p̂(x) was computed
     shortfall: Tensor  # by how much log p̂(x) may be too low, as far as its draws show: 0 where it is reliable
     tolerance: float | None  # the standard error that each point was to have; None for the K-sample bound

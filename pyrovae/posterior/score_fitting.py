@@ -15,6 +15,8 @@ DRAWS_PER_LATENT, MIN_DRAWS = (
     64,
 )  # half of the draws mirror the others, and a regression needs more than one a dimension
 MAX_CHANGE = 5.0  # of a variance in a round: a factor, either way
+MAX_STEP = 2.0  # standard deviations that a mean moves in a round
+MAX_SCORE = 30.0  # in a direction: a normal with MAX_CHANGE times the precision has about that, and overflow has more
 MIN_WEIGHT = 1e-3  # of a component that is worth it
 
 
@@ -49,9 +51,11 @@ def _round(joint: Joint, location: Tensor, factor: Tensor) -> tuple[Tensor, Tens
     u = location + torch.einsum("nde,sne->snd", factor, z)
     _, (score,) = per_point(lambda u: (joint.log_p(u),), u.to(joint.x))
     score = torch.einsum("snd,nde->sne", score.double().nan_to_num(0.0, 0.0, 0.0), factor)  # with respect to z
+    score = score.clamp(-MAX_SCORE, MAX_SCORE)
     mean = score.mean(0)
     slope = torch.linalg.solve(torch.einsum("snd,sne->nde", z, z), torch.einsum("snd,sne->nde", z, score - mean))
     curvature, axes = torch.linalg.eigh(-(slope + slope.mT) / 2)
     curvature = curvature.clamp(1 / MAX_CHANGE, MAX_CHANGE)
-    step = torch.einsum("nde,ne->nd", axes, torch.einsum("nde,nd->ne", axes, mean) / curvature)
+    along = (torch.einsum("nde,nd->ne", axes, mean) / curvature).clamp(-MAX_STEP, MAX_STEP)
+    step = torch.einsum("nde,ne->nd", axes, along)
     return location + torch.einsum("nde,ne->nd", factor, step), factor @ (axes * curvature.rsqrt().unsqueeze(-2))
