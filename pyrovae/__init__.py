@@ -8,6 +8,7 @@ Each name is imported at its first use, so that `import pyrovae` costs nothing. 
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -114,6 +115,9 @@ _MODULES = {  # the module that defines each name
 }
 
 __all__ = [*_MODULES, *NAMESPACES]
+
+if not (Path(__file__).parent / "models").exists():  # in a clone the models stand beside this folder
+    __path__.append(str(Path(__file__).parent.parent))
 
 if not TYPE_CHECKING:  # a type checker reads the imports above, and so refuses a name that does not exist
 
