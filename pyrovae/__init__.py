@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .nn import MLP as MLP
     from .nn import Module as Module
     from .nn import over_batch as over_batch
+    from .pair.global_latents import condition_on_globals as condition_on_globals
     from .pair.importance_weights import log_weights as log_weights
     from .pair.sampling import sample as sample
     from .posterior.refinement import refine as refine
@@ -96,6 +97,7 @@ _MODULES = {  # the module that defines each name
     "check_pair": ".testing",
     "compare": ".evaluation.comparing",
     "compare_annealing": ".evaluation.annealing_comparison",
+    "condition_on_globals": ".pair.global_latents",
     "diagnose": ".diagnostics.diagnosing",
     "elbo": ".statistics.log_weights",
     "ess": ".statistics.log_weights",
