@@ -8,6 +8,7 @@ Each name is imported at its first use, so that `import pyrovae` costs nothing. 
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .nn import MLP as MLP
     from .nn import Module as Module
     from .nn import over_batch as over_batch
+    from .pair.global_latents import condition_on_globals as condition_on_globals
     from .pair.importance_weights import log_weights as log_weights
     from .pair.sampling import sample as sample
     from .posterior.refinement import refine as refine
@@ -95,6 +97,7 @@ _MODULES = {  # the module that defines each name
     "check_pair": ".testing",
     "compare": ".evaluation.comparing",
     "compare_annealing": ".evaluation.annealing_comparison",
+    "condition_on_globals": ".pair.global_latents",
     "diagnose": ".diagnostics.diagnosing",
     "elbo": ".statistics.log_weights",
     "ess": ".statistics.log_weights",
@@ -114,6 +117,9 @@ _MODULES = {  # the module that defines each name
 }
 
 __all__ = [*_MODULES, *NAMESPACES]
+
+if not (Path(__file__).parent / "models").exists():  # in a clone the models stand beside this folder
+    __path__.append(str(Path(__file__).parent.parent))
 
 if not TYPE_CHECKING:  # a type checker reads the imports above, and so refuses a name that does not exist
 

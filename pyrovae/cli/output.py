@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 150
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+JSON_FORMAT = 1  # docs/versions.md says what a new number means
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -51,7 +52,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    """Write an object of numbers and texts, its format's number first."""
+    write_text(path, json.dumps({"format": JSON_FORMAT, **content}, indent=2, allow_nan=False) + "\n")
 
 
 def write_netcdf(path: Path, inference_data: Any) -> None:

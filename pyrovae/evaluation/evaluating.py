@@ -17,6 +17,7 @@ from ..estimators.exact import exact_log_likelihood
 from ..estimators.mode_sampling import MAX_DRAWS, check_tolerance
 from ..estimators.partial_results import PartialResults
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
+from ..pair.global_latents import GivenGlobals
 from ..pair.parameters import collect_parameters, is_per_point, unconstrained_parameters
 from ..pair.sites import observed_sites
 from ..pair.structure import Latent, Structure, inspect_pair
@@ -189,6 +190,7 @@ def evaluate(
             dtype=dtype_name(x.dtype)
             if low_precision is None
             else f"{dtype_name(x.dtype)}, {dtype_name(low_precision)} screen",
+            **({"conditional_on": list(model.conditional_on)} if isinstance(model, GivenGlobals) else {}),
         ),
     )
 
