@@ -1,6 +1,7 @@
 """Points through the guide and back through the model: what the latents keep of x."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import torch
@@ -13,6 +14,7 @@ from ..pair.latent_rows import Layout
 from ..pair.parameters import is_per_point
 from ..pair.sites import SAMPLES, density_sites, mean_or_none
 from ..pair.structure import Structure, inspect_pair
+from ..utils.export import json_number
 from ..utils.random import fork_rng
 from .latent_space import CHUNK_POINTS, LatentSpace
 
@@ -43,10 +45,24 @@ class Reconstruction:
         return float(self.squared_error.mean())
 
     @property
+    def mean_squared_error_se(self) -> float:
+        """The standard error of `mean_squared_error` over points; NaN for one point."""
+        return float(self.squared_error.std() / len(self.x) ** 0.5)
+
+    @property
     def explained_variance(self) -> float:
         """1 − Σ(x − x̂)² / Σ(x − x̄)², with x̄ the mean of these points: 1 for a perfect reconstruction, 0 for that mean."""
         x = self.x.double()
         return 1 - float(self.difference.double().square().sum() / (x - x.mean(0)).square().sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers of all points together, ready for JSON."""
+        return {
+            "points": len(self.x),
+            "mean_squared_error": json_number(self.mean_squared_error),
+            "mean_squared_error_se": json_number(self.mean_squared_error_se),
+            "explained_variance": json_number(self.explained_variance),
+        }
 
 
 def reconstruct(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int = 0) -> Reconstruction:

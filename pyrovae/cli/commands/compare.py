@@ -1,6 +1,7 @@
 """pyrovae compare: train each pair, score all on the same points, one table."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ from ..options import (
     TransformOption,
 )
 from ..output import check_writable, console, output_folder, progress_bars, save_figure, write_json, write_text
+from ..reconstructions import Reconstructions, train_without_density, without_density
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -71,23 +73,23 @@ def compare_command(
     names = listed(models or (BINARY_TRIO if loaded.transform.discrete else TRIO))
     settings: dict[str, Any] = {
         "source": data_source(data), "transform": transform, "root": None if root is None else str(root.resolve()),
-        "seed": seed, "epochs": epochs,
+        "seed": seed, "epochs": epochs, "scored": False,
     }  # fmt: skip
     excluded: dict[str, str] = {}
     prepared = []
     for name in names:
         prepared += _every(loaded, settings, excluded) if name == ALL else [_one(name, loaded, settings)]
-    if not prepared:
-        raise InvalidInputError(
-            f"No pair can be scored on {loaded.name}: {'; '.join(dict.fromkeys(excluded.values()))}"
-        )
+    unscored = without_density(prepared)
+    runs = {run.name: run for run in prepared if run.name not in unscored}
+    if not runs:
+        reasons = dict.fromkeys([*excluded.values(), *unscored.values()])
+        raise InvalidInputError(f"No pair can be scored on {loaded.name}: {'; '.join(reasons)}")
     if len({_folder(run) for run in prepared}) < len(prepared):
         raise InvalidInputError(
             f"{models} names a model twice: give each once, or with other settings, files under names of their own."
         )
-    runs = {run.name: run for run in prepared}
     pairs = {name: (run.model, run.guide) for name, run in runs.items()}
-    check_same_dim({name: run.observed for name, run in runs.items()})
+    check_same_dim({run.name: run.observed for run in prepared})
     check_separate_parameters(pairs, loaded.train[:256])
     if json_file is None or out is None or out not in json_file.parents:
         check_writable(json_file)
@@ -122,13 +124,21 @@ def compare_command(
                 train=train,
                 keep_failures=True,
             )
+            failures = train_without_density(
+                [run for run in prepared if run.name in unscored],
+                lambda run: train_with_progress(progress, run, loaded, None if out is None else out / _folder(run)),
+            )
+        comparison = replace(comparison, failed={**comparison.failed, **failures})
+        done = [run for run in prepared if run.name not in comparison.failed]
+        reconstructions = Reconstructions(done, loaded, seed)
         metadata = {**loaded.metadata(), **next(iter(comparison.evidence.values())).metadata, "seed": seed}
         content = {"metadata": metadata, **comparison.to_dict(), "excluded": excluded}
-        below = [_exclusions(excluded)] if excluded else []
+        content["reconstructions"] = reconstructions.to_dict()
+        below = [*reconstructions.tables(), *([_exclusions(excluded)] if excluded else [])]
         if out is not None:
             write_text(out / "table.txt", as_text(comparison, metadata, below))
             write_json(out / "comparison.json", content)
-            _save_figures(out, comparison, [runs[name] for name in comparison.evidence], loaded, seed)
+            _save_figures(out, comparison, [runs[name] for name in comparison.evidence], loaded, seed, reconstructions)
         if json_file is not None:
             write_json(json_file, content)
     show(comparison, metadata, console(), below)
@@ -161,7 +171,8 @@ def _folder(run: "Run") -> str:
 
 
 def _every(data: "Data", settings: dict[str, Any], excluded: dict[str, str]) -> list["Run"]:
-    """Every built-in pair that gives all of x a density, or all of it a probability, as the data ask; and of the others, why not."""
+    """Every built-in pair that gives all of x a density, or all of it a probability, as the data ask, or that reconstructs it and
+    has no density at all; and of the others, why not."""
     from ...loading.pairs import available
 
     prepared = []
@@ -188,13 +199,16 @@ def _exclusions(excluded: dict[str, str]) -> "Text":
     return Text("\n".join(f"left out, {', '.join(those)}: {why}" for why, those in names.items()) + "\n")
 
 
-def _save_figures(out: Path, comparison: "Comparison", runs: list["Run"], data: "Data", seed: int) -> None:
+def _save_figures(
+    out: Path, comparison: "Comparison", runs: list["Run"], data: "Data", seed: int, reconstructions: Reconstructions
+) -> None:
     from ...plots import comparison as plots
     from ...plots import note
 
     figures = {
         "learning_curves.png": plots.learning_curves({run.name: run.fit_result for run in runs}, comparison.evidence),
         "evidence.png": plots.evidence_plot(comparison),
+        **reconstructions.figures(),
     }
     if data.shape is not None:
         draws = {run.name: data.transform.grey(draw_points(run, data, 24, seed)) for run in runs}

@@ -30,15 +30,26 @@ from ..options import (
     TransformOption,
 )
 from ..output import check_writable, console, progress_bars, save_figure, write_json, write_netcdf
+from ..reconstructions import Reconstructions
 
 if TYPE_CHECKING:
     import torch
 
+    from ...data.datasets import Data
     from ...estimators.prior_sampling import PriorSamplingResult
     from ...estimators.two_sided import TwoSidedResult
     from ...runs.run import Run
 
 ANNEALING = ("ais_chains", "ais_steps", "ais_start", "ais_points", "bdmc")  # options that mean nothing without --ais
+WITHOUT_DENSITY = (
+    "run",
+    "seed",
+    "device",
+    "data",
+    "transform",
+    "root",
+    "json_file",
+)  # what a pair without log p(x) takes
 
 
 def evaluate_command(
@@ -83,6 +94,9 @@ def evaluate_command(
     with init_process_group() as ranks:
         restored, loaded = open_scored(run, device, data, transform, root)
         model, guide, x = restored.model, restored.guide, loaded.test
+        if getattr(model, "no_density", ""):
+            _show_reconstruction(context, restored, loaded, seed, json_file)
+            return
         if ais:
             check_can_anneal(model, guide, x, ais_start)
         elif given := options_given(context, lambda name: name in ANNEALING):
@@ -147,6 +161,19 @@ def evaluate_command(
             show_two_sided(both_sides, console())
         if annealed:
             show_annealing(annealed, console())
+
+
+def _show_reconstruction(context: typer.Context, run: "Run", data: "Data", seed: int, json_file: Path | None) -> None:
+    """What there is in place of log p(x): the error of the reconstruction."""
+    sentence = run.model.no_density  # type: ignore[attr-defined]
+    if given := options_given(context, lambda name: name not in WITHOUT_DENSITY):
+        raise InvalidInputError(f"{sentence.rstrip('.')}. Leave out {', '.join(given)}, which are about log p(x).")
+    check_writable(json_file)
+    reconstructions = Reconstructions([run], data, seed)
+    if json_file is not None:
+        write_json(json_file, {"metadata": data.metadata(), "reconstructions": reconstructions.to_dict()})
+    console().print(*reconstructions.tables(), sep="")
+    print(f" {sentence}")
 
 
 def bound_from_both_sides(run: "Run", x: "torch.Tensor", seed: int) -> "TwoSidedResult":

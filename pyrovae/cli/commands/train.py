@@ -23,6 +23,7 @@ from ..options import (
     TransformOption,
 )
 from ..output import output_folder, progress_bars, save_figure
+from ..reconstructions import per_what
 
 if TYPE_CHECKING:
     from ...data.datasets import Data
@@ -143,7 +144,12 @@ def _train(run: "Run", data: "Data", folder: Path, first: bool, tensorboard: boo
             folder / "learning_curve.png", note(training(result), (data.name, run.name, f"seed {run.config.seed}"))
         )
     if result.no_density:
+        from ...exploration import reconstruct
+        from ...tables.reconstruction import reconstruction_sentence
+
+        reconstruction = reconstruct(run.model, run.guide, data.test, run.config.seed)
         print(f"{run.name}: {result.no_density}")
+        print(f"{run.name}: {reconstruction_sentence(reconstruction, per_what(data))}")
     print(
         f"{run.name}: {_last(result)}{result.objective}, {result.steps} steps, {result.seconds:.1f} s; kept in {folder}"
     )
