@@ -11,6 +11,7 @@ from .commands.evaluate import evaluate_command
 from .commands.gap import gap_command
 from .commands.models import models_command
 from .commands.new import new_command
+from .commands.report import report_command
 from .commands.sample import sample_command
 from .commands.show import show_command
 from .commands.train import train_command
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "diagnose": diagnose_command,
     "sample": sample_command,
     "show": show_command,
+    "report": report_command,
     "models": models_command,
     "new": new_command,
 }

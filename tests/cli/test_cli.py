@@ -119,7 +119,8 @@ def test_compare_leaves_a_folder(comparison: tuple[Path, dict, str]) -> None:
     out = comparison[0]
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {path for path in written if "previous" not in path} == {
-        *("table.txt", "comparison.json", "config.json", "learning_curves.png", "samples.png", "evidence.png"),
+        *("report.html", "table.txt", "comparison.json", "config.json"),
+        *("learning_curves.png", "samples.png", "evidence.png"),
         *(f"{name}/{file}" for name in ("gmm", "ppca", "vae") for file in FILES),
     }
     for figure in out.glob("*.png"):
@@ -151,7 +152,7 @@ def test_compare_prints_the_table_that_it_keeps(comparison: tuple[Path, dict, st
     assert f"ppca − {content['best']}: " in table
     assert "digits: 1438 train / 359 test, at random (split seed 0)" in table
     assert [line.rstrip() for line in text.splitlines()][: len(table.splitlines())] == table.splitlines()
-    assert text.splitlines()[-1] == f"table, runs and figures: {out}"
+    assert text.splitlines()[-1] == f"table, runs, figures and report.html: {out}"
 
 
 def test_a_run_of_compare_is_scored_and_sampled_like_any_other(

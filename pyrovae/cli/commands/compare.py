@@ -53,7 +53,7 @@ def compare_command(
     tolerance: ToleranceOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    out: Annotated[Path | None, typer.Option(help="New folder for the table, the runs, the figures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the page, the table, the runs, the figures.")] = None,
     json_file: JsonOption = None,
     transform: TransformOption = None,
     split_seed: SplitSeedOption = 0,
@@ -66,8 +66,10 @@ def compare_command(
     from ...data.datasets import load_data
     from ...evaluation.comparing import check_same_dim, check_separate_parameters, score_pairs
     from ...loading.options import listed
+    from ...report import render
     from ...tables.comparison import as_text, show
     from ...utils.provenance import versions
+    from ..report_contents import gather_contents
 
     loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(device_of(device))
     names = listed(models or (BINARY_TRIO if loaded.transform.discrete else TRIO))
@@ -139,11 +141,14 @@ def compare_command(
             write_text(out / "table.txt", as_text(comparison, metadata, below))
             write_json(out / "comparison.json", content)
             _save_figures(out, comparison, [runs[name] for name in comparison.evidence], loaded, seed, reconstructions)
+            every = {run.name: run for run in prepared}
+            page = gather_contents(comparison, metadata, every, loaded, reconstructions, seed, excluded)
+            write_text(out / "report.html", render(page))
         if json_file is not None:
             write_json(json_file, content)
     show(comparison, metadata, console(), below)
     if out is not None:
-        print(f"table, runs and figures: {out}")
+        print(f"table, runs, figures and report.html: {out}")
     if failed := comparison.failed:
         raise RunError(
             f"{len(failed)} of {len(prepared)} pairs failed, {', '.join(failed)}: the lines below the table say why."

@@ -1,0 +1,91 @@
+"""pyrovae report: one page that shows what some runs are worth."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...errors import InvalidInputError, RunError
+from ..common import add_score_task, open_scored
+from ..options import BoundSamplesOption, DeviceOption, RootOption, SeedOption, ToleranceOption
+from ..output import check_writable, progress_bars, write_text
+from ..reconstructions import Reconstructions, without_density
+
+if TYPE_CHECKING:
+    from ...data.datasets import Data
+    from ...runs.run import Run
+    from ...training.result import FitResult
+
+
+def report_command(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `pyrovae train --out` wrote.")],
+    out: Annotated[Path, typer.Option(help="The page, an .html file.")] = Path("report.html"),
+    num_samples: BoundSamplesOption = None,
+    tolerance: ToleranceOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    root: RootOption = None,
+) -> None:
+    """Score trained runs on their held-out points, and write one page with all that is known of them. It opens without a network."""
+    from ...evaluation.comparing import check_same_dim, check_separate_parameters, score_pairs
+    from ...report import render
+    from ..report_contents import gather_contents
+
+    if out.suffix not in (".html", ".htm"):
+        raise InvalidInputError(f"{out} is no page's file: give one that ends in .html.")
+    check_writable(out)
+    runs, data = _open(folders, device, root)
+    unscored = without_density(runs.values())
+    pairs = {name: (run.model, run.guide) for name, run in runs.items() if name not in unscored}
+    if not pairs:
+        raise InvalidInputError(f"There is nothing to score: {'; '.join(dict.fromkeys(unscored.values()))}")
+    check_same_dim({name: run.config.dim for name, run in runs.items()})
+    check_separate_parameters(pairs, data.test[:256])
+    with progress_bars() as progress:
+        bars: list[Any] = []
+
+        def begin(name: str) -> "FitResult":
+            bars.append(add_score_task(progress, name, len(data.test), num_samples, tolerance))
+            return runs[name].fit_result
+
+        comparison = score_pairs(
+            pairs,
+            data.test,
+            num_samples,
+            seed,
+            tolerance=tolerance,
+            transform=data.transform,
+            on_progress=lambda count: bars[-1](count),
+            train=begin,
+            keep_failures=True,
+        )
+    metadata = {**data.metadata(), **next(iter(comparison.evidence.values())).metadata, "seed": seed}
+    reconstructions = Reconstructions(runs.values(), data, seed)
+    write_text(out, render(gather_contents(comparison, metadata, runs, data, reconstructions, seed)))
+    print(f"page: {out}")
+    if failed := comparison.failed:
+        raise RunError(
+            f"{len(failed)} of {len(runs)} runs could not be scored, {', '.join(failed)}: the page says why."
+        )
+
+
+def _open(folders: list[Path], device: str, root: Path | None) -> tuple[dict[str, "Run"], "Data"]:
+    """The runs by their names, and the data that all were trained on."""
+    opened = [open_scored(folder, device, root=root) for folder in folders]
+    names = [run.name for run, _ in opened]
+    (first, data), runs = opened[0], {}
+    for folder, (run, _) in zip(folders, opened, strict=True):
+        config = run.config
+        if (config.data, config.transform, config.split_seed) != (
+            first.config.data,
+            first.config.transform,
+            first.config.split_seed,
+        ):
+            raise InvalidInputError(
+                f"{folders[0]} and {folder} were trained on different data, transforms or splits: report them apart."
+            )
+        run.name = run.name if names.count(run.name) == 1 else str(folder)
+        if run.name in runs:
+            raise InvalidInputError(f"{folder} is named twice: name each run once.")
+        runs[run.name] = run
+    return runs, data
