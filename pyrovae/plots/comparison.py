@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WIDE, NARROW = (9.0, 4.5), (6.4, 4.0)  # inches, with a legend beside the curves and among them
 RELIABLE = "reliable"  # as `Evidence.reliability` has it
+LEAST_RANGE = 0.1  # nats, of an axis of gaps or bounds
 HELD_OUT_PLACE = 103  # % of the epochs: where the held-out ELBO of each model is marked
 
 
@@ -162,8 +163,8 @@ def evidence_plot(comparison: Comparison) -> Figure:
     )
     left.set_ylim(len(names) - 0.5, -0.5)
     right.set(xlabel="gap = log p̂(x) − ELBO (nats)")
-    right.set_xlim(left=0)
     right.margins(x=0.25)
+    right.set_xlim(0, max(right.get_xlim()[1], LEAST_RANGE))
     left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -205,6 +206,9 @@ def bound_curves(comparison: Comparison, axes: Axes | None = None) -> Figure:
         elif evidence.bound_error is not None:
             level = evidence.mean_log_likelihood.value
             axes.axhline(level, color=line_style(place)["color"], linestyle="--", label=f"{name}, log p̂(x)")
+    low, high = axes.get_ylim()
+    room = max(0.0, LEAST_RANGE - (high - low)) / 2  # rounding errors do not fill the axes
+    axes.set_ylim(low - room, high + room)
     axes.set(xscale="log", xlabel="draws $K$", ylabel="$L_K$ (nats per point ± 2 Monte-Carlo errors)")
     legend(axes, len(comparison.evidence))
     return figure

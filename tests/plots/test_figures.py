@@ -234,3 +234,16 @@ def test_a_model_has_one_colour_in_all_figures_of_a_comparison():
 def test_a_note_stands_in_the_corner():
     figure = plots.note(plots.training(FitResult(losses=[1.0], history=history()[:1])), ("digits", "vae", "seed 3"))
     assert figure.texts[0].get_text() == "digits · vae · seed 3"
+
+
+def test_rounding_errors_do_not_fill_an_axis(iris):
+    """Of a guide that is exact: its gap is 0 but for rounding, and its bound is log p(x)."""
+    model, guide = pyrovae.load("ppca")(4, latent=2)
+    pyrovae.fit(model, guide, iris.train, epochs=0)
+    comparison = pyrovae.compare({"ppca": (model, guide)}, iris.test, num_samples=10)
+    assert comparison.evidence["ppca"].mean_gap.value < 1e-4
+    bars = plots.evidence_plot(comparison).axes[1]
+    assert bars.get_xlim() == (0, 0.1)
+    low, high = plots.bound_curves(comparison).axes[0].get_ylim()
+    assert high - low == pytest.approx(0.1)
+    assert low < comparison.evidence["ppca"].mean("bound").value < high
