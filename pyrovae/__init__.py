@@ -7,9 +7,12 @@ Functions and their types are at the top: `pyrovae.fit`, `pyrovae.evaluate`. Fam
 Each name is imported at its first use, so that `import pyrovae` costs nothing. The imports below are for type checkers.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .utils.notebook import RENDERERS
 
 if TYPE_CHECKING:
     from . import distributions as distributions
@@ -115,6 +118,22 @@ _MODULES = {  # the module that defines each name
     "reverse_iwae": ".estimators.bidirectional",
     "sample": ".pair.sampling",
 }
+
+_HTML = {  # the function of `report.notebook` that shows an object of each class in a notebook
+    "Comparison": "comparison_html",
+    "Data": "data_html",
+    "Evidence": "evidence_html",
+    "FitResult": "fit_html",
+    "PairBuilder": "pair_html",
+}
+
+
+def _html_by(function: str) -> Callable[[Any], str]:
+    """Import the function at its first use."""
+    return lambda result: getattr(import_module(".report.notebook", __name__), function)(result)
+
+
+RENDERERS.update({name: _html_by(function) for name, function in _HTML.items()})
 
 __all__ = [*_MODULES, *NAMESPACES]
 

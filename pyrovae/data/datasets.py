@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, did_you_mean
+from ..utils.notebook import ShownAsHTML
 from .builtin import NAMES, load_builtin
 from .files import read_arrays
 from .raw import RawData, given_split, random_split
@@ -26,7 +27,7 @@ TRANSFORMS: dict[str, Callable[[int], Transform]] = {
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(ShownAsHTML):
     """A data set ready for use: x for training and the held-out x (N, D), single precision, and how both came about.
 
     What the source says of its points and columns travels along. No model sees it unasked.

@@ -4,7 +4,7 @@ import itertools
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 from torch import Tensor
@@ -17,9 +17,13 @@ from ..pair.validation import check_points
 from ..statistics.estimate import Estimate, mean_difference
 from ..training import FitResult
 from ..utils.export import json_number
+from ..utils.notebook import ShownAsHTML
 from ..utils.random import derived_seed
 from .evaluating import evaluate
 from .result import Evidence
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 MEASURE_NAMES = {
     "counting": "a probability (counting measure)",
@@ -133,7 +137,7 @@ def check_same_dim(dims: Mapping[str, int]) -> None:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ShownAsHTML):
     """Evidence of several models on the same points and base measure. `fits` are their trainings, where known; `failed` those
     that were to stand here and have no evidence, with a sentence each that says why."""
 
@@ -165,6 +169,28 @@ class Comparison:
         so its data error is far below those of the two means."""
         a, b = self.evidence[name], self.evidence[other]
         return mean_difference(a.log_likelihood, a.log_likelihood_se, b.log_likelihood, b.log_likelihood_se)
+
+    def table(self) -> "DataFrame":
+        """The numbers of each model, a row each, in nats per point: a pandas DataFrame.
+
+        Columns are the keys of `to_dict()["models"]` without lists, and the paired `difference` to the best with its errors.
+
+        Example:
+            comparison.table().sort_values("log_likelihood")[["log_likelihood", "log_likelihood_data_se", "reliability"]]
+        """
+        from pandas import DataFrame
+
+        rows = []
+        for name in self.evidence:
+            row = {key: value for key, value in self._row(name).items() if not isinstance(value, list)}
+            difference = self.difference(name, self.best)
+            row |= {
+                "difference": difference.value,
+                "difference_mc_se": difference.mc_se,
+                "difference_data_se": difference.data_se,
+            }
+            rows.append(row)
+        return DataFrame(rows).set_index("name")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in full precision, ready for JSON: `models`, an object each, their `differences` to the best, and who `failed`.

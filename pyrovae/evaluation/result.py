@@ -12,12 +12,13 @@ from ..statistics.bound_curve import BoundCurve
 from ..statistics.estimate import Estimate, mean_over_points
 from ..statistics.pareto import is_high_pareto_k, pareto_k_threshold
 from ..statistics.result import PointwiseResult
+from ..utils.notebook import ShownAsHTML
 from .methods import IMPORTANCE_SAMPLING
 from .reliability import mean_reliability, reliability_message
 
 
 @dataclass(frozen=True, repr=False)
-class Evidence(PointwiseResult):
+class Evidence(PointwiseResult, ShownAsHTML):
     """What `evaluate` found, point by point: tensors of shape (N,) on the CPU, nats; `mean_*` are over points.
 
     `log_likelihood` is log p̂(x) by the `method` of each point, from `num_draws` draws. `elbo` and `bound`, the K-sample bound L_K

@@ -13,6 +13,7 @@ import pyro
 
 from ..errors import InvalidInputError, did_you_mean, user_code_errors
 from ..pair.execution import ModelOrGuide
+from ..utils.notebook import ShownAsHTML
 from .options import parse, plain
 from .user_files import module_of
 
@@ -20,7 +21,7 @@ BUILT_IN = "pyrovae.models"
 
 
 @dataclass(frozen=True)
-class PairBuilder:
+class PairBuilder(ShownAsHTML):
     """What a model file offers: called with the size of x and its options, it builds `(model, guide)`."""
 
     name: str

@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass, field
 
+from ..utils.notebook import ShownAsHTML
 from .elbo_decline import elbo_decline_warning
 
 
 @dataclass
-class FitResult:
+class FitResult(ShownAsHTML):
     """How a fit went. `losses` are what was minimised, nats per data point, one an epoch, averaged over its batches' points:
     −ELBO by default, minus the bound of other objectives; while `kl_warmup_fraction` lasts, with its weight on the KL.
 

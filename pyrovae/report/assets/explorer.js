@@ -188,6 +188,7 @@ class Explorer {
         (1 - this.scale(this.up, this.codes[point * this.size + this.up])) * PLANE, 3.5, 0, 2 * Math.PI);
       page.fill();
     }
+    this.writeNames(page, style.color);
     const [left, top] = [this.scale(this.across, this.z[this.across]) * PLANE, (1 - this.scale(this.up, this.z[this.up])) * PLANE];
     page.strokeStyle = style.color;
     page.lineWidth = 2;
@@ -198,7 +199,6 @@ class Explorer {
     page.moveTo(left, top - 15);
     page.lineTo(left, top + 15);
     page.stroke();
-    this.writeNames(page, style.color);
   }
 
   writeNames(page, colour) {
