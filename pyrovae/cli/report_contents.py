@@ -32,7 +32,7 @@ OWN = {  # the pictures of one model: title, what there is to see, and whether c
         False,
     ),
 }
-NOT_SETTINGS = ("model", "guide", "x", "seed", "checkpoints", "on_epoch", "structure", "early_stopping")
+NOT_SETTINGS = ("model", "guide", "x", "seed", "checkpoints", "on_epoch", "structure", "early_stopping", "progress")
 
 
 def gather_contents(

@@ -22,6 +22,7 @@ from ..statistics import log_weights as weights_statistics
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
 from ..statistics.weight_sums import WeightSums
+from ..utils.progress import shows_progress
 from ..utils.provenance import metadata
 from ..utils.random import fork_rng
 from .annealing_schedules import Schedule, Sigmoid
@@ -77,6 +78,7 @@ class AISResult(PointwiseResult):
         return {"log_likelihood": self.bound}
 
 
+@shows_progress("anneal", lambda arguments: len(arguments["x"]))
 def ais(
     model: ModelOrGuide,
     guide: ModelOrGuide,
@@ -89,6 +91,7 @@ def ais(
     schedule: Schedule | None = None,
     num_leapfrog_steps: int = 10,
     on_progress: Callable[[float], None] | None = None,
+    progress: bool = True,
 ) -> AISResult:
     """Annealed importance sampling of log p(x_n) for every row of x.
 
@@ -103,7 +106,8 @@ def ais(
     Pilots know nothing of those chains and are thrown away, so every transition leaves its f_β invariant, and the bound holds.
 
     `guide` says which latents are drawn and which summed out, also where the prior is the start. `on_progress` is called with the
-    number of points done since its last call, a fraction. x is on the device and in the type of the pair's parameters; modules
+    number of points done since its last call, a fraction; without it a bar shows the progress in a terminal or a notebook, unless
+    `progress` is False. x is on the device and in the type of the pair's parameters; modules
     are put in evaluation mode and back, torch's random state is left as it was. The same seed gives the same numbers.
 
     Raises `InvalidInputError` for num_chains < 2, discrete latents that are not summed out, a guide without a density where it is the start;

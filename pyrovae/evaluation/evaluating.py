@@ -25,6 +25,7 @@ from ..pair.validation import check_points, check_value
 from ..statistics.bound_curve import BoundCurve, curve_sizes
 from ..utils.distributed import ProcessGroup
 from ..utils.precision import usable
+from ..utils.progress import shows_progress
 from ..utils.provenance import data_hash, dtype_name, metadata, versions
 from ..utils.random import fork_rng
 from .base_measure import check_base_measure, log_jacobian_of, measure_name
@@ -38,6 +39,7 @@ GUIDE_DRAWS = 1000  # for the ELBO and the K-sample bound, where no number is gi
 TOLERANCE = 0.05  # nats
 
 
+@shows_progress("evaluate", lambda arguments: len(arguments["x"]))
 def evaluate(
     model: ModelOrGuide,
     guide: ModelOrGuide,
@@ -50,6 +52,7 @@ def evaluate(
     max_seconds: float = math.inf,
     transform: Transform | None = None,
     on_progress: Callable[[float], None] | None = None,
+    progress: bool = True,
     chunk_size: int | None = None,
     partial_file: Path | None = None,
     low_precision: torch.dtype | None = None,
@@ -69,7 +72,8 @@ def evaluate(
     what it would take. A point that there is no time for has the K-sample bound.
 
     x is (N, ...), on the device and in the type of the pair's parameters. `transform` is what made x out of pixels, for bits
-    per dimension. `on_progress` is called with the number of points done since its last call. Modules are put in evaluation
+    per dimension. `on_progress` is called with the number of points done since its last call; without it a bar
+    shows the progress in a terminal or a notebook, unless `progress` is False. Modules are put in evaluation
     mode and back; torch's random state is left as it was. Raises what `log_weights` raises, and `InvalidInputError` for a point whose
     weights are all zero.
 

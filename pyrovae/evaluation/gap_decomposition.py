@@ -21,6 +21,7 @@ from ..posterior.refinement import refine
 from ..posterior.variational_families import VariationalFamily
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult, Row
+from ..utils.progress import shows_progress
 from ..utils.provenance import data_hash
 from .evaluating import evaluate
 
@@ -155,6 +156,7 @@ class GapResult(PointwiseResult):
         return {"sample_stats": stats.assign_attrs({f"bound_{name}": bound for name, bound in self.bounds.items()})}
 
 
+@shows_progress("gap", lambda arguments: (3 if arguments["annealing"] else 2) * len(arguments["x"]))
 def gap(
     model: ModelOrGuide,
     guide: ModelOrGuide,
@@ -168,12 +170,14 @@ def gap(
     num_temperatures: int = 1000,
     protocol: RefinementSettings | None = None,
     on_progress: Callable[[float], None] | None = None,
+    progress: bool = True,
 ) -> GapResult:
     """The approximation gap and the amortisation gap of a guide, for every row of x.
 
     q is refined within `family`, by default the one that the guide's own looks like; `num_samples` draws of the guide and of q* give
     their bounds; AIS, from the guide where it has a density and else from the prior, adds an estimate that neither's shape limits.
-    `on_progress` is called with points done, a fraction, of 3 len(x) in all with AIS, of 2 len(x) without.
+    `on_progress` is called with points done, a fraction, of 3 len(x) in all with AIS, of 2 len(x) without; without
+    it a bar shows the progress in a terminal or a notebook, unless `progress` is False.
 
     Raises what `evaluate`, `refine` and `ais` raise.
     """

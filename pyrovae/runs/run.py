@@ -176,6 +176,7 @@ def train_run(
         checkpoints=keep,
         on_epoch=after_epoch,
         structure=run.structure,
+        progress=False,  # the caller has `on_epoch`
         **parse_fit_arguments(run.config.fit_arguments),
     )
     # a kill may have come between the last checkpoint and its row

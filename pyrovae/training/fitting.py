@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from ..errors import NonFiniteError
 from ..pair.execution import ModelOrGuide
 from ..pair.structure import Structure
+from ..utils.progress import progress_bar
 from .arguments import TrainingSettings, check_checkpoints
 from .batches import fingerprint
 from .checkpoints import Checkpoints
@@ -48,6 +49,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[FitResult], None] | None = None,
     structure: Structure | None = None,
+    progress: bool = True,
 ) -> FitResult:
     """Train model and guide, in place, by steps along the gradient of `objective` on batches of x.
 
@@ -68,6 +70,7 @@ def fit(
     - `retry_lr_factor`: a factor for the learning rate with which training goes back, once, to the last good epoch if it diverges.
     - `checkpoints`: where the state is kept, and perhaps taken up again.
     - `on_epoch` is called with the result so far after every epoch.
+    - `progress`: whether a bar is shown, in a terminal or a notebook.
     - `structure`: what `validate` has returned for this pair and these data; the pair is then not inspected again.
 
     A model with `initialise(x)` starts from the data the first time it is fitted. The same seed gives the same run on the
@@ -107,11 +110,29 @@ def fit(
             trainer.state.fingerprint["data"] = fingerprint(trainer.source)
             if resume:
                 trainer.resume(checkpoints)
-        _train(trainer, checkpoints, on_epoch, retry_lr_factor)
+        with progress_bar("fit", epochs, progress and trainer.group.first) as advance:
+            advance(0, "first epoch: the step may have to be compiled")
+            _train(trainer, checkpoints, _with_note(on_epoch, advance), retry_lr_factor)
         result = trainer.finish(checkpoints)
         if result.warning and trainer.group.first:
             log.warning(result.warning)
         return result
+
+
+def _with_note(
+    on_epoch: Callable[[FitResult], None] | None, advance: Callable[[float, str], None]
+) -> Callable[[FitResult], None]:
+    """Call `on_epoch`, and say the loss beside the bar."""
+    done = 0
+
+    def after_epoch(result: FitResult) -> None:
+        nonlocal done
+        before, done = done, len(result.losses)  # a training that is resumed begins later, one that diverged goes back
+        advance(done - before, f"loss {result.losses[-1]:.4g} a point")
+        if on_epoch is not None:
+            on_epoch(result)
+
+    return after_epoch
 
 
 def _train(
