@@ -184,7 +184,8 @@ def bound_curves(comparison: Comparison, axes: Axes | None = None) -> Figure:
     Returns:
         The figure.
     """
-    figure, axes = new_axes(axes, NARROW if len(comparison.evidence) <= LEGEND_CURVES else WIDE)
+    several = len(comparison.evidence) > 1  # among several curves a legend would hide some
+    figure, axes = new_axes(axes, WIDE if several else NARROW)
     for place, (name, evidence) in enumerate(comparison.evidence.items()):
         curve = evidence.mean_bound_curve
         draws, bounds = list(curve), list(curve.values())
@@ -210,5 +211,5 @@ def bound_curves(comparison: Comparison, axes: Axes | None = None) -> Figure:
     room = max(0.0, LEAST_RANGE - (high - low)) / 2  # rounding errors do not fill the axes
     axes.set_ylim(low - room, high + room)
     axes.set(xscale="log", xlabel="draws $K$", ylabel="$L_K$ (nats per point ± 2 Monte-Carlo errors)")
-    legend(axes, len(comparison.evidence))
+    legend(axes, LEGEND_CURVES + several)
     return figure
