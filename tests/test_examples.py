@@ -22,7 +22,7 @@ SLOW = {"where_the_gap_comes_from", "one_table", "posterior_collapse"}
 
 
 def is_slow(name):
-    return name in SLOW or name.startswith("svi_")
+    return name in SLOW or name.startswith(("svi_", "course_"))
 
 
 @pytest.mark.parametrize(
