@@ -1,11 +1,13 @@
 """Make the pictures of README.md and of the documentation from embedded data: python docs/make_figures.py
 
-It trains the three default models on the digits, which takes about a minute, and writes docs/pictures/.
+It trains the three default models on the digits, which takes about a minute, and writes docs/pictures/. Then it makes the gallery,
+which takes a few minutes more.
 """
 
 from pathlib import Path
 
 import torch
+from make_gallery import make_gallery
 from matplotlib.figure import Figure
 
 import pyrovae
@@ -47,3 +49,4 @@ def samples_beside_data() -> Figure:
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
     samples_beside_data().savefig(PICTURES / "samples.png", dpi=110)
+    make_gallery()
