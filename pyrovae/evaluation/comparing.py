@@ -3,7 +3,7 @@
 import itertools
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
@@ -20,6 +20,7 @@ from ..utils.export import json_number
 from ..utils.random import derived_seed
 from .evaluating import evaluate
 from .result import Evidence
+from .trained_pair import TrainedPair, check_same_training_data
 
 MEASURE_NAMES = {
     "counting": "a probability (counting measure)",
@@ -29,7 +30,7 @@ MEASURE_NAMES = {
 
 
 def compare(
-    pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide]],
+    pairs: Mapping[str, tuple[ModelOrGuide, ModelOrGuide] | TrainedPair],
     x: Tensor,
     num_samples: int | None = None,
     seed: int = 0,
@@ -40,16 +41,29 @@ def compare(
 ) -> "Comparison":
     """Score trained pairs, by name, on the same points: `evaluate` for each, then a `Comparison`.
 
+    A pair is a tuple (model, guide), or a run that `load_run` has read. Runs must have been trained on the same points.
     `num_samples` and `tolerance` are as of `evaluate`. Each pair draws from a seed that follows from `seed` and its name. So the
     Monte-Carlo errors of two are independent, and a pair's number does not depend on its place in the list.
 
-    Raises `InvalidInputError` when their base measures differ, or when two share parameters (in Pyro's global store, by name).
+    Raises `InvalidInputError` when their base measures differ, when two share parameters (in Pyro's global store, by name), or
+    when two runs were trained on different points.
+
+    Example:
+        runs = {name: pyrovae.load_run(name) for name in ("runs/a", "runs/b")}
+        comparison = pyrovae.compare({**runs, "ppca": (model, guide)}, data.test, transform=data.transform)
+        comparison.difference("runs/a", "runs/b")
     """
     if not pairs:
         raise InvalidInputError("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
     check_points(x)
-    check_separate_parameters(pairs, x)
-    return score_pairs(pairs, x, num_samples, seed, tolerance=tolerance, transform=transform, on_progress=on_progress)
+    runs = {name: pair for name, pair in pairs.items() if isinstance(pair, TrainedPair)}
+    check_same_training_data(runs)
+    parts = {name: (pair.model, pair.guide) if isinstance(pair, TrainedPair) else pair for name, pair in pairs.items()}
+    check_separate_parameters(parts, x)
+    comparison = score_pairs(
+        parts, x, num_samples, seed, tolerance=tolerance, transform=transform, on_progress=on_progress
+    )
+    return replace(comparison, fits={name: run.fit_result for name, run in runs.items()} or None)
 
 
 def score_pairs(

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..data.datasets import Data, load_data
+from ..data.datasets import TRANSFORMS, Data, load_data
 from ..errors import InvalidInputError
 from ..evaluation.base_measure import check_base_measure
 from ..loading.pairs import PairBuilder
@@ -27,6 +27,7 @@ from ..pair.parameters import unconstrained_parameters
 from ..pair.state import load_pair_state, store_names
 from ..pair.structure import Structure, inspect_pair
 from ..training import Checkpoints, FitResult, fit, validate
+from ..training.batches import fingerprint, source_of
 from ..training.checkpoints import load_checkpoint
 from ..utils.distributed import ProcessGroup
 from ..utils.provenance import versions
@@ -51,6 +52,7 @@ class Run:
     files: dict[str, bytes] = field(default_factory=dict)  # copies of the user's own, by their names in the folder
     structure: Structure | None = None  # what was seen of the pair before training; None for a run that was loaded
     name: str = ""  # what it is called in tables: the model's name, if nothing else is said
+    data_fingerprint: list[int] | None = None  # of the points that a loaded run was trained on
 
     def __post_init__(self) -> None:
         self.name = self.name or self.config.model
@@ -59,6 +61,12 @@ class Run:
     def observed(self) -> int:
         """How many numbers of each point are scored; 0 where that is not known."""
         return self.structure.observed if self.structure is not None else 0
+
+    @property
+    def trained_on(self) -> str:
+        """The data in words: their name, transform and split."""
+        transform = self.config.transform or "the data's own"
+        return f"{self.config.data} (transform: {transform}; split seed {self.config.split_seed})"
 
 
 def prepare_run(
@@ -219,6 +227,27 @@ def _with_likelihood(options: list[str], pair: PairBuilder, data: Data) -> list[
     )
 
 
+def _fingerprint(config: Config, points: list[int] | None) -> list[int] | None:
+    """Without the checksum of points that are drawn anew at every use: it goes by the device that drew them."""
+    is_fresh = config.transform in TRANSFORMS and TRANSFORMS[config.transform](2).fresh
+    return points[:2] if points is not None and is_fresh else points
+
+
+def data_of(run: Run, root: str | Path | None = None) -> Data:
+    """The data of a loaded run, on the CPU; `root` is where MNIST lies now, if not where it was.
+
+    Raises `InvalidInputError` where they are no longer what the run was trained on.
+    """
+    config = run.config
+    data = load_data(config.data, config.transform, seed=config.split_seed, root=root or config.root)
+    known, points = run.data_fingerprint, fingerprint(source_of(data.train, None, 0, data.test.device))
+    if known is not None and points is not None and points[: len(known)] != known:
+        raise InvalidInputError(
+            f"{run.name} was trained on other points than {run.trained_on} has now: restore the data, or train it again."
+        )
+    return data
+
+
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     """The trained pair that `pyrovae train` or `compare` left in a folder: its `.model`, `.guide`, `.fit` and `.config`.
 
@@ -234,9 +263,10 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     try:
         load_pair_state(state["pair"], model, guide)
         names, progress = tuple(state["pair"]["store"]), FitResult(**state["training"]["result"])
+        points = _fingerprint(config, state["training"]["fingerprint"].get("data"))
     except (RuntimeError, KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InvalidInputError(
             f"The checkpoint of {folder} does not fit the model of {folder / 'config.json'}: {reason}"
         ) from error
-    return Run(config, pair, model, guide, progress, names)
+    return Run(config, pair, model, guide, progress, names, data_fingerprint=points)

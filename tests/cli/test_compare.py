@@ -221,3 +221,46 @@ def test_paper_is_as_wide_as_a_table_of_long_names() -> None:
     assert heading.endswith("seconds")
     rows = [line for line in lines if line.startswith((" gmvae(likelihood", " vae(likelihood"))][:2]
     assert all("…" not in row and len(row) == len(heading) for row in rows)
+
+
+def test_runs_stand_beside_names_and_are_not_trained_again(data: Path, tmp_path: Path) -> None:
+    """A run's number is that of `compare` in Python on the loaded run; a name beside it is trained on the run's data."""
+    said("train", "vae", "--data", data, "--epochs", 2, "--split-seed", 3, "--out", tmp_path / "a")
+    said("train", "ppca", "--data", data, "--epochs", 2, "--split-seed", 3, "--out", tmp_path / "b")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    words = ("--num-samples", 10, "--seed", 4, "--json", tmp_path / "all.json", "--out", tmp_path / "out")
+    said("compare", tmp_path / "a", "ppca", tmp_path / "b", *words)
+    content = json.loads((tmp_path / "all.json").read_text())
+    run, other = (pyrovae.load_run(tmp_path / name) for name in ("a", "b"))
+    x = runs.data_of(run).test
+    python = pyrovae.compare({str(tmp_path / "a"): run, str(tmp_path / "b"): other}, x, 10, seed=4)
+    names = [str(tmp_path / "a"), "ppca", str(tmp_path / "b")]
+    assert [row["name"] for row in content["models"]] == names
+    for row in (content["models"][0], content["models"][2]):
+        assert row["log_likelihood"] == python.evidence[row["name"]].mean_log_likelihood.value
+        assert row["losses"] == python.fits[row["name"]].losses
+    assert content["metadata"]["split_seed"] == 3
+    assert content["models"][1]["losses"]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["ppca"]
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["runs"] == [names[0], names[2]]
+    assert pyrovae.load_run(tmp_path / "out" / "ppca").config.split_seed == 3
+
+
+def test_runs_that_cannot_stand_beside_each_other(data: Path, tmp_path: Path) -> None:
+    words = ("ppca", "--data", data, "--epochs", 1)
+    said("train", *words, "--out", tmp_path / "a")
+    said("train", *words, "--split-seed", 1, "--out", tmp_path / "b")
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert "split seed 0) and" in failed("compare", a, b, code=2)[1]
+    assert "leave out --data, --split-seed" in failed("compare", a, "--data", data, "--split-seed", 0, code=2)[1]
+    assert "is named twice: name each run once" in failed("compare", a, f"{a}/", code=2)[1]
+    assert "Runs are not trained again: leave out --epochs" in failed("compare", a, "--epochs", 3, code=2)[1]
+    assert "is not a run" in failed("compare", a, tmp_path, code=2)[1]
+
+
+def test_names_stand_alone_or_between_commas(data: Path, tmp_path: Path) -> None:
+    words = ("--data", data, "--epochs", 1, "--num-samples", 10, "--json", tmp_path / "a.json")
+    said("compare", "gaussian,ppca(latent=1,guide=MeanField)", "gmm(components=2)", "--models", "ppca", *words)
+    names = ["gaussian", "ppca(latent=1, guide=MeanField)", "gmm(components=2)", "ppca"]
+    assert [row["name"] for row in json.loads((tmp_path / "a.json").read_text())["models"]] == names

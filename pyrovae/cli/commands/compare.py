@@ -1,13 +1,24 @@
 """pyrovae compare: train each pair, score all on the same points, one table."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ...errors import InvalidInputError, RunError
-from ..common import add_score_task, data_source, device_of, draw_points, train_with_progress
+from ..common import add_score_task, data_source, device_of, draw_points, options_given, train_with_progress
+from ..compared_pairs import (
+    ALL,
+    exclusions,
+    inspect_run,
+    is_run,
+    listed_pairs,
+    load_runs,
+    prepare_all,
+    prepare_named,
+)
 from ..options import (
     BoundSamplesOption,
     DataOption,
@@ -25,19 +36,23 @@ from ..options import (
 from ..output import check_writable, console, output_folder, progress_bars, save_figure, write_json, write_text
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from ...data.datasets import Data
     from ...evaluation.comparing import Comparison
     from ...runs.run import Run
     from ...training.result import FitResult
 
-ALL = "all"
 TRIO = "gmm,ppca,vae"
 BINARY_TRIO = "bernoulli_mixture,bernoulli_pca,vae"  # who stands in where x has probabilities
 
 
 def compare_command(
+    context: typer.Context,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names, .py files, and folders of runs. Runs are not trained again; the others are trained on the runs' data."
+        ),
+    ] = None,
     data: DataOption = "digits",
     models: Annotated[
         str | None,
@@ -61,41 +76,52 @@ def compare_command(
 ) -> None:
     """Train each pair, score all on the same held-out points, print one table. A pair that fails on the way leaves the others'
     rows as they are, and the exit code is 1."""
-    from ...data.datasets import load_data
     from ...evaluation.comparing import check_same_dim, check_separate_parameters, score_pairs
-    from ...loading.options import listed
     from ...tables.comparison import as_text, show
     from ...utils.provenance import versions
 
-    loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(device_of(device))
-    names = listed(models or (BINARY_TRIO if loaded.transform.discrete else TRIO))
+    texts = listed_pairs(pairs or [], models)
+    restored = load_runs([text for text in texts if is_run(text)], device_of(device))
+    loaded = _load_data(context, restored).to(device_of(device))
+    names = texts or (BINARY_TRIO if loaded.transform.discrete else TRIO).split(",")
     settings: dict[str, Any] = {
         "source": data_source(data), "transform": transform, "root": None if root is None else str(root.resolve()),
         "seed": seed, "epochs": epochs,
     }  # fmt: skip
+    for run in restored.values():
+        inspect_run(run, loaded)
+        settings |= {"source": run.config.data, "transform": run.config.transform}
+    if epochs is not None and len(restored) == len(names):
+        raise InvalidInputError("Runs are not trained again: leave out --epochs, or name a pair that is to be trained.")
     excluded: dict[str, str] = {}
     prepared = []
     for name in names:
-        prepared += _every(loaded, settings, excluded) if name == ALL else [_one(name, loaded, settings)]
+        if is_run(name):
+            prepared.append(restored[str(Path(name))])
+        else:
+            prepared += (
+                prepare_all(loaded, settings, excluded) if name == ALL else [prepare_named(name, loaded, settings)]
+            )
     if not prepared:
         raise InvalidInputError(
             f"No pair can be scored on {loaded.name}: {'; '.join(dict.fromkeys(excluded.values()))}"
         )
     if len({_folder(run) for run in prepared}) < len(prepared):
         raise InvalidInputError(
-            f"{models} names a model twice: give each once, or with other settings, files under names of their own."
+            f"{', '.join(texts)} names a model twice: give each once, or with other settings, files under names of their own."
         )
     runs = {run.name: run for run in prepared}
-    pairs = {name: (run.model, run.guide) for name, run in runs.items()}
+    both = {name: (run.model, run.guide) for name, run in runs.items()}
     check_same_dim({name: run.observed for name, run in runs.items()})
-    check_separate_parameters(pairs, loaded.train[:256])
+    check_separate_parameters(both, loaded.train[:256])
     if json_file is None or out is None or out not in json_file.parents:
         check_writable(json_file)
     with output_folder(out, overwrite):
         if out is not None:
             config = {
                 "command": "compare",
-                "models": [_folder(run) for run in prepared],
+                "models": [_folder(run) for run in prepared if run.name not in restored],
+                "runs": list(restored),
                 "num_samples": num_samples,
                 "tolerance": tolerance,
                 "seed": seed,
@@ -107,12 +133,13 @@ def compare_command(
 
             def train(name: str) -> "FitResult":
                 run = runs[name]
-                train_with_progress(progress, run, loaded, None if out is None else out / _folder(run))
+                if name not in restored:
+                    train_with_progress(progress, run, loaded, None if out is None else out / _folder(run))
                 bars.append(add_score_task(progress, name, len(loaded.test), num_samples, tolerance))
                 return run.fit_result
 
             comparison = score_pairs(
-                pairs,
+                both,
                 loaded.test,
                 num_samples,
                 seed,
@@ -124,7 +151,7 @@ def compare_command(
             )
         metadata = {**loaded.metadata(), **next(iter(comparison.evidence.values())).metadata, "seed": seed}
         content = {"metadata": metadata, **comparison.to_dict(), "excluded": excluded}
-        below = [_exclusions(excluded)] if excluded else []
+        below = [exclusions(excluded)] if excluded else []
         if out is not None:
             write_text(out / "table.txt", as_text(comparison, metadata, below))
             write_json(out / "comparison.json", content)
@@ -140,52 +167,25 @@ def compare_command(
         )
 
 
-def _one(text: str, data: "Data", settings: dict[str, Any]) -> "Run":
-    """A pair, called by its name and its options."""
-    from ...loading.options import with_settings
-    from ...loading.pairs import load
-    from ...loading.user_files import label
-    from ...runs.run import prepare_run
+def _load_data(context: typer.Context, runs: Mapping[str, "Run"]) -> "Data":
+    """The data of the runs, if there are any; else those of the command line."""
+    given = context.params
+    if runs:
+        from ...runs.run import data_of
 
-    name, options = with_settings(text)
-    if name == ALL:
-        raise InvalidInputError(f"{ALL} takes no settings: name the pairs that are to have {', '.join(options)}.")
-    run = prepare_run(load(name), data, options=options, **settings)
-    run.name += f"({', '.join(map(label, options))})" if options else ""
-    return run
+        name, run = next(iter(runs.items()))
+        if own := options_given(context, lambda option: option in ("data", "transform", "split_seed")):
+            raise InvalidInputError(f"The data are those that {name} was trained on: leave out {', '.join(own)}.")
+        return data_of(run, given["root"])
+    from ...data.datasets import load_data
+
+    where = {"root": given["root"], "download": given["download"]}
+    return load_data(given["data"], given["transform"], seed=given["split_seed"], **where)
 
 
 def _folder(run: "Run") -> str:
     """Its name in the comparison's folder, which shells take as it is."""
     return re.sub(r"[^\w.=+-]+", "-", run.name).strip("-")
-
-
-def _every(data: "Data", settings: dict[str, Any], excluded: dict[str, str]) -> list["Run"]:
-    """Every built-in pair that gives all of x a density, or all of it a probability, as the data ask; and of the others, why not."""
-    from ...loading.pairs import available
-
-    prepared = []
-    for name in available():
-        try:
-            run = _one(name, data, settings)
-        except InvalidInputError as refusal:
-            excluded[name] = str(refusal)
-            continue
-        if run.observed < data.dim:
-            excluded[name] = f"It scores {run.observed} of the {data.dim} numbers of each point, given the rest."
-        else:
-            prepared.append(run)
-    return prepared
-
-
-def _exclusions(excluded: dict[str, str]) -> "Text":
-    """A line for each reason, and whom it keeps out."""
-    from rich.text import Text
-
-    names: dict[str, list[str]] = {}
-    for name, why in excluded.items():
-        names.setdefault(why, []).append(name)
-    return Text("\n".join(f"left out, {', '.join(those)}: {why}" for why, those in names.items()) + "\n")
 
 
 def _save_figures(out: Path, comparison: "Comparison", runs: list["Run"], data: "Data", seed: int) -> None:
