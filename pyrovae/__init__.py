@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .estimators.bidirectional import bdmc as bdmc
     from .estimators.bidirectional import reverse_iwae as reverse_iwae
     from .evaluation.annealing_comparison import compare_annealing as compare_annealing
+    from .evaluation.choice import Choice as Choice
+    from .evaluation.choosing import choose as choose
     from .evaluation.comparing import Comparison as Comparison
     from .evaluation.comparing import compare as compare
     from .evaluation.evaluating import evaluate as evaluate
@@ -77,6 +79,7 @@ _MODULES = {  # the module that defines each name
     "EM": ".training.em",
     "MLP": ".nn",
     "Checkpoints": ".training.checkpoints",
+    "Choice": ".evaluation.choice",
     "Comparison": ".evaluation.comparing",
     "Data": ".data.datasets",
     "EarlyStopping": ".training.early_stopping",
@@ -91,6 +94,7 @@ _MODULES = {  # the module that defines each name
     "available": ".loading.pairs",
     "bdmc": ".estimators.bidirectional",
     "check_pair": ".testing",
+    "choose": ".evaluation.choosing",
     "compare": ".evaluation.comparing",
     "compare_annealing": ".evaluation.annealing_comparison",
     "diagnose": ".diagnostics.diagnosing",

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .commands.choose import choose_command
 from .commands.compare import compare_command
 from .commands.diagnose import diagnose_command
 from .commands.evaluate import evaluate_command
@@ -16,6 +17,7 @@ from .errors import report_errors
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare_command,
+    "choose": choose_command,
     "train": train_command,
     "evaluate": evaluate_command,
     "gap": gap_command,

@@ -4,6 +4,7 @@ Each function takes a result and returns a matplotlib `Figure`, which its caller
 in the functions: only a process that draws loads them.
 """
 
+from .choice import choice_plot
 from .comparison import bound_curves, evidence_plot, learning_curves, samples_beside_data
 from .diagnosis import activity_curve, aggregate_and_prior, boundary_pictures, hole_pictures, kl_bars
 from .gap import gap_bars
@@ -13,6 +14,7 @@ __all__ = [
     "aggregate_and_prior",
     "bound_curves",
     "boundary_pictures",
+    "choice_plot",
     "evidence_plot",
     "gap_bars",
     "hole_pictures",

@@ -27,6 +27,7 @@ from ..pair.parameters import unconstrained_parameters
 from ..pair.state import load_pair_state, store_names
 from ..pair.structure import Structure, inspect_pair
 from ..training import Checkpoints, FitResult, fit, validate
+from ..training.arguments import recipe_arguments
 from ..training.batches import fingerprint, source_of
 from ..training.checkpoints import load_checkpoint
 from ..utils.distributed import ProcessGroup
@@ -88,15 +89,12 @@ def prepare_run(
     with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
     Raises `InvalidInputError` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """
-    arguments = {**pair.recipe, **{key: value for key, value in settings.items() if value is not None}}
-    steps, batch = arguments.pop("steps", None), min(arguments.get("batch_size") or len(data.train), len(data.train))
-    if steps is not None and settings.get("epochs") is None:
-        arguments["epochs"] = -(-steps // -(-len(data.train) // batch))
+    arguments = recipe_arguments(pair.recipe, len(data.train), **settings)
     arguments.setdefault("epochs", signature(fit).parameters["epochs"].default)
     config = Config(
         model=pair.name,
         user_file=pair.file is not None,
-        options=_with_likelihood([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
+        options=with_likelihood([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
         data=source,
         transform=transform,
         split_seed=data.seed,
@@ -218,7 +216,8 @@ def _last_of_each(options: list[str]) -> list[str]:
     return list({option.partition("=")[0].strip(): option for option in options}.values())
 
 
-def _with_likelihood(options: list[str], pair: PairBuilder, data: Data) -> list[str]:
+def with_likelihood(options: list[str], pair: PairBuilder, data: Data) -> list[str]:
+    """The options, and the likelihood that the data ask for, where the pair has that option and none is given."""
     given = any(option.partition("=")[0].strip() == "likelihood" for option in options)
     return (
         [*options, f"likelihood={data.transform.likelihood}"]

@@ -34,7 +34,7 @@ def show(
     sheet = wide if needed <= console.width else _transposed(_cells(comparison), comparison.best)
     messages = [text for text in (_differences(comparison), _reliability(comparison), _failures(comparison)) if text]
     below = [Padding(part, (0, 0, 1, 1)) for part in messages] + [Padding(part, (0, 0, 0, 1)) for part in further]
-    console.print(Group(sheet, *below, Padding(_metadata_line(metadata), (0, 0, 0, 1))))
+    console.print(Group(sheet, *below, Padding(metadata_line(metadata), (0, 0, 0, 1))))
 
 
 def as_text(comparison: Comparison, metadata: Mapping[str, Any], further: Sequence[RenderableType] = ()) -> str:
@@ -215,7 +215,7 @@ def _limit(evidence: Evidence) -> str:
     return f"{evidence.pareto_k_threshold:.2f}" if evidence.num_samples > 1 else "–"
 
 
-def _metadata_line(metadata: Mapping[str, Any]) -> Text:
+def metadata_line(metadata: Mapping[str, Any]) -> Text:
     """The metadata in one line: data, split, transform, base measure, seed, versions."""
     return Text(
         f"{metadata['data']}: {metadata['split']} (split seed {metadata['split_seed']}); x = {metadata['transform']}; {metadata['base_measure']}; "

@@ -13,6 +13,7 @@ from pyrovae.estimators.annealing import ais
 from pyrovae.estimators.bidirectional import bdmc
 from pyrovae.estimators.prior_sampling import prior_sampling_log_likelihood
 from pyrovae.evaluation.annealing_comparison import compare_annealing
+from pyrovae.evaluation.choosing import choose
 from pyrovae.evaluation.comparing import compare
 from pyrovae.evaluation.evaluating import evaluate
 from pyrovae.evaluation.gap_decomposition import gap
@@ -21,6 +22,7 @@ from pyrovae.training import EarlyStopping, fit
 
 LIBRARY: dict[str, list[Callable[..., Any]]] = {
     "compare": [compare, load_data],
+    "choose": [choose, load_data],
     "evaluate": [evaluate, prior_sampling_log_likelihood, compare_annealing, ais, bdmc, load_data],
     "gap": [gap, ais, load_data],
     "diagnose": [diagnose, load_data],
