@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from .evaluation.annealing_comparison import compare_annealing as compare_annealing
     from .evaluation.choice import Choice as Choice
     from .evaluation.choosing import choose as choose
-    from .evaluation.comparing import Comparison as Comparison
     from .evaluation.comparing import compare as compare
+    from .evaluation.comparison import Comparison as Comparison
     from .evaluation.evaluating import evaluate as evaluate
     from .evaluation.gap_decomposition import gap as gap
     from .evaluation.result import Evidence as Evidence
@@ -80,7 +80,7 @@ _MODULES = {  # the module that defines each name
     "MLP": ".nn",
     "Checkpoints": ".training.checkpoints",
     "Choice": ".evaluation.choice",
-    "Comparison": ".evaluation.comparing",
+    "Comparison": ".evaluation.comparison",
     "Data": ".data.datasets",
     "EarlyStopping": ".training.early_stopping",
     "Evidence": ".evaluation.result",

@@ -75,6 +75,24 @@ def prepare_named(text: str, data: "Data", settings: dict[str, Any]) -> "Run":
     return run
 
 
+def repeat_training(run: "Run", data: "Data", settings: dict[str, Any], count: int) -> list["Run"]:
+    """So many trainings of a prepared pair, each from a seed of its own: the run's, and those that follow it."""
+    from ..evaluation.repeated_trainings import training_name
+    from ..runs.run import prepare_run
+
+    if run.store:
+        raise InvalidInputError(
+            f"{run.name} keeps its parameters in Pyro's global store, so that its trainings would share them: write it as "
+            "a pyrovae.Module, or leave out --train-seeds."
+        )
+    name, seed = run.name, run.config.seed
+    own = {**settings, "options": run.config.options}
+    runs = [run, *(prepare_run(run.pair, data, **{**own, "seed": seed + number}) for number in range(1, count))]
+    for number, each in enumerate(runs, start=1):
+        each.name = training_name(name, number)
+    return runs
+
+
 def prepare_all(data: "Data", settings: dict[str, Any], excluded: dict[str, str]) -> list["Run"]:
     """Every built-in pair that gives all of x a density, or all of it a probability, as the data ask; and of the others, why not."""
     from ..loading.pairs import available

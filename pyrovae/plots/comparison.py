@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..evaluation.comparing import Comparison
+from ..evaluation.comparison import Comparison
 from ..training import FitResult
 
 if TYPE_CHECKING:

@@ -264,3 +264,42 @@ def test_names_stand_alone_or_between_commas(data: Path, tmp_path: Path) -> None
     said("compare", "gaussian,ppca(latent=1,guide=MeanField)", "gmm(components=2)", "--models", "ppca", *words)
     names = ["gaussian", "ppca(latent=1, guide=MeanField)", "gmm(components=2)", "ppca"]
     assert [row["name"] for row in json.loads((tmp_path / "a.json").read_text())["models"]] == names
+
+
+def test_pairs_are_trained_from_several_seeds(data: Path, tmp_path: Path) -> None:
+    """A training of seed s is that of `--seed s` alone; a run beside it is not trained, and has no error over trainings."""
+    said("train", "gaussian", "--data", data, "--out", tmp_path / "run")
+    words = ("--num-samples", 10, "--epochs", 2)
+    many = ("--seed", 3, "--train-seeds", 2, "--json", tmp_path / "a.json", "--out", tmp_path / "out")
+    text = said("compare", "vae(hidden=4,)", tmp_path / "run", *words, *many)
+    content = json.loads((tmp_path / "a.json").read_text())
+    vae, run = content["models"]
+    said("compare", "vae(hidden=4,)", *words, "--data", data, "--seed", 4, "--out", tmp_path / "alone")
+    second, alone = (
+        pyrovae.load_run(tmp_path / folder) for folder in ("out/vae-hidden=4-training-2", "alone/vae-hidden=4")
+    )
+    assert second.fit_result.losses == alone.fit_result.losses
+    assert vae["name"] == "vae(hidden=4,)"
+    assert len(vae["trainings"]) == 2
+    assert vae["log_likelihood"] == pytest.approx(sum(vae["trainings"]) / 2)
+    assert vae["log_likelihood_train_se"] > 0
+    assert run["log_likelihood_train_se"] is None
+    assert content["metadata"]["train_seeds"] == [3, 4]
+    assert "trainings from seeds 3 to 4" in " ".join(text.split())
+
+
+def test_what_cannot_be_trained_several_times(data: Path, tmp_path: Path) -> None:
+    said("train", "gaussian", "--data", data, "--out", tmp_path / "run")
+    message = failed("compare", tmp_path / "run", "--train-seeds", 2, code=2)[1]
+    assert "Runs are not trained again: leave out --train-seeds" in message
+    (tmp_path / "own.py").write_text(
+        "import pyro, pyro.distributions as dist, torch\n"
+        "def pair(dim):\n"
+        "    def model(x):\n"
+        "        loc = pyro.param('loc', torch.zeros(dim))\n"
+        "        with pyro.plate('data', len(x)):\n"
+        "            pyro.sample('x', dist.Normal(loc, 1.0).to_event(1), obs=x)\n"
+        "    return model, lambda x: None\n"
+    )
+    message = failed("compare", tmp_path / "own.py", "--data", data, "--train-seeds", 2, code=2)[1]
+    assert "own keeps its parameters in Pyro's global store" in message

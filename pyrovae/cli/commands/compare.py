@@ -18,6 +18,7 @@ from ..compared_pairs import (
     load_runs,
     prepare_all,
     prepare_named,
+    repeat_training,
 )
 from ..options import (
     BoundSamplesOption,
@@ -37,7 +38,7 @@ from ..output import check_writable, console, output_folder, progress_bars, save
 
 if TYPE_CHECKING:
     from ...data.datasets import Data
-    from ...evaluation.comparing import Comparison
+    from ...evaluation.comparison import Comparison
     from ...runs.run import Run
     from ...training.result import FitResult
 
@@ -64,6 +65,10 @@ def compare_command(
     epochs: EpochsOption = None,
     num_samples: BoundSamplesOption = None,
     tolerance: ToleranceOption = None,
+    train_seeds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Train each pair from so many seeds, and add the error over trainings to the table."),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="New folder for the table, the runs, the figures.")] = None,
@@ -76,7 +81,9 @@ def compare_command(
 ) -> None:
     """Train each pair, score all on the same held-out points, print one table. A pair that fails on the way leaves the others'
     rows as they are, and the exit code is 1."""
-    from ...evaluation.comparing import check_same_dim, check_separate_parameters, score_pairs
+    from ...evaluation.comparing import check_separate_parameters, score_pairs
+    from ...evaluation.comparison import check_same_dim
+    from ...evaluation.repeated_trainings import average_trainings
     from ...tables.comparison import as_text, show
     from ...utils.provenance import versions
 
@@ -110,9 +117,18 @@ def compare_command(
         raise InvalidInputError(
             f"{', '.join(texts)} names a model twice: give each once, or with other settings, files under names of their own."
         )
+    check_same_dim({run.name: run.observed for run in prepared})
+    trainings: dict[str, list[str]] = {}
+    if train_seeds is not None:
+        for place, run in reversed(list(enumerate(prepared))):
+            if run.name not in restored:
+                name = run.name
+                prepared[place : place + 1] = repeated = repeat_training(run, loaded, settings, train_seeds)
+                trainings[name] = [each.name for each in repeated]
+        if not trainings:
+            raise InvalidInputError("Runs are not trained again: leave out --train-seeds, or name a pair to train.")
     runs = {run.name: run for run in prepared}
     both = {name: (run.model, run.guide) for name, run in runs.items()}
-    check_same_dim({name: run.observed for name, run in runs.items()})
     check_separate_parameters(both, loaded.train[:256])
     if json_file is None or out is None or out not in json_file.parents:
         check_writable(json_file)
@@ -125,6 +141,7 @@ def compare_command(
                 "num_samples": num_samples,
                 "tolerance": tolerance,
                 "seed": seed,
+                "train_seeds": train_seeds,
                 "versions": versions(),
             }
             write_json(out / "config.json", config)
@@ -149,13 +166,17 @@ def compare_command(
                 train=train,
                 keep_failures=True,
             )
+        comparison = average_trainings(comparison, trainings)
         metadata = {**loaded.metadata(), **next(iter(comparison.evidence.values())).metadata, "seed": seed}
+        if trainings:
+            metadata["train_seeds"] = [seed + number for number in range(train_seeds or 0)]
         content = {"metadata": metadata, **comparison.to_dict(), "excluded": excluded}
         below = [exclusions(excluded)] if excluded else []
         if out is not None:
             write_text(out / "table.txt", as_text(comparison, metadata, below))
             write_json(out / "comparison.json", content)
-            _save_figures(out, comparison, [runs[name] for name in comparison.evidence], loaded, seed)
+            first = {name: runs[trainings.get(name, [name])[0]] for name in comparison.evidence}
+            _save_figures(out, comparison, first, loaded, seed)
         if json_file is not None:
             write_json(json_file, content)
     show(comparison, metadata, console(), below)
@@ -163,7 +184,7 @@ def compare_command(
         print(f"table, runs and figures: {out}")
     if failed := comparison.failed:
         raise RunError(
-            f"{len(failed)} of {len(prepared)} pairs failed, {', '.join(failed)}: the lines below the table say why."
+            f"{len(failed)} of {len(failed) + len(comparison.evidence)} pairs failed, {', '.join(failed)}: the lines below the table say why."
         )
 
 
@@ -188,15 +209,16 @@ def _folder(run: "Run") -> str:
     return re.sub(r"[^\w.=+-]+", "-", run.name).strip("-")
 
 
-def _save_figures(out: Path, comparison: "Comparison", runs: list["Run"], data: "Data", seed: int) -> None:
+def _save_figures(out: Path, comparison: "Comparison", runs: Mapping[str, "Run"], data: "Data", seed: int) -> None:
+    """The figures; of a pair that was trained several times its first training."""
     from ...plots import comparison as plots
 
     figures = {
-        "learning_curves.png": plots.learning_curves({run.name: run.fit_result for run in runs}),
+        "learning_curves.png": plots.learning_curves({name: run.fit_result for name, run in runs.items()}),
         "evidence.png": plots.evidence_plot(comparison),
     }
     if data.shape is not None:
-        draws = {run.name: data.transform.grey(draw_points(run, data, 24, seed)) for run in runs}
+        draws = {name: data.transform.grey(draw_points(run, data, 24, seed)) for name, run in runs.items()}
         shown = data.transform.grey(data.test[:24].cpu())
         figures["samples.png"] = plots.samples_beside_data(shown, draws, data.shape)
     for name, figure in figures.items():

@@ -70,7 +70,7 @@ def evaluate_command(
     """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
     same command goes on with the points that are left. Under torchrun the processes share the points."""
     from ...evaluation.annealing_comparison import check_can_anneal, compare_annealing
-    from ...evaluation.comparing import Comparison
+    from ...evaluation.comparison import Comparison
     from ...tables.annealing import show as show_annealing
     from ...tables.comparison import bound_curve_table, prior_sampling_table, show
     from ...tables.two_sided import show as show_two_sided
