@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .evaluation.choosing import choose as choose
     from .evaluation.comparing import compare as compare
     from .evaluation.comparison import Comparison as Comparison
+    from .evaluation.deciding import Decision as Decision
+    from .evaluation.deciding import decide as decide
     from .evaluation.evaluating import evaluate as evaluate
     from .evaluation.gap_decomposition import gap as gap
     from .evaluation.result import Evidence as Evidence
@@ -82,6 +84,7 @@ _MODULES = {  # the module that defines each name
     "Choice": ".evaluation.choice",
     "Comparison": ".evaluation.comparison",
     "Data": ".data.datasets",
+    "Decision": ".evaluation.deciding",
     "EarlyStopping": ".training.early_stopping",
     "Evidence": ".evaluation.result",
     "FitResult": ".training.result",
@@ -97,6 +100,7 @@ _MODULES = {  # the module that defines each name
     "choose": ".evaluation.choosing",
     "compare": ".evaluation.comparing",
     "compare_annealing": ".evaluation.annealing_comparison",
+    "decide": ".evaluation.deciding",
     "diagnose": ".diagnostics.diagnosing",
     "elbo": ".statistics.log_weights",
     "ess": ".statistics.log_weights",

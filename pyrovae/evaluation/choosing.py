@@ -4,7 +4,7 @@ import contextlib
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pyro
@@ -13,14 +13,16 @@ from torch import Tensor
 
 from ..data.stochastic import StochasticData
 from ..data.transforms import Transform
-from ..errors import InvalidInputError, RunError, failure_message
+from ..errors import InvalidInputError, RunError, check_int, did_you_mean, failure_message
 from ..estimators.exact import exact_log_likelihood
+from ..estimators.mode_sampling import check_tolerance
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
 from ..pair.parameters import unconstrained_parameters
 from ..pair.structure import inspect_pair
 from ..statistics.estimate import Estimate, mean_over_points
+from ..statistics.paired_tests import check_level
 from ..training import fit
-from ..training.arguments import recipe_arguments
+from ..training.arguments import TrainingSettings, recipe_arguments
 from ..utils.provenance import metadata
 from ..utils.random import derived_seed, fork_rng, random_rows
 from .base_measure import check_base_measure
@@ -88,9 +90,14 @@ def choose(
     option, values = _option(over)
     if num_samples is None:  # as `evaluate` does
         num_samples, tolerance = GUIDE_DRAWS, TOLERANCE if tolerance is None else tolerance
+    check_int("num_samples", num_samples, 1)
+    if tolerance is not None:
+        check_tolerance(tolerance)
+    check_level(level)
     splits = random_split(len(x), validation_fraction, seed) if folds is None else fold_splits(len(x), folds, seed)
     recipe = getattr(build, "recipe", {}) if training is None else training
     scoring = {"num_samples": num_samples, "tolerance": tolerance, "transform": transform}
+    _check_training(recipe, len(splits[0][0]))
     work = _Work(build, x, splits, folds is not None, dict(recipe), scoring, seed)
     for value in values.values():
         work.check({option: value})
@@ -133,6 +140,15 @@ def _option(over: Mapping[str, Iterable[Any]]) -> tuple[str, dict[str, Any]]:
     if len(values) < len(listed):
         raise InvalidInputError(f"{option} has a value twice: {', '.join(map(label_of, listed))}.")
     return option, values
+
+
+def _check_training(recipe: Mapping[str, Any], num_points: int) -> None:
+    """Raise `InvalidInputError` for what is no argument of `fit`, or none that a training can have."""
+    known = [each.name for each in fields(TrainingSettings)]
+    for name in recipe:
+        if name not in (*known, "steps"):
+            raise InvalidInputError(f"training has '{name}'{did_you_mean(name, known)}, which is no argument of fit.")
+    TrainingSettings(**recipe_arguments(recipe, num_points)).check()
 
 
 @dataclass(frozen=True)

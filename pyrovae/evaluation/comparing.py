@@ -19,9 +19,7 @@ from .comparison import Comparison
 from .evaluating import evaluate
 from .repeated_trainings import average_trainings, training_name
 from .result import Evidence
-from .trained_pair import TrainedPair, check_same_training_data
-
-Pair = tuple[ModelOrGuide, ModelOrGuide] | TrainedPair
+from .trained_pair import Pair, TrainedPair, check_same_training_data
 
 
 def compare(

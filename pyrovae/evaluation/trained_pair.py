@@ -34,6 +34,9 @@ class TrainedPair(Protocol):
         """The shape of the training points, and a checksum where they are the same at every use. None where it is not known."""
 
 
+Pair = tuple[ModelOrGuide, ModelOrGuide] | TrainedPair
+
+
 def check_same_training_data(pairs: Mapping[str, TrainedPair]) -> None:
     """Raise `InvalidInputError` unless all were trained on the same points."""
     for (name, pair), (other, other_pair) in itertools.pairwise(pairs.items()):

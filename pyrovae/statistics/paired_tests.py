@@ -31,8 +31,7 @@ def best_set(values: Tensor, shortfall: Tensor | None = None, *, level: float = 
     Raises:
         InvalidInputError: `level` is not between 0 and 1.
     """
-    if not 0 < level < 1:
-        raise InvalidInputError(f"level is {level!r:.40}: give a probability between 0 and 1, such as 0.95.")
+    check_level(level)
     values = values.double()
     missing = torch.zeros_like(values) if shortfall is None else shortfall.double()
     best = int(values.mean(1).argmax())
@@ -47,6 +46,12 @@ def best_set(values: Tensor, shortfall: Tensor | None = None, *, level: float = 
         lowest = -quantile * float(difference.std()) / math.sqrt(points)
         members[place] = float(difference.mean() + missing[place][known].mean()) >= lowest
     return members
+
+
+def check_level(level: float) -> None:
+    """Raise `InvalidInputError` for what is no probability of an interval."""
+    if not 0 < level < 1:
+        raise InvalidInputError(f"level is {level!r:.40}: give a probability between 0 and 1, such as 0.95.")
 
 
 def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:

@@ -303,3 +303,29 @@ def test_what_cannot_be_trained_several_times(data: Path, tmp_path: Path) -> Non
     )
     message = failed("compare", tmp_path / "own.py", "--data", data, "--train-seeds", 2, code=2)[1]
     assert "own keeps its parameters in Pyro's global store" in message
+
+
+def test_an_order_is_decided_as_in_python(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("--data", data, "--epochs", 2, "--out", out)
+    text = said("compare", "gaussian", "ppca", "gmm", *words, "--decide", "--tie-tolerance", 0.05)
+    content = json.loads((out / "comparison.json").read_text())
+    found = {name: pyrovae.load_run(out / name) for name in ("gaussian", "ppca", "gmm")}
+    x = pyrovae.load_data(data).test
+    python = pyrovae.decide(pyrovae.compare(found, x), found, x, tie_tolerance=0.05)
+    assert content["decision"] == json.loads(json.dumps(python.to_dict()))
+    assert python.message in " ".join(text.split())
+
+
+def test_what_cannot_be_decided_is_refused_before_anything_is_trained(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "train_run", lambda *_: pytest.fail("it was trained"))
+
+    def sentence(*words: object) -> str:
+        return failed("compare", "gaussian,ppca", "--data", data, *words, code=2)[1]
+
+    assert "--tie-tolerance say how an order is decided: add --decide" in sentence("--tie-tolerance", 0.1)
+    assert "leave out --train-seeds, or --decide" in sentence("--decide", "--train-seeds", 2)
+    assert "leave out --num-samples, or add --tolerance" in sentence("--decide", "--num-samples", 10)
+    assert "error_rate is 2.0: give a probability" in sentence("--decide", "--error-rate", 2)

@@ -15,13 +15,14 @@ from pyrovae.estimators.prior_sampling import prior_sampling_log_likelihood
 from pyrovae.evaluation.annealing_comparison import compare_annealing
 from pyrovae.evaluation.choosing import choose
 from pyrovae.evaluation.comparing import compare
+from pyrovae.evaluation.deciding import decide
 from pyrovae.evaluation.evaluating import evaluate
 from pyrovae.evaluation.gap_decomposition import gap
 from pyrovae.pair.sampling import sample
 from pyrovae.training import EarlyStopping, fit
 
 LIBRARY: dict[str, list[Callable[..., Any]]] = {
-    "compare": [compare, load_data],
+    "compare": [compare, decide, load_data],
     "choose": [choose, load_data],
     "evaluate": [evaluate, prior_sampling_log_likelihood, compare_annealing, ais, bdmc, load_data],
     "gap": [gap, ais, load_data],

@@ -170,5 +170,14 @@ def test_what_cannot_be_chosen_is_refused_before_anything_is_trained(monkeypatch
     ]:
         with pytest.raises(InvalidInputError, match=message):
             choose(gmm, over, x)
+    for settings, message in [
+        ({"level": 1.0}, "level is 1.0: give a probability"),
+        ({"tolerance": -1.0}, "tolerance is -1.0"),
+        ({"num_samples": 0}, "num_samples is 0"),
+        ({"training": {"lr": -1.0}}, "lr is -1.0: give a finite number above 0"),
+        ({"training": {"epoch": 3}}, r"training has 'epoch' \(did you mean 'epochs'\?\), which is no argument of fit"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            choose(gmm, {"components": [1]}, x, **settings)
     with pytest.raises(InvalidInputError, match="no log p"):
         choose(pyrovae.load("autoencoder"), {"latent": [1]}, x)

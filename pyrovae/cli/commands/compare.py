@@ -20,6 +20,7 @@ from ..compared_pairs import (
     prepare_named,
     repeat_training,
 )
+from ..decisions import check_decision_options, decide_with_progress
 from ..options import (
     BoundSamplesOption,
     DataOption,
@@ -69,6 +70,18 @@ def compare_command(
         int | None,
         typer.Option(min=2, help="Train each pair from so many seeds, and add the error over trainings to the table."),
     ] = None,
+    decide: Annotated[
+        bool,
+        typer.Option(
+            "--decide", help="Add draws where the order on these points is open, and state an order with an error rate."
+        ),
+    ] = False,
+    tie_tolerance: Annotated[
+        float, typer.Option(help="With --decide: the difference in nats per point that does not matter.")
+    ] = 0.01,
+    error_rate: Annotated[
+        float, typer.Option(help="With --decide: the probability that any statement of the order is wrong.")
+    ] = 0.05,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="New folder for the table, the runs, the figures.")] = None,
@@ -81,12 +94,15 @@ def compare_command(
 ) -> None:
     """Train each pair, score all on the same held-out points, print one table. A pair that fails on the way leaves the others'
     rows as they are, and the exit code is 1."""
+    from rich.text import Text
+
     from ...evaluation.comparing import check_separate_parameters, score_pairs
     from ...evaluation.comparison import check_same_dim
     from ...evaluation.repeated_trainings import average_trainings
     from ...tables.comparison import as_text, show
     from ...utils.provenance import versions
 
+    check_decision_options(context)
     texts = listed_pairs(pairs or [], models)
     restored = load_runs([text for text in texts if is_run(text)], device_of(device))
     loaded = _load_data(context, restored).to(device_of(device))
@@ -172,6 +188,10 @@ def compare_command(
             metadata["train_seeds"] = [seed + number for number in range(train_seeds or 0)]
         content = {"metadata": metadata, **comparison.to_dict(), "excluded": excluded}
         below = [exclusions(excluded)] if excluded else []
+        if decide:
+            decision = decide_with_progress(comparison, both, loaded.test, seed, tie_tolerance, error_rate)
+            content["decision"] = decision.to_dict()
+            below.append(Text(f"{decision.message}\n"))
         if out is not None:
             write_text(out / "table.txt", as_text(comparison, metadata, below))
             write_json(out / "comparison.json", content)
