@@ -159,7 +159,7 @@ def test_a_value_that_fails_leaves_the_others() -> None:
 
 
 def test_what_cannot_be_chosen_is_refused_before_anything_is_trained(monkeypatch) -> None:
-    monkeypatch.setattr(pyrovae.evaluation.choosing, "fit", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(pyrovae.evaluation.candidates, "fit", lambda *_: pytest.fail("it was trained"))
     x, gmm = torch.randn(20, 2), pyrovae.load("gmm")
     for over, message in [
         ({}, "over has 0 options: give one"),

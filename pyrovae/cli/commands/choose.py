@@ -38,7 +38,7 @@ from ..output import (
 
 if TYPE_CHECKING:
     from ...data.datasets import Data
-    from ...evaluation.choosing import Points
+    from ...evaluation.candidates import Points
 
 
 def choose_command(
