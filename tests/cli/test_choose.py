@@ -44,6 +44,7 @@ def test_choose_says_and_writes_what_python_returns(data: Path, tmp_path: Path) 
     assert [row["value"] for row in rows] == ["1", "2", "4"]
     assert float(rows[2]["bic"]) == content["candidates"][2]["bic"]
     assert (out / "choice.png").read_bytes().startswith(b"\x89PNG")
+    assert "is the table of a choice" in refused("evaluate", out)
     best = next(line for line in text.splitlines() if line.split()[:1] == [choice.best])
     mean = choice.candidates[choice.best].mean_log_likelihood
     assert f"{mean.value:.3f} ± 0 ± {mean.data_se:.3f}  *" in best

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import InvalidInputError, RunError
-from ..common import device_of, options_given
+from ..common import data_source, device_of, options_given
 from ..errors import warnings_on_stderr
 from ..options import (
     BatchOption,
@@ -104,7 +104,17 @@ def choose_command(
         training.pop("steps", None)
     with output_folder(out, overwrite):
         if out is not None:
-            config = {"command": "choose", "model": model, "over": over, "versions": versions()}
+            config = {
+                "command": "choose",
+                "model": model,
+                "over": over,
+                "data": data_source(data),
+                "folds": folds,
+                "num_samples": num_samples,
+                "tolerance": tolerance,
+                "seed": seed,
+                "versions": versions(),
+            }
             write_json(out / "config.json", config)
         with progress_bars() as progress, warnings_on_stderr(pair.name):
             task = progress.add_task(f"{pair.name}", total=len(values), note="")

@@ -114,6 +114,7 @@ def compare_command(
     for run in restored.values():
         inspect_run(run, loaded)
         settings |= {"source": run.config.data, "transform": run.config.transform}
+        settings["root"] = settings["root"] or run.config.root
     if epochs is not None and len(restored) == len(names):
         raise InvalidInputError("Runs are not trained again: leave out --epochs, or name a pair that is to be trained.")
     excluded: dict[str, str] = {}
