@@ -8,11 +8,13 @@ Each name is imported at its first use, so that `import pyrovae` costs nothing. 
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import distributions as distributions
     from . import estimators as estimators
+    from . import exploration as exploration
     from . import guides as guides
     from . import likelihoods as likelihoods
     from . import nn as nn
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from .nn import MLP as MLP
     from .nn import Module as Module
     from .nn import over_batch as over_batch
+    from .pair.global_latents import condition_on_globals as condition_on_globals
     from .pair.importance_weights import log_weights as log_weights
     from .pair.sampling import sample as sample
     from .posterior.refinement import refine as refine
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
 NAMESPACES = {
     "distributions": ".distributions",
     "estimators": ".estimators",
+    "exploration": ".exploration",
     "guides": ".guides",
     "likelihoods": ".likelihoods",
     "nn": ".nn",
@@ -100,6 +104,7 @@ _MODULES = {  # the module that defines each name
     "choose": ".evaluation.choosing",
     "compare": ".evaluation.comparing",
     "compare_annealing": ".evaluation.annealing_comparison",
+    "condition_on_globals": ".pair.global_latents",
     "decide": ".evaluation.deciding",
     "diagnose": ".diagnostics.diagnosing",
     "elbo": ".statistics.log_weights",
@@ -120,6 +125,9 @@ _MODULES = {  # the module that defines each name
 }
 
 __all__ = [*_MODULES, *NAMESPACES]
+
+if not (Path(__file__).parent / "models").exists():  # in a clone the models stand beside this folder
+    __path__.append(str(Path(__file__).parent.parent))
 
 if not TYPE_CHECKING:  # a type checker reads the imports above, and so refuses a name that does not exist
 

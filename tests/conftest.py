@@ -6,6 +6,7 @@ processes. In all others a recording of tensor operations runs as it is.
 
 import gc
 import os
+from pathlib import Path
 from typing import Any
 
 # pytest-xdist uses the processors: in each process, and in those that a test starts, one thread. Read at torch's import.
@@ -18,7 +19,12 @@ import torch
 import torch._inductor
 from torch import Tensor, fx
 
+import pyrovae
+
 os.environ.pop("COLUMNS", None)  # how wide somebody's terminal is: pytest-xdist passes it on
+# The processes that a test starts import the package that is tested, and no other that may be installed.
+_here = str(Path(pyrovae.__file__).parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_here, os.environ.get("PYTHONPATH"))))
 
 
 gc.freeze()  # what is imported stays; and collecting its millions of objects again and again took an eighth of the time

@@ -21,8 +21,12 @@ EXAMPLES = sorted(FOLDER.glob("*.py"))
 SLOW = {"where_the_gap_comes_from", "one_table", "posterior_collapse"}
 
 
+def is_slow(name):
+    return name in SLOW or name.startswith("svi_")
+
+
 @pytest.mark.parametrize(
-    "example", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in EXAMPLES]
+    "example", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * is_slow(path.stem)) for path in EXAMPLES]
 )
 def test_example(example, tmp_path):
     done = subprocess.run([sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=300)

@@ -118,7 +118,6 @@ def copy(tmp_path):
     ignored = shutil.ignore_patterns("__pycache__", "models")
     shutil.copytree(ROOT / "pyrovae", tmp_path / "pyrovae", ignore=ignored)
     shutil.copytree(ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "pyrovae" / "models").symlink_to("../models")
     return tmp_path
 
 

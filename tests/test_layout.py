@@ -21,7 +21,7 @@ OLD_NAMES = (  # whole words: nothing has been released, so no old name is kept
     *("Refusal", "Diverged", "ManySamples", "Redrawn", "Unrecordable", "Screened", "RECIPE", "PUBLISHED"),
     *("draw_weights", "drawn_apart", "first_elbo", "put_back", "taken_up", "terms_of", "objective_of", "blamed"),
     *("untrusted_share", "score_seconds", "left_out", "naive_log_likelihood", "by_onednn", "teach_compiler"),
-    *(r"_?refuse_\w+", r"\w+\.road", r"fit\.stopped", '"verdict"', '"card"', '"untrusted"', '"samples"'),
+    *(r"_?refuse_\w+", r"\w+\.road", r"fit\.stopped", '"verdict"', '"card"', '"untrusted"', '"samples": (?!Picture)'),
     *(r"evaluate\.unfinished", r"from_guide=", r"\brecord=(True|False)", r"\bwhole=True", r"\bscreen=torch"),
     *(r"pyrovae\.(running|weights|evidence|evaluation\.py|comparison|scoring|screening|drawing|unfinished|kinds)\b",),
     *(r"pyrovae\.(own_files|adapters|recordings|holes|units|joint|families|ascent|tails|bounds|verdict|commands)\b",),

@@ -11,7 +11,9 @@ from .commands.diagnose import diagnose_command
 from .commands.evaluate import evaluate_command
 from .commands.gap import gap_command
 from .commands.models import models_command
+from .commands.new import new_command
 from .commands.sample import sample_command
+from .commands.show import show_command
 from .commands.train import train_command
 from .errors import report_errors
 
@@ -23,7 +25,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "gap": gap_command,
     "diagnose": diagnose_command,
     "sample": sample_command,
+    "show": show_command,
     "models": models_command,
+    "new": new_command,
 }
 
 app = typer.Typer(

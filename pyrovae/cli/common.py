@@ -74,6 +74,8 @@ def score_run(
     seed: int,
     tolerance: float | None = None,
     partial_file: Path | None = None,
+    max_draws: int = 20_000,
+    max_seconds: float | None = None,
 ) -> "Evidence":
     from ..evaluation.evaluating import evaluate
 
@@ -84,6 +86,8 @@ def score_run(
         num_samples,
         seed,
         tolerance=tolerance,
+        max_draws=max_draws,
+        max_seconds=math.inf if max_seconds is None else max_seconds,
         transform=data.transform,
         on_progress=add_score_task(progress, run.name, len(data.test), num_samples, tolerance),
         partial_file=partial_file,
@@ -142,7 +146,9 @@ def device_of(name: str) -> "torch.device":
 
 def data_source(data: str) -> str:
     """How a run's config names its data: a built-in's name, or the absolute path of a file."""
-    return data if data in ("digits", "mnist") else str(Path(data).resolve())
+    from ..data.builtin import NAMES
+
+    return data if data in NAMES else str(Path(data).resolve())
 
 
 def options_given(context: typer.Context, counts: Callable[[str], bool]) -> list[str]:

@@ -15,7 +15,9 @@ BdmcOption = Annotated[
 ]
 
 RunArgument = Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")]
-DataOption = Annotated[str, typer.Option(help="digits, mnist, or a .npy, .npz or .csv file with a point to a row.")]
+DataOption = Annotated[
+    str, typer.Option(help="digits, mnist, iris, wine, breast_cancer, or a .npy, .npz or .csv file, a point to a row.")
+]
 TransformOption = Annotated[
     str | None,
     typer.Option(help="dequantise, logit, binarise, threshold, levels or none; the data's own if not given."),
@@ -44,6 +46,13 @@ BoundSamplesOption = Annotated[
 ToleranceOption = Annotated[
     float | None,
     typer.Option(help="Standard error that log p(x) of each point is to have, nats; 0.05 if neither is given."),
+]
+MaxDrawsOption = Annotated[
+    int,
+    typer.Option(min=128, help="Draws of a point at most, in pursuit of --tolerance; an annealed chain counts for 32."),
+]
+MaxSecondsOption = Annotated[
+    float | None, typer.Option(help="Begin no further points after so many seconds; they get the K-sample bound.")
 ]
 SetOption = Annotated[
     list[str] | None,

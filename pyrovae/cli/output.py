@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 DOTS_PER_INCH = 150
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+JSON_FORMAT = 1  # docs/versions.md says what a new number means
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -51,7 +53,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    """Write an object of numbers and texts, its format's number first."""
+    write_text(path, json.dumps({"format": JSON_FORMAT, **content}, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -71,7 +74,7 @@ def write_netcdf(path: Path, inference_data: Any) -> None:
 def save_figure(path: Path, figure: "Figure", format: str | None = None) -> None:
     """Write a figure; the suffix of the path says the format, unless one is given."""
     with replacing(path) as file:
-        figure.savefig(file, dpi=DOTS_PER_INCH, format=format)
+        figure.savefig(file, dpi=DOTS_PER_INCH, format=format, bbox_inches="tight", pad_inches=0.08)
 
 
 def console() -> "Console":

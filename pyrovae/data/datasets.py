@@ -1,6 +1,5 @@
-"""Data as tensors: embedded digits, MNIST by torchvision, arrays from files; split, transformed, and checked."""
+"""Data as tensors: data sets known by name, arrays from files; split, transformed, and checked."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, did_you_mean
+from .builtin import NAMES, load_builtin
 from .files import read_arrays
+from .raw import RawData, given_split, random_split
 from .stochastic import StochasticData
 from .transforms import Binarise, Dequantise, Identity, Levels, Logit, Threshold, Transform
 
@@ -26,7 +27,25 @@ TRANSFORMS: dict[str, Callable[[int], Transform]] = {
 
 @dataclass(frozen=True)
 class Data:
-    """A data set ready for use: x for training and the held-out x (N, D), single precision, and how both came about."""
+    """A data set ready for use: x for training and the held-out x (N, D), single precision, and how both came about.
+
+    What the source says of its points and columns travels along. No model sees it unasked.
+
+    Attributes:
+        train, test: x (N, D) for training, and held out.
+        transform: What made x.
+        split, seed: How the points were split, in words, and the seed of it.
+        shape: (height, width) of one image; None if x is no image.
+        column_names: The names of x's D columns; () where the source has none.
+        labels: The class of every point of the source, in its order, int64 from 0; None where the source has none.
+        label_names: The name of each class; () where there are none.
+        train_rows, test_rows: Which rows of the source `train` and `test` are, so that `labels[test_rows]` are those of `test`.
+
+    Example:
+        >>> data = load_data("digits")
+        >>> data.test_labels[:3], data.shape
+        (tensor([3, 9, 5]), (8, 8))
+    """
 
     name: str
     train: Tensor | StochasticData = field(repr=False)
@@ -34,11 +53,26 @@ class Data:
     transform: Transform
     split: str
     seed: int
-    shape: tuple[int, int] | None  # of one image; None if x is no image
+    shape: tuple[int, int] | None
+    column_names: tuple[str, ...] = field(default=(), repr=False)
+    labels: Tensor | None = field(default=None, repr=False)
+    label_names: tuple[str, ...] = field(default=(), repr=False)
+    train_rows: Tensor | None = field(default=None, repr=False)
+    test_rows: Tensor | None = field(default=None, repr=False)
 
     @property
     def dim(self) -> int:
         return self.test.shape[1]
+
+    @property
+    def train_labels(self) -> Tensor | None:
+        """The classes of the points of `train`; None where there are none."""
+        return None if self.labels is None or self.train_rows is None else self.labels[self.train_rows]
+
+    @property
+    def test_labels(self) -> Tensor | None:
+        """The classes of the points of `test`; None where there are none."""
+        return None if self.labels is None or self.test_rows is None else self.labels[self.test_rows]
 
     def to(self, device: torch.device | str) -> "Data":
         return replace(self, train=self.train.to(device), test=self.test.to(device))
@@ -65,7 +99,7 @@ def load_data(
     download: bool = False,
     split: bool = True,
 ) -> Data:
-    """`digits`, `mnist`, or a .npy, .npz or .csv file of points in rows.
+    """`digits`, `mnist`, `iris`, `wine`, `breast_cancer`, or a .npy, .npz or .csv file of points in rows.
 
     `transform` is dequantise, logit, binarise, threshold, levels, or None for the data's own: dequantise for pixels, none for files
     of real numbers or of {0, 1}. `seed` fixes the split, where the data come without one, and the noise that is drawn once.
@@ -75,82 +109,38 @@ def load_data(
     """
     name = str(name_or_file)
     generator = torch.Generator().manual_seed(seed)
-    if name == "digits":
-        train, test, levels, how, shape = _digits(generator)
-    elif name == "mnist":
-        train, test, levels, how, shape = _mnist(root, download)
+    if name in NAMES:
+        raw = load_builtin(name, generator, root, download)
     elif name.endswith((".npy", ".npz", ".csv")):
-        train, test, levels, how, shape = _load_file(Path(name), generator, split)
+        raw = _load_file(Path(name), generator, split)
     else:
         raise InvalidInputError(
-            f"There is no data set '{name}'{did_you_mean(name.lower(), ['digits', 'mnist'])}: give digits, mnist, or the path of a .npy, .npz "
-            "or .csv file."
+            f"There is no data set '{name}'{did_you_mean(name.lower(), NAMES)}: give {', '.join(NAMES)}, or the path of a .npy, "
+            ".npz or .csv file."
         )
-    chosen = _transform(name, transform, levels, _is_binary(train) and _is_binary(test))
+    train, test = (raw.values[rows].float() for rows in (raw.train_rows, raw.test_rows))
+    chosen = _transform(name, transform, raw.levels, _is_binary(raw.values))
     held_out = chosen(test, generator)
     data = Data(
-        name=name if name in ("digits", "mnist") else Path(name).name,
+        name=name if name in NAMES else Path(name).name,
         train=StochasticData(train, chosen) if chosen.fresh else chosen(train, generator),
         test=held_out,
         transform=chosen,
-        split=how,
+        split=raw.split,
         seed=seed,
-        shape=shape,
+        shape=raw.shape,
+        column_names=raw.column_names,
+        labels=raw.labels,
+        label_names=raw.label_names,
+        train_rows=raw.train_rows,
+        test_rows=raw.test_rows,
     )
     if not chosen.discrete:
         _check_not_constant(data)
     return data
 
 
-def default_root() -> Path:
-    """Where MNIST is looked for: $PYROVAE_DATA, or the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    return Path(os.environ.get("PYROVAE_DATA", cache / "pyrovae"))
-
-
-_Raw = tuple[Tensor, Tensor, int | None, str, tuple[int, int] | None]  # train, test, pixel levels, split, image shape
-
-
-def _digits(generator: torch.Generator) -> _Raw:
-    from sklearn.datasets import load_digits
-
-    pixels = torch.as_tensor(load_digits().data, dtype=torch.float32)  # (1797, 64), 0 … 16
-    train, test, split = _split(pixels, generator)
-    return train, test, 17, split, (8, 8)
-
-
-def _mnist(root: str | Path | None, download: bool) -> _Raw:
-    from torchvision.datasets import MNIST
-
-    where = Path(root) if root is not None else default_root()
-    try:
-        sets = [MNIST(str(where), train=train, download=download).data for train in (True, False)]
-    except Exception as error:  # torchvision checks that the files exist; what is in them shows as errors of many kinds
-        reason = " ".join(str(error).split())
-        if "Dataset not found" in reason:
-            raise InvalidInputError(
-                f"MNIST is not in {where}: name the folder that holds MNIST/raw (--root, or $PYROVAE_DATA), or allow the "
-                "download (--download)."
-            ) from error
-        if "Error downloading" in reason:
-            raise InvalidInputError(
-                f"MNIST could not be downloaded to {where}, check the connection: {reason}"
-            ) from error
-        raise InvalidInputError(
-            f"MNIST in {where} cannot be read, its files are truncated or corrupt ({type(error).__name__}"
-            f"{f': {reason}' if reason else ''}): delete them and get them again."
-        ) from error
-    for pixels in sets:
-        if pixels.shape[1:] != (28, 28) or len(pixels) == 0:
-            raise InvalidInputError(
-                f"MNIST in {where} holds an array of shape {tuple(pixels.shape)} where images of 28 × 28 belong: delete its "
-                "files and get them again."
-            )
-    train, test = (pixels.flatten(1).float() for pixels in sets)
-    return train, test, 256, f"{len(train)} train / {len(test)} test, torchvision's", (28, 28)
-
-
-def _load_file(path: Path, generator: torch.Generator, split: bool) -> _Raw:
+def _load_file(path: Path, generator: torch.Generator, split: bool) -> RawData:
     if not path.is_file():
         raise InvalidInputError(f"There is no data file {path}.")
     try:
@@ -194,32 +184,23 @@ def _load_file(path: Path, generator: torch.Generator, split: bool) -> _Raw:
                 f"{path} holds whole numbers below 0: pixels start at 0; save real data as floating point."
             )
         levels = 256 if used[0].dtype == np.uint8 else int(max(array.max() for array in used)) + 1
+    if len(tensors) == 2 and tensors[0].shape[1] != tensors[1].shape[1]:
+        raise InvalidInputError(
+            f"'train' and 'test' of {path} have {tensors[0].shape[1]} and {tensors[1].shape[1]} columns."
+        )
+    values = torch.cat(tensors)
     if len(tensors) == 2:
-        if tensors[0].shape[1] != tensors[1].shape[1]:
-            raise InvalidInputError(
-                f"'train' and 'test' of {path} have {tensors[0].shape[1]} and {tensors[1].shape[1]} columns."
-            )
-        train, test = tensors
-        how = f"{len(train)} train / {len(test)} test, the file's"
+        rows = given_split(len(tensors[0]), len(tensors[1]), "the file's")
     elif not split:
-        train, test, how = tensors[0], tensors[0], f"all {len(tensors[0])} points of the file"
+        every = torch.arange(len(values))
+        rows = every, every, f"all {len(values)} points of the file"
     else:
-        train, test, how = _split(tensors[0], generator)
-    return train, test, levels, how, shape
+        rows = random_split(len(values), generator)
+    return RawData(values, *rows, levels=levels, shape=shape)
 
 
 def _is_binary(points: Tensor) -> bool:
     return bool(((points == 0) | (points == 1)).all())
-
-
-def _split(points: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, str]:
-    """Four fifths to train on, one fifth held out, at random."""
-    held_out = len(points) // 5
-    if held_out < 1:
-        raise InvalidInputError(f"{len(points)} points are too few to hold some out: give at least 5.")
-    order = torch.randperm(len(points), generator=generator)
-    train, test = points[order[held_out:]], points[order[:held_out]]
-    return train, test, f"{len(train)} train / {len(test)} test, at random"
 
 
 def _transform(name: str, transform: str | None, levels: int | None, binary: bool) -> Transform:

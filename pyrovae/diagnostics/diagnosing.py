@@ -11,15 +11,17 @@ from torch import Tensor
 
 from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
+from ..pair.latent_rows import BLOCK_ELEMENTS, Layout, draw_prior, latents_only
 from ..pair.parameters import is_per_point
 from ..pair.sites import density_sites
 from ..pair.structure import Structure, inspect_pair
 from ..pair.validation import check_points
+from ..posterior.prior_grid import PriorDensity, prior_density
 from ..statistics.estimate import mean_over_points
 from ..utils.provenance import data_hash, metadata
 from ..utils.random import fork_rng
-from . import active_units as units
-from .aggregate_posterior import BLOCK_ELEMENTS, Aggregate, Chunk, Layout, draw_prior, draws, latents_only
+from .active_units import activity
+from .aggregate_posterior import Aggregate, Chunk, draws
 from .posterior_statistics import PosteriorStatistics
 from .prior_holes import find_holes
 from .result import LatentDiagnostics
@@ -80,11 +82,13 @@ def diagnose(
         prior_holes, why_not = find_holes(aggregate, excluded, prior_rows, posterior.means_of(rows), structure)
     information, upper = log_q - every, log_q - excluded
     continuous = [latent.name for latent in posterior.continuous]
-    activity = [units.activity(torch.cat(posterior.means[name], dim=1)) for name in continuous]
+    activities = [activity(torch.cat(posterior.means[name], dim=1)) for name in continuous]
+    all_draws = _join([rows[name].reshape(num_samples, len(x), -1) for name in continuous], rows=(num_samples, len(x)))
+    prior_draws = _join([prior_rows[name].reshape(prior_samples, -1) for name in continuous], rows=(prior_samples,))
     return LatentDiagnostics(
         names=tuple(name for latent in continuous for name in _names(latent, rows[latent].shape[2:])),
-        activity=_join([a for a, _ in activity]),
-        activity_se=_join([se for _, se in activity]),
+        activity=_join([a for a, _ in activities]),
+        activity_se=_join([se for _, se in activities]),
         unit_kl=_join([torch.cat(posterior.unit_kl[name]).mean(0) for name in continuous]),
         site_kl={
             name: mean_over_points(*_over_draws(torch.cat(parts, dim=1))) for name, parts in posterior.site_kl.items()
@@ -96,9 +100,10 @@ def diagnose(
         marginal_se=_over_draws(kl - information)[1],
         classes=posterior.classes(prior_runs),
         holes=prior_holes,
-        draws=_join([rows[name].reshape(num_samples, len(x), -1) for name in continuous], rows=(num_samples, len(x))),
+        draws=all_draws,
         means={name: value.cpu() for name, value in posterior.means_of(rows).items()},
-        prior_draws=_join([prior_rows[name].reshape(prior_samples, -1) for name in continuous], rows=(prior_samples,)),
+        prior_draws=prior_draws,
+        prior_density=_density(model, x, all_draws, prior_draws, _join([a for a, _ in activities]), len(continuous)),
         notes=(*posterior.notes(), *why_not),
         num_samples=num_samples,
         latent=", ".join(map(str, structure.latents)),
@@ -106,6 +111,18 @@ def diagnose(
         seconds=time.perf_counter() - started,
         metadata=metadata(x, num_samples=num_samples, prior_samples=prior_samples, seed=seed, points=len(x)),
     )
+
+
+def _density(
+    model: ModelOrGuide, x: Tensor, draws: Tensor, prior_draws: Tensor, activity: Tensor, sites: int
+) -> PriorDensity | None:
+    """p(z) of the two most active latents, over all draws of both q and p."""
+    if sites != 1 or len(activity) < 2:
+        return None
+    one, other = activity.argsort(descending=True)[:2].tolist()
+    every = torch.cat([draws.flatten(0, 1), prior_draws])
+    spans = [(float(every[:, j].min()), float(every[:, j].max())) for j in (one, other)]
+    return prior_density(model, x, (one, other), (spans[0], spans[1]))
 
 
 def _check_latents(structure: Structure) -> None:

@@ -8,10 +8,12 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..pair.sites import density_sites
+from ..pair.latent_rows import Layout, Rows
+from ..pair.sites import density_sites, mean_or_none
 from ..pair.structure import Structure
-from . import active_units as units
-from .aggregate_posterior import Chunk, Layout, Rows, mean_or_none
+from ..posterior.latent_densities import class_probabilities, factors, site_kl, unit_kl
+from .active_units import ClassUsage
+from .aggregate_posterior import Chunk
 
 
 class PosteriorStatistics:
@@ -69,16 +71,16 @@ class PosteriorStatistics:
 
     def _unit_kl(self, name: str, chunk: Chunk) -> Tensor:
         q, p = chunk.q.nodes[name]["fn"], chunk.p.nodes[name]["fn"]
-        kl = units.unit_kl(q, p) if self.in_order else None
+        kl = unit_kl(q, p) if self.in_order else None
         if kl is None:
             return self._numbers(name, torch.full_like(chunk.q.nodes[name]["value"], math.nan), chunk)
-        _, excluded = units.factors(q)  # type: ignore[misc]
+        _, excluded = factors(q)  # type: ignore[misc]
         self.factorised &= not bool(torch.as_tensor(excluded).max() > 1e-6)
         return self._numbers(name, kl, chunk)
 
     def _site_kl(self, name: str, chunk: Chunk) -> Tensor:
         q, p = chunk.q.nodes[name], chunk.p.nodes[name]
-        kl = units.site_kl(q["fn"], p["fn"]) if self.in_order else None
+        kl = site_kl(q["fn"], p["fn"]) if self.in_order else None
         if kl is None:
             kl = q["fn"].log_prob(q["value"]) - p["fn"].log_prob(p["value"])
         return self.layout.per_point(name, kl, len(chunk.log_q)).sum(-1)
@@ -89,7 +91,7 @@ class PosteriorStatistics:
     def _probabilities(self, name: str, run: poutine.Trace, classes: int | None = None) -> Tensor | None:
         """p(z = k) of each class, (S, points, D, K). Of a distribution without a list of them, its draws, if told of `classes`."""
         fn, value = run.nodes[name]["fn"], run.nodes[name]["value"]
-        table = units.class_probabilities(fn)
+        table = class_probabilities(fn)
         if table is None and classes is not None:
             table = torch.nn.functional.one_hot(value.long(), classes).double()
         if table is None:
@@ -108,12 +110,12 @@ class PosteriorStatistics:
             for latent in self.continuous
         }
 
-    def classes(self, prior: list[poutine.Trace]) -> dict[str, units.ClassUsage]:
+    def classes(self, prior: list[poutine.Trace]) -> dict[str, ClassUsage]:
         classes = {}
         for name, used in self.used.items():
             K = used[0].shape[-1]
             expected = torch.cat([self._probabilities(name, run, K).flatten(0, 1) for run in prior])  # type: ignore[union-attr]
-            classes[name] = units.ClassUsage(torch.cat(used).mean(0).cpu(), expected.mean(0).cpu())
+            classes[name] = ClassUsage(torch.cat(used).mean(0).cpu(), expected.mean(0).cpu())
         return classes
 
     def notes(self) -> list[str]:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError
+from ..pair.latent_rows import Rows
 from ..pair.structure import Structure
-from .aggregate_posterior import Aggregate, Rows
+from .aggregate_posterior import Aggregate
 
 TAIL_FRACTION = 0.01  # of the encodings of other points lie below the threshold
 NUM_BOOTSTRAPS = 200

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..pair.latent_rows import Rows
+from ..posterior.prior_grid import PriorDensity
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
 from ..utils.export import json_number
 from .active_units import ClassUsage
-from .aggregate_posterior import Rows
 from .prior_holes import TAIL_FRACTION, PriorHoles
 
 ACTIVE_VARIANCE = 0.01  # Var_x(E_q[z_j|x]) of an active unit: Burda, Grosse & Salakhutdinov 2016
@@ -55,6 +56,7 @@ class LatentDiagnostics(PointwiseResult):
     draws: Tensor  # z_sn, (S, N, D)
     means: Rows  # E_q[z|x_n] of each continuous latent, (N, ...)
     prior_draws: Tensor  # z ~ p(z), (K, D)
+    prior_density: PriorDensity | None  # p(z) of the two most active latents, where it is known
     notes: tuple[str, ...]  # what could not be computed for this pair, a sentence each
     num_samples: int
     latent: str

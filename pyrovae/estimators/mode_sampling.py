@@ -13,27 +13,28 @@ from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
 from ..pair.validation import check_points
-from ..posterior.batching import block_sizes, chunk_progress, in_chunks
+from ..posterior.batching import chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
-from ..posterior.mode_mixture import ModeMixture
-from ..posterior.mode_search import choose_search
+from ..posterior.mode_search import MAX_SHARE_FOUND_ONCE, choose_search
 from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
 from ..statistics.estimate import Estimate
 from ..statistics.result import PointwiseResult
-from ..statistics.weight_sums import WeightSums
 from ..utils.distributed import ProcessGroup
 from ..utils.provenance import metadata
 from ..utils.random import derived_seed, fork_rng
 from .annealing import check_weights
+from .sampling_to_tolerance import ESTIMATES, MIN_DRAWS, anneal_to_tolerance, draw_to_tolerance
 
 __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 
-MIN_DRAWS = 128
-MIN_ESS_FRACTION = 0.05
+MAX_VARIANCE = 50.0  # of a draw's weight, with its safety, above which chains of annealing cost less than draws
+MAX_DRAWS = 20_000
+NUM_TEMPERATURES = 32  # of such a chain: it costs about as much as so many draws
+MIN_ESS_FRACTION, FEW_DRAWS_ESS = 0.01, 20.0  # below either a few draws carry the weight
+UNFINISHED_ESS_FRACTION = 0.2  # below it the draws do not show that a place where no climb came to rest is the mode
 MIN_ESS = 2.0  # below it one draw has all the weight, and there is no estimate
 MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
-MAX_SHARE_FOUND_ONCE = 0.05
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,6 +62,7 @@ class ModeSamplingResult(PointwiseResult):
     num_modes: Tensor
     share_found_once: Tensor  # of the starts, those whose mode no other start found
     arrived: Tensor  # whether Newton's steps came to an end at a mode
+    annealed: Tensor  # whether the weights are those of annealed chains that begin at the mixture
     seconds: float
     metadata: dict[str, Any]
 
@@ -81,6 +83,11 @@ class ModeSamplingResult(PointwiseResult):
         return self.log_likelihood_se <= self.metadata["tolerance"]
 
     @property
+    def not_begun(self) -> Tensor:
+        """The points that `max_seconds` left out: (N,). Their numbers are NaN."""
+        return self.num_draws == 0
+
+    @property
     def shortfall(self) -> Tensor:
         """By how much log p̂(x) may be too low, as far as the draws and the search show, nats: (N,).
 
@@ -90,8 +97,8 @@ class ModeSamplingResult(PointwiseResult):
         """
         unseen = self.share_found_once.clamp(min=0) * (self.share_found_once > MAX_SHARE_FOUND_ONCE)
         missing = -torch.log1p(-self.largest_weight) - torch.log1p(-unseen) + self.log_likelihood_se
-        missing = torch.where(self.arrived, missing, torch.inf)
-        missing = torch.where(self.ess < MIN_ESS, torch.nan, missing)
+        missing = torch.where(self._lost, torch.inf, missing)
+        missing = torch.where((self.ess < MIN_ESS) | self.not_begun, torch.nan, missing)
         return torch.where(self.reliable, 0.0, missing)
 
     @property
@@ -99,21 +106,28 @@ class ModeSamplingResult(PointwiseResult):
         """Whether a point's estimate and its error hold, given the modes found: (N,). Where not, it is a lower bound."""
         return ~torch.stack(list(self._doubts().values())).any(0)
 
+    @property
+    def _lost(self) -> Tensor:
+        """Where no climb came to rest and the draws do not make up for it. At a kink none does, and the draws are as good as ever."""
+        return ~self.arrived & ~(self.ess > UNFINISHED_ESS_FRACTION * self.num_draws)
+
     def _doubts(self) -> dict[str, Tensor]:
         """Why a point is not reliable, as a clause about such points: (N,) each."""
-        few = (self.ess < MIN_ESS_FRACTION * self.num_draws) | (self.largest_weight > MAX_WEIGHT)
+        few = (self.ess < (MIN_ESS_FRACTION * self.num_draws).clamp(min=FEW_DRAWS_ESS)) | (
+            self.largest_weight > MAX_WEIGHT
+        )
         return {
             "a few draws carry the weight": few,
             "many starts end at modes that no other start finds, so more are missing": self.share_found_once
             > MAX_SHARE_FOUND_ONCE,
-            "no start comes to rest at a mode, as where single precision does not resolve the density": ~self.arrived,
+            "no start comes to rest at a mode, as where single precision does not resolve the density": self._lost,
+            "there was no time for them": self.not_begun,
         }
 
     @property
     def reliability_message(self) -> str:
         """What standard error was reached, and at which points log p̂(x) is only a lower bound, and why."""
-        points, tolerance = len(self), self.metadata["tolerance"]
-        reached = f"Standard error at most {tolerance:g} nats at {int(self.reached.sum())} of {points} points."
+        points, reached = len(self), self._reached_message()
         if bool(self.reliable.all()):
             return f"{reached} Reliable at every point, given the modes found."
         doubts = "; ".join(f"{why} ({int(where.sum())})" for why, where in self._doubts().items() if bool(where.any()))
@@ -127,6 +141,21 @@ class ModeSamplingResult(PointwiseResult):
             f"{reached} Reliable at {int(self.reliable.sum())} of {points} points, given the modes found. At the others "
             f"log p̂(x) is a lower bound, and {effect}: {doubts}."
         )
+
+    def _reached_message(self) -> str:
+        """At how many points the standard error is what was asked for, by which method, and what the others would take."""
+        tolerance, reached = self.metadata["tolerance"], self.reached
+        message = f"Standard error at most {tolerance:g} nats at {int(reached.sum())} of {len(self)} points"
+        if bool(self.annealed.any()):
+            message += f" ({int((reached & ~self.annealed).sum())} laplace, {int((reached & self.annealed).sum())} ais)"
+        others = ~reached & ~self.not_begun & self.log_likelihood_se.isfinite()
+        if bool(others.any()):
+            factor = float((self.log_likelihood_se[others] / tolerance).square().median())
+            message += f"; the others need about {factor:.2g} times their draws"
+        if bool(self.not_begun.any()):
+            whole = self.seconds * len(self) / max(1, int((~self.not_begun).sum()))
+            message += f"; {int(self.not_begun.sum())} were not begun, and all would take about {whole:.0f} seconds"
+        return f"{message}."
 
     def summary(self) -> dict[str, Any]:
         """What can be relied on."""
@@ -148,7 +177,8 @@ def mode_sampling_log_likelihood(
     tolerance: float = 0.05,
     seed: int = 0,
     *,
-    max_draws: int = 20_000,
+    max_draws: int = MAX_DRAWS,
+    max_seconds: float = math.inf,
     on_progress: Callable[[float], None] | None = None,
 ) -> ModeSamplingResult:
     """Estimate log p(x_n) of every row of x with a standard error of at most `tolerance` nats.
@@ -156,12 +186,17 @@ def mode_sampling_log_likelihood(
     log p̂(x) = log (1/K) Σ_k p(x, u_k) / q(u_k), u_k ~ q. u are the latents, unconstrained. q is a mixture of Student t
     distributions about the modes of p(u|x), with a share of the prior. Newton's method finds the modes. It starts at the mean of
     the guide and at draws of the prior, so that a poor guide costs time and no accuracy. A pilot chooses K for each point, and
-    its draws are not used again: K does not depend on the draws that count, and p̂ is unbiased (Stein 1945).
+    its draws are not used again: K does not depend on the draws that count, and p̂ is unbiased (Stein 1945). Where a pilot says
+    that draws of q would be wasted, the weights are those of annealed importance sampling from q (Neal 2001), and K counts chains.
+
+    The error may be above the tolerance all the same: the pilot has not seen the tail of the weights. Such a point gets more draws
+    beside those that it has. As these were looked at before, its p̂ is no longer exactly unbiased.
 
     Args:
         x: The points (N, ...), on the device and in the type of the pair's parameters.
         tolerance: The standard error that each point is to have, nats.
-        max_draws: The largest K. A point that needs more gets this many, and an error above the tolerance.
+        max_draws: The largest K. A point that needs more gets this many, and an error above the tolerance. A chain counts for 32.
+        max_seconds: No further points are begun and no more draws are added after so many seconds.
         on_progress: Called with the number of points done since its last call.
 
     Returns:
@@ -178,24 +213,32 @@ def mode_sampling_log_likelihood(
     """
     check_tolerance(tolerance)
     check_int("max_draws", max_draws, MIN_DRAWS)
+    check_seconds(max_seconds)
     check_points(x)
-    started = time.perf_counter()
+    started, deadline = time.perf_counter(), time.monotonic() + max_seconds
 
     per_point = is_per_point(guide, x)  # then the points cannot be split
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
     def work(joint: Joint, start: int) -> dict[str, Tensor]:
+        if time.monotonic() > deadline:
+            return _nothing(len(joint.x))
         modes = search(joint)
         mixture, needed = fit_mixture(joint, modes, tolerance, max_draws)
-        counts = _rounded_up(needed, max_draws)
-        progress = chunk_progress(on_progress, len(joint.x))
-        estimates = _sample(joint, mixture, counts, progress)
+        hard = needed > MAX_VARIANCE / tolerance**2
+        easy, max_chains = ~hard, max(1, max_draws // NUM_TEMPERATURES)
+        counts = needed[easy].clamp(min=MIN_DRAWS)
+        drawn = draw_to_tolerance(joint.subset(easy), mixture.subset(easy), counts, tolerance, max_draws, deadline)
+        annealed = anneal_to_tolerance(joint.subset(hard), mixture.subset(hard), tolerance, max_chains, deadline)
+        estimates = {name: _merged(hard, annealed[name], drawn[name]) for name in drawn}
         check_weights(estimates["log_likelihood"].unsqueeze(0), start)
+        chunk_progress(on_progress, len(joint.x))(1.0)
         return {
             **estimates,
             "num_modes": modes.exists.sum(0),
             "share_found_once": modes.share_found_once,
             "arrived": modes.arrived,
+            "annealed": hard,
         }
 
     ranks = ProcessGroup()
@@ -207,6 +250,7 @@ def mode_sampling_log_likelihood(
     values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]} if parts else {}
     values = values if per_point else ranks.gather(values)
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
+    settings |= {"max_seconds": max_seconds} if math.isfinite(max_seconds) else {}
     return ModeSamplingResult(**values, seconds=time.perf_counter() - started, metadata=metadata(x, **settings))
 
 
@@ -218,31 +262,22 @@ def check_tolerance(tolerance: Any) -> None:
         )
 
 
-def _rounded_up(needed: Tensor, max_draws: int) -> Tensor:
-    """Numbers of draws to a power of √2, so that points that need about the same are drawn together."""
-    return needed.clamp(MIN_DRAWS, max_draws).log2().mul(2).ceil().div(2).exp2().ceil().clamp(max=max_draws)
+def check_seconds(max_seconds: Any) -> None:
+    """Raise `InvalidInputError` for anything but a positive number."""
+    if not (isinstance(max_seconds, int | float) and max_seconds > 0):
+        raise InvalidInputError(f"max_seconds is {max_seconds!r:.40}: give a number of seconds above 0, such as 60.")
 
 
-def _sample(
-    joint: Joint, mixture: ModeMixture, counts: Tensor, on_progress: Callable[[float], None]
-) -> dict[str, Tensor]:
-    names = ("log_likelihood", "log_likelihood_se", "ess", "largest_weight")
-    values = {name: torch.empty_like(counts) for name in names}
-    for count in counts.unique().tolist():
-        rows = counts == count
-        weights = _weights(joint.subset(rows), mixture.subset(rows), int(count))
-        for name in names:
-            values[name][rows] = getattr(weights, name)
-        on_progress(float(rows.double().mean()))
-    return {**values, "num_draws": counts.long()}
+def _merged(mask: Tensor, where: Tensor, elsewhere: Tensor) -> Tensor:
+    """One value for each point, from the values of those in the mask and those outside."""
+    merged = elsewhere.new_empty(len(mask))
+    merged[mask], merged[~mask] = where, elsewhere
+    return merged
 
 
-def _weights(joint: Joint, mixture: ModeMixture, count: int) -> WeightSums:
-    """Weights of `count` draws, in blocks."""
-    total: WeightSums | None = None
-    for size in block_sizes(count, len(joint.x)):
-        _, log_w = mixture.weigh(joint, size)
-        block = WeightSums.of(log_w)
-        total = block if total is None else total.joined(block)
-    assert total is not None
-    return total
+def _nothing(points: int) -> dict[str, Tensor]:
+    """The values of points that were not begun."""
+    nan, zero = torch.full((points,), math.nan, dtype=torch.float64), torch.zeros(points, dtype=torch.long)
+    no = torch.zeros(points, dtype=torch.bool)
+    numbers = dict.fromkeys((*ESTIMATES, "share_found_once"), nan)
+    return {**numbers, "num_draws": zero, "num_modes": zero, "arrived": no, "annealed": no}

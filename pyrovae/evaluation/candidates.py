@@ -78,7 +78,7 @@ class CandidateWork:
             log_likelihood=torch.cat([each.log_likelihood for each in held_out])[order],
             log_likelihood_se=torch.cat([each.log_likelihood_se for each in held_out])[order],
             shortfall=torch.cat([each.shortfall for each in held_out])[order],
-            method=", ".join(dict.fromkeys(each.method for each in held_out)),
+            method=", ".join(dict.fromkeys(method for each in held_out for method in each.method)),
             train_log_likelihood=_average(trained),
             num_parameters=num_parameters,
             num_free_parameters=num_free,
@@ -95,7 +95,7 @@ class CandidateWork:
             return exact_result(exact)
         evidence = evaluate(model, guide, x, seed=seed, **self.scoring)
         values = (evidence.log_likelihood, evidence.log_likelihood_se, evidence.num_draws, evidence.shortfall)
-        return MethodResult(", ".join(dict.fromkeys(evidence.method)), *values)
+        return MethodResult(evidence.method, *values)
 
     def minka_latent(self, options: dict[str, Any]) -> int | None:
         """Minka's choice for the points that the BIC is of; None for a model without such a function, or too few points."""

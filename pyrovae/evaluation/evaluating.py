@@ -14,9 +14,10 @@ from ..data.transforms import Transform
 from ..errors import InvalidInputError, check_int
 from ..estimators.batched_scoring import ScoringOptions, score
 from ..estimators.exact import exact_log_likelihood
-from ..estimators.mode_sampling import check_tolerance
+from ..estimators.mode_sampling import MAX_DRAWS, check_tolerance
 from ..estimators.partial_results import PartialResults
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
+from ..pair.global_latents import GivenGlobals
 from ..pair.parameters import collect_parameters, is_per_point, unconstrained_parameters
 from ..pair.sites import observed_sites
 from ..pair.structure import Latent, Structure, inspect_pair
@@ -27,7 +28,7 @@ from ..utils.precision import usable
 from ..utils.provenance import data_hash, dtype_name, metadata, versions
 from ..utils.random import fork_rng
 from .base_measure import check_base_measure, log_jacobian_of, measure_name
-from .methods import IMPORTANCE_SAMPLING, MethodResult, exact_result, laplace_result, why_not_laplace
+from .methods import IMPORTANCE_SAMPLING, Limits, MethodResult, exact_result, laplace_result, why_not_laplace
 from .reliability import bound_shortfall
 from .result import Evidence
 
@@ -45,6 +46,8 @@ def evaluate(
     seed: int = 0,
     *,
     tolerance: float | None = None,
+    max_draws: int = MAX_DRAWS,
+    max_seconds: float = math.inf,
     transform: Transform | None = None,
     on_progress: Callable[[float], None] | None = None,
     chunk_size: int | None = None,
@@ -57,10 +60,13 @@ def evaluate(
     ELBO, the K-sample bound and the exact value, where the model knows it.
 
     log p̂(x) comes from the first of these methods that the pair has: "exact", the model's own `log_prob`; "laplace", importance
-    sampling about the posterior's modes (`estimators.mode_sampling_log_likelihood`), up to 128 latent dimensions;
-    "importance_sampling", the guide's draws. With `num_samples` K alone, log p̂(x) is the K-sample bound of the literature,
+    sampling about the posterior's modes (`estimators.mode_sampling_log_likelihood`), up to 128 latent dimensions; "ais", annealing
+    from there, at points where such draws would be wasted; "importance_sampling", the guide's draws. With `num_samples` K alone, log p̂(x) is the K-sample bound of the literature,
     log (1/K) Σ_k p(x, z_k) / q(z_k|x), z_k ~ q (Burda et al. 2016), whatever its error; the exact value stands beside it. Without,
     the bound and the ELBO come from 1,000 draws.
+
+    `max_draws` of a point and `max_seconds` in all bound the work after the guide's draws. What was not reached is said, with
+    what it would take. A point that there is no time for has the K-sample bound.
 
     x is (N, ...), on the device and in the type of the pair's parameters. `transform` is what made x out of pixels, for bits
     per dimension. `on_progress` is called with the number of points done since its last call. Modules are put in evaluation
@@ -91,6 +97,7 @@ def evaluate(
     check_int("num_samples", num_samples, 1)
     if tolerance is not None:
         check_tolerance(tolerance)
+    limits = Limits(max_draws, max_seconds)
     if chunk_size is not None:
         check_int("chunk_size", chunk_size, 1, why=", or None")
     if transform is not None and not isinstance(transform, Transform):
@@ -134,7 +141,7 @@ def evaluate(
         exact = exact_log_likelihood(model, x)
         jacobian = log_jacobian_of(x, transform, structure)
         result = MethodResult(
-            IMPORTANCE_SAMPLING,
+            (IMPORTANCE_SAMPLING,) * len(x),
             scored["log_likelihood"],
             scored["log_likelihood_se"],
             torch.full((len(x),), num_samples),
@@ -144,19 +151,22 @@ def evaluate(
         if tolerance is not None and exact is not None:
             result = exact_result(exact)
         elif tolerance is not None and not message:
-            result = laplace_result(model, guide, x, tolerance, seed, on_progress)
+            result = laplace_result(model, guide, x, tolerance, seed, limits, result, on_progress)
         partial.remove()
     if structure.deterministic_guide:
         scored |= {name: torch.full_like(scored[name], math.nan) for name in ("gap_se", "ess", "pareto_k")}
     bounds = BoundCurve(curve_sizes(num_samples), scored.pop("bound"), scored.pop("bound_se"))
-    if result.method != IMPORTANCE_SAMPLING:  # then ELBO and log p̂(x) come from independent draws
-        scored["gap_se"] = (result.log_likelihood_se.square() + scored["elbo_se"].square()).sqrt()
+    independent = torch.tensor(
+        [method != IMPORTANCE_SAMPLING for method in result.method]
+    )  # draws for ELBO and log p̂(x)
+    gap_se = (result.log_likelihood_se.square() + scored["elbo_se"].square()).sqrt()
+    scored["gap_se"] = torch.where(independent, gap_se, scored["gap_se"])
     scored |= {
         name: getattr(result, name) for name in ("log_likelihood", "log_likelihood_se", "num_draws", "shortfall")
     }
     return Evidence(
         **scored,
-        method=(result.method,) * len(x),
+        method=result.method,
         method_message=result.message,
         tolerance=tolerance,
         bound_curve=bounds,
@@ -180,6 +190,7 @@ def evaluate(
             dtype=dtype_name(x.dtype)
             if low_precision is None
             else f"{dtype_name(x.dtype)}, {dtype_name(low_precision)} screen",
+            **({"conditional_on": list(model.conditional_on)} if isinstance(model, GivenGlobals) else {}),
         ),
     )
 

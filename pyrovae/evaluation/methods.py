@@ -1,13 +1,16 @@
-"""The methods that estimate log p(x) to a tolerance, in order of cost: the exact value, the posterior's modes, the guide's draws."""
+"""The methods that estimate log p(x) to a tolerance, in order of cost: the exact value, a mixture about the posterior's modes,
+annealing from it; where none of these can be had, the guide's draws."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInputError
-from ..estimators.mode_sampling import mode_sampling_log_likelihood
+from ..errors import InvalidInputError, check_int
+from ..estimators.mode_sampling import MAX_DRAWS, check_seconds, mode_sampling_log_likelihood
+from ..estimators.sampling_to_tolerance import MIN_DRAWS
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import is_per_point
 from ..posterior.joint_density import Joint
@@ -15,15 +18,16 @@ from ..posterior.refinement import check_no_circles
 
 EXACT = "exact"
 LAPLACE = "laplace"
+AIS = "ais"
 IMPORTANCE_SAMPLING = "importance_sampling"
 MAX_LATENTS = 128  # dimensions of u, above which a Hessian for each point costs more than it gains
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """log p̂(x) of every point by one method: tensors (N,) on the CPU, nats."""
+    """log p̂(x) of every point: tensors (N,) on the CPU, nats."""
 
-    method: str
+    method: tuple[str, ...]  # of each point
     log_likelihood: Tensor
     log_likelihood_se: Tensor
     num_draws: Tensor
@@ -31,10 +35,23 @@ class MethodResult:
     message: str = ""  # what the method itself says of its reliability
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How far the work for an estimate may go."""
+
+    max_draws: int = MAX_DRAWS  # of a point
+    max_seconds: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_int("max_draws", self.max_draws, MIN_DRAWS)
+        check_seconds(self.max_seconds)
+
+
 def exact_result(exact: Tensor) -> MethodResult:
     """The values of the model's own `log_prob`, which need no draws."""
     zero = torch.zeros_like(exact)
-    return MethodResult(EXACT, exact, zero, zero.long(), zero, "Exact at every point: the model knows log p(x).")
+    message = "Exact at every point: the model knows log p(x)."
+    return MethodResult((EXACT,) * len(exact), exact, zero, zero.long(), zero, message)
 
 
 def laplace_result(
@@ -43,12 +60,42 @@ def laplace_result(
     x: Tensor,
     tolerance: float,
     seed: int,
+    limits: Limits,
+    otherwise: MethodResult,
     on_progress: Callable[[float], None] | None = None,
 ) -> MethodResult:
-    """Importance sampling from a mixture about the modes of each point's posterior."""
-    found = mode_sampling_log_likelihood(model, guide, x, tolerance, seed, on_progress=on_progress)
-    values = (found.log_likelihood, found.log_likelihood_se, found.num_draws, found.shortfall)
-    return MethodResult(LAPLACE, *values, found.reliability_message)
+    """Importance sampling from a mixture about the modes of each point's posterior, or annealing from it where that is worth it.
+
+    Points that `limits` leave no time for have the numbers of `otherwise`.
+    """
+    found = mode_sampling_log_likelihood(
+        model,
+        guide,
+        x,
+        tolerance,
+        seed,
+        max_draws=limits.max_draws,
+        max_seconds=limits.max_seconds,
+        on_progress=on_progress,
+    )
+
+    def merged(name: str) -> Tensor:
+        return torch.where(found.not_begun, getattr(otherwise, name), getattr(found, name))
+
+    methods = tuple(
+        other if left_out else AIS if annealed else LAPLACE
+        for other, left_out, annealed in zip(
+            otherwise.method, found.not_begun.tolist(), found.annealed.tolist(), strict=True
+        )
+    )
+    return MethodResult(
+        methods,
+        merged("log_likelihood"),
+        merged("log_likelihood_se"),
+        merged("num_draws"),
+        merged("shortfall"),
+        found.reliability_message,
+    )
 
 
 def why_not_laplace(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str:

@@ -47,7 +47,7 @@ class Evidence(PointwiseResult):
     log_likelihood_se: Tensor
     log_likelihood_jackknife: Tensor
     gap_se: Tensor
-    method: tuple[str, ...]  # of each point: "exact", "laplace" or "importance_sampling"
+    method: tuple[str, ...]  # of each point: "exact", "laplace", "ais" or "importance_sampling"
     num_draws: Tensor  # from which log p̂(x) was computed
     shortfall: Tensor  # by how much log p̂(x) may be too low, as far as its draws show: 0 where it is reliable
     tolerance: float | None  # the standard error that each point was to have; None for the K-sample bound
@@ -73,7 +73,7 @@ class Evidence(PointwiseResult):
             return f"Evidence({len(self)} points, a guide that draws nothing: ELBO {value:.3f} ± {data_se:.3f})"
         by = f"{self.num_samples} samples" if self._is_bound else ", ".join(dict.fromkeys(self.method))
         return (
-            f"Evidence({len(self)} points, {by}: log p̂(x) {value:.3f} ± {mc_se:.3f} ± {data_se:.3f}, "
+            f"Evidence({len(self)} points, {by}: log p̂(x{self.given and f' | {self.given}'}) {value:.3f} ± {mc_se:.3f} ± {data_se:.3f}, "
             f"ELBO {self.mean_elbo.value:.3f}, gap {self.mean_gap.value:.3f}, ESS {self.ess.mean():.0f}, "
             f"k̂ above {self.pareto_k_threshold:.2f} on {self.high_pareto_k_fraction:.0%})"
         )
@@ -169,11 +169,17 @@ class Evidence(PointwiseResult):
     @property
     def reliability_message(self) -> str:
         """A sentence or two: whether log p̂ is to be trusted and, where it is not, why, and what to do."""
+        given = f"This is log p(x | {self.given}), with these global latents fixed at one point. " if self.given else ""
         if not self._is_bound:
-            return self.method_message
+            return given + self.method_message
         bias = self.mean_log_likelihood_jackknife.value - self.mean("bound").value
         message = reliability_message(self.num_samples, self.pareto_k, self.ess, bias, self.deterministic_guide)
-        return f"{self.method_message} {message}".lstrip()
+        return given + f"{self.method_message} {message}".lstrip()
+
+    @property
+    def given(self) -> str:
+        """The names of global latents that were fixed at a point (`condition_on_globals`); empty if there are none."""
+        return ", ".join(self.metadata.get("conditional_on", ()))
 
     @property
     def bits_per_dim(self) -> float | None:

@@ -1,16 +1,7 @@
 """Families p(x|z), from decoder outputs (`Likelihood`) or one density per class (`MixtureComponents`).
 
-No file here knows a decoder, a latent or a guide. To add a family, put a file here with a subclass of `Likelihood` that writes
-`num_outputs`, `forward` and `initial_outputs`: `pyrovae.likelihoods.NAME` and `--set likelihood=NAME` find it.
-
-| family | p(x|z) | x | measure |
-|---|---|---|---|
-| `Bernoulli`, `BernoulliMean` | Bernoulli of logits, of means | {0, 1} | counting |
-| `Normal`, `PixelNormal`, `ImageNormal`, `FixedNormal` | N(η, σ²): σ of the network, of each pixel, of all, given | R | Lebesgue |
-| `ContinuousBernoulli` | ∝ λ^x (1 − λ)^(1−x) | [0, 1] | Lebesgue |
-| `StudentT` | t_ν(μ, σ) | R | Lebesgue |
-| `Categorical`, `DiscretisedLogistic`, `LogisticMixture` | a probability of each level | levels | counting |
-| `Full`, `Diagonal`, `Spherical`, `Tied` | N(μ_k, Σ_k) of class k | R | Lebesgue |
+No file here knows a decoder, a latent or a guide. README.md lists the families and says how to add one.
+`pyrovae.likelihoods.NAME` and `--set likelihood=NAME` find the classes of all files in this folder.
 """
 
 from ..utils.namespaces import collect

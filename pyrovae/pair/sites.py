@@ -74,3 +74,12 @@ def base_distribution(fn: Any) -> Any:
     while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
         fn = fn.base_dist
     return fn
+
+
+def mean_or_none(fn: Any) -> Tensor | None:
+    """E[z] of a distribution that knows it."""
+    try:
+        mean = fn.mean
+    except (NotImplementedError, AttributeError):
+        return None
+    return mean if bool(torch.isfinite(mean).all()) else None

@@ -83,8 +83,8 @@ def check_site(kind: str, site: dict[str, Any], points: int) -> None:
                 f"{where}: it ties all points together, so none has a weight of its own; use AutoNormal."
             )
         raise InvalidInputError(
-            f"{where} (the plate of points has that name), so the weights do not factorise over points: move it inside, or "
-            "make it a parameter if it is global."
+            f"{where} (the plate of points has that name), so the weights do not factorise over points: move it inside, "
+            "make it a parameter, or fix it with pyrovae.condition_on_globals."
         )
     if not frames[PLATE].vectorized:
         raise InvalidInputError(

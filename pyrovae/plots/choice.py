@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..evaluation.choice import Choice
-from .comparison import COLOURS
+from .style import COLOURS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,11 +19,9 @@ def choice_plot(choice: Choice) -> Figure:
 
     Filled circles cannot be told from the best. Below, the BIC less its lowest value, where log p(x) is exact.
     """
-    from matplotlib.figure import Figure
-
     rows = choice.rows()
     has_bic = any(row["bic"] is not None for row in rows)
-    figure = Figure(figsize=(6.4, 5.6 if has_bic else 4), layout="constrained")
+    figure = new_figure((6.4, 5.6 if has_bic else 4))
     grid = figure.subplots(2 if has_bic else 1, sharex=True, squeeze=False, height_ratios=[2, 1] if has_bic else None)
     axes = grid[0, 0]
     places = range(len(rows))

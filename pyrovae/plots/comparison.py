@@ -6,25 +6,41 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from ..evaluation.comparison import Comparison
+from ..evaluation.result import Evidence
 from ..training import FitResult
+from .pictures import draw_images
+from .style import LEGEND_CURVES, legend, line_style, new_axes, new_figure, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe & Ito: told apart by everyone
-LEGEND_CURVES = 4  # curves among which a legend finds room
-LINES = ["-", "--", ":", "-."]  # where there are more curves than colours
+WIDE, NARROW = (9.0, 4.5), (6.4, 4.0)  # inches, with a legend beside the curves and among them
+RELIABLE = "reliable"  # as `Evidence.reliability` has it
+HELD_OUT_PLACE = 103  # % of the epochs: where the held-out ELBO of each model is marked
 
 
-def learning_curves(fits: Mapping[str, FitResult]) -> Figure:
-    """Training ELBO in nats per point: of one fit against its epochs, of several against the share of their epochs done. Minus the
-    loss, where the fit knows no ELBO."""
-    figure, axes = _curves(len(fits))
+def learning_curves(
+    fits: Mapping[str, FitResult], evidence: Mapping[str, Evidence] | None = None, axes: Axes | None = None
+) -> Figure:
+    """Draw the training ELBO of each fit, and beside its end the held-out ELBO.
+
+    One fit is drawn against its epochs, several against the share of their epochs that is done. Where a fit knows no ELBO, minus its
+    loss is drawn. Dashed is the ELBO of points held out during training, where there were any.
+
+    Args:
+        fits: The trainings, by the name of the model.
+        evidence: What `evaluate` found, by the same names: its ELBO on the held-out points is marked after the curve.
+        axes: Where to draw; a new figure if not given.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = new_axes(axes, NARROW if len(fits) <= LEGEND_CURVES else WIDE)
+    evidence = evidence or {}
     shown: list[float] = []
     elbos = any(math.isfinite(row["elbo"]) for fit in fits.values() for row in fit.history)
     for place, (name, fit) in enumerate(fits.items()):
@@ -34,69 +50,96 @@ def learning_curves(fits: Mapping[str, FitResult]) -> Figure:
             curve = [-value for value in fit.losses]
         unit = 1.0 if len(fits) == 1 else 100 / max(1, len(curve))
         epochs = [unit * (epoch + 1) for epoch in range(len(curve))]
-        note = "; − loss, not ELBO" if loss and elbos else ""
-        label = f"{name} ({len(curve)} epoch{'s' if len(curve) != 1 else ''}{note})"
-        axes.plot(epochs, curve, **_line(place), label=label, marker="o" if len(curve) < 3 else None)
+        remark = "; − loss, not ELBO" if loss and elbos else ""
+        label = f"{name} ({len(curve)} epoch{'s' if len(curve) != 1 else ''}{remark})"
+        axes.plot(epochs, curve, **line_style(place), label=label, marker="o" if len(curve) < 3 else None)
         if curve:
             known = [value for value in curve if math.isfinite(value)]
             shown += [known[len(known) // 20], max(known)]  # the first steps fall far below what one wants to see
+        held_out = [row["validation_elbo"] for row in fit.history]
+        if any(map(math.isfinite, held_out)):
+            axes.plot(epochs, held_out, color=line_style(place)["color"], linestyle="--", linewidth=1)
+            shown.append(max(filter(math.isfinite, held_out)))
+        if name in evidence:
+            elbo = evidence[name].mean_elbo
+            end = HELD_OUT_PLACE if len(fits) > 1 else 1.03 * len(curve)
+            error = 0.0 if math.isnan(elbo.data_se) else elbo.data_se
+            axes.errorbar(
+                end, elbo.value, yerr=error, fmt="D", markersize=5, color=line_style(place)["color"], capsize=3
+            )
+            shown += [elbo.value - error, elbo.value + error]
     if shown:
         low, high = min(shown), max(shown)
         room = (high - low) or abs(high) or 1.0
         axes.set_ylim(low - 0.08 * room, high + 0.08 * room)
+    if evidence:
+        axes.plot([], [], "D", color="0.4", markersize=5, label="held-out ELBO, ± data error")
     axes.set(
         xlabel="epoch" if len(fits) == 1 else "training done (% of epochs)",
         ylabel="training ELBO (nats per point)" if elbos else "− training loss (per point)",
     )
-    _legend(axes, len(fits))
+    if len(fits) == 1:
+        whole_ticks(axes.xaxis)
+    else:
+        axes.set_xticks(range(0, 101, 20))
+    legend(axes, len(fits))
     return figure
 
 
 def samples_beside_data(
     data: Tensor, num_samples: Mapping[str, Tensor], shape: tuple[int, int], columns: int = 12
 ) -> Figure:
-    """Held-out images in the first rows, then as many draws of each model: (n, D) grey levels in [0, 1]."""
-    from matplotlib.figure import Figure
+    """Draw held-out images in the first rows, then as many samples of each model.
 
+    Args:
+        data: The images (n, D), grey levels in [0, 1].
+        num_samples: Samples of each model (n, D), by its name.
+        shape: Height and width of an image.
+        columns: Images in a row.
+
+    Returns:
+        The figure.
+    """
     rows = {"data": data, **num_samples}
     names = max(1.6, 0.6 + 0.1 * max(map(len, rows)))  # inches beside the images
-    figure = Figure(figsize=(columns * 0.55 + names, len(rows) * 1.25), layout="constrained")
+    figure = new_figure((columns * 0.55 + names, len(rows) * 1.25))
     for axes, (name, images) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True):
-        axes.imshow(grid(images[: 2 * columns], shape, columns).numpy(), cmap="gray_r", vmin=0, vmax=1)
+        draw_images(axes, images[: 2 * columns], shape, columns)
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
         axes.set_anchor("E")
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
     return figure
 
 
-def grid(images: Tensor, shape: tuple[int, int], columns: int) -> Tensor:
-    """Images (n, D) as one picture, `columns` to a row, a pixel of white between them."""
-    height, width = shape
-    rows = -(-len(images) // columns)
-    page = torch.zeros(rows * (height + 1) - 1, columns * (width + 1) - 1)
-    for number, image in enumerate(images):
-        top, left = number // columns * (height + 1), number % columns * (width + 1)
-        page[top : top + height, left : left + width] = image.reshape(shape)
-    return page
+def fill(evidence: Evidence) -> dict[str, Any]:
+    """How a mark of log p̂(x) is filled: hollow where it is no more than a lower bound."""
+    return {} if evidence.reliability == RELIABLE else {"markerfacecolor": "white"}
 
 
 def evidence_plot(comparison: Comparison) -> Figure:
-    """log p̂(x), exact log p(x) and ELBO of each model on one scale, with data errors; beside it the gap."""
-    from matplotlib.figure import Figure
+    """Draw log p̂(x), exact log p(x) and ELBO of each model on one scale, and the gap beside it.
 
+    Bars are one data standard error. A mark of log p̂(x) is filled where it is reliable, and hollow where it is a lower bound.
+
+    Args:
+        comparison: What was compared.
+
+    Returns:
+        The figure.
+    """
     names = list(comparison.evidence)
     width = 8.5 + 0.08 * max(0, max(map(len, names)) - 16)  # inches; longer names take no room from the numbers
-    figure = Figure(figsize=(width, 1.4 + 0.6 * len(names)), layout="constrained")
+    figure = new_figure((width, 1.4 + 0.6 * len(names)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
     for place, name in enumerate(names):
-        colour = _line(place)["color"]
+        colour = line_style(place)["color"]
         evidence = comparison.evidence[name]
         estimate, bound, gap = evidence.mean_log_likelihood, evidence.mean_elbo, evidence.mean_gap
         exact = evidence.mean_exact_log_likelihood
         first = place == 0
         left.errorbar(bound.value, place + 0.15, xerr=bound.data_se, fmt="<", color=colour, alpha=0.5, capsize=3)
-        left.errorbar(estimate.value, place - 0.15, xerr=estimate.data_se, fmt="o", color=colour, capsize=3)
+        left.errorbar(
+            estimate.value, place - 0.15, xerr=estimate.data_se, fmt="o", color=colour, capsize=3, **fill(evidence)
+        )
         left.annotate(
             f"{estimate.value:.2f}", (estimate.value, place - 0.15), (0, 13), textcoords="offset points", ha="center"
         )
@@ -107,7 +150,9 @@ def evidence_plot(comparison: Comparison) -> Figure:
         text = "unknown" if evidence.deterministic_guide else f"{length:.2f}"
         right.annotate(text, (length + error, place), (4, 0), textcoords="offset points", va="center")
         if first:
-            left.plot([], [], "o", color="grey", label="log p̂(x)")
+            left.plot([], [], "o", color="grey", label="log p̂(x), reliable")
+            if any(other.reliability != RELIABLE for other in comparison.evidence.values()):
+                left.plot([], [], "o", color="grey", markerfacecolor="white", label="log p̂(x), a lower bound")
             left.plot([], [], "<", color="grey", alpha=0.5, label="ELBO")
             left.plot([], [], "|", color="black", markersize=12, label="exact log p(x)")
     left.set(
@@ -119,53 +164,47 @@ def evidence_plot(comparison: Comparison) -> Figure:
     right.set(xlabel="gap = log p̂(x) − ELBO (nats)")
     right.set_xlim(left=0)
     right.margins(x=0.25)
-    left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def bound_curves(comparison: Comparison) -> Figure:
-    """L_K of each model over the number of draws K, averaged over points, with two Monte-Carlo standard errors.
+def bound_curves(comparison: Comparison, axes: Axes | None = None) -> Figure:
+    """Draw the bound L_K of each model over the number of draws K, averaged over points, with two Monte-Carlo standard errors.
 
-    Beside it the exact log p(x), or log p̂(x) by another method, where there is one. A curve below that has not arrived."""
-    figure, axes = _curves(len(comparison.evidence))
+    A line at the right level is the exact log p(x), or log p̂(x) by another method, where there is one. A curve below it has not
+    arrived. The last point is hollow where log p̂(x) is not reliable.
+
+    Args:
+        comparison: What was compared.
+        axes: Where to draw; a new figure if not given.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = new_axes(axes, NARROW if len(comparison.evidence) <= LEGEND_CURVES else WIDE)
     for place, (name, evidence) in enumerate(comparison.evidence.items()):
         curve = evidence.mean_bound_curve
         draws, bounds = list(curve), list(curve.values())
         errors = [0.0 if bound.mc_se != bound.mc_se else 2 * bound.mc_se for bound in bounds]
         axes.errorbar(
-            draws, [bound.value for bound in bounds], yerr=errors, marker="o", **_line(place), capsize=3, label=name
+            draws,
+            [bound.value for bound in bounds],
+            yerr=errors,
+            marker="o",
+            **line_style(place),
+            capsize=3,
+            label=name,
         )
+        if evidence.reliability != RELIABLE:
+            axes.plot(draws[-1], bounds[-1].value, "o", color=line_style(place)["color"], zorder=5, **fill(evidence))
         exact = evidence.mean_exact_log_likelihood
         if exact is not None:
-            axes.axhline(exact.value, color=_line(place)["color"], linestyle=":", label=f"{name}, exact")
+            axes.axhline(exact.value, color=line_style(place)["color"], linestyle=":", label=f"{name}, exact")
         elif evidence.bound_error is not None:
             level = evidence.mean_log_likelihood.value
-            axes.axhline(level, color=_line(place)["color"], linestyle="--", label=f"{name}, log p̂(x)")
+            axes.axhline(level, color=line_style(place)["color"], linestyle="--", label=f"{name}, log p̂(x)")
     axes.set(xscale="log", xlabel="draws $K$", ylabel="$L_K$ (nats per point ± 2 Monte-Carlo errors)")
-    _legend(axes, len(comparison.evidence))
+    legend(axes, len(comparison.evidence))
     return figure
-
-
-def _curves(count: int) -> tuple[Figure, Axes]:
-    """A figure for so many curves, with room beside them where a legend among them would hide some."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4) if count <= LEGEND_CURVES else (9, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _line(place: int) -> dict[str, Any]:
-    """The colour of the curve that is drawn at this place, and its kind of line."""
-    turn, colour = divmod(place, len(COLOURS))
-    return {"color": COLOURS[colour], "linestyle": LINES[turn % len(LINES)]}
-
-
-def _legend(axes: Axes, count: int) -> None:
-    if count <= LEGEND_CURVES:
-        axes.legend(frameon=False)
-    else:
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

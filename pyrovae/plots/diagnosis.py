@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..diagnostics.prior_holes import TAIL_FRACTION
 from ..diagnostics.result import ACTIVE_VARIANCE, LatentDiagnostics
-from .comparison import COLOURS, grid
+from .contours import prior_contours
+from .pictures import cell_centres, draw_images
+from .style import COLOURS, new_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
 USED, IDLE, PRIOR = COLOURS[0], "0.7", COLOURS[1]
 
 
-def activity_curve(diagnosis: LatentDiagnostics) -> Figure:
-    """The number of active units for every threshold: a cliff is a clear answer, a slope says that the threshold decides."""
+def activity_curve(diagnosis: LatentDiagnostics, axes: Axes | None = None) -> Figure:
+    """Draw the number of active units for every threshold: a cliff is a clear answer, a slope says that the threshold decides."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _axes()
+    figure, axes = new_axes(axes)
     thresholds, active = diagnosis.activity_curve()
     axes.step(thresholds, active, where="post", color=USED)
     axes.axvline(ACTIVE_VARIANCE, color="0.4", linestyle="--", linewidth=1)
@@ -45,18 +47,21 @@ def activity_curve(diagnosis: LatentDiagnostics) -> Figure:
     return figure
 
 
-def kl_bars(diagnosis: LatentDiagnostics) -> Figure | None:
-    """KL of each latent, largest first; None where no latent has one of its own."""
+def kl_bars(diagnosis: LatentDiagnostics, axes: Axes | None = None) -> Figure | None:
+    """Draw the KL of each latent, largest first; None where no latent has one of its own."""
     known = [j for j in range(len(diagnosis.names)) if math.isfinite(diagnosis.unit_kl[j])]
     if not known:
         return None
     order = sorted(known, key=lambda j: -float(diagnosis.unit_kl[j]))
-    figure, axes = _axes(width=max(6.4, 1.5 + 0.17 * len(order)))
+    figure, axes = new_axes(axes, (max(6.4, 1.5 + 0.17 * len(order)), 4.0))
     for active, colour, label in ((True, USED, "active"), (False, IDLE, "idle")):
         places = [place for place, j in enumerate(order) if bool(diagnosis.activity[j] > ACTIVE_VARIANCE) == active]
         if places:
             axes.bar(places, [float(diagnosis.unit_kl[order[place]]) for place in places], color=colour, label=label)
-    axes.set_xticks(range(len(order)), [diagnosis.names[j] for j in order], rotation=90, fontsize=8)
+    axes.set_xticks(
+        range(len(order)), [diagnosis.names[j] for j in order], rotation=90 if len(order) > 12 else 0, fontsize=8
+    )
+    axes.set_xlim(-0.6, max(len(order), 6) - 0.4)  # a few bars do not fill the figure
     what = "KL(q(z$_j$|x) ‖ p(z$_j$))" if diagnosis.factorised else "KL of the marginal q(z$_j$|x) to p(z$_j$)"
     axes.set(ylabel="nats per point", title=f"{what}, mean over {len(diagnosis)} points")
     if any(diagnosis.activity[j] <= ACTIVE_VARIANCE for j in known):
@@ -65,18 +70,21 @@ def kl_bars(diagnosis: LatentDiagnostics) -> Figure | None:
 
 
 def aggregate_and_prior(diagnosis: LatentDiagnostics) -> Figure:
-    """Left: encodings on the two most active latents over the prior. Right, where holes were looked for: how near draws of
-    the prior are to encodings, beside encodings of points left out."""
-    from matplotlib.figure import Figure
+    """Draw encodings on the two most active latents over the prior, and how near draws of the prior are to encodings.
 
+    The second panel is there where holes were looked for. It has encodings of points left out beside the prior's draws.
+    """
     holes = diagnosis.holes
-    figure = Figure(figsize=(11 if holes else 5.6, 4.8), layout="constrained")
+    figure = new_figure((11 if holes else 5.6, 4.8))
     panels = figure.subplots(1, 2 if holes else 1, squeeze=False)[0]
     order = diagnosis.activity.argsort(descending=True)[:2].tolist()
     encodings, prior = diagnosis.draws.flatten(0, 1), diagnosis.prior_draws
     encodings = encodings[torch.linspace(0, len(encodings) - 1, min(len(encodings), 3000)).long()]
     if len(order) == 2:
-        _scatter(panels[0], encodings[:, order], prior[:, order])
+        axes = panels[0]
+        axes.scatter(*encodings[:, order].mT, s=4, color=USED, alpha=0.35, linewidths=0, label="encodings, q(z)")
+        prior_contours(axes, diagnosis.prior_density, prior[:, order], PRIOR)
+        axes.set_aspect("equal", adjustable="datalim")
         panels[0].set(
             xlabel=diagnosis.names[order[0]], ylabel=diagnosis.names[order[1]], title="The two most active latents"
         )
@@ -91,26 +99,6 @@ def aggregate_and_prior(diagnosis: LatentDiagnostics) -> Figure:
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def _scatter(axes: Axes, encodings: Tensor, prior: Tensor) -> None:
-    from sklearn.neighbors import KernelDensity
-
-    axes.scatter(encodings[:, 0], encodings[:, 1], s=4, color=USED, alpha=0.35, linewidths=0, label="encodings, q(z)")
-    spans = [_span(torch.cat([encodings[:, j], prior[:, j]])) for j in (0, 1)]
-    across, up = (torch.linspace(*span, 50, dtype=torch.float64) for span in spans)
-    prior = prior[:1000]
-    width = prior.std(0)
-    kernel = KernelDensity(bandwidth=2 * len(prior) ** (-1 / 6)).fit(
-        (prior / width).numpy()
-    )  # twice Scott's: calm lines
-    places = torch.cartesian_prod(across, up) / width
-    density = torch.as_tensor(kernel.score_samples(places.numpy())).reshape(50, 50).T
-    at_draws = torch.as_tensor(kernel.score_samples((prior / width).numpy()))
-    levels = torch.quantile(at_draws, torch.tensor([0.1, 0.5], dtype=torch.float64)).tolist()
-    axes.contour(across, up, density, levels, colors=PRIOR, linewidths=1.2, linestyles="solid")
-    axes.plot([], [], color=PRIOR, label="prior p(z): 50 and 90 % of it")
-    axes.set_aspect("equal", adjustable="datalim")
 
 
 def _scores(axes: Axes, diagnosis: LatentDiagnostics) -> None:
@@ -144,49 +132,34 @@ def _span(values: Tensor) -> tuple[float, float]:
 
 
 def hole_pictures(rows: dict[str, Tensor], shape: tuple[int, int], columns: int = 12) -> Figure:
-    """Rows of images, each (n, D) grey levels in [0, 1], under what they are."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(0.6 * columns + 0.4, 1.0 * len(rows) + 0.2), layout="constrained")
+    """Draw rows of images, each (n, D) grey levels in [0, 1], under what they are."""
+    figure = new_figure((0.6 * columns + 0.4, 1.0 * len(rows) + 0.2))
     for axes, (name, images) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True):
-        _image(axes, grid(images[:columns], shape, columns))
+        draw_images(axes, images[:columns], shape, columns)
         axes.set_title(name, fontsize=9, loc="left")
     return figure
 
 
 def boundary_pictures(ends: Tensor, paths: Tensor, labels: list[str], shape: tuple[int, int], title: str) -> Figure:
-    """A row for each pair of points: x_a (P, D) and E[x|z] on the straight line from one encoding to the other (P, T, D),
-    T odd, the boundary sample in the middle framed; x_b at the end. `ends` is (P, 2, D)."""
-    from matplotlib.figure import Figure
+    """Draw a row for each pair of points: x_a (P, D) and E[x|z] on the straight line from one encoding to the other (P, T, D).
+
+    T is odd, and the boundary sample in the middle is framed; x_b is at the end. `ends` is (P, 2, D).
+    """
     from matplotlib.patches import Rectangle
 
     pairs, steps = paths.shape[:2]
-    height, width = shape
-    figure = Figure(figsize=(0.62 * (steps + 2) + 1.9, 0.68 * pairs + 0.9), layout="constrained")
+    figure = new_figure((0.62 * (steps + 2) + 1.9, 0.68 * pairs + 0.9))
     axes = figure.subplots()
     axes.set_title(title, fontsize=10, pad=24)
-    _image(axes, grid(torch.cat([ends[:, :1], paths, ends[:, 1:]], dim=1).flatten(0, 1), shape, steps + 2))
+    pictures = torch.cat([ends[:, :1], paths, ends[:, 1:]], dim=1).flatten(0, 1)
+    height, width = draw_images(axes, pictures, shape, steps + 2)
     heads = {0: "x$_a$", 1: "E[x|z$_a$]", (steps + 1) // 2: "halfway", steps: "E[x|z$_b$]", steps + 1: "x$_b$"}
+    across, down = cell_centres(steps + 2, width), cell_centres(pairs, height)
     axes.xaxis.tick_top()
-    axes.set_xticks([column * (width + 1) + width / 2 - 0.5 for column in heads], list(heads.values()), fontsize=9)
-    axes.set_yticks([row * (height + 1) + height / 2 - 0.5 for row in range(pairs)], labels, fontsize=8)
+    axes.set_xticks([across[column] for column in heads], list(heads.values()), fontsize=9)
+    axes.set_yticks(down, labels, fontsize=8)
     axes.tick_params(length=0)
     for row in range(pairs):
-        corner = ((steps + 1) // 2 * (width + 1) - 0.5, row * (height + 1) - 0.5)
-        axes.add_patch(Rectangle(corner, width, height, fill=False, color=PRIOR, linewidth=2))
+        corner = ((steps + 1) // 2 * width - 0.5, row * height - 0.5)
+        axes.add_patch(Rectangle(corner, width + 1, height + 1, fill=False, color=PRIOR, linewidth=2))
     return figure
-
-
-def _image(axes: Axes, page: Tensor) -> None:
-    axes.imshow(page.numpy(), cmap="gray_r", vmin=0, vmax=1)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-
-
-def _axes(width: float = 6.4) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..evaluation.gap_decomposition import GapResult
-from .comparison import COLOURS
+from .style import COLOURS, new_figure, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,14 +20,17 @@ PARTS = {
 
 
 def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
-    """On the left the mean gaps of each run, stacked, with the data error of each; on the right those of every point, widest
-    first."""
-    from matplotlib.figure import Figure
+    """Draw the mean gaps of each run, stacked, with the data error of each, and beside them those of every point.
 
-    figure = Figure(figsize=(9.5, 1.9 + 0.75 * len(gaps)), layout="constrained")
-    left, *right = figure.subplots(1, 1 + len(gaps), width_ratios=[2.2] + [2.6 / len(gaps)] * len(gaps), squeeze=False)[
-        0
-    ]
+    Args:
+        gaps: What `gap` found, by the name of the run.
+
+    Returns:
+        The figure.
+    """
+    figure = new_figure((9.5, 1.9 + 0.75 * len(gaps)))
+    widths = [2.2] + [2.6 / len(gaps)] * len(gaps)
+    left, *right = figure.subplots(1, 1 + len(gaps), width_ratios=widths, squeeze=False)[0]
     for place, result in enumerate(gaps.values()):
         base, shown = 0.0, []
         for part, (label, colour) in PARTS.items():
@@ -69,6 +72,7 @@ def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
         axes.set(
             xlabel=f"{len(result)} points of {name},\nwidest gap first", ylabel="nats", xlim=(-0.5, len(result) - 0.5)
         )
+        whole_ticks(axes.xaxis)
     for axes in (left, *right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=2)

@@ -4,9 +4,10 @@ Annealing and refinement move latents along gradients. They need neither names n
 a point, unconstrained, and all densities are with respect to du: log p(x, z(u)) + log|dz/du|.
 """
 
+import contextlib
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,8 +97,10 @@ class Joint:
 
     def draw_prior(self, draws: int) -> Tensor:
         """u ~ p(u): (draws, N, d)."""
-        with isolated_parameters(self.model), self._draws(draws):
-            return self._pack(trace("model", self.model, self.x), draws)
+        drawn = _UntilDrawn(block.name for block in self.blocks)
+        with isolated_parameters(self.model), self._draws(draws), contextlib.suppress(_AllDrawn), drawn:
+            trace("model", self.model, self.x)
+        return self._pack(drawn, draws)
 
     def draw_guide(self, draws: int) -> Tensor:
         """u ~ q(u|x): (draws, N, d)."""
@@ -138,7 +141,7 @@ class Joint:
         terms = [sum_inner_plates(site, log_density(site)) for site in chosen]
         return functools.reduce(torch.add, terms).flatten(1)
 
-    def _pack(self, run: poutine.Trace, draws: int) -> Tensor:
+    def _pack(self, run: "poutine.Trace | _UntilDrawn", draws: int) -> Tensor:
         columns = []
         for block in self.blocks:
             site = run.nodes[block.name]
@@ -154,6 +157,26 @@ class Joint:
                     f"The guide draws its latents with the help of site '{site['name']}', and cannot be asked for their density "
                     "at other values: begin at the prior, or refine a Gaussian (SemiAmortised)."
                 )
+
+
+class _AllDrawn(BaseException):
+    """Nothing else of this run is of use. No error, so that nothing that handles errors stops it."""
+
+
+class _UntilDrawn(poutine.messenger.Messenger):
+    """Ends a run once these latents are drawn: decoders take most of its time."""
+
+    def __init__(self, names: Iterable[str]):
+        super().__init__()
+        self.left = set(names)
+        self.nodes: dict[str, Any] = {}
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["name"] in self.left:
+            self.nodes[msg["name"]] = dict(msg)
+            self.left.remove(msg["name"])
+            if not self.left:
+                raise _AllDrawn
 
 
 class _SetLatents(poutine.messenger.Messenger):

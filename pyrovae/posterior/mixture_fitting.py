@@ -1,5 +1,6 @@
 """Fit a mixture about modes to the posterior by the draws of a pilot, and say how many draws an estimate needs."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -9,8 +10,10 @@ from ..statistics.weight_sums import WeightSums
 from .joint_density import Joint
 from .mode_mixture import FEW_LATENTS, ModeMixture, Places, choose_mixture
 from .modes import Modes
+from .score_fitting import fit_to_scores
 
 PILOT_DRAWS, BLOCK_DRAWS = 256, 64
+PILOT_SHARE = 8  # a pilot has at least one draw for so many of the estimate
 # A pilot has seen too little of the weights' tail: its variance counts twice, and three of its standard errors are added.
 SAFETY, PILOT_ERRORS = 2.0, 3.0
 CURVATURE_DRAWS = 64.0  # for how many draws the curvature at the mode counts, beside those of the pilot
@@ -28,11 +31,11 @@ def fit_mixture(joint: Joint, modes: Modes, tolerance: float, max_draws: int) ->
     fits = joint.size > FEW_LATENTS
     mixture = choose_mixture(joint, modes)
     if fits:
-        mixture = fitted(mixture, _pilot(joint, mixture, PILOT_DRAWS))
+        mixture = _better(joint, mixture, fit_to_scores(joint, mixture))
     places, count = _pilot(joint, mixture, PILOT_DRAWS), PILOT_DRAWS
     needed = _num_draws(mixture, places, tolerance)
     rows, part = torch.arange(len(needed), device=needed.device), mixture
-    while count < max_draws / 2 and bool((unsure := needed[rows] > 2 * count).any()):
+    while bool((unsure := needed[rows].clamp(max=max_draws) > PILOT_SHARE * count).any()):
         rows, joint, part, places = rows[unsure], joint.subset(unsure), part.subset(unsure), places.subset(unsure)
         count *= 2
         if fits:
@@ -43,9 +46,37 @@ def fit_mixture(joint: Joint, modes: Modes, tolerance: float, max_draws: int) ->
     return mixture, needed
 
 
+def _better(joint: Joint, first: ModeMixture, second: ModeMixture) -> ModeMixture:
+    """At each point the first mixture as it is, or the second as one of `CANDIDATES`: the one whose weights have the least variance.
+
+    Draws from both judge them, q₀ = ½ q₁ + ½ q₂, E_q (p/q)² = E_q₀ p² / (q q₀).
+    """
+    own = [_pilot(joint, mixture, PILOT_DRAWS // 2) for mixture in (first, second)]
+    places = _joined(own)
+    log_q = torch.logaddexp(*(mixture.log_density_with_prior(places) for mixture in (first, second))) - math.log(2)
+    candidates = [first, *(_with_tails(second, *tails) for tails in CANDIDATES)]
+    squares = [
+        (2 * places.log_p - log_q - mixture.log_density_with_prior(places)).logsumexp(0) for mixture in candidates
+    ]
+    least = torch.stack(squares).nan_to_num(torch.inf, torch.inf, -torch.inf).argmin(0)
+    best = candidates[0].subset(torch.arange(len(least), device=least.device))  # a copy
+    for index, mixture in enumerate(candidates[1:], start=1):
+        rows = (least == index).nonzero().squeeze(-1)
+        best.put(rows, mixture.subset(rows))
+    return best
+
+
+def _with_tails(mixture: ModeMixture, degrees_of_freedom: float, scale: float) -> ModeMixture:
+    one = torch.ones_like(mixture.scale)
+    return replace(mixture, degrees_of_freedom=degrees_of_freedom * one, scale=scale * one)
+
+
 def _pilot(joint: Joint, mixture: ModeMixture, count: int) -> Places:
     """`count` draws in blocks that a cache holds, each of which has the prior's share."""
-    blocks = [mixture.draw_with_prior(joint, BLOCK_DRAWS) for _ in range(count // BLOCK_DRAWS)]
+    return _joined([mixture.draw_with_prior(joint, BLOCK_DRAWS) for _ in range(count // BLOCK_DRAWS)])
+
+
+def _joined(blocks: list[Places]) -> Places:
     u, log_prior, log_p = (torch.cat(values) for values in zip(*(block[:3] for block in blocks), strict=True))
     return Places(u, log_prior, log_p, blocks[0].prior_share)
 
@@ -95,7 +126,7 @@ def _best(mixture: ModeMixture, places: Places, log_q: Tensor) -> ModeMixture:
     one = torch.ones_like(mixture.scale)
     squares = []
     for nu, scale in CANDIDATES:
-        candidate = replace(mixture, degrees_of_freedom=nu * one, scale=scale * one)
+        candidate = _with_tails(mixture, nu, scale)
         squares.append((2 * places.log_p - log_q - candidate.log_density_with_prior(places)).logsumexp(0))
     least = torch.stack(squares).nan_to_num(torch.inf, torch.inf, -torch.inf).argmin(0)
     best = one.new_tensor(CANDIDATES)[least]

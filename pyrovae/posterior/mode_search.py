@@ -1,5 +1,6 @@
 """Where to start, and where to start again: the search for the modes of every point's posterior."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -8,21 +9,17 @@ from torch import Tensor
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import is_per_point
 from ..utils.random import random_rows
+from .climbing import climb
 from .joint_density import Joint
 from .mode_mixture import FEW_LATENTS, mixture_about
-from .modes import Modes, climb, distinct_modes
+from .modes import Modes, distinct_modes
 from .refinement import check_no_circles
 
 MAX_MODES = 64
+MAX_SHARE_FOUND_ONCE = 0.05  # of a point's starts may end at modes that no other start finds
 MEAN_DRAWS = 16  # of guide and prior, whose mean is a start
 MISSED_MASS = 0.01  # nats of log p(x), averaged over points: to find so much is worth a thorough search everywhere
 SEARCHED_POINTS = 16
-
-
-def thorough_search(joint: Joint) -> Modes:
-    """Start at the means of guide and prior and at 16 draws of the prior; then twice at the heaviest of 1,000 draws."""
-    starts = torch.cat([_mean(joint.draw_guide(MEAN_DRAWS)), _mean(joint.draw_prior(MEAN_DRAWS)), joint.draw_prior(16)])
-    return _restarted(joint, starts, rounds=2, num_draws=1000, num_starts=8)
 
 
 def short_search(joint: Joint) -> Modes:
@@ -30,9 +27,29 @@ def short_search(joint: Joint) -> Modes:
     return _restarted(joint, _mean(joint.draw_guide(MEAN_DRAWS)), rounds=1, num_draws=256, num_starts=1)
 
 
+def thorough_search(joint: Joint, prior_starts: int = 16) -> Modes:
+    """Start at the means of guide and prior and at draws of the prior; then twice at the heaviest of 1,000 draws."""
+    means = (_mean(joint.draw_guide(MEAN_DRAWS)), _mean(joint.draw_prior(MEAN_DRAWS)))
+    starts = torch.cat([*means, joint.draw_prior(prior_starts)])
+    return _restarted(joint, starts, rounds=2, num_draws=1000, num_starts=8)
+
+
+def search_modes(joint: Joint, thorough: bool) -> Modes:
+    """A short or a thorough search at every point, and one from more starts where that leaves a doubt."""
+    modes = thorough_search(joint) if thorough else short_search(joint)
+    doubtful = (modes.share_found_once > MAX_SHARE_FOUND_ONCE) | ~modes.arrived
+    if not thorough and bool(doubtful.any()):
+        modes = modes.replaced(doubtful, thorough_search(joint.subset(doubtful)))
+    doubtful = modes.share_found_once > MAX_SHARE_FOUND_ONCE
+    if bool(doubtful.any()):
+        modes = modes.replaced(doubtful, thorough_search(joint.subset(doubtful), prior_starts=96))
+    return modes
+
+
 def choose_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> Callable[[Joint], Modes]:
     """The search that these points need. A thorough one costs little with few latents. With more it is tried at some of the
-    points, to see whether it finds more there. A guide with parameters for each point gets a thorough one.
+    points, to see whether it finds more there. A guide with parameters for each point gets a thorough one. Where a point's modes
+    leave a doubt it is searched again from more starts.
 
     Raises `InvalidInputError` for a pair whose modes cannot be searched.
     """
@@ -40,7 +57,7 @@ def choose_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int
     joint = Joint(model, guide, x if whole else x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
     check_no_circles(joint.structure)
     thorough = whole or joint.size <= FEW_LATENTS or short_search_misses_mass(joint)
-    return thorough_search if thorough else short_search
+    return functools.partial(search_modes, thorough=thorough)
 
 
 def short_search_misses_mass(joint: Joint) -> bool:

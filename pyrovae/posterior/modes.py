@@ -1,47 +1,15 @@
-"""Modes of the posterior p(u|x) of every point, by damped Newton steps from several starts at once."""
+"""The different modes of the posterior p(u|x) of every point, made of the ends of climbs from several starts."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from .joint_density import Joint, per_point
+from .climbing import Ends
 
-LogDensity = Callable[[Tensor], Tensor]  # u (draws, N, d) → log p(x, u) (draws, N)
-
-MIN_CURVATURE = 0.1  # of a direction in which the density is flat: about as wide as a standard normal prior, or wider
-MAX_ITERATIONS = 80
-ROWS_KEPT = 0.8  # of the starts; where fewer still move, the others are left out
-GAIN_TOLERANCE = 1e-3  # nats that one more step would gain: then a start has arrived
 SAME_MODE_DISTANCE = 0.3  # standard deviations between two ends that count as one mode
 UNFINISHED_DISTANCE = 3.0  # standard deviations, within which an unfinished climb is taken to lead to a mode
-MIN_DAMPING, MAX_DAMPING = 1e-6, 1e6
-
-
-@dataclass(frozen=True)
-class Ends:
-    """Where Newton's steps ended, from S starts for each of N points. In double precision."""
-
-    location: Tensor  # (S, N, d)
-    log_density: Tensor  # (S, N), log p(x, u) there
-    precision: Tensor  # (S, N, d, d), −∇² log p(x, u) there, its eigenvalues made positive
-    arrived: Tensor  # (S, N), whether another step would gain next to nothing
-
-    def joined(self, other: "Ends") -> "Ends":
-        """The ends of all starts of both."""
-        return Ends(*(torch.cat([getattr(self, part.name), getattr(other, part.name)]) for part in fields(self)))
-
-    def reshaped(self, num_starts: int, points: int) -> "Ends":
-        """Of starts and points that stand in one row, start by start."""
-        values = (getattr(self, part.name) for part in fields(self))
-        return Ends(*(value.reshape(num_starts, points, *value.shape[2:]) for value in values))
-
-    def put(self, rows: Tensor, other: "Ends") -> None:
-        """Replace the ends of the points `rows` by the other's."""
-        for part in fields(self):
-            getattr(self, part.name)[:, rows] = getattr(other, part.name)
 
 
 @dataclass(frozen=True)
@@ -74,6 +42,30 @@ class Modes:
         """log p(x) by Laplace's method, the sum over the modes: (N,)."""
         return self.log_masses.logsumexp(0)
 
+    def replaced(self, rows: Tensor, other: "Modes") -> "Modes":
+        """With the other's modes at the points that the mask `rows` (N,) names."""
+        count = max(len(self.exists), len(other.exists))
+        mine, theirs = self._padded(count), other._padded(count)
+        values = {part.name: getattr(mine, part.name).clone() for part in fields(self)}
+        for name, value in values.items():
+            value[rows if name == "arrived" else (slice(None), rows)] = getattr(theirs, name)
+        return Modes(**values)
+
+    def _padded(self, count: int) -> "Modes":
+        """With room for `count` modes: what is added does not exist, and stands where the highest mode is."""
+        index = torch.arange(count, device=self.exists.device)
+        index = torch.where(index < len(self.exists), index, 0)
+        added = (index == 0).unsqueeze(-1)
+        added[0] = False
+        by_mode = [part.name for part in fields(self) if part.name != "arrived"]
+        padded = replace(self, **{name: getattr(self, name)[index] for name in by_mode})
+        return replace(
+            padded,
+            exists=padded.exists & ~added,
+            num_starts=torch.where(added, 0, padded.num_starts),
+            at_rest=padded.at_rest & ~added,
+        )
+
     def without_unfinished(self) -> "Modes":
         """Leave out a mode where no climb came to rest, within `UNFINISHED_DISTANCE` of one where some did: it was on its way there.
 
@@ -89,123 +81,6 @@ class Modes:
         every = torch.arange(order.shape[1], device=order.device)
         by_mode = [part.name for part in fields(kept) if part.name != "arrived"]
         return replace(kept, **{name: getattr(kept, name)[order, every] for name in by_mode})
-
-
-def climb(joint: Joint, starts: Tensor) -> Ends:
-    """Go uphill from `starts` (S, N, d) by steps (H + λ diag H)⁻¹ ∇ log p(x, u), each taken only where log p(x, u) rises.
-
-    H is −∇² log p(x, u) with its eigenvalues in absolute value. λ becomes 0.3 λ after a step that was taken and 5 λ after one
-    that was not, for each start of each point (Levenberg 1944; Marquardt 1963).
-    """
-    num_starts, points, d = starts.shape
-    rows = torch.arange(num_starts * points, device=starts.device)  # each start of each point is a row of its own
-    joint = joint.subset(rows % points)
-    u = starts.reshape(1, -1, d).clone()
-    here = _place(joint.log_p, u)
-    damping = torch.full(u.shape[:2], 1e-2, dtype=torch.float64, device=u.device)
-    ends = _ends(u, here)
-    for _ in range(MAX_ITERATIONS):
-        step, gain = here.step(damping)
-        moving = torch.isfinite(here.value) & (gain > GAIN_TOLERANCE) & (damping < MAX_DAMPING)
-        if not bool(moving.any()):
-            break
-        if float(moving.double().mean()) < ROWS_KEPT:  # go on with those that move
-            ends.put(rows, _ends(u, here))
-            left = moving[0]
-            joint, rows, here = joint.subset(left), rows[left], here.subset(left)
-            u, damping, step, moving = u[:, left], damping[:, left], step[:, left], moving[:, left]
-        proposal = torch.where(moving.unsqueeze(-1), u + step.to(u), u)
-        there = _place(joint.log_p, proposal)
-        better = moving & (there.value > here.value)
-        u = torch.where(better.unsqueeze(-1), proposal, u)
-        here = there.where(better, here)
-        damping = (damping * torch.where(better, 0.3, 5.0)).clamp(MIN_DAMPING, MAX_DAMPING)
-    ends.put(rows, _ends(u, here))
-    return ends.reshaped(num_starts, points)
-
-
-def _ends(u: Tensor, here: "_Place") -> Ends:
-    arrived = torch.isfinite(here.value) & (here.step(0.0)[1] <= 10 * GAIN_TOLERANCE)
-    return Ends(u.double().clone(), here.value.clone(), here.precision.clone(), arrived)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """log p(x, u) and its derivatives at one u for each start and point, in double precision."""
-
-    value: Tensor  # (S, N)
-    gradient: Tensor  # (S, N, d)
-    precision: Tensor  # (S, N, d, d), −∇² log p with eigenvalues in absolute value and at least `MIN_CURVATURE`
-    escape: Tensor  # (S, N, d), a step out of a saddle: a standard deviation along the direction of most upward curvature, or 0
-
-    def where(self, chosen: Tensor, other: "_Place") -> "_Place":
-        """These numbers where `chosen` (S, N), and the other's elsewhere."""
-        return _Place(
-            torch.where(chosen, self.value, other.value),
-            torch.where(chosen.unsqueeze(-1), self.gradient, other.gradient),
-            torch.where(chosen[..., None, None], self.precision, other.precision),
-            torch.where(chosen.unsqueeze(-1), self.escape, other.escape),
-        )
-
-    def subset(self, rows: Tensor) -> "_Place":
-        """The numbers of the points that the mask `rows` (N,) names."""
-        return _Place(*(getattr(self, part.name)[:, rows] for part in fields(self)))
-
-    def step(self, damping: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Newton's step, damped, and what it is about to gain in nats, twice; at a saddle, the way out, which is worth a try."""
-        diagonal = self.precision.diagonal(dim1=-2, dim2=-1)
-        damped = self.precision + torch.diag_embed(torch.as_tensor(damping).unsqueeze(-1) * diagonal)
-        step = torch.linalg.solve(damped, self.gradient.unsqueeze(-1)).squeeze(-1)
-        gain = (step * self.gradient).sum(-1)
-        stuck = (gain <= GAIN_TOLERANCE) & (self.escape != 0).any(-1)
-        return torch.where(stuck.unsqueeze(-1), self.escape, step), torch.where(stuck, 1.0, gain)
-
-
-def _place(log_density: LogDensity, u: Tensor) -> _Place:
-    value, gradient, hessian = _derivatives(log_density, u)
-    curvature, axes = torch.linalg.eigh(-(hessian + hessian.mT) / 2)
-    lowest, direction = curvature[..., :1], axes[..., 0]  # in ascending order
-    uphill = torch.where((direction * gradient).sum(-1, keepdim=True) < 0, -direction, direction)
-    escape = torch.where(lowest < -MIN_CURVATURE, uphill * lowest.abs().clamp(min=MIN_CURVATURE).rsqrt(), 0.0)
-    positive = curvature.abs().clamp(min=MIN_CURVATURE)
-    return _Place(value, gradient, (axes * positive.unsqueeze(-2)) @ axes.mT, escape)
-
-
-def _derivatives(log_density: LogDensity, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """log p (S, N), its gradient (S, N, d) and its Hessian (S, N, d, d), in double precision.
-
-    Points and draws are independent, so that d backward passes give every Hessian. Where one is not finite, it is made of
-    differences of the gradient: `torch.logaddexp` has no second derivative where its arguments are far apart. What is not
-    finite then is 0.
-    """
-    with torch.enable_grad():
-        u = u.detach().requires_grad_()
-        value = log_density(u)
-        (gradient,) = torch.autograd.grad(value.sum(), u, create_graph=True)
-        rows = []
-        for axis in range(u.shape[-1]):
-            row = None
-            if gradient.requires_grad:  # it does not where log p is linear in u
-                (row,) = torch.autograd.grad(gradient[..., axis].sum(), u, retain_graph=True, allow_unused=True)
-            rows.append(torch.zeros_like(u) if row is None else row)
-    hessian = torch.stack(rows, dim=-2).detach().double()
-    value, gradient = value.detach().double(), gradient.detach().double()
-    if not bool(torch.isfinite(hessian).all()):
-        finite = torch.isfinite(hessian).flatten(-2).all(-1)[..., None, None]
-        hessian = torch.where(finite, hessian, _difference_hessian(log_density, u.detach()))
-    return value, gradient.nan_to_num(0.0, 0.0, 0.0), hessian.nan_to_num(0.0, 0.0, 0.0)
-
-
-def _difference_hessian(log_density: LogDensity, u: Tensor) -> Tensor:
-    """Central differences of the gradient: (S, N, d, d), in double precision."""
-    step = torch.finfo(u.dtype).eps ** (1 / 3) * (1 + u.abs())
-    rows = []
-    for axis in range(u.shape[-1]):
-        offset = torch.zeros_like(u)
-        offset[..., axis] = step[..., axis]
-        sides = [per_point(lambda u: (log_density(u),), u + sign * offset)[1][0].double() for sign in (1, -1)]
-        rows.append((sides[0] - sides[1]) / (2 * step[..., axis : axis + 1]).double())
-    return torch.stack(rows, dim=-2)
 
 
 def distinct_modes(ends: Ends, max_modes: int) -> Modes:

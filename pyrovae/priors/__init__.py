@@ -1,14 +1,7 @@
 """Families p(z) for models with a continuous latent.
 
-A prior may read the guide (`VampPrior` does); no file here knows a model. To add a family, put a file here with a subclass of
-`Prior` that writes `prepare` and `forward`: `pyrovae.priors.NAME` and `--set prior=NAME` find it.
-
-| prior | p(z) |
-|---|---|
-| `StandardNormal` | N(0, I) |
-| `MixtureOfGaussians` | Σ_k π_k N(μ_k, diag σ_k²) |
-| `VampPrior` | (1/K) Σ_k q(z | u_k), u_k learned |
-| `FlowPrior` | f(ε), f a flow, ε ~ N(0, I) |
+A prior may read the guide (`VampPrior` does); no file here knows a model. README.md lists the families and says how to add one.
+`pyrovae.priors.NAME` and `--set prior=NAME` find the classes of all files in this folder.
 """
 
 from ..utils.namespaces import collect

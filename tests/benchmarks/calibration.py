@@ -55,11 +55,11 @@ def independent(
 
     drawn = prior.expand((POINTS, d)).sample()
     x = likelihood(drawn).sample()
-    grid = GRID[GRID > 0] if prior.support is dist.constraints.positive else GRID
+    positive = prior.support in (dist.constraints.positive, dist.constraints.nonnegative)
+    grid = GRID[GRID > 0] if positive else GRID
     step = float(grid[1] - grid[0])
     log_joint = prior.log_prob(grid) + likelihood(grid).log_prob(x.unsqueeze(-1))
     exact = (log_joint.logsumexp(-1) + math.log(step)).sum(-1)
-    positive = prior.support is dist.constraints.positive
     return Problem(family, hidden, model, guide_of(d, positive=positive, **guide), x, exact)
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn import datasets
 from sklearn.datasets import load_digits
 
 from pyrovae import InvalidInputError, load_data
-from pyrovae.data.datasets import default_root
+from pyrovae.data.builtin import default_root
 from pyrovae.data.stochastic import StochasticData
 from pyrovae.data.transforms import Dequantise, Identity, Threshold
 
@@ -74,6 +75,40 @@ def test_training_images_are_binarised_anew_and_test_images_once(seed: int) -> N
 def test_the_split_does_not_depend_on_the_transform(seed: int) -> None:
     dequantised, threshold = load_data("digits", seed=seed), load_data("digits", "threshold", seed=seed)
     assert torch.equal(Threshold(17)((dequantised.test * 17).floor()), threshold.test)
+
+
+# labels and names
+
+
+@pytest.mark.parametrize("transform", [None, "binarise", "threshold"])
+def test_labels_travel_with_the_points(seed: int, transform: str | None) -> None:
+    """A point's label, row and pixels are those of one image of scikit-learn's."""
+    data, bunch = load_data("digits", transform, seed=seed), load_digits()
+    assert sorted(torch.cat([data.train_rows, data.test_rows]).tolist()) == list(range(1797))
+    assert data.label_names == tuple("0123456789")
+    assert data.column_names[:2] == ("pixel_0_0", "pixel_0_1")
+    for rows, labels, points in (
+        (data.train_rows, data.train_labels, data.train[:]),
+        (data.test_rows, data.test_labels, data.test),
+    ):
+        assert torch.equal(labels, torch.as_tensor(bunch.target)[rows])
+        pixels = torch.as_tensor(bunch.data)[rows]
+        if transform is None:
+            assert torch.equal((points * 17).floor().double(), pixels)
+        else:
+            assert not points[pixels == 0].any()
+            assert points[pixels == 16].all()
+    assert torch.equal(data.to("cpu").test_labels, data.test_labels)
+
+
+@pytest.mark.parametrize(("name", "classes", "columns"), [("iris", 3, 4), ("wine", 3, 13), ("breast_cancer", 2, 30)])
+def test_embedded_tables(name: str, classes: int, columns: int) -> None:
+    data, bunch = load_data(name), getattr(datasets, f"load_{name}")()
+    assert (data.dim, len(data.column_names), len(data.label_names)) == (columns, columns, classes)
+    assert data.column_names == tuple(bunch.feature_names)
+    assert torch.equal(data.test, torch.as_tensor(bunch.data).float()[data.test_rows])
+    assert torch.equal(data.test_labels, torch.as_tensor(bunch.target)[data.test_rows])
+    assert str(data.transform) == "as given"
 
 
 # files
@@ -296,6 +331,7 @@ def test_mnist_is_read_right(mnist: tuple[Path, np.ndarray, np.ndarray], monkeyp
     assert str(data.transform) == "(pixel + u) / 256"
     assert torch.equal((data.train[:] * 256).floor(), torch.as_tensor(train).flatten(1).float())
     assert torch.equal((data.test * 256).floor(), torch.as_tensor(test).flatten(1).float())
+    assert (data.train_labels.tolist(), data.test_labels.tolist()) == (list(range(6)), list(range(3)))
     monkeypatch.setenv("PYROVAE_DATA", str(root))
     assert torch.equal(load_data("mnist").test, data.test)
 

@@ -16,9 +16,11 @@ from pyrovae import InvalidInputError, diagnose, load
 from pyrovae.diagnostics import active_units as units
 from pyrovae.diagnostics import aggregate_posterior as aggregate
 from pyrovae.diagnostics import prior_holes as holes
-from pyrovae.diagnostics.aggregate_posterior import Aggregate, decode
+from pyrovae.diagnostics.aggregate_posterior import Aggregate
 from pyrovae.distributions.normal import PrecisionNormal
+from pyrovae.pair.latent_rows import decode
 from pyrovae.pair.structure import inspect_pair
+from pyrovae.posterior import latent_densities
 
 SIGMAS = 5
 
@@ -302,16 +304,18 @@ def test_kl_per_latent_and_per_site(seed):
     whole = torch.distributions.kl_divergence(
         q, torch.distributions.MultivariateNormal(torch.zeros(3).double(), torch.eye(3).double())
     )
-    torch.testing.assert_close(units.site_kl(q, p), whole, rtol=0, atol=1e-10)
+    torch.testing.assert_close(latent_densities.site_kl(q, p), whole, rtol=0, atol=1e-10)
     marginals = dist.Normal(loc, q.variance.sqrt())
     expected = torch.distributions.kl_divergence(marginals, dist.Normal(torch.zeros(3).double(), 1.0))
-    torch.testing.assert_close(units.unit_kl(q, p), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(latent_densities.unit_kl(q, p), expected, rtol=0, atol=1e-10)
     low_rank = dist.LowRankMultivariateNormal(loc, root, torch.ones(3).double())
-    torch.testing.assert_close(units.site_kl(low_rank, p), whole, rtol=0, atol=1e-10)
+    torch.testing.assert_close(latent_densities.site_kl(low_rank, p), whole, rtol=0, atol=1e-10)
     precise = PrecisionNormal(loc, torch.linalg.cholesky(q.precision_matrix))
-    torch.testing.assert_close(units.site_kl(precise, p), whole, rtol=0, atol=1e-10)
-    assert units.site_kl(dist.Laplace(loc, 1.0).to_event(1), dist.StudentT(3.0, loc, 1.0).to_event(1)) is None
-    assert units.site_kl(dist.Delta(loc, event_dim=1), p) is None
+    torch.testing.assert_close(latent_densities.site_kl(precise, p), whole, rtol=0, atol=1e-10)
+    assert (
+        latent_densities.site_kl(dist.Laplace(loc, 1.0).to_event(1), dist.StudentT(3.0, loc, 1.0).to_event(1)) is None
+    )
+    assert latent_densities.site_kl(dist.Delta(loc, event_dim=1), p) is None
 
 
 # Pairs of every kind

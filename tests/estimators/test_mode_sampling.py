@@ -234,6 +234,62 @@ def test_points_out_of_reach_have_an_error_above_the_tolerance():
     assert (result.num_draws == 300).all()
 
 
+@pytest.mark.slow
+def test_draws_are_added_and_the_estimate_stays_right(seed):
+    """t weights with a heavy tail: the pilot often asks for too few draws. Afterwards the tolerance holds, and p̂ is not biased.
+
+    x says nothing of z, so log p(x) is that of x alone. log p̂ is low by half its variance, about .001.
+    """
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.StudentT(3.0, torch.zeros(4).double(), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1), obs=x)
+
+    x = torch.zeros(500, 1).double()
+    result = mode_sampling_log_likelihood(model, standard(4), x, tolerance=0.04, seed=seed)
+    error = result.log_likelihood - dist.Normal(0.0, 1.0).log_prob(torch.zeros(())).item()
+    assert result.reached.all()
+    assert abs(float(error.mean())) < 0.001 + 3 * float(error.std()) / 500**0.5
+    assert 0.92 < (error.abs() < 1.96 * result.log_likelihood_se).double().mean() < 0.98
+
+
+def skewed(x):
+    """z ~ N(0, I), x_i ~ N(exp(z_i), 0.3): the posterior of each z_i is skewed, and known."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(4).double(), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z.exp(), 0.3).to_event(1), obs=x)
+
+
+def test_where_draws_would_be_wasted_chains_are_annealed(seed, monkeypatch):
+    """At every point here, by a lower limit. Against quadrature."""
+    monkeypatch.setattr("pyrovae.estimators.mode_sampling.MAX_VARIANCE", 0.0)
+    torch.manual_seed(seed)
+    x = torch.randn(12, 4).double().exp() + 0.3 * torch.randn(12, 4)
+    exact = by_quadrature(
+        lambda z: dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z.exp(), 0.3).log_prob(x.unsqueeze(-1)), steps=10_001
+    ).sum(-1)
+    result = mode_sampling_log_likelihood(skewed, standard(4), x, seed=seed)
+    assert result.annealed.all()
+    assert result.reached.all()
+    error = result.log_likelihood - exact
+    assert (error.abs() < 4 * result.log_likelihood_se + 0.05).all()
+    assert abs(float(error.mean())) < 0.05
+    assert "(0 laplace, 12 ais)" in result.reliability_message
+
+
+def test_time_may_run_out():
+    """Points that are not begun have no number, and the message says what all would take."""
+    model, guide = load("ppca")(5, latent=2)
+    result = mode_sampling_log_likelihood(model, guide, torch.randn(10, 5), max_seconds=1e-9)
+    assert result.not_begun.all()
+    assert result.log_likelihood.isnan().all()
+    assert not result.reliable.any()
+    assert "10 were not begun" in result.reliability_message
+    with pytest.raises(InvalidInputError, match="max_seconds is 0"):
+        mode_sampling_log_likelihood(model, guide, torch.randn(10, 5), max_seconds=0)
+
+
 def test_what_is_said_of_the_points(seed):
     """Each reason for doubt is named with the number of its points."""
     model, guide = load("ppca")(5, latent=2)
@@ -241,9 +297,12 @@ def test_what_is_said_of_the_points(seed):
     assert result.reliability_message.endswith("Reliable at every point, given the modes found.")
     bad = torch.arange(10) < 3
     doubted = dataclasses.replace(
-        result, largest_weight=torch.where(bad, 0.5, result.largest_weight), arrived=torch.arange(10) != 9
+        result,
+        largest_weight=torch.where(bad, 0.5, result.largest_weight),
+        arrived=torch.arange(10) < 8,
+        ess=torch.where(torch.arange(10) == 9, 0.1 * result.num_draws, result.ess),
     )
-    assert doubted.reliable.tolist() == [False] * 3 + [True] * 6 + [False]
+    assert doubted.reliable.tolist() == [False] * 3 + [True] * 6 + [False]  # at point 8 the draws make up for it
     assert "Reliable at 6 of 10 points" in doubted.reliability_message
     assert "a few draws carry the weight (3); no start comes to rest at a mode" in doubted.reliability_message
 

@@ -121,6 +121,19 @@ def test_a_tolerance_that_cannot_be(tolerance):
         evaluate(*line(0.0), X, tolerance=tolerance)
 
 
+def test_points_that_there_is_no_time_for_have_the_bound(seed):
+    model, guide = pyrovae.load("vae")(6, latent=2, hidden=[8])
+    x = torch.randn(20, 6)
+    evidence = pyrovae.evaluate(model, guide, x, seed=seed, max_seconds=1e-9)
+    bound = pyrovae.evaluate(model, guide, x, 1000, seed=seed)
+    assert set(evidence.method) == {"importance_sampling"}
+    assert torch.equal(evidence.log_likelihood, bound.log_likelihood)
+    assert torch.equal(evidence.gap_se, bound.gap_se)
+    assert "20 were not begun" in evidence.reliability_message
+    with pytest.raises(pyrovae.InvalidInputError, match="max_draws"):
+        pyrovae.evaluate(model, guide, x, max_draws=3)
+
+
 def test_a_number_does_not_depend_on_its_place():
     pairs = {"near": line(0.0), "far": line(2.0)}
     one = pyrovae.compare(pairs, X)

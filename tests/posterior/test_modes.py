@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from pyrovae import load
+from pyrovae.posterior.climbing import Ends, _derivatives, climb
 from pyrovae.posterior.joint_density import Joint
 from pyrovae.posterior.mode_mixture import choose_mixture, mixture_about
 from pyrovae.posterior.mode_search import thorough_search
-from pyrovae.posterior.modes import Ends, _derivatives, climb, distinct_modes
+from pyrovae.posterior.modes import distinct_modes
 
 
 def standard(x):
@@ -125,3 +126,15 @@ def test_a_second_derivative_that_is_not_finite_is_made_of_differences():
     torch.testing.assert_close(value, -u.square().sum(-1) / 2)
     torch.testing.assert_close(gradient, -u)
     torch.testing.assert_close(hessian[0, 0], -torch.eye(2).double(), rtol=0, atol=1e-6)
+
+
+def test_modes_of_some_points_are_replaced():
+    """Where one search found more modes than the other, those that are missing do not exist."""
+    joint = Joint(squared, standard, torch.full((4, 1), 2.0).double())
+    torch.manual_seed(0)
+    both = thorough_search(joint)
+    one = distinct_modes(climb(joint, torch.ones(1, 4, 1).double()), 4)
+    rows = torch.tensor([True, False, False, True])
+    mixed = one.replaced(rows, thorough_search(joint.subset(rows)))
+    assert mixed.exists.sum(0).tolist() == [2, 1, 1, 2]
+    torch.testing.assert_close(mixed.log_mass, torch.where(rows, both.log_mass, one.log_mass), rtol=0, atol=0.005)

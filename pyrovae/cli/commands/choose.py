@@ -135,12 +135,12 @@ def choose_command(
         metadata = {**loaded.metadata(), **choice.metadata}
         content = {**choice.to_dict(), "metadata": metadata}
         if out is not None:
-            from ...plots.choice import choice_plot
+            from ...plots import choice_plot, note
 
             write_text(out / "table.txt", as_text(choice, metadata))
             write_json(out / "choice.json", content)
             write_csv(out / "choice.csv", choice.rows())
-            save_figure(out / "choice.png", choice_plot(choice))
+            save_figure(out / "choice.png", note(choice_plot(choice), (loaded.name, pair.name, f"seed {seed}")))
         if json_file is not None:
             write_json(json_file, content)
     show(choice, metadata, console())

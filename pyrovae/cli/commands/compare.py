@@ -233,9 +233,12 @@ def _folder(run: "Run") -> str:
 def _save_figures(out: Path, comparison: "Comparison", runs: Mapping[str, "Run"], data: "Data", seed: int) -> None:
     """The figures; of a pair that was trained several times its first training."""
     from ...plots import comparison as plots
+    from ...plots import note
 
     figures = {
-        "learning_curves.png": plots.learning_curves({name: run.fit_result for name, run in runs.items()}),
+        "learning_curves.png": plots.learning_curves(
+            {name: run.fit_result for name, run in runs.items()}, comparison.evidence
+        ),
         "evidence.png": plots.evidence_plot(comparison),
     }
     if data.shape is not None:
@@ -243,4 +246,4 @@ def _save_figures(out: Path, comparison: "Comparison", runs: Mapping[str, "Run"]
         shown = data.transform.grey(data.test[:24].cpu())
         figures["samples.png"] = plots.samples_beside_data(shown, draws, data.shape)
     for name, figure in figures.items():
-        save_figure(out / name, figure)
+        save_figure(out / name, note(figure, (data.name, f"seed {seed}")))

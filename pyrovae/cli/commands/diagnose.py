@@ -51,6 +51,7 @@ def diagnose_command(
 ) -> None:
     """Say which latents are used, how much of x they hold, and where the prior has holes."""
     from ...diagnostics.diagnosing import diagnose
+    from ...plots import note
     from ...tables.diagnosis import show
 
     restored, loaded = open_scored(run, device, data, transform, root)
@@ -72,10 +73,10 @@ def diagnose_command(
             on_progress=lambda count: progress.advance(task, count),
         )
     result = replace(result, metadata={**loaded.metadata(), **result.metadata})
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in figures(result, restored, loaded, x, seed):
-        save_figure(folder / name, figure)
+        folder.mkdir(parents=True, exist_ok=True)  # not before: a mixture has no figure
+        save_figure(folder / name, note(figure, (loaded.name, restored.name, f"seed {seed}")))
         written.append(name)
     if json_file is not None:
         write_json(json_file, {"metadata": dict(result.metadata), **result.to_dict()})
@@ -104,8 +105,8 @@ def figures(
     """Each figure that this pair has, under the name of its file."""
     import torch
 
-    from ...diagnostics.aggregate_posterior import decode
     from ...pair.execution import evaluation_mode
+    from ...pair.latent_rows import decode
     from ...pair.parameters import is_per_point
     from ...pair.structure import inspect_pair
     from ...plots import diagnosis as plots

@@ -17,6 +17,8 @@ from ..options import (
     ChainsOption,
     DeviceOption,
     JsonOption,
+    MaxDrawsOption,
+    MaxSecondsOption,
     NetcdfOption,
     OtherDataOption,
     RootOption,
@@ -44,6 +46,8 @@ def evaluate_command(
     run: RunArgument,
     num_samples: BoundSamplesOption = None,
     tolerance: ToleranceOption = None,
+    max_draws: MaxDrawsOption = 20_000,
+    max_seconds: MaxSecondsOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data: OtherDataOption = None,
@@ -87,7 +91,9 @@ def evaluate_command(
         partial_file = run / "evaluate.partial.pt" if os.access(run, os.W_OK) else None
         prior: PriorSamplingResult | None = None
         with progress_bars(show=ranks.first) as progress:
-            evidence = score_run(progress, restored, loaded, num_samples, seed, tolerance, partial_file)
+            evidence = score_run(
+                progress, restored, loaded, num_samples, seed, tolerance, partial_file, max_draws, max_seconds
+            )
             if not ranks.first:
                 return
             if prior_sampling:
@@ -131,9 +137,10 @@ def evaluate_command(
                 inference_data.sample_stats[f"prior_sampling_{name}"] = ("point", values.numpy())
             write_netcdf(netcdf, inference_data)
         if bound_curve is not None:
-            from ...plots.comparison import bound_curves
+            from ...plots import bound_curves, note
 
-            save_figure(bound_curve, bound_curves(comparison))
+            figure = note(bound_curves(comparison), (loaded.name, restored.name, f"seed {seed}"))
+            save_figure(bound_curve, figure)
         below = [bound_curve_table(evidence), *([prior_sampling_table(evidence, prior)] if prior else [])]
         show(comparison, metadata, console(), below)
         if both_sides:

@@ -78,9 +78,10 @@ def gap_command(
     if netcdf is not None:
         write_netcdf(netcdf, result.to_arviz())
     if out is not None:
-        from ...plots.gap import gap_bars
+        from ...plots import gap_bars, note
 
-        save_figure(out, gap_bars({restored.name: result}), format="png")
+        figure = note(gap_bars({restored.name: result}), (loaded.name, restored.name, f"seed {seed}"))
+        save_figure(out, figure, format="png")
     show(restored.name, result, metadata, console())
     if out is not None:
         print(f"figure: {out}")

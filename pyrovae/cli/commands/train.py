@@ -135,18 +135,21 @@ def _train(run: "Run", data: "Data", folder: Path, first: bool, tensorboard: boo
         train_with_progress(progress, run, data, folder, writer, resume=resume)
     if not first:
         return
-    from ...plots.comparison import learning_curves
+    from ...plots import note, training
 
     result = run.fit_result
-    save_figure(folder / "learning_curve.png", learning_curves({run.name: result}))
+    if result.history:  # a pair in closed form has no epochs, and a figure of it no curve
+        save_figure(
+            folder / "learning_curve.png", note(training(result), (data.name, run.name, f"seed {run.config.seed}"))
+        )
     if result.no_density:
         print(f"{run.name}: {result.no_density}")
     print(
         f"{run.name}: {_last(result)}{result.objective}, {result.steps} steps, {result.seconds:.1f} s; kept in {folder}"
     )
-    for note in (result.execution, result.stop_reason and f"stopped early: {result.stop_reason}"):
-        if note:
-            print(f"{run.name}: {note}")
+    for remark in (result.execution, result.stop_reason and f"stopped early: {result.stop_reason}"):
+        if remark:
+            print(f"{run.name}: {remark}")
 
 
 def _longer(folder: Path) -> str:

@@ -1,0 +1,61 @@
+"""pyrovae show: a picture of what one trained pair has learned."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...errors import InvalidInputError, did_you_mean
+from ..common import open_scored
+from ..options import DeviceOption, OtherDataOption, RootOption, RunArgument, SeedOption, TransformOption
+from ..output import FIGURE_SUFFIXES, check_writable, save_figure
+from ..pictures import PICTURES, Request
+
+
+def show_command(
+    run: RunArgument,
+    what: Annotated[str, typer.Argument(help=f"One of {', '.join(PICTURES)}.")],
+    points: Annotated[
+        list[int] | None,
+        typer.Argument(help="Held-out points by number: interpolate A B, analogy A B C, posterior N, traverse N."),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="With latent: another run to draw beside; may be repeated.")
+    ] = None,
+    draws: Annotated[bool, typer.Option("--draws", help="With latent: draws of q(z|x) instead of means.")] = False,
+    ellipses: Annotated[
+        int, typer.Option(min=0, help="With latent: q(z|x) and p(z|x) of so many points, as ellipses.")
+    ] = 0,
+    count: Annotated[int | None, typer.Option(min=2, help="How many points, steps or latents are shown.")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    data: OtherDataOption = None,
+    transform: TransformOption = None,
+    root: RootOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The figure's file, .png, .svg or .pdf [default: RUN/WHAT.png].")
+    ] = None,
+) -> None:
+    """Draw what a trained pair has learned: reconstructions, latent space, traversals, components, training and more."""
+    from ... import plots
+
+    if what not in PICTURES:
+        raise InvalidInputError(
+            f"There is no picture '{what}'{did_you_mean(what, PICTURES)}: give {', '.join(PICTURES)}."
+        )
+    picture, chosen = PICTURES[what], points or []
+    if len(chosen) not in picture.points:
+        needed = " or ".join(map(str, picture.points))
+        raise InvalidInputError(
+            f"{what} takes {needed} point number{'' if picture.points == (1,) else 's'}, and {len(chosen)} were given: "
+            f"{picture.example}."
+        )
+    target = out or run / f"{what}.png"
+    if target.suffix not in FIGURE_SUFFIXES:
+        raise InvalidInputError(f"{target} is no figure's file: give one that ends in {', '.join(FIGURE_SUFFIXES)}.")
+    check_writable(target)
+    restored, loaded = open_scored(run, device, data, transform, root)
+    others = [open_scored(folder, device, data, transform, root)[0] for folder in beside or []]
+    figure, caption = picture.draw(Request(restored, loaded, chosen, others, draws, ellipses, count, seed))
+    save_figure(target, plots.note(figure, (loaded.name, restored.name, f"seed {restored.config.seed}")))
+    print(f"{caption}\n{target}")

@@ -1,0 +1,236 @@
+"""What figures show: plotted numbers against the arrays that they come from."""
+
+import math
+
+import pytest
+import torch
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+import pyrovae
+from pyrovae import exploration, plots
+from pyrovae.data.datasets import load_data
+from pyrovae.plots.pictures import View, grid
+from pyrovae.plots.style import COLOURS
+from pyrovae.training.result import FitResult
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def iris():
+    return load_data("iris")
+
+
+@pytest.fixture(scope="module")
+def ppca(digits):
+    model, guide = pyrovae.load("ppca")(64, latent=2)
+    pyrovae.fit(model, guide, digits.train[:], epochs=0)
+    return model, guide
+
+
+def pixels(axes, place=0):
+    """The numbers of a drawn picture, NaN on its frames."""
+    return torch.as_tensor(axes.images[place].get_array().filled(math.nan))
+
+
+def test_a_grid_has_every_pixel_of_every_image_and_a_frame_about_each():
+    images = torch.rand(5, 6)
+    page, (height, width) = grid(images, (2, 3), 3)
+    scale = (width - 1) // 3
+    assert (height - 1) // 2 == scale
+    for number, image in enumerate(images):
+        top, left = 1 + number // 3 * height, 1 + number % 3 * width
+        cell = page[top : top + height - 1, left : left + width - 1]
+        torch.testing.assert_close(cell[::scale, ::scale], image.reshape(2, 3))
+        assert bool(page[top - 1, left - 1 : left + width].isnan().all())
+    assert bool((page[1 + height :, 2 * width + 1 :] == 0).all())  # no sixth image, and no frame about it
+
+
+def test_pictures_of_a_table_are_in_standard_deviations(iris):
+    x = iris.test[:4]
+    (drawn,) = View(iris, x).groups
+    train = iris.train[:]
+    torch.testing.assert_close(drawn, (x - train.mean(0)) / train.std(0))
+
+
+def test_reconstructions_show_data_reconstruction_and_difference(digits, ppca):
+    result = exploration.reconstruct(*ppca, digits.test)
+    figure = plots.reconstructions(result, digits, count=3)
+    data, reconstructed, difference = (pixels(axes) for axes in figure.axes)
+    torch.testing.assert_close(difference, data - reconstructed, equal_nan=True)  # NaN on the frames
+    errors = sorted(result.squared_error.tolist())
+    labels = [float(label.get_text()) for label in figure.axes[2].get_xticklabels()]
+    assert labels == pytest.approx([errors[0], errors[179], errors[-1]], abs=5e-4)
+    assert f"{result.mean_squared_error:.4f}" in figure.axes[2].get_xlabel()
+    best = int(result.squared_error.argmin())
+    scale = (data.shape[0] - 2) // 8
+    torch.testing.assert_close(data[1::scale, 1::scale][:8, :8], digits.test[best].reshape(8, 8))
+
+
+def test_a_manifold_has_its_values_on_the_axes(digits, ppca):
+    result = exploration.manifold(*ppca, digits.test, size=5)
+    (axes,) = plots.manifold(result, digits).axes
+    assert [float(label.get_text()) for label in axes.get_xticklabels()] == pytest.approx(
+        result.across.tolist(), abs=0.051
+    )
+    assert [float(label.get_text()) for label in axes.get_yticklabels()] == pytest.approx(result.up.tolist(), abs=0.051)
+    assert axes.get_xlabel() == result.names[0]
+    first = pixels(axes)[1:, 1:][:28:4, :28:4]
+    torch.testing.assert_close(first[:7, :7], digits.transform.grey(result.decoded[0, 0]).reshape(8, 8)[:7, :7])
+
+
+def test_a_scatter_has_each_point_where_its_mean_is(digits, ppca):
+    result = exploration.encode(*ppca, digits.test)
+    (axes,) = plots.latent_scatter(result, digits.test_labels, digits.label_names).axes
+    groups = axes.collections[:10]
+    for label, group in enumerate(groups):
+        own = result.means[digits.test_labels == label]
+        torch.testing.assert_close(torch.as_tensor(group.get_offsets().data).float(), own)
+    assert {text.get_text() for text in axes.texts} == set(map(str, range(10)))
+    border = axes.collections[10]  # the prior's contours
+    radii = sorted(float(torch.as_tensor(path.vertices).norm(dim=1).mean()) for path in border.get_paths())
+    expected = [math.sqrt(-2 * math.log(1 - mass)) for mass in (0.5, 0.9)]
+    assert radii == pytest.approx(expected, abs=0.02)  # circles, not dented
+    for path in border.get_paths():
+        assert float(torch.as_tensor(path.vertices).norm(dim=1).std()) < 0.01
+
+
+def test_a_scatter_of_many_points_has_5000_of_them(iris):
+    means = torch.randn(100_000, 2)
+    result = exploration.Encodings(("z[0]", "z[1]"), (0, 1), 2, means, means, False, None)
+    (axes,) = plots.latent_scatter(result).axes
+    assert len(axes.collections[0].get_offsets()) == 5000
+
+
+def test_one_latent_is_drawn_by_class():
+    means = torch.tensor([[0.1], [0.5], [0.9]])
+    result = exploration.Encodings(("z",), (0,), 1, means, means, False, None)
+    (axes,) = plots.latent_scatter(result, torch.tensor([0, 1, 1]), ("no", "yes")).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["no", "yes"]
+    assert sorted(p for c in axes.collections for p in c.get_offsets()[:, 0]) == pytest.approx([0.1, 0.5, 0.9])
+
+
+def test_ellipses_hold_nine_tenths(seed):
+    torch.manual_seed(seed)
+    mean, covariance = torch.zeros(1, 2).double(), torch.tensor([[[2.0, 0.6], [0.6, 0.5]]]).double()
+    ovals = exploration.Ellipses((0,), mean, covariance, mean + 1, covariance)
+    points = exploration.Encodings(("a", "b"), (0, 1), 2, torch.randn(5, 2), torch.randn(5, 2), False, None)
+    (axes,) = plots.latent_scatter(points, ellipses=ovals).axes
+    border = torch.as_tensor(axes.lines[0].get_xydata())
+    inverse = torch.linalg.inv(covariance[0])
+    distance = torch.einsum("nd,de,ne->n", border, inverse, border)
+    torch.testing.assert_close(distance, torch.full_like(distance, -2 * math.log(0.1)))
+
+
+def test_a_traversal_has_a_row_for_each_latent(digits, ppca):
+    result = exploration.traverse(*ppca, digits.test, steps=3)
+    figure = plots.traversals(result, digits)
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        f"{name}\nKL {kl:.2f}" for name, kl in zip(result.names, result.kl.tolist(), strict=True)
+    ]
+    middle = pixels(figure.axes[0])[1:, 1 + 33 :][::4, ::4][:8, :8]  # cells are 33 wide: 8 pixels of 4, and a frame
+    torch.testing.assert_close(middle, digits.transform.grey(result.decoded[0, 1]).reshape(8, 8))
+
+
+def test_paths_have_their_lengths(digits, ppca):
+    result = exploration.interpolate(*ppca, digits.test, 0, 1, steps=3)
+    figure = plots.interpolation(result, digits)
+    assert figure.axes[0].get_ylabel() == f"straight line\nlength {result.lengths[0]:.2f}"
+    ends = pixels(figure.axes[0])[1:, 1:][::4, ::4]
+    torch.testing.assert_close(ends[:8, :8], digits.test[0].reshape(8, 8))
+
+
+def test_an_analogy_has_four_pictures(digits, ppca):
+    result = exploration.analogy(*ppca, digits.test, 0, 1, 2)
+    figure = plots.analogy(result, digits)
+    assert pixels(figure.axes[0]).shape[1] == 3 * 33 + 1 or bool((pixels(figure.axes[0])[:, 3 * 33 + 1 :] == 0).all())
+    last = pixels(figure.axes[1])[1:, 1 + 3 * 33 :][::4, ::4][:8, :8]
+    torch.testing.assert_close(last, digits.transform.grey(result.decoded[3]).reshape(8, 8))
+
+
+def test_directions_of_a_table_are_named_by_column(iris):
+    model, guide = pyrovae.load("ppca")(4, latent=2)
+    pyrovae.fit(model, guide, iris.train[:], epochs=0)
+    result = exploration.take_apart(model, guide, iris.test)
+    figure = plots.components(result, iris)
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(iris.column_names)
+    expected = (result.means / iris.train[:].std(0)).mT
+    torch.testing.assert_close(pixels(axes), expected)
+
+
+def test_a_mixture_has_its_weights_below_its_means(iris):
+    model, guide = pyrovae.load("gmm")(4, components=3)
+    pyrovae.fit(model, guide, iris.train[:], epochs=0)
+    result = exploration.take_apart(model, guide, iris.test)
+    figure = plots.components(result, iris)
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == [f"{weight:.0%}" for weight in result.weights.tolist()]
+    torch.testing.assert_close(pixels(figure.axes[2]), result.responsibilities[:24].mT)
+
+
+def history(**columns):
+    keys = ("loss", "elbo", "reconstruction", "kl", "validation_elbo")
+    return [{key: float(columns.get(key, [math.nan] * 3)[k]) for key in keys} for k in range(3)]
+
+
+def test_the_band_of_a_training_is_the_kl():
+    fit = FitResult(
+        losses=[9.0, 5.0, 4.0],
+        history=history(elbo=[-9, -5, -4], reconstruction=[-8, -3, -1], validation_elbo=[-10, -6, -6]),
+    )
+    (axes,) = plots.training(fit).axes
+    curves = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert curves["ELBO = reconstruction − KL"] == [-9, -5, -4]
+    assert curves["reconstruction E[log p(x|z)]"] == [-8, -3, -1]
+    assert curves["ELBO of points held out"] == [-10, -6, -6]
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 3]
+    low, high = axes.get_ylim()
+    assert low < -10 < -1 < high
+
+
+def test_a_training_without_epochs_is_refused():
+    with pytest.raises(pyrovae.InvalidInputError, match="closed form"):
+        plots.training(FitResult())
+
+
+def test_an_objective_without_elbo_is_drawn_as_its_loss():
+    (axes,) = plots.training(FitResult(losses=[3.0, 2.0, 1.0], history=history())).axes
+    assert list(axes.lines[0].get_ydata()) == [-3, -2, -1]
+
+
+def test_one_points_posterior_is_filled_where_its_mass_is(digits, ppca):
+    result = exploration.posterior_of_point(*ppca, digits.test, 3)
+    (axes,) = plots.posterior(result).axes
+    border = torch.as_tensor(axes.collections[1].get_paths()[0].vertices)  # of q: 99 % inside
+    model, _ = ppca
+    posterior = model.posterior(digits.test[3:4])
+    mean, covariance = posterior.mean[0].detach().double(), posterior.covariance_matrix[0].detach().double()
+    centred = border - mean
+    distance = torch.einsum("nd,de,ne->n", centred, torch.linalg.inv(covariance), centred)
+    assert float(distance.mean()) == pytest.approx(-2 * math.log(0.01), rel=0.02)
+    assert f"{max(result.kl, 0):.3f}" in axes.get_title()
+
+
+def test_figures_draw_into_axes_that_they_are_given():
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    fit = FitResult(losses=[3.0, 2.0, 1.0], history=history())
+    assert plots.training(fit, axes=left) is figure
+    assert plots.learning_curves({"a": fit}, axes=right) is figure
+    assert len(left.lines) == len(right.lines) == 1
+
+
+def test_a_model_has_one_colour_in_all_figures_of_a_comparison():
+    fit = FitResult(losses=[3.0, 2.0, 1.0], history=history(elbo=[-3, -2, -1]))
+    (axes,) = plots.learning_curves({"one": fit, "other": fit}).axes
+    assert [to_hex(line.get_color()).upper() for line in axes.lines[:2]] == COLOURS[:2]
+
+
+def test_a_note_stands_in_the_corner():
+    figure = plots.note(plots.training(FitResult(losses=[1.0], history=history()[:1])), ("digits", "vae", "seed 3"))
+    assert figure.texts[0].get_text() == "digits · vae · seed 3"

@@ -1,0 +1,78 @@
+"""The README and the pages of docs/ are run: their Python, and their `pyrovae` commands, each page in an empty folder.
+
+A block after `<!-- no test: reason -->` is not run. A Python block with a title is a file: it is written there under that name.
+"""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import matplotlib
+import pytest
+from command_line import invoke
+
+import pyrovae
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+BLOCK = re.compile(r"(<!-- no test: .+? -->\n)?^```(\w+)(?: title=\"(.+?)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SLOW = {
+    "README.md",
+    "docs/first_steps.md",
+    *(f"docs/manual/{name}.md" for name in ("compare", "estimate", "ordinary_pyro", "train")),
+}
+INSTALL = ("python3 -m venv", ".venv/bin/pip", "pip install")  # what .ci/run does in an environment of its own
+
+
+def page_id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path) -> list[tuple[str, str, str]]:
+    """The language, title and text of each block that is to be run."""
+    found = [match.groups() for match in BLOCK.finditer(path.read_text())]
+    return [
+        (kind, title or "", text) for skipped, kind, title, text in found if not skipped and kind in ("python", "sh")
+    ]
+
+
+def run_commands(text: str) -> None:
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words and not line.startswith(INSTALL):
+            assert words[0].endswith("pyrovae"), f"only `pyrovae` is run here: {line}"
+            result = invoke(*words[1:])
+            assert result.exit_code == 0, f"{line}\n{result.output}"
+
+
+RUN = [
+    pytest.param(path, id=page_id(path), marks=[pytest.mark.slow] * (page_id(path) in SLOW))
+    for path in PAGES
+    if blocks(path)
+]
+
+
+@pytest.mark.parametrize("path", RUN)
+def test_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "agg")
+    os.symlink(ROOT / "examples", tmp_path / "examples")
+    names: dict[str, object] = {"__name__": "docs"}
+    for kind, title, text in blocks(path):
+        if kind == "sh":
+            run_commands(text)
+        elif title:
+            (tmp_path / title).write_text(text)
+        else:
+            exec(compile(text, page_id(path), "exec"), names)
+
+
+def test_the_reference_has_every_public_name():
+    """A namespace stands there as a whole, functions and results one by one."""
+    lines = {line for page in (DOCS / "api").glob("*.md") for line in page.read_text().splitlines()}
+    spaces = {f"::: all pyrovae.{name}" for name in pyrovae.NAMESPACES}
+    names = {f"::: pyrovae.{name}" for name in pyrovae.__all__ if name not in pyrovae.NAMESPACES}
+    missing = sorted((spaces | names) - lines)
+    assert not missing, f"write these lines into a page of docs/api: {missing}"
