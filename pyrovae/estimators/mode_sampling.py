@@ -24,6 +24,7 @@ from ..utils.distributed import ProcessGroup
 from ..utils.provenance import metadata
 from ..utils.random import derived_seed, fork_rng
 from .annealing import check_weights
+from .partial_results import PartialResults
 from .sampling_to_tolerance import ESTIMATES, MIN_DRAWS, anneal_to_tolerance, draw_to_tolerance
 
 __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
@@ -179,6 +180,7 @@ def mode_sampling_log_likelihood(
     *,
     max_draws: int = MAX_DRAWS,
     max_seconds: float = math.inf,
+    partial: PartialResults | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> ModeSamplingResult:
     """Estimate log p(x_n) of every row of x with a standard error of at most `tolerance` nats.
@@ -197,6 +199,7 @@ def mode_sampling_log_likelihood(
         tolerance: The standard error that each point is to have, nats.
         max_draws: The largest K. A point that needs more gets this many, and an error above the tolerance. A chain counts for 32.
         max_seconds: No further points are begun and no more draws are added after so many seconds.
+        partial: Where the numbers of finished points are kept. Those that it has are not computed again.
         on_progress: Called with the number of points done since its last call.
 
     Returns:
@@ -220,7 +223,7 @@ def mode_sampling_log_likelihood(
     per_point = is_per_point(guide, x)  # then the points cannot be split
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
-    def work(joint: Joint, start: int) -> dict[str, Tensor]:
+    def work(joint: Joint) -> dict[str, Tensor]:
         if time.monotonic() > deadline:
             return _nothing(len(joint.x))
         modes = search(joint)
@@ -230,25 +233,35 @@ def mode_sampling_log_likelihood(
         counts = needed[easy].clamp(min=MIN_DRAWS)
         drawn = draw_to_tolerance(joint.subset(easy), mixture.subset(easy), counts, tolerance, max_draws, deadline)
         annealed = anneal_to_tolerance(joint.subset(hard), mixture.subset(hard), tolerance, max_chains, deadline)
-        estimates = {name: _merged(hard, annealed[name], drawn[name]) for name in drawn}
-        check_weights(estimates["log_likelihood"].unsqueeze(0), start)
-        chunk_progress(on_progress, len(joint.x))(1.0)
         return {
-            **estimates,
+            **{name: _merged(hard, annealed[name], drawn[name]) for name in drawn},
             "num_modes": modes.exists.sum(0),
             "share_found_once": modes.share_found_once,
             "arrived": modes.arrived,
             "annealed": hard,
         }
 
+    def keep(joint: Joint, start: int) -> int:
+        with fork_rng(
+            x.device, derived_seed(seed, start)
+        ):  # a chunk's noise does not depend on what was done before it
+            values = work(joint)
+        if bool((values["num_draws"] > 0).all()):
+            check_weights(values["log_likelihood"].unsqueeze(0), start)
+        kept.add({name: value.cpu() for name, value in values.items()}, len(joint.x))
+        chunk_progress(on_progress, len(joint.x))(1.0)
+        return len(joint.x)
+
     ranks = ProcessGroup()
     own = slice(0, len(x)) if per_point else ranks.share(len(x))  # processes of a group share the points
-    own_seed = seed if own.start == 0 else derived_seed(seed, own.start)
-    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, own_seed):
+    kept = PartialResults() if partial is None else partial
+    kept.skip_to(own.start)
+    left = slice(kept.points, own.stop)
+    chunk_progress(on_progress, left.start - own.start)(1.0)
+    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         search = choose_search(model, guide, x, seed)
-        parts = in_chunks(model, guide, x[own], 32, lambda joint, start: work(joint, own.start + start))
-    values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]} if parts else {}
-    values = values if per_point else ranks.gather(values)
+        in_chunks(model, guide, x[left], 32, lambda joint, start: keep(joint, left.start + start))
+    values = kept.statistics() if per_point else ranks.gather(kept.statistics())
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
     settings |= {"max_seconds": max_seconds} if math.isfinite(max_seconds) else {}
     return ModeSamplingResult(**values, seconds=time.perf_counter() - started, metadata=metadata(x, **settings))

@@ -124,18 +124,13 @@ def evaluate(
             message = why_not_laplace(model, guide, x)
             if on_progress is not None and not message:
                 on_progress = _halved(on_progress)
-        partial = PartialResults(
-            _own_file(partial_file),
-            lambda: (
-                data_hash(x),
-                str(x.dtype),
-                x.device.type,
-                num_samples,
-                seed,
-                str(low_precision),
-                *_state_hashes(model, guide, used),
-            ),
-        )
+
+        def identity() -> tuple[object, ...]:
+            given = (str(x.dtype), x.device.type, num_samples, seed, str(low_precision), tolerance, max_draws)
+            return (data_hash(x), *given, *_state_hashes(model, guide, used))
+
+        partial = PartialResults(_own_file(partial_file), identity)
+        partial_modes = PartialResults(_own_file(partial_file, "modes"), identity)
         with partial.save_on_interrupt():
             scored = score(model, guide, x, num_samples, seed, structure, per_point, options, partial, on_progress)
         exact = exact_log_likelihood(model, x)
@@ -151,8 +146,11 @@ def evaluate(
         if tolerance is not None and exact is not None:
             result = exact_result(exact)
         elif tolerance is not None and not message:
-            result = laplace_result(model, guide, x, tolerance, seed, limits, result, on_progress)
+            partial.save()
+            with partial_modes.save_on_interrupt():
+                result = laplace_result(model, guide, x, tolerance, seed, limits, result, partial_modes, on_progress)
         partial.remove()
+        partial_modes.remove()
     if structure.deterministic_guide:
         scored |= {name: torch.full_like(scored[name], math.nan) for name in ("gap_se", "ess", "pareto_k")}
     bounds = BoundCurve(curve_sizes(num_samples), scored.pop("bound"), scored.pop("bound_se"))
@@ -220,10 +218,13 @@ def _inspect(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, known: Structu
     return known
 
 
-def _own_file(path: Path | None) -> Path | None:
-    """The file of this process, where several share the points."""
+def _own_file(path: Path | None, part: str = "") -> Path | None:
+    """The file of this process, where several share the points, and of a part of the work."""
+    if path is None:
+        return None
     ranks = ProcessGroup()
-    return path if path is None or ranks.count == 1 else path.with_name(f"{path.name}.{ranks.rank}-of-{ranks.count}")
+    process = f"{ranks.rank}-of-{ranks.count}" if ranks.count > 1 else ""
+    return path.with_name(".".join(filter(None, (path.name, part, process))))
 
 
 def _state_hashes(model: ModelOrGuide, guide: ModelOrGuide, used: list[Tensor]) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InvalidInputError, check_int
 from ..estimators.mode_sampling import MAX_DRAWS, check_seconds, mode_sampling_log_likelihood
+from ..estimators.partial_results import PartialResults
 from ..estimators.sampling_to_tolerance import MIN_DRAWS
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import is_per_point
@@ -62,6 +63,7 @@ def laplace_result(
     seed: int,
     limits: Limits,
     otherwise: MethodResult,
+    partial: PartialResults | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> MethodResult:
     """Importance sampling from a mixture about the modes of each point's posterior, or annealing from it where that is worth it.
@@ -76,6 +78,7 @@ def laplace_result(
         seed,
         max_draws=limits.max_draws,
         max_seconds=limits.max_seconds,
+        partial=partial,
         on_progress=on_progress,
     )
 

@@ -134,6 +134,38 @@ def test_points_that_there_is_no_time_for_have_the_bound(seed):
         pyrovae.evaluate(model, guide, x, max_draws=3)
 
 
+def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Stopped among the points whose modes are searched: the same numbers, bit by bit, and nothing is computed twice."""
+    monkeypatch.setattr("pyrovae.estimators.partial_results.SAVE_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("pyrovae.posterior.batching.MIN_CHUNK_ROWS", 0)
+    monkeypatch.setattr("pyrovae.posterior.batching.CHUNK_ELEMENTS", {"cpu": 32 * 6 * 8})  # 8 points at once
+    model, guide = pyrovae.load("vae")(6, latent=2, hidden=[8])
+    x = torch.randn(40, 6)
+    whole = pyrovae.evaluate(model, guide, x, 100, tolerance=0.1)
+    seen: list[float] = []
+
+    def stop(points: float) -> None:
+        seen.append(points)
+        if sum(seen) > 30:  # 20 by the guide's draws, then 4 for each chunk
+            raise KeyboardInterrupt
+
+    path = tmp_path / "unfinished.pt"
+    with pytest.raises(KeyboardInterrupt):
+        pyrovae.evaluate(model, guide, x, 100, tolerance=0.1, partial_file=path, on_progress=stop)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["unfinished.pt", "unfinished.pt.modes"]
+    searched: list[int] = []
+    search = pyrovae.posterior.mode_search.search_modes
+    monkeypatch.setattr(
+        "pyrovae.posterior.mode_search.search_modes",
+        lambda joint, thorough: (searched.append(len(joint.x)), search(joint, thorough))[1],
+    )
+    again = pyrovae.evaluate(model, guide, x, 100, tolerance=0.1, partial_file=path)
+    assert sum(searched) < 40
+    assert torch.equal(again.log_likelihood, whole.log_likelihood)
+    assert torch.equal(again.num_draws, whole.num_draws)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_number_does_not_depend_on_its_place():
     pairs = {"near": line(0.0), "far": line(2.0)}
     one = pyrovae.compare(pairs, X)
