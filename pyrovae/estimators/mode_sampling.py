@@ -16,9 +16,11 @@ from ..pair.validation import check_points
 from ..posterior.batching import chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
-from ..posterior.mode_search import MAX_SHARE_FOUND_ONCE, choose_search
+from ..posterior.mode_search import choose_search
+from ..posterior.modes import MAX_SHARE_FOUND_ONCE
 from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
 from ..statistics.estimate import Estimate
+from ..statistics.reliability import FEW_DRAWS_ESS, MAX_WEIGHT, MIN_ESS, MIN_ESS_FRACTION
 from ..statistics.result import PointwiseResult
 from ..utils.distributed import ProcessGroup
 from ..utils.provenance import metadata
@@ -32,10 +34,7 @@ __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 MAX_VARIANCE = 50.0  # of a draw's weight, with its safety, above which chains of annealing cost less than draws
 MAX_DRAWS = 20_000
 NUM_TEMPERATURES = 32  # of such a chain: it costs about as much as so many draws
-MIN_ESS_FRACTION, FEW_DRAWS_ESS = 0.01, 20.0  # below either a few draws carry the weight
 UNFINISHED_ESS_FRACTION = 0.2  # below it the draws do not show that a place where no climb came to rest is the mode
-MIN_ESS = 2.0  # below it one draw has all the weight, and there is no estimate
-MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 
 
 @dataclass(frozen=True, repr=False)

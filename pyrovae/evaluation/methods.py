@@ -8,20 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInputError, check_int
+from ..errors import check_int
 from ..estimators.mode_sampling import MAX_DRAWS, check_seconds, mode_sampling_log_likelihood
 from ..estimators.partial_results import PartialResults
 from ..estimators.sampling_to_tolerance import MIN_DRAWS
 from ..pair.execution import ModelOrGuide
-from ..pair.parameters import is_per_point
-from ..posterior.joint_density import Joint
-from ..posterior.refinement import check_no_circles
 
 EXACT = "exact"
 LAPLACE = "laplace"
 AIS = "ais"
 IMPORTANCE_SAMPLING = "importance_sampling"
-MAX_LATENTS = 128  # dimensions of u, above which a Hessian for each point costs more than it gains
 
 
 @dataclass(frozen=True)
@@ -99,16 +95,3 @@ def laplace_result(
         merged("shortfall"),
         found.reliability_message,
     )
-
-
-def why_not_laplace(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str:
-    """Why modes are not searched for this pair, as a sentence; "" where they are."""
-    try:
-        joint = Joint(model, guide, x if is_per_point(guide, x) else x[:2])
-        check_no_circles(joint.structure)
-    except InvalidInputError as refusal:
-        reason = str(refusal).partition(":")[0].partition(", and ")[0]  # without what is to be done about it
-        return f"{reason.rstrip('.')}."
-    if joint.size > MAX_LATENTS:
-        return f"The posterior has {joint.size} dimensions, and its modes are searched in at most {MAX_LATENTS}."
-    return ""

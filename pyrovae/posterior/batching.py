@@ -12,6 +12,7 @@ from ..utils.memory import unless_out_of_memory
 from .joint_density import Joint
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}  # of x at once, as many as fill a matrix product
+MIN_CHUNK_DRAWS = 32  # that a chunk of points is sized for: a search for modes has many starts
 MIN_CHUNK_ROWS = 2048  # draws times points, where x is large
 MAX_BLOCK_ROWS = 2**15  # draws times points at once
 MIN_BLOCK_DRAWS = 64  # so that the prior has its share of every block, to a whole number of draws

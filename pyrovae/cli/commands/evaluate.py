@@ -66,8 +66,8 @@ def evaluate_command(
     ] = False,
     ais: AisOption = False,
     ais_chains: ChainsOption = 16,
-    ais_steps: StepsOption = 1000,
-    ais_start: StartOption = "prior",
+    ais_steps: StepsOption = None,
+    ais_start: StartOption = None,
     ais_points: AisPointsOption = 100,
     bdmc: BdmcOption = False,
 ) -> None:
@@ -109,7 +109,7 @@ def evaluate_command(
         if ais:
             with progress_bars() as progress:
                 total = min(ais_points, len(x)) * (2 if bdmc else 1)
-                task = progress.add_task(f"anneal {restored.name}", total=total, note=f"{ais_steps} steps")
+                task = progress.add_task(f"anneal {restored.name}", total=total, note=f"{ais_chains} chains a point")
                 annealed = compare_annealing(
                     model,
                     guide,
@@ -152,9 +152,7 @@ def evaluate_command(
 def bound_from_both_sides(run: "Run", x: "torch.Tensor", seed: int) -> "TwoSidedResult":
     """Bounds from draws about the modes; from the guide's, where modes are not searched or it is the posterior."""
     from ...estimators.two_sided import two_sided_log_likelihood
-    from ...evaluation.methods import why_not_laplace
 
-    proposal = "guide" if why_not_laplace(run.model, run.guide, x) else None
     with progress_bars() as progress:
         task = progress.add_task(f"bound {run.name}", total=len(x), note="from both sides")
         return two_sided_log_likelihood(
@@ -162,6 +160,5 @@ def bound_from_both_sides(run: "Run", x: "torch.Tensor", seed: int) -> "TwoSided
             run.guide,
             x,
             seed=seed,
-            proposal=proposal,
             on_progress=lambda points: progress.advance(task, points),
         )
