@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .evaluation.annealing_comparison import compare_annealing as compare_annealing
     from .evaluation.comparing import Comparison as Comparison
     from .evaluation.comparing import compare as compare
+    from .evaluation.distilling import distil as distil
     from .evaluation.evaluating import evaluate as evaluate
     from .evaluation.gap_decomposition import gap as gap
     from .evaluation.result import Evidence as Evidence
@@ -99,6 +100,7 @@ _MODULES = {  # the module that defines each name
     "compare_annealing": ".evaluation.annealing_comparison",
     "condition_on_globals": ".pair.global_latents",
     "diagnose": ".diagnostics.diagnosing",
+    "distil": ".evaluation.distilling",
     "elbo": ".statistics.log_weights",
     "ess": ".statistics.log_weights",
     "evaluate": ".evaluation.evaluating",

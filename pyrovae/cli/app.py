@@ -7,6 +7,7 @@ import typer
 
 from .commands.compare import compare_command
 from .commands.diagnose import diagnose_command
+from .commands.distil import distil_command
 from .commands.evaluate import evaluate_command
 from .commands.gap import gap_command
 from .commands.models import models_command
@@ -22,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate_command,
     "gap": gap_command,
     "diagnose": diagnose_command,
+    "distil": distil_command,
     "sample": sample_command,
     "show": show_command,
     "models": models_command,

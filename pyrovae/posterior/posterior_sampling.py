@@ -74,7 +74,7 @@ def sample_posterior(
     def work(joint: Joint, start: int) -> dict[str, Any]:
         modes = search(joint)
         draws, log_w = _weighted_draws(joint, modes, num_draws)
-        _check_weights(log_w, start)
+        check_weights(log_w, start)
         chunk_progress(on_progress, len(joint.x))(1.0)
         return {"modes": _modes_by_name(joint, modes), **_estimates(draws, log_w)}
 
@@ -193,7 +193,7 @@ def _modes_by_name(joint: Joint, found: Modes) -> PosteriorModes:
     )
 
 
-def _check_weights(log_w: Tensor, start: int) -> None:
+def check_weights(log_w: Tensor, start: int) -> None:
     bad = ~torch.isfinite(log_w.logsumexp(0))
     if bool(bad.any()):
         point = int(bad.nonzero()[0])
