@@ -21,28 +21,22 @@ from ..pair.structure import inspect_pair
 from ..posterior.batching import MIN_CHUNK_DRAWS, chunk_progress, in_chunks, positive_ints
 from ..posterior.joint_density import Joint
 from ..statistics import log_weights as weights_statistics
-from ..statistics.estimate import Estimate
-from ..statistics.reliability import JudgedResult
-from ..statistics.result import Row
 from ..utils.provenance import metadata
 from ..utils.random import fork_rng
 from .annealing import check_settings, check_weights
 from .annealing_path import AISTrajectory, Path, num_pilots
 from .annealing_schedules import Schedule, Sigmoid
 from .annealing_starts import choose_start
+from .bracket import BracketResult
 from .exact import exact_log_likelihood
-
-MAX_WIDTH = 0.05  # nats, of a bracket whose lower bound is called reliable
 
 
 @dataclass(frozen=True, repr=False)
-class BDMCResult(JudgedResult):
+class BDMCResult(BracketResult):
     """A lower and an upper bound on log p(x), both in expectation, for every simulated point: tensors (N,) on the CPU, nats.
 
     The errors of a point are those over its chains or draws. They do not hold what another exact z would change, which the errors
     of the means do: one z to a point, so the means' spread over points, `data_se`, is what a mean's error is.
-
-    `reliability` is that of `lower`, which `log_likelihood` is another name for: the width says by how much it is too low.
     """
 
     labels: ClassVar[Mapping[str, str]] = {
@@ -52,20 +46,11 @@ class BDMCResult(JudgedResult):
     }
     other_values: ClassVar[tuple[str, ...]] = ("exact", "shortfall")
 
-    lower: Tensor
-    lower_se: Tensor
-    upper: Tensor
-    upper_se: Tensor
     exact: Tensor | None  # the model's own log_prob, where it has one
     x: Tensor  # the points, (N, ...)
-    method: str
+    method: str  # "BDMC" or "reverse IWAE"
     seconds: float
     metadata: dict[str, Any]
-
-    @property
-    def bounds(self) -> Mapping[str, str]:
-        """The width is an upper bound on how far the lower bound is below log p(x)."""
-        return {"lower": "lower", "upper": "upper", "width": "upper"}
 
     def __repr__(self) -> str:
         return (
@@ -74,33 +59,8 @@ class BDMCResult(JudgedResult):
         )
 
     @property
-    def width(self) -> Tensor:
-        """upper − lower: in expectation the sum of what both bounds miss. (N,)"""
-        return self.upper - self.lower
-
-    @property
-    def width_se(self) -> Tensor:
-        return (self.lower_se.square() + self.upper_se.square()).sqrt()
-
-    @property
-    def log_likelihood(self) -> Tensor:
-        """The lower bound, the estimate of log p(x) that the upper one checks. (N,)"""
-        return self.lower
-
-    @property
-    def log_likelihood_se(self) -> Tensor:
-        return self.lower_se
-
-    @property
-    def shortfall(self) -> Tensor:
-        """By how much the lower bound of a point is below the upper one, where that is more than two of its errors, nats: (N,)."""
-        return torch.where(self.width > 2 * self.width_se, self.width, 0.0)
-
-    @property
-    def reliability(self) -> str:
-        """Of the mean of the lower bound: "reliable" where two errors above the mean width are at most `MAX_WIDTH`."""
-        width = self.mean_width
-        return "reliable" if width.value + 2 * width.data_se <= MAX_WIDTH else "lower_bound"
+    def mean_width_se(self) -> float:
+        return self.mean_width.data_se
 
     @property
     def reliability_message(self) -> str:
@@ -108,22 +68,6 @@ class BDMCResult(JudgedResult):
         width = self.mean_width
         verdict = "Reliable" if self.reliability == "reliable" else "A lower bound"
         return f"{verdict} on simulated points: it is too low by at most {max(width.value, 0.0):.3f} ± {width.data_se:.3f} nats."
-
-    @property
-    def mean_lower(self) -> Estimate:
-        return self.mean("lower")
-
-    @property
-    def mean_upper(self) -> Estimate:
-        return self.mean("upper")
-
-    @property
-    def mean_width(self) -> Estimate:
-        return self.mean("width")
-
-    def rows(self) -> list[Row]:
-        *bounds, width = super().rows()
-        return [*bounds, width._replace(bound="upper, of the error")]
 
     def summary(self) -> dict[str, Any]:
         """The method, and what can be relied on."""
@@ -179,6 +123,7 @@ def bdmc(
         lower_se=weights_statistics.log_likelihood_se(forward),
         upper=-weights_statistics.log_likelihood(backward),
         upper_se=weights_statistics.log_likelihood_se(backward),
+        width_se=_joint_se(forward, backward),
         exact=exact,
         x=x.cpu(),
         method="BDMC",
@@ -230,6 +175,7 @@ def reverse_iwae(
         lower_se=weights_statistics.log_likelihood_se(log_w),
         upper=weights_statistics.log_likelihood(with_exact),
         upper_se=weights_statistics.log_likelihood_se(with_exact),
+        width_se=_joint_se(log_w, with_exact),
         exact=exact,
         x=x.cpu(),
         method="reverse IWAE",
@@ -251,3 +197,9 @@ def simulate(model: ModelOrGuide, like: Tensor, points: int) -> tuple[Tensor, po
             "itself, with obs=x."
         )
     return observed[0]["value"].detach(), run
+
+
+def _joint_se(below: Tensor, above: Tensor) -> Tensor:
+    """The error of the difference of two estimates by their log-weights, as if they had no draws in common."""
+    errors = [weights_statistics.log_likelihood_se(log_w) for log_w in (below, above)]
+    return (errors[0].square() + errors[1].square()).sqrt()

@@ -11,7 +11,7 @@ from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.importance_weights import log_weights
 from ..pair.parameters import is_per_point
 from ..pair.structure import inspect_pair
-from ..posterior.batching import MIN_CHUNK_DRAWS, block_sizes, in_chunks
+from ..posterior.batching import MIN_CHUNK_DRAWS, block_sizes, chunk_points, in_chunks, in_chunks_of
 from ..posterior.joint_density import Joint
 from ..posterior.laplace_limits import why_not_laplace
 from ..posterior.mixture_fitting import fit_mixture
@@ -20,7 +20,6 @@ from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
 from .coupled_resampling import DrawWeights
 from .exact import exact_log_likelihood
 
-GUIDE_POINTS = 256  # whose guide's draws are weighed at once
 TRIED_POINTS, TRIED_DRAWS = 64, 8  # to see whether the guide is the posterior
 ROUNDING = 64  # units in the last place by which equal log-weights may differ
 
@@ -89,8 +88,7 @@ def with_guide_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, work
 
         return work(draw, len(points), start)
 
-    size = len(x) if per_point else GUIDE_POINTS
-    return [of_chunk(x[start : start + size], start) for start in range(0, len(x), size)]
+    return in_chunks_of(x, len(x) if per_point else chunk_points(x, MIN_CHUNK_DRAWS), of_chunk, per_point)
 
 
 def _numbers(log_w: Tensor) -> Tensor:

@@ -32,6 +32,6 @@ def advice(result: DistillationResult) -> str:
     if len(better) == 2:
         return "The guide is closer to the posterior: both errors are smaller."
     if better:
-        [name] = better
-        return f"The {name} is smaller, the other error is larger: the guide's family does not hold the posterior."
+        [name], [other] = better, [each for each in measures if each not in better]
+        return f"The {name} is smaller and the {other} larger: the guide's family does not hold the posterior."
     return "The guide is no closer to the posterior: train longer (--epochs), or take a wider family of guides."
