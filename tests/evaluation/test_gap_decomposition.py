@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import arviz
 import numpy as np
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 import pyrovae
 from pyrovae import InvalidInputError, gap
+from pyrovae.cli import output
 from pyrovae.cli.app import app
 from pyrovae.plots.gap import gap_bars
 from pyrovae.posterior import laplace_limits
@@ -159,6 +161,14 @@ def test_gap_prints_a_table_and_writes_three_files(run, tmp_path):
     assert len(content["per_point"]["elbo"]) == 5
     assert imread(out[0]).std() > 0.05
     assert len(arviz.from_netcdf(str(out[2])).sample_stats.point) == 5
+
+
+def test_gap_says_how_long_it_will_take(run, monkeypatch):
+    """Without a terminal, where no bar can be seen: a line from time to time, with the share that is done."""
+    monkeypatch.setattr(output, "LINE_SECONDS", 0.0)
+    result = invoke("gap", run, "--points", 4, "--num-samples", 50, "--start", "guide")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"pyrovae: gap vae: 50% done, about \d+ s left", result.stderr)
 
 
 @pytest.mark.slow
