@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pyrovae.models.autoencoder import CrossEntropy
 from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 from typer.testing import CliRunner
@@ -9,7 +10,6 @@ from typer.testing import CliRunner
 import pyrovae
 from pyrovae import fit, load
 from pyrovae.cli.app import app
-from pyrovae.models.autoencoder import CrossEntropy
 
 NO = "An autoencoder has no log p\\(x\\)"
 

@@ -4,10 +4,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import Trace_ELBO
+from pyrovae.models.flow import Autoregressive, Coupling, Linear, Spline
 
 import pyrovae
 from pyrovae import check_pair, evaluate, fit, load, log_weights
-from pyrovae.models.flow import Autoregressive, Coupling, Linear, Spline
 
 KINDS = pytest.mark.parametrize("transform", [Linear, Autoregressive, Coupling, Spline])
 
