@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .evaluation.comparison import Comparison as Comparison
     from .evaluation.deciding import Decision as Decision
     from .evaluation.deciding import decide as decide
+    from .evaluation.distilling import distil as distil
     from .evaluation.evaluating import evaluate as evaluate
     from .evaluation.gap_decomposition import gap as gap
     from .evaluation.result import Evidence as Evidence
@@ -107,6 +108,7 @@ _MODULES = {  # the module that defines each name
     "condition_on_globals": ".pair.global_latents",
     "decide": ".evaluation.deciding",
     "diagnose": ".diagnostics.diagnosing",
+    "distil": ".evaluation.distilling",
     "elbo": ".statistics.log_weights",
     "ess": ".statistics.log_weights",
     "evaluate": ".evaluation.evaluating",

@@ -8,6 +8,7 @@ import typer
 from .commands.choose import choose_command
 from .commands.compare import compare_command
 from .commands.diagnose import diagnose_command
+from .commands.distil import distil_command
 from .commands.evaluate import evaluate_command
 from .commands.gap import gap_command
 from .commands.models import models_command
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate_command,
     "gap": gap_command,
     "diagnose": diagnose_command,
+    "distil": distil_command,
     "sample": sample_command,
     "show": show_command,
     "models": models_command,

@@ -24,13 +24,14 @@ from ..loading.registry import check_guide
 from ..loading.user_files import absolute, copy_for_run
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.parameters import unconstrained_parameters
-from ..pair.state import load_pair_state, store_names
+from ..pair.state import load_pair_state, pair_state, store_names
 from ..pair.structure import Structure, inspect_pair
 from ..training import Checkpoints, FitResult, fit, validate
 from ..training.arguments import recipe_arguments
 from ..training.batches import fingerprint, source_of
 from ..training.checkpoints import load_checkpoint
 from ..utils.distributed import ProcessGroup
+from ..utils.files import replacing
 from ..utils.provenance import versions
 from ..utils.random import fork_rng
 from .config import Config, parse_fit_arguments
@@ -269,3 +270,14 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
             f"The checkpoint of {folder} does not fit the model of {folder / 'config.json'}: {reason}"
         ) from error
     return Run(config, pair, model, guide, progress, names, data_fingerprint=points)
+
+
+def save_as(run: Run, folder: Path, new: Path) -> None:
+    """Write the pair of a run that was loaded from `folder` to the folder `new`, with what else is in the run."""
+    new.mkdir(parents=True, exist_ok=True)
+    for file in (folder / "config.json", folder / "metrics.csv", *folder.glob("*.py")):
+        if file.is_file():
+            with replacing(new / file.name) as copy:
+                copy.write_bytes(file.read_bytes())
+    state = load_checkpoint(folder)
+    Checkpoints(new).save({**state, "pair": pair_state(run.model, run.guide, run.store)})
