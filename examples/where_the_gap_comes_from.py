@@ -18,9 +18,7 @@ for parameter in model.parameters():
 pyrovae.fit(model, guide, data.train, epochs=20, lr=2e-3)
 
 x = data.test[:50]
-result = pyrovae.gap(
-    model, guide, x, pyrovae.posterior.DiagonalGaussian(), num_samples=2000, num_chains=8, num_temperatures=200
-)
+result = pyrovae.gap(model, guide, x, pyrovae.posterior.DiagonalGaussian(), num_samples=2000)
 for name, mean in (
     ("log p̂(x)", result.mean_log_likelihood),
     ("approximation gap", result.mean_approximation),
@@ -28,7 +26,7 @@ for name, mean in (
 ):
     print(f"{name:18} {mean.value:8.3f} ± {mean.mc_se:.3f} (Monte Carlo) ± {mean.data_se:.3f} (data)")
 
-sides = pyrovae.bdmc(model, guide, x, points=20, num_chains=8, num_temperatures=200, start="guide")
+sides = pyrovae.bdmc(model, guide, x, points=20)
 print(sides)
 
 # The best diagonal Gaussian of a Gaussian posterior with precision P misses ½ [Σ ln P_ii − ln det P]; the rest is the network's.

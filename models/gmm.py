@@ -46,6 +46,8 @@ class Mixture(pyrovae.Module):
         """p(z|x), the responsibilities."""
         return dist.Categorical(logits=self.log_joint(x))
 
+    num_redundant_parameters = 1  # a constant added to the logits changes no density
+
     def em_step(self, x: Tensor) -> Tensor:
         """One step of EM (Dempster, Laird & Rubin 1977) over all of x (N, dim): coordinate ascent on the ELBO, first in q(z|x),
         which becomes p(z|x), then in the parameters, which become the family's best for those q. Returns the mean log p(x)

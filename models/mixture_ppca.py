@@ -41,6 +41,13 @@ class MixtureOfFactors(pyrovae.Module):
         self.register_buffer("initialised", torch.tensor(False))
 
     @property
+    def num_redundant_parameters(self) -> int:
+        """As of PPCA and factor analysis, in each component; and a constant added to the logits changes no density."""
+        components, dim, latent = self.W.shape
+        excess = dim * latent + self.rho.shape[1] - dim * (dim + 1) // 2
+        return 1 + components * max(latent * (latent - 1) // 2, excess)
+
+    @property
     def noise(self) -> Tensor:
         """ψ: (K, 1) or (K, dim)."""
         return self.floor + self.rho.exp()

@@ -65,6 +65,13 @@ class FactorModel(pyrovae.Module):
         root, inverse, gain = self.inverse_model()
         return pyrovae.distributions.PrecisionNormal((x - self.mu) @ gain, root, inverse=inverse)
 
+    @property
+    def num_redundant_parameters(self) -> int:
+        """How many parameters exceed the degrees of freedom of p(x): a rotation of the latents changes no density, and a
+        covariance has dim (dim + 1)/2 numbers."""
+        dim, latent = self.W.shape
+        return max(latent * (latent - 1) // 2, dim * latent + self.noise.numel() - dim * (dim + 1) // 2)
+
     def encode(self, x: Tensor) -> Tensor:
         """E[z|x]: (N, dim) → (N, k)."""
         return self.posterior(x).mean
@@ -133,6 +140,13 @@ class PPCA(FactorModel):
         """The orthonormal axes of W's span, (dim, k), widest first: at the maximum of the likelihood the leading
         eigenvectors of the data's covariance, each up to its sign."""
         return torch.linalg.svd(self.W.detach(), full_matrices=False)[0]
+
+    @staticmethod
+    def minka_latent(x: Tensor) -> int:
+        """The number of latents with the largest Laplace approximation of log p(x (N, dim) | latent), by scikit-learn (Minka 2000)."""
+        from sklearn.decomposition import PCA  # here, because scikit-learn is slow to import
+
+        return int(PCA("mle", svd_solver="full").fit(x.double().cpu()).n_components_)
 
     def initialise(self, x: Tensor) -> None:
         """Begin at the maximum of the likelihood of a subset of x (Tipping & Bishop 1999, eq. 3.7 and 3.8)."""

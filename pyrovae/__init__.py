@@ -36,8 +36,13 @@ if TYPE_CHECKING:
     from .estimators.bidirectional import bdmc as bdmc
     from .estimators.bidirectional import reverse_iwae as reverse_iwae
     from .evaluation.annealing_comparison import compare_annealing as compare_annealing
-    from .evaluation.comparing import Comparison as Comparison
+    from .evaluation.choice import Choice as Choice
+    from .evaluation.choosing import choose as choose
     from .evaluation.comparing import compare as compare
+    from .evaluation.comparison import Comparison as Comparison
+    from .evaluation.deciding import Decision as Decision
+    from .evaluation.deciding import decide as decide
+    from .evaluation.distilling import distil as distil
     from .evaluation.evaluating import evaluate as evaluate
     from .evaluation.gap_decomposition import gap as gap
     from .evaluation.result import Evidence as Evidence
@@ -84,8 +89,10 @@ _MODULES = {  # the module that defines each name
     "EM": ".training.em",
     "MLP": ".nn",
     "Checkpoints": ".training.checkpoints",
-    "Comparison": ".evaluation.comparing",
+    "Choice": ".evaluation.choice",
+    "Comparison": ".evaluation.comparison",
     "Data": ".data.datasets",
+    "Decision": ".evaluation.deciding",
     "EarlyStopping": ".training.early_stopping",
     "Evidence": ".evaluation.result",
     "FitResult": ".training.result",
@@ -98,10 +105,13 @@ _MODULES = {  # the module that defines each name
     "available": ".loading.pairs",
     "bdmc": ".estimators.bidirectional",
     "check_pair": ".testing",
+    "choose": ".evaluation.choosing",
     "compare": ".evaluation.comparing",
     "compare_annealing": ".evaluation.annealing_comparison",
     "condition_on_globals": ".pair.global_latents",
+    "decide": ".evaluation.deciding",
     "diagnose": ".diagnostics.diagnosing",
+    "distil": ".evaluation.distilling",
     "elbo": ".statistics.log_weights",
     "ess": ".statistics.log_weights",
     "evaluate": ".evaluation.evaluating",

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from .commands.choose import choose_command
 from .commands.compare import compare_command
 from .commands.diagnose import diagnose_command
+from .commands.distil import distil_command
 from .commands.evaluate import evaluate_command
 from .commands.gap import gap_command
 from .commands.models import models_command
@@ -19,10 +21,12 @@ from .errors import report_errors
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare_command,
+    "choose": choose_command,
     "train": train_command,
     "evaluate": evaluate_command,
     "gap": gap_command,
     "diagnose": diagnose_command,
+    "distil": distil_command,
     "sample": sample_command,
     "show": show_command,
     "report": report_command,

@@ -87,7 +87,7 @@ def score_run(
         seed,
         tolerance=tolerance,
         max_draws=max_draws,
-        max_seconds=math.inf if max_seconds is None else max_seconds,
+        max_seconds=max_seconds,
         transform=data.transform,
         on_progress=add_score_task(progress, run.name, len(data.test), num_samples, tolerance),
         partial_file=partial_file,

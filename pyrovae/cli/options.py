@@ -7,8 +7,14 @@ import typer
 
 AisOption = Annotated[bool, typer.Option("--ais", help="Add annealed importance sampling.")]
 ChainsOption = Annotated[int, typer.Option(min=2, help="With --ais: chains for each point.")]
-StepsOption = Annotated[int, typer.Option(min=1, help="With --ais: distributions that each chain passes.")]
-StartOption = Annotated[str, typer.Option(help="With --ais: where chains begin, prior or guide.")]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --ais: distributions that each chain passes; 100 from the posterior, else 1000."),
+]
+StartOption = Annotated[
+    str | None,
+    typer.Option(help="With --ais: where chains begin, posterior, guide or prior [default: the first that there is]."),
+]
 AisPointsOption = Annotated[int, typer.Option(min=2, help="With --ais: how many of the points, drawn at random.")]
 BdmcOption = Annotated[
     bool, typer.Option("--bdmc", help="With --ais: also bracket log p(x) on as many points that the model draws.")

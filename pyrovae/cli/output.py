@@ -1,9 +1,12 @@
 """Files, tables and progress bars of the commands."""
 
 import contextlib
+import csv
 import json
 import os
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 DOTS_PER_INCH = 150
+LINE_SECONDS = 20.0  # between two lines on progress, where there are no bars
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 JSON_FORMAT = 1  # docs/versions.md says what a new number means
 
@@ -56,6 +60,14 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps({"format": JSON_FORMAT, **content}, indent=2, allow_nan=False) + "\n")
 
 
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a line for each row, below a line with the names of the columns."""
+    with replacing(path) as file, file.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+
+
 def write_netcdf(path: Path, inference_data: Any) -> None:
     """Write an `arviz.InferenceData`."""
     with replacing(path) as file:
@@ -79,11 +91,28 @@ def console() -> "Console":
 
 @contextlib.contextmanager
 def progress_bars(show: bool = True) -> Iterator["Progress"]:
-    """Bars on standard error, and only where someone can watch them."""
+    """Bars on standard error; where it is no terminal, a line of every task that runs for `LINE_SECONDS`, and then again."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+    class Lines(Progress):
+        def advance(self, task_id: TaskID, advance: float = 1) -> None:
+            super().advance(task_id, advance)
+            task = self.tasks[self.task_ids.index(task_id)]
+            elapsed, said = time.monotonic() - started, task.fields.get("said", 0.0)
+            done = task.completed / task.total if task.total else 0.0
+            if self.disable and show and 0 < done < 1 and elapsed - said > LINE_SECONDS:
+                task.fields["said"] = elapsed
+                left = (time.monotonic() - begun[task_id]) * (1 - done) / done
+                print(f"pyrovae: {task.description}: {done:.0%} done, about {left:.0f} s left", file=sys.stderr)
+
+        def add_task(self, *args: Any, **kwargs: Any) -> TaskID:
+            task_id = super().add_task(*args, **kwargs)
+            begun[task_id] = time.monotonic()
+            return task_id
+
+    started, begun = time.monotonic(), dict[TaskID, float]()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:
+    with Lines(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:
         yield progress

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ..errors import InvalidInputError
-from ..evaluation.comparing import Comparison
+from ..evaluation.comparison import Comparison
 from ..loading.options import plain
 from ..report import Contents, PageFigure, Settings
 from ..report.explorer import MAX_WEIGHTS, pack

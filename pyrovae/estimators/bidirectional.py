@@ -18,21 +18,21 @@ from ..pair.execution import ModelOrGuide, evaluation_mode, isolated_parameters,
 from ..pair.importance_weights import log_weights_unchecked
 from ..pair.sites import density_sites
 from ..pair.structure import inspect_pair
-from ..posterior.batching import chunk_progress, in_chunks, positive_ints
+from ..posterior.batching import MIN_CHUNK_DRAWS, chunk_progress, in_chunks, positive_ints
 from ..posterior.joint_density import Joint
 from ..statistics import log_weights as weights_statistics
-from ..statistics.estimate import Estimate
-from ..statistics.result import PointwiseResult, Row
 from ..utils.provenance import metadata
 from ..utils.random import fork_rng
-from .annealing import AISTrajectory, Path, check_weights, num_pilots, starts_at_guide
+from .annealing import check_settings, check_weights
+from .annealing_path import AISTrajectory, Path, num_pilots
 from .annealing_schedules import Schedule, Sigmoid
-from .annealing_starts import GuideStart, PriorStart
+from .annealing_starts import choose_start
+from .bracket import BracketResult
 from .exact import exact_log_likelihood
 
 
 @dataclass(frozen=True, repr=False)
-class BDMCResult(PointwiseResult):
+class BDMCResult(BracketResult):
     """A lower and an upper bound on log p(x), both in expectation, for every simulated point: tensors (N,) on the CPU, nats.
 
     The errors of a point are those over its chains or draws. They do not hold what another exact z would change, which the errors
@@ -44,22 +44,13 @@ class BDMCResult(PointwiseResult):
         "upper": "simulated points, backward chains",
         "width": "width of the bracket",
     }
-    other_values: ClassVar[tuple[str, ...]] = ("exact",)
+    other_values: ClassVar[tuple[str, ...]] = ("exact", "shortfall")
 
-    lower: Tensor
-    lower_se: Tensor
-    upper: Tensor
-    upper_se: Tensor
     exact: Tensor | None  # the model's own log_prob, where it has one
     x: Tensor  # the points, (N, ...)
-    method: str
+    method: str  # "BDMC" or "reverse IWAE"
     seconds: float
     metadata: dict[str, Any]
-
-    @property
-    def bounds(self) -> Mapping[str, str]:
-        """The width is an upper bound on how far the lower bound is below log p(x)."""
-        return {"lower": "lower", "upper": "upper", "width": "upper"}
 
     def __repr__(self) -> str:
         return (
@@ -68,32 +59,19 @@ class BDMCResult(PointwiseResult):
         )
 
     @property
-    def width(self) -> Tensor:
-        """upper − lower: in expectation the sum of what both bounds miss. (N,)"""
-        return self.upper - self.lower
+    def mean_width_se(self) -> float:
+        return self.mean_width.data_se
 
     @property
-    def width_se(self) -> Tensor:
-        return (self.lower_se.square() + self.upper_se.square()).sqrt()
-
-    @property
-    def mean_lower(self) -> Estimate:
-        return self.mean("lower")
-
-    @property
-    def mean_upper(self) -> Estimate:
-        return self.mean("upper")
-
-    @property
-    def mean_width(self) -> Estimate:
-        return self.mean("width")
-
-    def rows(self) -> list[Row]:
-        *bounds, width = super().rows()
-        return [*bounds, width._replace(bound="upper, of the error")]
+    def reliability_message(self) -> str:
+        """How far the lower bound can be off on points that the model draws."""
+        width = self.mean_width
+        verdict = "Reliable" if self.reliability == "reliable" else "A lower bound"
+        return f"{verdict} on simulated points: it is too low by at most {max(width.value, 0.0):.3f} ± {width.data_se:.3f} nats."
 
     def summary(self) -> dict[str, Any]:
-        return {"method": self.method}
+        """The method, and what can be relied on."""
+        return {"method": self.method, **super().summary()}
 
 
 def bdmc(
@@ -102,12 +80,12 @@ def bdmc(
     like: Tensor,
     points: int = 100,
     num_chains: int = 16,
-    num_temperatures: int = 1000,
+    num_temperatures: int | None = None,
     seed: int = 0,
     *,
-    start: str = "prior",
+    start: str | None = None,
     schedule: Schedule | None = None,
-    num_leapfrog_steps: int = 10,
+    num_leapfrog_steps: int | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> BDMCResult:
     """Bidirectional Monte Carlo on `points` simulated (x, z): forward chains, as in `ais`, bound log p(x) from below, backward
@@ -117,26 +95,27 @@ def bdmc(
     says as much as the model resembles them. Backward chains use the forward chains' step sizes, which know nothing of z. `like`
     (N, ...) gives x its shape, type and device. The rest is as in `ais`.
     """
-    settings = positive_ints(
-        points=points, num_chains=num_chains, num_temperatures=num_temperatures, num_leapfrog_steps=num_leapfrog_steps
-    )
-    schedule, from_guide = schedule or Sigmoid(), starts_at_guide(start)
+    check_int("points", points, 1)
+    check_settings(num_chains, num_temperatures, num_leapfrog_steps)
+    schedule = schedule or Sigmoid()
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(like.device, seed):
         x, drawn = simulate(model, like, points)
-        z, betas = Joint(model, guide, x).at(drawn), schedule(num_temperatures)
+        z = Joint(model, guide, x).at(drawn)
+        begin = choose_start(model, guide, x, start, seed)
+        num_temperatures = num_temperatures or begin.num_temperatures
+        leapfrogs, betas = num_leapfrog_steps or begin.num_leapfrog_steps, schedule(num_temperatures)
 
         def work(joint: Joint, first: int) -> tuple[AISTrajectory, AISTrajectory]:
-            begin = GuideStart(joint) if from_guide else PriorStart(joint)
-            path, advance = Path(begin, num_chains), chunk_progress(on_progress, len(joint.x) / 2)
-            forward = path.forward(betas, num_leapfrog_steps, advance)
+            path, advance = Path(begin.build(joint), num_chains), chunk_progress(on_progress, len(joint.x) / 2)
+            forward = path.forward(betas, leapfrogs, advance)
             own = z[:, first : first + len(joint.x)]
-            backward = path.backward(own, betas, forward.steps, num_leapfrog_steps, advance)
+            backward = path.backward(own, betas, forward.steps, leapfrogs, advance)
             check_weights(forward.log_w, first)
             check_weights(backward.log_w, first)
             return forward, backward
 
-        parts = in_chunks(model, guide, x, num_chains + num_pilots(num_chains), work)
+        parts = in_chunks(model, guide, x, max(MIN_CHUNK_DRAWS, num_chains + num_pilots(num_chains)), work)
         exact = exact_log_likelihood(model, x)
     forward, backward = (torch.cat([part[side].log_w for part in parts], dim=1).cpu() for side in (0, 1))
     return BDMCResult(
@@ -144,11 +123,21 @@ def bdmc(
         lower_se=weights_statistics.log_likelihood_se(forward),
         upper=-weights_statistics.log_likelihood(backward),
         upper_se=weights_statistics.log_likelihood_se(backward),
+        width_se=_joint_se(forward, backward),
         exact=exact,
         x=x.cpu(),
         method="BDMC",
         seconds=time.perf_counter() - started,
-        metadata=metadata(like, **settings, start=start, schedule=str(schedule), seed=seed),
+        metadata=metadata(
+            like,
+            points=points,
+            num_chains=num_chains,
+            num_temperatures=num_temperatures,
+            num_leapfrog_steps=leapfrogs,
+            start=begin.name,
+            schedule=str(schedule),
+            seed=seed,
+        ),
     )
 
 
@@ -186,6 +175,7 @@ def reverse_iwae(
         lower_se=weights_statistics.log_likelihood_se(log_w),
         upper=weights_statistics.log_likelihood(with_exact),
         upper_se=weights_statistics.log_likelihood_se(with_exact),
+        width_se=_joint_se(log_w, with_exact),
         exact=exact,
         x=x.cpu(),
         method="reverse IWAE",
@@ -207,3 +197,9 @@ def simulate(model: ModelOrGuide, like: Tensor, points: int) -> tuple[Tensor, po
             "itself, with obs=x."
         )
     return observed[0]["value"].detach(), run
+
+
+def _joint_se(below: Tensor, above: Tensor) -> Tensor:
+    """The error of the difference of two estimates by their log-weights, as if they had no draws in common."""
+    errors = [weights_statistics.log_likelihood_se(log_w) for log_w in (below, above)]
+    return (errors[0].square() + errors[1].square()).sqrt()

@@ -11,20 +11,17 @@ from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.importance_weights import log_weights
 from ..pair.parameters import is_per_point
 from ..pair.structure import inspect_pair
-from ..posterior.batching import block_sizes, in_chunks
+from ..posterior.batching import MIN_CHUNK_DRAWS, block_sizes, chunk_points, in_chunks, in_chunks_of
 from ..posterior.joint_density import Joint
+from ..posterior.laplace_limits import why_not_laplace
 from ..posterior.mixture_fitting import fit_mixture
 from ..posterior.mode_search import choose_search
 from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
-from ..posterior.refinement import check_no_circles
 from .coupled_resampling import DrawWeights
 from .exact import exact_log_likelihood
 
-GUIDE_POINTS = 256  # whose guide's draws are weighed at once
 TRIED_POINTS, TRIED_DRAWS = 64, 8  # to see whether the guide is the posterior
 ROUNDING = 64  # units in the last place by which equal log-weights may differ
-# Where a standard error of so many nats would need more draws than a pilot has, the mixture is fitted to a larger one.
-PILOT_TOLERANCE, MAX_PILOT_DRAWS = 0.05, 4096
 
 Result = TypeVar("Result")
 # (how to draw weights for a chunk, its number of points, the index of its first point) → what is computed from them
@@ -43,11 +40,7 @@ def choose_proposal(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str:
         error = (log_weights(model, guide, some, TRIED_DRAWS).double().cpu() - exact).abs()
         if bool((error <= ROUNDING * torch.finfo(x.dtype).eps * exact.abs().clamp(min=1)).all()):
             return "guide"
-    try:
-        check_no_circles(Joint(model, guide, some).structure)
-    except InvalidInputError:
-        return "guide"
-    return "modes"
+    return "guide" if why_not_laplace(model, guide, some) else "modes"
 
 
 def with_weights_about_modes(
@@ -61,7 +54,7 @@ def with_weights_about_modes(
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
     def of_chunk(joint: Joint, start: int) -> Result:
-        mixture, _ = fit_mixture(joint, search(joint), PILOT_TOLERANCE, MAX_PILOT_DRAWS)
+        mixture, _ = fit_mixture(joint, search(joint))
 
         def draw(count: int, rows: Tensor) -> Tensor:
             part, own = joint.subset(rows), mixture.subset(rows)
@@ -72,7 +65,7 @@ def with_weights_about_modes(
 
     with evaluation_mode(model, guide):  # which may be copies in double precision
         search = choose_search(model, guide, x, seed)
-        return in_chunks(model, guide, x, 32, of_chunk)
+        return in_chunks(model, guide, x, MIN_CHUNK_DRAWS, of_chunk)
 
 
 def with_guide_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, work: Work[Result]) -> list[Result]:
@@ -95,8 +88,7 @@ def with_guide_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, work
 
         return work(draw, len(points), start)
 
-    size = len(x) if per_point else GUIDE_POINTS
-    return [of_chunk(x[start : start + size], start) for start in range(0, len(x), size)]
+    return in_chunks_of(x, len(x) if per_point else chunk_points(x, MIN_CHUNK_DRAWS), of_chunk, per_point)
 
 
 def _numbers(log_w: Tensor) -> Tensor:

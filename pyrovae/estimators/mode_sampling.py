@@ -16,9 +16,11 @@ from ..pair.validation import check_points
 from ..posterior.batching import chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
-from ..posterior.mode_search import MAX_SHARE_FOUND_ONCE, choose_search
+from ..posterior.mode_search import choose_search
+from ..posterior.modes import MAX_SHARE_FOUND_ONCE
 from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
 from ..statistics.estimate import Estimate
+from ..statistics.reliability import FEW_DRAWS_ESS, MAX_WEIGHT, MIN_ESS, MIN_ESS_FRACTION
 from ..statistics.result import PointwiseResult
 from ..utils.distributed import ProcessGroup
 from ..utils.provenance import metadata
@@ -32,10 +34,7 @@ __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 MAX_VARIANCE = 50.0  # of a draw's weight, with its safety, above which chains of annealing cost less than draws
 MAX_DRAWS = 20_000
 NUM_TEMPERATURES = 32  # of such a chain: it costs about as much as so many draws
-MIN_ESS_FRACTION, FEW_DRAWS_ESS = 0.01, 20.0  # below either a few draws carry the weight
 UNFINISHED_ESS_FRACTION = 0.2  # below it the draws do not show that a place where no climb came to rest is the mode
-MIN_ESS = 2.0  # below it one draw has all the weight, and there is no estimate
-MAX_WEIGHT = 0.1  # of the sum of a point's weights: one draw must not carry more
 
 
 @dataclass(frozen=True, repr=False)
@@ -179,7 +178,7 @@ def mode_sampling_log_likelihood(
     seed: int = 0,
     *,
     max_draws: int = MAX_DRAWS,
-    max_seconds: float = math.inf,
+    max_seconds: float | None = None,
     partial: PartialResults | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> ModeSamplingResult:
@@ -198,7 +197,7 @@ def mode_sampling_log_likelihood(
         x: The points (N, ...), on the device and in the type of the pair's parameters.
         tolerance: The standard error that each point is to have, nats.
         max_draws: The largest K. A point that needs more gets this many, and an error above the tolerance. A chain counts for 32.
-        max_seconds: No further points are begun and no more draws are added after so many seconds.
+        max_seconds: No further points are begun and no more draws are added after so many seconds, if given.
         partial: Where the numbers of finished points are kept. Those that it has are not computed again.
         on_progress: Called with the number of points done since its last call.
 
@@ -218,7 +217,8 @@ def mode_sampling_log_likelihood(
     check_int("max_draws", max_draws, MIN_DRAWS)
     check_seconds(max_seconds)
     check_points(x)
-    started, deadline = time.perf_counter(), time.monotonic() + max_seconds
+    started = time.perf_counter()
+    deadline = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
 
     per_point = is_per_point(guide, x)  # then the points cannot be split
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
@@ -263,7 +263,7 @@ def mode_sampling_log_likelihood(
         in_chunks(model, guide, x[left], 32, lambda joint, start: keep(joint, left.start + start))
     values = kept.statistics() if per_point else ranks.gather(kept.statistics())
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
-    settings |= {"max_seconds": max_seconds} if math.isfinite(max_seconds) else {}
+    settings |= {} if max_seconds is None else {"max_seconds": max_seconds}
     return ModeSamplingResult(**values, seconds=time.perf_counter() - started, metadata=metadata(x, **settings))
 
 
@@ -276,8 +276,8 @@ def check_tolerance(tolerance: Any) -> None:
 
 
 def check_seconds(max_seconds: Any) -> None:
-    """Raise `InvalidInputError` for anything but a positive number."""
-    if not (isinstance(max_seconds, int | float) and max_seconds > 0):
+    """Raise `InvalidInputError` for anything but a positive number, or None for no limit."""
+    if max_seconds is not None and not (isinstance(max_seconds, int | float) and max_seconds > 0):
         raise InvalidInputError(f"max_seconds is {max_seconds!r:.40}: give a number of seconds above 0, such as 60.")
 
 

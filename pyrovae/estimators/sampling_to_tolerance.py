@@ -10,7 +10,7 @@ from ..posterior.batching import block_sizes
 from ..posterior.joint_density import Joint
 from ..posterior.mode_mixture import ModeMixture
 from ..statistics.weight_sums import WeightSums
-from .annealing import anneal_from_mixture
+from .annealing_path import anneal_from_mixture
 
 MIN_DRAWS = 128
 MORE = 1.3  # times the draws that the error so far asks for

@@ -13,12 +13,11 @@ from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.validation import check_points
 from ..posterior.batching import chunk_progress
-from ..statistics.certificate import certified_lower_bound
-from ..statistics.estimate import Estimate
-from ..statistics.result import PointwiseResult, Row
+from ..statistics.certificate import certified_lower_bound, check_delta
 from ..utils.provenance import metadata
 from ..utils.random import fork_rng
 from .annealing import check_weights
+from .bracket import MAX_WIDTH, BracketResult
 from .coupled_resampling import DrawWeights, coupled_bounds
 from .independent_weights import choose_proposal, with_guide_weights, with_weights_about_modes
 
@@ -29,12 +28,12 @@ MAX_STEPS = 100  # chains that fit their posterior meet within four
 
 
 @dataclass(frozen=True, repr=False)
-class TwoSidedResult(PointwiseResult):
+class TwoSidedResult(BracketResult):
     """What `two_sided_log_likelihood` found, point by point: tensors (N,) on the CPU, nats.
 
     Both are bounds in expectation, and their errors are those over replicates. They certify weights, not modes. Where a mode was
     missed, no draw shows it: `upper` is then below log p(x), although the width is small. `lower` and `certificate` hold there
-    too.
+    too. Both bounds share draws, so that `width_se` is less than their errors say.
     """
 
     labels: ClassVar[Mapping[str, str]] = {
@@ -42,13 +41,8 @@ class TwoSidedResult(PointwiseResult):
         "upper": "coupled resampling, from above",
         "width": "width of the bracket",
     }
-    other_values: ClassVar[tuple[str, ...]] = ("pooled_log_likelihood", "num_steps")
+    other_values: ClassVar[tuple[str, ...]] = ("pooled_log_likelihood", "num_steps", "shortfall")
 
-    lower: Tensor
-    lower_se: Tensor
-    upper: Tensor  # infinite where the chains did not meet
-    upper_se: Tensor
-    width_se: Tensor  # less than the errors of both bounds say: they share draws
     pooled_log_likelihood: Tensor  # log p̂(x) of the draws of all replicates together; p̂ is unbiased
     num_steps: Tensor  # the most steps that the chains of a replicate took to meet; at least 1
     proposal: str  # "modes" or "guide": where the draws came from
@@ -56,30 +50,9 @@ class TwoSidedResult(PointwiseResult):
     metadata: dict[str, Any]
 
     @property
-    def bounds(self) -> Mapping[str, str]:
-        return {"lower": "lower", "upper": "upper", "width": "upper"}
-
-    @property
-    def width(self) -> Tensor:
-        """upper − lower: in expectation the sum of what both bounds miss. (N,)"""
-        return self.upper - self.lower
-
-    @property
     def met(self) -> Tensor:
         """Whether the chains of every replicate met, so that there is an upper bound: (N,)."""
         return self.upper.isfinite()
-
-    @property
-    def mean_lower(self) -> Estimate:
-        return self.mean("lower")
-
-    @property
-    def mean_upper(self) -> Estimate:
-        return self.mean("upper")
-
-    @property
-    def mean_width(self) -> Estimate:
-        return self.mean("width")
 
     @property
     def certificate(self) -> float:
@@ -108,15 +81,19 @@ class TwoSidedResult(PointwiseResult):
         )
         return f"{bracket} Certificate: {certified}"
 
-    def rows(self) -> list[Row]:
-        *bounds, width = super().rows()
-        return [*bounds, width._replace(bound="upper, of the error")]
+    @property
+    def reliability_message(self) -> str:
+        """The `message`, and why the lower bound is not called reliable where it is not."""
+        if self.reliability == "reliable" or not bool(self.met.all()):
+            return self.message
+        return f"{self.message} The width is above {MAX_WIDTH} nats: more draws make it smaller, as 1/K where the weights are light-tailed."
 
     def summary(self) -> dict[str, Any]:
         """What can be relied on."""
         certificate = {"value": self.certificate, "delta": self.metadata["delta"]}
         met = float(self.met.double().mean())
-        return {"proposal": self.proposal, "met_fraction": met, "certificate": certificate, "message": self.message}
+        named = {"proposal": self.proposal, "met_fraction": met, "certificate": certificate, "message": self.message}
+        return {**named, **super().summary()}
 
 
 def two_sided_log_likelihood(
@@ -160,7 +137,7 @@ def two_sided_log_likelihood(
     check_int("num_samples", num_samples, 2, why=", so that there is a proposal beside the state")
     check_int("num_replicates", num_replicates, 2, why=", so that the bounds have errors")
     check_int("max_steps", max_steps, 1)
-    certified_lower_bound(torch.zeros(1), delta)  # before the work, what it would raise afterwards
+    check_delta(delta)
     check_points(x)
     started = time.perf_counter()
 

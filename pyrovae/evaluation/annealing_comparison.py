@@ -8,7 +8,8 @@ import torch
 
 from ..errors import InvalidInputError
 from ..estimators import bidirectional
-from ..estimators.annealing import AISResult, ais, starts_at_guide
+from ..estimators.annealing import AISResult, ais
+from ..estimators.annealing_starts import start_name
 from ..estimators.bidirectional import BDMCResult
 from ..pair.execution import ModelOrGuide
 from ..posterior.joint_density import Joint
@@ -25,10 +26,10 @@ def compare_annealing(
     evidence: Evidence,
     num_points: int = 100,
     num_chains: int = 16,
-    num_temperatures: int = 1000,
+    num_temperatures: int | None = None,
     seed: int = 0,
     *,
-    start: str = "prior",
+    start: str | None = None,
     bdmc: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> "AnnealingComparison":
@@ -83,12 +84,10 @@ def compare_annealing(
     return AnnealingComparison(annealed, evidence.bound[index], evidence.bound_se[index], index, bracket)
 
 
-def check_can_anneal(model: ModelOrGuide, guide: ModelOrGuide, x: torch.Tensor, start: str = "prior") -> None:
+def check_can_anneal(model: ModelOrGuide, guide: ModelOrGuide, x: torch.Tensor, start: str | None = None) -> None:
     """Raise what `compare_annealing` would raise for this pair and this start, without annealing."""
-    from_guide = starts_at_guide(start)
-    joint = Joint(model, guide, x[:2])
-    if from_guide:
-        joint.check_no_auxiliary()
+    start_name(model, guide, x, start)
+    Joint(model, guide, x[:2])
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ..pair.parameters import collect_parameters, is_per_point, unconstrained_pa
 from ..pair.sites import observed_sites
 from ..pair.structure import Latent, Structure, inspect_pair
 from ..pair.validation import check_points, check_value
+from ..posterior.laplace_limits import why_not_laplace
 from ..statistics.bound_curve import BoundCurve, curve_sizes
 from ..utils.distributed import ProcessGroup
 from ..utils.precision import usable
@@ -29,7 +30,7 @@ from ..utils.progress import shows_progress
 from ..utils.provenance import data_hash, dtype_name, metadata, versions
 from ..utils.random import fork_rng
 from .base_measure import check_base_measure, log_jacobian_of, measure_name
-from .methods import IMPORTANCE_SAMPLING, Limits, MethodResult, exact_result, laplace_result, why_not_laplace
+from .methods import IMPORTANCE_SAMPLING, Limits, MethodResult, exact_result, laplace_result
 from .reliability import bound_shortfall
 from .result import Evidence
 
@@ -49,7 +50,7 @@ def evaluate(
     *,
     tolerance: float | None = None,
     max_draws: int = MAX_DRAWS,
-    max_seconds: float = math.inf,
+    max_seconds: float | None = None,
     transform: Transform | None = None,
     on_progress: Callable[[float], None] | None = None,
     progress: bool = True,

@@ -8,48 +8,59 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from ..estimators.annealing import ais
+from ..estimators.annealing import AISResult, ais
 from ..pair.execution import ModelOrGuide
-from ..pair.sites import density_sites
 from ..pair.validation import check_points
 from ..posterior.joint_density import Joint
+from ..posterior.laplace_limits import why_not_laplace
 from ..posterior.optimise import RefinementSettings
-from ..posterior.refinement import refine
+from ..posterior.refinement import RefinementResult, refine
+from ..posterior.starts import choose_start_name
 from ..posterior.variational_families import VariationalFamily
 from ..statistics.estimate import Estimate
-from ..statistics.result import PointwiseResult, Row
+from ..statistics.reliability import JudgedResult
+from ..statistics.result import Row
 from ..utils.progress import shows_progress
 from ..utils.provenance import data_hash
-from .evaluating import evaluate
+from .evaluating import TOLERANCE, evaluate
+from .methods import IMPORTANCE_SAMPLING
+from .result import Evidence
 
-ESTIMATORS = ("importance weights of the guide", "importance weights of the refined q*", "annealed importance sampling")
+Estimator = Evidence | RefinementResult | AISResult
+METHODS = {
+    "exact": "the model's own log p(x)",
+    "laplace": "importance sampling about the modes",
+    "importance_sampling": "importance weights of the guide",
+    "local_vi": "importance weights of the refined q*",
+    "ais": "annealed importance sampling",
+}
 
 
 @dataclass(frozen=True, repr=False)
-class GapResult(PointwiseResult):
+class GapResult(JudgedResult):
     """What `gap` found, point by point: tensors (N,) on the CPU, nats.
 
-    `elbo` L[q_φ], `refined_elbo` L[q*], and three estimates of log p(x): `weighted` by the guide's importance weights, `refined` by
-    those of q*, `annealed` by AIS (None without). Each is a lower bound on log p(x) in expectation, so `log_likelihood` is the
-    largest of them: the one that is largest in the mean over points, at every point. (The largest at each point would be too large
-    by about the noise of one point, which can be more than the gaps in question; this is so by no more than the noise of a mean.)
-    Having been chosen it is, strictly, no bound. `bounds` says all this by name.
+    `elbo` L[q_φ], `refined_elbo` L[q*], and lower bounds on log p(x) in expectation: `weighted` by the guide's importance weights,
+    `refined` by those of q*, `annealed` by AIS (None without). `log_likelihood` is log p̂(x) by `method`: exact where the model
+    knows it, importance sampling about the modes of p(z|x) where they can be searched, else the surest of the bounds. The surest
+    is the reliable one with the least standard error, or the largest where none is reliable. `reliability` is that of
+    `log_likelihood`, and `bounds` says which number bounds log p(x).
     """
 
     labels: ClassVar[Mapping[str, str]] = {
         "exact": "exact log p(x)",
-        "log_likelihood": "log p̂(x), the largest of:",
-        "weighted": f"  {ESTIMATORS[0]}",
-        "refined": f"  {ESTIMATORS[1]}",
-        "annealed": f"  {ESTIMATORS[2]}",
+        "log_likelihood": "log p̂(x)",
+        "weighted": f"  {METHODS['importance_sampling']}",
+        "refined": f"  {METHODS['local_vi']}",
+        "annealed": f"  {METHODS['ais']}",
         "refined_elbo": "L[q*], refined per point",
         "elbo": "L[q(z|x)], the guide's ELBO",
         "approximation": "approximation gap",
         "amortisation": "amortisation gap (the network)",
     }
+    other_values: ClassVar[tuple[str, ...]] = ("shortfall",)
 
     elbo: Tensor
     elbo_se: Tensor
@@ -62,6 +73,11 @@ class GapResult(PointwiseResult):
     annealed: Tensor | None
     annealed_se: Tensor | None
     exact: Tensor | None  # the model's own log_prob, where it has one
+    log_likelihood: Tensor
+    log_likelihood_se: Tensor
+    shortfall: Tensor  # by how much log p̂(x) may be too low, as far as draws show: 0 where it is reliable
+    method: tuple[str, ...]  # of each point, of `METHODS`
+    method_message: str  # what the method says of its reliability
     family: str
     data_hash: str  # of x
     seconds: float
@@ -71,7 +87,13 @@ class GapResult(PointwiseResult):
     def bounds(self) -> dict[str, str]:
         """Of each number: a "lower" bound on log p(x) in expectation, or "neither"."""
         lower = ("elbo", "refined_elbo", "weighted", "refined", *(["annealed"] if self.annealed is not None else []))
-        return {**dict.fromkeys(lower, "lower"), "log_likelihood": "neither"}
+        # The surest of several bounds has been chosen by its own draws, and is strictly no bound.
+        chosen = (
+            "lower"
+            if set(self.method) <= {"laplace", "ais"} and self.log_likelihood is not self.annealed
+            else "neither"
+        )
+        return {**dict.fromkeys(lower, "lower"), "log_likelihood": chosen}
 
     def __repr__(self) -> str:
         return (
@@ -79,31 +101,10 @@ class GapResult(PointwiseResult):
             f"{self.mean_approximation.value:.3f} ({self.family}), amortisation gap {self.mean_amortisation.value:.3f})"
         )
 
-    def _estimates(self) -> tuple[Tensor, Tensor]:
-        """The estimates of log p(x) there are, and their errors: (2 or 3, N)."""
-        values, errors = [self.weighted, self.refined], [self.weighted_se, self.refined_se]
-        if self.annealed is not None and self.annealed_se is not None:
-            values.append(self.annealed)
-            errors.append(self.annealed_se)
-        return torch.stack(values), torch.stack(errors)
-
     @property
-    def best(self) -> str:
-        """Which of `ESTIMATORS` is the largest in the mean over points."""
-        return ESTIMATORS[self._best]
-
-    @property
-    def _best(self) -> int:
-        return int(self._estimates()[0].mean(1).argmax())
-
-    @property
-    def log_likelihood(self) -> Tensor:
-        """log p̂(x), by the best of the estimators. (N,)"""
-        return self._estimates()[0][self._best]
-
-    @property
-    def log_likelihood_se(self) -> Tensor:
-        return self._estimates()[1][self._best]
+    def reliability_message(self) -> str:
+        """Whether log p̂(x), and so the gaps, can be relied on."""
+        return self.method_message
 
     @property
     def approximation(self) -> Tensor:
@@ -142,13 +143,20 @@ class GapResult(PointwiseResult):
 
     def rows(self) -> list[Row]:
         """From log p(x) down to the ELBO, and last the two gaps."""
-        bounds = {**self.bounds, "exact": "exact", "log_likelihood": ""}
-        labels = {**self.labels, "approximation": f"approximation gap ({self.family})"}
-        return [Row(labels[name], mean, bounds.get(name, "")) for name, mean in self.estimates().items()]
+        bounds = {**self.bounds, "exact": "exact"}
+        by = ", ".join(METHODS[method] for method in dict.fromkeys(self.method))
+        labels = {
+            **self.labels,
+            "log_likelihood": f"log p̂(x), {by}",
+            "approximation": f"approximation gap ({self.family})",
+        }
+        kinds = {name: "" if bound == "neither" else bound for name, bound in bounds.items()}
+        return [Row(labels[name], mean, kinds.get(name, "")) for name, mean in self.estimates().items()]
 
     def summary(self) -> dict[str, Any]:
-        """The family of q*, the best estimator, the points."""
-        return {"family": self.family, "best": self.best, "data_hash": self.data_hash}
+        """The family of q*, the methods, the points, and what can be relied on."""
+        methods = ", ".join(dict.fromkeys(self.method))
+        return {"family": self.family, "methods": methods, "data_hash": self.data_hash, **super().summary()}
 
     def datasets(self) -> dict[str, Any]:
         """As `PointwiseResult.datasets`, with the bounds among the attributes."""
@@ -156,7 +164,7 @@ class GapResult(PointwiseResult):
         return {"sample_stats": stats.assign_attrs({f"bound_{name}": bound for name, bound in self.bounds.items()})}
 
 
-@shows_progress("gap", lambda arguments: (3 if arguments["annealing"] else 2) * len(arguments["x"]))
+@shows_progress("gap", lambda arguments: _passes(arguments) * len(arguments["x"]))
 def gap(
     model: ModelOrGuide,
     guide: ModelOrGuide,
@@ -165,59 +173,79 @@ def gap(
     num_samples: int = 5000,
     seed: int = 0,
     *,
-    annealing: bool = True,
+    start: str | None = None,
+    annealing: bool | None = None,
     num_chains: int = 16,
-    num_temperatures: int = 1000,
+    num_temperatures: int | None = None,
     protocol: RefinementSettings | None = None,
     on_progress: Callable[[float], None] | None = None,
     progress: bool = True,
 ) -> GapResult:
-    """The approximation gap and the amortisation gap of a guide, for every row of x.
+    """Split the gap between log p(x) and the ELBO into an approximation gap and an amortisation gap, for every row of x.
 
-    q is refined within `family`, by default the one that the guide's own looks like; `num_samples` draws of the guide and of q* give
-    their bounds; AIS, from the guide where it has a density and else from the prior, adds an estimate that neither's shape limits.
-    `on_progress` is called with points done, a fraction, of 3 len(x) in all with AIS, of 2 len(x) without; without
-    it a bar shows the progress in a terminal or a notebook, unless `progress` is False.
+    log p̂(x) is that of `evaluate`, exact or importance sampling about the modes of p(z|x) to 0.05 nats. Where a pair has neither,
+    it is the surest of three lower bounds. q is refined within `family`, and `num_samples` draws of the guide and of q* give their
+    bounds.
 
-    Raises what `evaluate`, `refine` and `ais` raise.
+    Args:
+        x: The points (N, ...), on the device and in the type of the pair's parameters.
+        family: By default the one that the guide's own looks like.
+        start: Where q* and the chains begin: "posterior", "guide" or "prior", as in `refine` and `ais`.
+        annealing: Whether AIS adds an estimate that neither's shape limits. If None, where there is nothing better.
+        num_chains, num_temperatures: As of `ais`.
+        on_progress: Called with points done, a fraction, of 2 len(x) in all, and of 3 len(x) with AIS.
+        progress: Whether a bar is shown in a terminal or a notebook, where `on_progress` is not given.
+
+    Returns:
+        A `GapResult`, in nats.
+
+    Raises:
+        InvalidInputError, NonFiniteError: What `evaluate`, `refine` and `ais` raise.
+
+    References:
+        Cremer, C., Li, X. & Duvenaud, D. (2018). Inference suboptimality in variational autoencoders. ICML.
+
+    Example:
+        result = pyrovae.gap(model, guide, x[:100])
+        result.mean_approximation, result.mean_amortisation, result.reliability
     """
     check_points(x)
-    joint = Joint(model, guide, x)  # first, so that what cannot be refined is rejected before anything is scored
+    Joint(model, guide, x)  # first, so that what cannot be refined is rejected before anything is scored
+    choose_start_name(model, guide, x, start)
     started = time.perf_counter()
     advance = on_progress or (lambda points: None)
-    weighted = evaluate(model, guide, x, num_samples, seed, on_progress=advance)
-    refined = refine(model, guide, x, family, num_samples, seed + 1, protocol=protocol, on_progress=advance)
+    scored = evaluate(model, guide, x, num_samples, seed, tolerance=TOLERANCE, on_progress=advance)
+    refined = refine(
+        model, guide, x, family, num_samples, seed + 1, start=start, protocol=protocol, on_progress=advance
+    )
     annealed = None
-    if annealing:
-        helpers = any(site["infer"].get("is_auxiliary") for site in density_sites(joint.structure.guide_trace))
-        annealed = ais(
-            model,
-            guide,
-            x,
-            num_chains,
-            num_temperatures,
-            seed + 2,
-            start="prior" if helpers else "guide",
-            on_progress=advance,
-        )
+    if annealing or (annealing is None and needs_annealing(model, guide, x)):
+        annealed = ais(model, guide, x, num_chains, num_temperatures, seed + 2, start=start, on_progress=advance)
+    best = scored if set(scored.method) != {IMPORTANCE_SAMPLING} else _surest([scored, refined, annealed])
     return GapResult(
-        elbo=weighted.elbo,
-        elbo_se=weighted.elbo_se,
+        elbo=scored.elbo,
+        elbo_se=scored.elbo_se,
         refined_elbo=refined.elbo,
         refined_elbo_se=refined.elbo_se,
-        weighted=weighted.log_likelihood,
-        weighted_se=weighted.log_likelihood_se,
+        weighted=scored.bound,
+        weighted_se=scored.bound_se,
         refined=refined.log_likelihood,
         refined_se=refined.log_likelihood_se,
         annealed=None if annealed is None else annealed.log_likelihood,
         annealed_se=None if annealed is None else annealed.log_likelihood_se,
-        exact=weighted.exact_log_likelihood,
+        exact=scored.exact_log_likelihood,
+        log_likelihood=best.log_likelihood,
+        log_likelihood_se=best.log_likelihood_se,
+        shortfall=best.shortfall,
+        method=best.method,
+        method_message=best.reliability_message,
         family=refined.metadata["family"],
         data_hash=data_hash(x),
         seconds=time.perf_counter() - started,
         metadata={
             **refined.metadata,
             "family_start": refined.metadata["start"],
+            "tolerance": TOLERANCE,
             "seed": seed,
             **(
                 {}
@@ -226,3 +254,25 @@ def gap(
             ),
         },
     )
+
+
+def _passes(arguments: Mapping[str, Any]) -> int:
+    """How often `gap` goes over the points."""
+    annealing = arguments["annealing"]
+    if annealing is None:
+        annealing = needs_annealing(arguments["model"], arguments["guide"], arguments["x"])
+    return 3 if annealing else 2
+
+
+def needs_annealing(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> bool:
+    """Whether log p(x) of a pair is neither known nor estimated about the modes of p(z|x)."""
+    return not hasattr(model, "log_prob") and bool(why_not_laplace(model, guide, x))
+
+
+def _surest(results: list[Estimator | None]) -> Estimator:
+    """The reliable one with the least standard error of its mean; if none is reliable, the one with the largest mean."""
+    there = [result for result in results if result is not None]
+    reliable = [result for result in there if result.reliability == "reliable"]
+    if reliable:
+        return min(reliable, key=lambda result: result.mean_log_likelihood.mc_se)
+    return max(there, key=lambda result: result.mean_log_likelihood.value)

@@ -1,27 +1,22 @@
 """The methods that estimate log p(x) to a tolerance, in order of cost: the exact value, a mixture about the posterior's modes,
 annealing from it; where none of these can be had, the guide's draws."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInputError, check_int
+from ..errors import check_int
 from ..estimators.mode_sampling import MAX_DRAWS, check_seconds, mode_sampling_log_likelihood
 from ..estimators.partial_results import PartialResults
 from ..estimators.sampling_to_tolerance import MIN_DRAWS
 from ..pair.execution import ModelOrGuide
-from ..pair.parameters import is_per_point
-from ..posterior.joint_density import Joint
-from ..posterior.refinement import check_no_circles
 
 EXACT = "exact"
 LAPLACE = "laplace"
 AIS = "ais"
 IMPORTANCE_SAMPLING = "importance_sampling"
-MAX_LATENTS = 128  # dimensions of u, above which a Hessian for each point costs more than it gains
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Limits:
     """How far the work for an estimate may go."""
 
     max_draws: int = MAX_DRAWS  # of a point
-    max_seconds: float = math.inf
+    max_seconds: float | None = None
 
     def __post_init__(self) -> None:
         check_int("max_draws", self.max_draws, MIN_DRAWS)
@@ -86,8 +81,8 @@ def laplace_result(
         return torch.where(found.not_begun, getattr(otherwise, name), getattr(found, name))
 
     methods = tuple(
-        other if left_out else AIS if annealed else LAPLACE
-        for other, left_out, annealed in zip(
+        other if skipped else AIS if annealed else LAPLACE
+        for other, skipped, annealed in zip(
             otherwise.method, found.not_begun.tolist(), found.annealed.tolist(), strict=True
         )
     )
@@ -99,16 +94,3 @@ def laplace_result(
         merged("shortfall"),
         found.reliability_message,
     )
-
-
-def why_not_laplace(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str:
-    """Why modes are not searched for this pair, as a sentence; "" where they are."""
-    try:
-        joint = Joint(model, guide, x if is_per_point(guide, x) else x[:2])
-        check_no_circles(joint.structure)
-    except InvalidInputError as refusal:
-        reason = str(refusal).partition(":")[0].partition(", and ")[0]  # without what is to be done about it
-        return f"{reason.rstrip('.')}."
-    if joint.size > MAX_LATENTS:
-        return f"The posterior has {joint.size} dimensions, and its modes are searched in at most {MAX_LATENTS}."
-    return ""

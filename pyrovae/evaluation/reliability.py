@@ -5,21 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from ..estimators.mode_sampling import MIN_ESS
 from ..statistics.pareto import MIN_TAIL_DRAWS, is_high_pareto_k, pareto_k_threshold, tail_length
+from ..statistics.reliability import MIN_ESS
 
-MAX_MEAN_SHORTFALL = 0.01  # nats, by which the doubtful points may move a mean that is called reliable
 MAX_HIGH_FRACTION = 0.05  # of the points may have a high k̂ before the mean over all is out of bounds
 BETTER_METHODS = "a better guide (wider than the posterior, or with its correlations) or AIS"
-
-
-def mean_reliability(shortfall: Tensor) -> str:
-    """Of a mean over points, by how much each of them may be too low (N,): infinite where that is unknown, NaN where a point has
-    no estimate. "reliable" where the mean of it is at most `MAX_MEAN_SHORTFALL`, "not_estimated" where more than
-    `MAX_HIGH_FRACTION` of the points have no estimate, else "lower_bound"."""
-    if float(shortfall.isnan().double().mean()) > MAX_HIGH_FRACTION:
-        return "not_estimated"
-    return "reliable" if float(shortfall.double().nan_to_num(math.inf).mean()) <= MAX_MEAN_SHORTFALL else "lower_bound"
 
 
 def bound_shortfall(num_samples: int, k: Tensor, ess: Tensor, deterministic_guide: bool) -> Tensor:

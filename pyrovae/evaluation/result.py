@@ -11,14 +11,14 @@ from torch import Tensor
 from ..statistics.bound_curve import BoundCurve
 from ..statistics.estimate import Estimate, mean_over_points
 from ..statistics.pareto import is_high_pareto_k, pareto_k_threshold
-from ..statistics.result import PointwiseResult
+from ..statistics.reliability import JudgedResult
 from ..utils.notebook import ShownAsHTML
 from .methods import IMPORTANCE_SAMPLING
-from .reliability import mean_reliability, reliability_message
+from .reliability import reliability_message
 
 
 @dataclass(frozen=True, repr=False)
-class Evidence(PointwiseResult, ShownAsHTML):
+class Evidence(JudgedResult, ShownAsHTML):
     """What `evaluate` found, point by point: tensors of shape (N,) on the CPU, nats; `mean_*` are over points.
 
     `log_likelihood` is log p̂(x) by the `method` of each point, from `num_draws` draws. `elbo` and `bound`, the K-sample bound L_K
@@ -158,16 +158,6 @@ class Evidence(PointwiseResult, ShownAsHTML):
         return float(self.high_pareto_k.double().mean())
 
     @property
-    def reliable(self) -> Tensor:
-        """Whether log p̂(x) of a point and its error may be believed: (N,). Where not, it is a lower bound."""
-        return self.shortfall == 0
-
-    @property
-    def reliability(self) -> str:
-        """Of the mean of log p̂(x): "reliable", "lower_bound" or "not_estimated"."""
-        return mean_reliability(self.shortfall)
-
-    @property
     def reliability_message(self) -> str:
         """A sentence or two: whether log p̂ is to be trusted and, where it is not, why, and what to do."""
         given = f"This is log p(x | {self.given}), with these global latents fixed at one point. " if self.given else ""
@@ -204,9 +194,7 @@ class Evidence(PointwiseResult, ShownAsHTML):
             "pareto_k_threshold": self.pareto_k_threshold,
             "tolerance": self.tolerance,
             "reached_fraction": float(self.reached.double().mean()),
-            "reliable_fraction": float(self.reliable.double().mean()),
-            "reliability": self.reliability,
-            "reliability_message": self.reliability_message,
+            **super().summary(),
         }
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import ast
 import inspect
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,24 @@ def with_settings(text: str) -> tuple[str, list[str]]:
         elif part:
             settings.append(part)
     return text[:bracket].strip(), settings
+
+
+def parse_range(text: str, parse: Callable[[list[str]], dict[str, Any]]) -> tuple[str, list[Any]]:
+    """The option and the values that `components=1..30` or `latent=2,4,8` stands for; `parse` reads `name=value` texts.
+
+    Raises `InvalidInputError` where there is no name, no value, or a range that ends below its start.
+    """
+    name, equals, rest = (part.strip() for part in text.partition("="))
+    if not (name and equals and rest):
+        raise InvalidInputError(f"'{text}' is no option with values: write name=1..30, or name=2,4,8.")
+    values: list[Any] = []
+    for part in listed(rest):
+        ends = re.fullmatch(r"(-?\d+)\.\.(-?\d+)", part)
+        if ends and int(ends[1]) > int(ends[2]):
+            raise InvalidInputError(f"'{part}' ends below its start: write the smaller number first.")
+        texts = map(str, range(int(ends[1]), int(ends[2]) + 1)) if ends else [part]
+        values += [parse([f"{name}={value}"])[name] for value in texts]
+    return name, values
 
 
 def parse_objective(text: str) -> ELBO:

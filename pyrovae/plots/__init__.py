@@ -5,6 +5,7 @@ are given some. No window is opened. Matplotlib and scikit-learn are imported in
 them. The arrays behind pictures of one pair are computed in `exploration`. `note` writes into the corner where a figure is from.
 """
 
+from .choice import choice_plot
 from .comparison import bound_curves, evidence_plot, learning_curves, samples_beside_data
 from .diagnosis import activity_curve, aggregate_and_prior, boundary_pictures, hole_pictures, kl_bars
 from .elbo_terms import training
@@ -21,6 +22,7 @@ __all__ = [
     "analogy",
     "bound_curves",
     "boundary_pictures",
+    "choice_plot",
     "components",
     "evidence_plot",
     "gap_bars",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..evaluation.comparing import Comparison
+from ..evaluation.comparison import Comparison
 from ..evaluation.result import Evidence
 from ..training import FitResult
 from .pictures import draw_images

@@ -5,7 +5,8 @@
 shapes that an approximation can have, `optimise` fits one, and `refinement` is the verb `refine`. `semi_amortised` turns the
 result into a guide. `posterior_sampling` is the verb `sample_posterior`, from the modes to means, covariances and draws,
 and `result` what it returns. `latent_densities` has closed forms of one latent's q and p, `prior_grid` p(z) of two on a
-grid. `precision` says whether single precision suffices. `batching` splits points into chunks.
+grid. `starts` says where refinement and annealing begin, `laplace_limits` for which pairs modes are searched, and
+`resampled_draws` makes draws of equal weight. `precision` says whether single precision suffices. `batching` splits points into chunks.
 
 Estimates of log p(x) belong in `estimators`, networks that predict q(z|x) in `guides`. To add a family: subclass
 `VariationalFamily` in `variational_families`.

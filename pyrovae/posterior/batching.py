@@ -12,6 +12,7 @@ from ..utils.memory import unless_out_of_memory
 from .joint_density import Joint
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}  # of x at once, as many as fill a matrix product
+MIN_CHUNK_DRAWS = 32  # that a chunk of points is sized for: a search for modes has many starts
 MIN_CHUNK_ROWS = 2048  # draws times points, where x is large
 MAX_BLOCK_ROWS = 2**15  # draws times points at once
 MIN_BLOCK_DRAWS = 64  # so that the prior has its share of every block, to a whole number of draws
@@ -28,18 +29,28 @@ def in_chunks(
     parameters for each point takes all points at once.
     """
     whole = is_per_point(guide, x)
+    return in_chunks_of(
+        x,
+        len(x) if whole else chunk_points(x, draws),
+        lambda points, start: work(Joint(model, guide, points), start),
+        whole,
+    )
+
+
+def chunk_points(x: Tensor, draws: int) -> int:
+    """How many points go into a chunk with so many draws of each."""
     rows = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS.get(x.device.type, 2**20) // x[0].numel())
-    chunk = len(x) if whole else max(1, rows // draws)
+    return max(1, rows // draws)
+
+
+def in_chunks_of(x: Tensor, chunk: int, work: Callable[[Tensor, int], Result], whole: bool) -> list[Result]:
+    """Return `work(points, start)` for each chunk of `chunk` points. Where memory runs out it is halved, unless they go together, as a `whole`."""
     results: list[Result] = []
     start = 0
-
-    def work_on(points: Tensor, start: int) -> Result:
-        return work(Joint(model, guide, points), start)
-
     while start < len(x):
         points = x[start : start + chunk]
         divisible = len(points) > 1 and not whole
-        result = unless_out_of_memory(work_on, points, start, device=x.device, divisible=divisible)
+        result = unless_out_of_memory(work, points, start, device=x.device, divisible=divisible)
         if result is None:
             chunk = len(points) // 2
         else:

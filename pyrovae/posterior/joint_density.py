@@ -63,10 +63,13 @@ class Joint:
         self.size = self.blocks[-1].end  # d
 
     def subset(self, rows: Tensor) -> "Joint":
-        """The densities at some of the points: those that `rows` names, a mask (N,) or indices, which may repeat. The pair is not
-        inspected again."""
+        """The densities at some of the points: those that `rows` names, a mask (N,) or indices, which may repeat."""
+        return self.at_points(self.x[rows])
+
+    def at_points(self, x: Tensor) -> "Joint":
+        """The densities at other points of the same pair, which is not inspected again."""
         part = copy.copy(self)
-        part.x = self.x[rows]
+        part.x = x
         part.blocks = [
             replace(block, batch=(*block.batch[: block.axis], len(part.x), *block.batch[block.axis + 1 :]))
             for block in self.blocks
@@ -87,13 +90,23 @@ class Joint:
 
     def log_guide_and_p(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """log q(u|x) and log p(x, u). Raises `InvalidInputError` for a guide that can be drawn from and not be asked for a density."""
-        self.check_no_auxiliary()
         run, log_jacobian = self._run_model(u)
-        setter = _SetLatents({block.name: run.nodes[block.name]["value"] for block in self.blocks})
-        with isolated_parameters(self.model, self.guide), self._draws(len(u)), setter:
-            drawn = trace("guide", self.guide, self.x)
-        log_q = self._total(drawn, density_sites(drawn), len(u))
+        log_q = self._log_guide(run, len(u))
         return log_q + log_jacobian, self._total(run, density_sites(run), len(u)) + log_jacobian
+
+    def log_guide(self, u: Tensor) -> Tensor:
+        """log q(u|x) alone, with gradients for the guide's parameters. Raises as `log_guide_and_p`."""
+        with torch.no_grad():
+            run, log_jacobian = self._run_model(u)
+        return self._log_guide(run, len(u)) + log_jacobian
+
+    def _log_guide(self, run: poutine.Trace, draws: int) -> Tensor:
+        """log q(z|x) of the latents of a run of the model."""
+        self.check_no_auxiliary()
+        setter = _SetLatents({block.name: run.nodes[block.name]["value"] for block in self.blocks})
+        with isolated_parameters(self.model, self.guide), self._draws(draws), setter:
+            drawn = trace("guide", self.guide, self.x)
+        return self._total(drawn, density_sites(drawn), draws)
 
     def draw_prior(self, draws: int) -> Tensor:
         """u ~ p(u): (draws, N, d)."""

@@ -21,7 +21,9 @@ CANDIDATES = ((8.0, 1.05), (30.0, 1.05))  # degrees of freedom and scale of a mi
 TINY = 1e-300
 
 
-def fit_mixture(joint: Joint, modes: Modes, tolerance: float, max_draws: int) -> tuple[ModeMixture, Tensor]:
+def fit_mixture(
+    joint: Joint, modes: Modes, tolerance: float = 0.05, max_draws: int = 4096
+) -> tuple[ModeMixture, Tensor]:
     """The mixture to estimate log p(x) with, and the number of draws (N,) that give it a standard error of `tolerance` nats.
 
     Each pilot measures the variance of a mixture's weights, and its draws fit the next mixture. Above 15 dimensions a mixture is

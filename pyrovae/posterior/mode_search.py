@@ -11,12 +11,11 @@ from ..pair.parameters import is_per_point
 from ..utils.random import random_rows
 from .climbing import climb
 from .joint_density import Joint
+from .laplace_limits import check_no_circles
 from .mode_mixture import FEW_LATENTS, mixture_about
-from .modes import Modes, distinct_modes
-from .refinement import check_no_circles
+from .modes import MAX_SHARE_FOUND_ONCE, Modes, distinct_modes
 
 MAX_MODES = 64
-MAX_SHARE_FOUND_ONCE = 0.05  # of a point's starts may end at modes that no other start finds
 MEAN_DRAWS = 16  # of guide and prior, whose mean is a start
 MISSED_MASS = 0.01  # nats of log p(x), averaged over points: to find so much is worth a thorough search everywhere
 SEARCHED_POINTS = 16

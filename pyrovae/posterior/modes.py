@@ -10,6 +10,7 @@ from .climbing import Ends
 
 SAME_MODE_DISTANCE = 0.3  # standard deviations between two ends that count as one mode
 UNFINISHED_DISTANCE = 3.0  # standard deviations, within which an unfinished climb is taken to lead to a mode
+MAX_SHARE_FOUND_ONCE = 0.05  # of a point's starts may end at modes that no other start finds
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Modes:
         """The share of starts whose mode no other start found: (N,). It estimates the mass of modes not found (Good 1953)."""
         once = (self.exists & (self.num_starts == 1)).sum(0).double()
         return once / self.num_starts.sum(0).clamp(min=1)
+
+    @property
+    def shortfall(self) -> Tensor:
+        """By how much log p(x) may be too low for modes that no start found, nats: (N,)."""
+        return -torch.log1p(-self.share_found_once * (self.share_found_once > MAX_SHARE_FOUND_ONCE))
 
     @property
     def log_masses(self) -> Tensor:

@@ -11,6 +11,8 @@ from .compiled_density import ValueAndGrad, compile_density
 from .joint_density import Joint
 from .variational_families import Parameters, Posteriors, VariationalFamily
 
+Moments = tuple[Tensor, Tensor]  # location and spread of u, (N, d) each
+
 
 @dataclass(frozen=True)
 class RefinementSettings:
@@ -40,11 +42,11 @@ CREMER_2018 = RefinementSettings(
 
 
 def ascend(
-    joint: Joint, family: VariationalFamily, protocol: RefinementSettings, from_guide: bool, divisible: bool
+    joint: Joint, family: VariationalFamily, protocol: RefinementSettings, start: Moments, divisible: bool
 ) -> tuple[Posteriors, Tensor]:
-    """Refined posteriors of one chunk of points, and how many steps each took."""
+    """Refined posteriors of one chunk of points, from a start of these moments, and how many steps each took."""
     moving_noise, settling_noise = (_generator(joint.x.device) for _ in range(2))
-    loc, spread = _moments(joint) if from_guide else _standard(joint)
+    loc, spread = start
     optimiser = _Optimiser(joint, family.begin(loc), family, loc, spread, protocol, moving_noise)
     final = {name: value.clone() for name, value in optimiser.parameters.items()}
     points = torch.arange(len(loc), device=loc.device)
@@ -143,14 +145,8 @@ def _generator(device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
 
 
-def _moments(joint: Joint) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the guide's u, (N, d) each, from 256 draws."""
-    draws = joint.draw_guide(256)
+def moments_of(draws: Tensor) -> Moments:
+    """Mean and standard deviation of draws (S, N, d); 0 and 1 where they are not finite, or all draws are one."""
     loc, spread = draws.mean(0), draws.std(0)
     usable = torch.isfinite(loc) & torch.isfinite(spread) & (spread > 0)
     return torch.where(usable, loc, 0.0), torch.where(usable, spread, 1.0)
-
-
-def _standard(joint: Joint) -> tuple[Tensor, Tensor]:
-    shape = (len(joint.x), joint.size)
-    return joint.x.new_zeros(shape), joint.x.new_ones(shape)

@@ -15,7 +15,7 @@ from ..pair.validation import check_points
 from ..statistics import log_weights as weights_statistics
 from ..utils.provenance import metadata
 from ..utils.random import fork_rng
-from .batching import block_sizes, chunk_progress, in_chunks
+from .batching import MIN_CHUNK_DRAWS, block_sizes, chunk_progress, in_chunks
 from .joint_density import Joint
 from .mixture_fitting import fit_mixture
 from .mode_search import choose_search
@@ -23,9 +23,6 @@ from .modes import Modes
 from .precision import CHECKED_POINTS, in_sufficient_precision
 from .result import PosteriorModes, PosteriorResult
 
-MIN_CHUNK_DRAWS = 32  # draws that a chunk of points is sized for: a search for modes has many starts
-# Where a standard error of so many nats would need more draws than a pilot has, the mixture is fitted to a larger one.
-PILOT_TOLERANCE, MAX_PILOT_DRAWS = 0.05, 4096
 DRAWS_SHARE = 8  # a chunk is sized for one in so many of the draws, which come in blocks
 
 
@@ -77,7 +74,7 @@ def sample_posterior(
     def work(joint: Joint, start: int) -> dict[str, Any]:
         modes = search(joint)
         draws, log_w = _weighted_draws(joint, modes, num_draws)
-        _check_weights(log_w, start)
+        check_weights(log_w, start)
         chunk_progress(on_progress, len(joint.x))(1.0)
         return {"modes": _modes_by_name(joint, modes), **_estimates(draws, log_w)}
 
@@ -116,7 +113,7 @@ def values_by_name(joint: Joint, u: Tensor) -> dict[str, Tensor]:
 
 def _weighted_draws(joint: Joint, modes: Modes, num_draws: int) -> tuple[dict[str, Tensor], Tensor]:
     """Draws (K, N, *event) by name, and their log-weights (K, N), in blocks."""
-    mixture, _ = fit_mixture(joint, modes, PILOT_TOLERANCE, MAX_PILOT_DRAWS)
+    mixture, _ = fit_mixture(joint, modes)
     blocks = []
     for size in block_sizes(num_draws, len(joint.x)):
         u, log_w = mixture.weigh(joint, size)
@@ -196,7 +193,7 @@ def _modes_by_name(joint: Joint, found: Modes) -> PosteriorModes:
     )
 
 
-def _check_weights(log_w: Tensor, start: int) -> None:
+def check_weights(log_w: Tensor, start: int) -> None:
     bad = ~torch.isfinite(log_w.logsumexp(0))
     if bool(bad.any()):
         point = int(bad.nonzero()[0])

@@ -104,7 +104,7 @@ class SemiAmortised:
     def _refine(self, x: Tensor, keys: list[bytes]) -> None:
         latents = inspect_pair(self.model, self.guide, x).latents
         self._names = [latent.name for latent in latents if not latent.summed_out]
-        result = refine(self.model, self.guide, x, self.family, 2, self.seed, protocol=self.protocol)
+        result = refine(self.model, self.guide, x, self.family, 2, self.seed, start="guide", protocol=self.protocol)
         self._cache |= {key: (result.posteriors, row) for row, key in enumerate(keys)}
 
     def _stand_in(self, x: Tensor) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.comparing import Comparison
+from ..evaluation.comparison import Comparison
 from ..exploration import Reconstruction
 
 if TYPE_CHECKING:

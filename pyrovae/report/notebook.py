@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..data.datasets import Data
-from ..evaluation.comparing import Comparison
+from ..evaluation.comparison import Comparison
 from ..evaluation.result import Evidence
 from ..loading.options import plain
 from ..loading.pairs import PairBuilder

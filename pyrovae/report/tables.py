@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ..evaluation.comparing import Comparison
+from ..evaluation.comparison import Comparison
 from ..statistics.estimate import Estimate
 from ..tables.comparison import error_text
 from .contents import Contents, Settings

@@ -28,6 +28,10 @@ def read_run(folder: Path) -> tuple[Config, PairBuilder]:
         if isinstance(content, dict) and content.get("command") == "compare":
             runs = ", ".join(str(folder / Path(name).name.removesuffix(".py")) for name in content["models"])
             raise InvalidInputError(f"{folder} is a comparison: name one of its runs, {runs}.")
+        if isinstance(content, dict) and content.get("command") == "choose":
+            raise InvalidInputError(
+                f"{folder} is the table of a choice: name a folder that `pyrovae train --out` wrote."
+            )
         check_format(path, content)
         config = Config(**{key: value for key, value in content.items() if key != "format"})
         config.check()

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..data.datasets import Data, load_data
+from ..data.datasets import TRANSFORMS, Data, load_data
 from ..errors import InvalidInputError
 from ..evaluation.base_measure import check_base_measure
 from ..loading.pairs import PairBuilder
@@ -24,11 +24,14 @@ from ..loading.registry import check_guide
 from ..loading.user_files import absolute, copy_for_run
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.parameters import unconstrained_parameters
-from ..pair.state import load_pair_state, store_names
+from ..pair.state import load_pair_state, pair_state, store_names
 from ..pair.structure import Structure, inspect_pair
 from ..training import Checkpoints, FitResult, fit, validate
+from ..training.arguments import recipe_arguments
+from ..training.batches import fingerprint, source_of
 from ..training.checkpoints import load_checkpoint
 from ..utils.distributed import ProcessGroup
+from ..utils.files import replacing
 from ..utils.provenance import versions
 from ..utils.random import fork_rng
 from .config import Config, parse_fit_arguments
@@ -51,6 +54,7 @@ class Run:
     files: dict[str, bytes] = field(default_factory=dict)  # copies of the user's own, by their names in the folder
     structure: Structure | None = None  # what was seen of the pair before training; None for a run that was loaded
     name: str = ""  # what it is called in tables: the model's name, if nothing else is said
+    data_fingerprint: list[int] | None = None  # of the points that a loaded run was trained on
 
     def __post_init__(self) -> None:
         self.name = self.name or self.config.model
@@ -59,6 +63,12 @@ class Run:
     def observed(self) -> int:
         """How many numbers of each point are scored; 0 where that is not known."""
         return self.structure.observed if self.structure is not None else 0
+
+    @property
+    def trained_on(self) -> str:
+        """The data in words: their name, transform and split."""
+        transform = self.config.transform or "the data's own"
+        return f"{self.config.data} (transform: {transform}; split seed {self.config.split_seed})"
 
 
 def prepare_run(
@@ -80,15 +90,12 @@ def prepare_run(
     with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
     Raises `InvalidInputError` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """
-    arguments = {**pair.recipe, **{key: value for key, value in settings.items() if value is not None}}
-    steps, batch = arguments.pop("steps", None), min(arguments.get("batch_size") or len(data.train), len(data.train))
-    if steps is not None and settings.get("epochs") is None:
-        arguments["epochs"] = -(-steps // -(-len(data.train) // batch))
+    arguments = recipe_arguments(pair.recipe, len(data.train), **settings)
     arguments.setdefault("epochs", signature(fit).parameters["epochs"].default)
     config = Config(
         model=pair.name,
         user_file=pair.file is not None,
-        options=_with_likelihood([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
+        options=with_likelihood([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
         data=source,
         transform=transform,
         split_seed=data.seed,
@@ -211,13 +218,35 @@ def _last_of_each(options: list[str]) -> list[str]:
     return list({option.partition("=")[0].strip(): option for option in options}.values())
 
 
-def _with_likelihood(options: list[str], pair: PairBuilder, data: Data) -> list[str]:
+def with_likelihood(options: list[str], pair: PairBuilder, data: Data) -> list[str]:
+    """The options, and the likelihood that the data ask for, where the pair has that option and none is given."""
     given = any(option.partition("=")[0].strip() == "likelihood" for option in options)
     return (
         [*options, f"likelihood={data.transform.likelihood}"]
         if data.transform.discrete and "likelihood" in pair.options and not given
         else options
     )
+
+
+def _fingerprint(config: Config, points: list[int] | None) -> list[int] | None:
+    """Without the checksum of points that are drawn anew at every use: it goes by the device that drew them."""
+    is_fresh = config.transform in TRANSFORMS and TRANSFORMS[config.transform](2).fresh
+    return points[:2] if points is not None and is_fresh else points
+
+
+def data_of(run: Run, root: str | Path | None = None) -> Data:
+    """The data of a loaded run, on the CPU; `root` is where MNIST lies now, if not where it was.
+
+    Raises `InvalidInputError` where they are no longer what the run was trained on.
+    """
+    config = run.config
+    data = load_data(config.data, config.transform, seed=config.split_seed, root=root or config.root)
+    known, points = run.data_fingerprint, fingerprint(source_of(data.train, None, 0, data.test.device))
+    if known is not None and points is not None and points[: len(known)] != known:
+        raise InvalidInputError(
+            f"{run.name} was trained on other points than {run.trained_on} has now: restore the data, or train it again."
+        )
+    return data
 
 
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
@@ -235,9 +264,21 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     try:
         load_pair_state(state["pair"], model, guide)
         names, progress = tuple(state["pair"]["store"]), FitResult(**state["training"]["result"])
+        points = _fingerprint(config, state["training"]["fingerprint"].get("data"))
     except (RuntimeError, KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InvalidInputError(
             f"The checkpoint of {folder} does not fit the model of {folder / 'config.json'}: {reason}"
         ) from error
-    return Run(config, pair, model, guide, progress, names)
+    return Run(config, pair, model, guide, progress, names, data_fingerprint=points)
+
+
+def save_as(run: Run, folder: Path, new: Path) -> None:
+    """Write the pair of a run that was loaded from `folder` to the folder `new`, with what else is in the run."""
+    new.mkdir(parents=True, exist_ok=True)
+    for file in (folder / "config.json", folder / "metrics.csv", *folder.glob("*.py")):
+        if file.is_file():
+            with replacing(new / file.name) as copy:
+                copy.write_bytes(file.read_bytes())
+    state = load_checkpoint(folder)
+    Checkpoints(new).save({**state, "pair": pair_state(run.model, run.guide, run.store)})

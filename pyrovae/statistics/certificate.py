@@ -1,6 +1,7 @@
 """A lower bound on the mean of log p(x) that holds with a stated probability, whatever the weights' tails."""
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -20,6 +21,11 @@ def certified_lower_bound(log_likelihood: Tensor, delta: float) -> float:
     Raises:
         InvalidInputError: δ is not between 0 and 1.
     """
+    check_delta(delta)
+    return float(log_likelihood.double().mean()) - math.log(1 / delta) / len(log_likelihood)
+
+
+def check_delta(delta: Any) -> None:
+    """Raise `InvalidInputError` for anything but a number between 0 and 1."""
     if not (isinstance(delta, int | float) and 0 < delta < 1):
         raise InvalidInputError(f"delta is {delta!r:.40}: give a probability between 0 and 1, such as 0.025.")
-    return float(log_likelihood.double().mean()) - math.log(1 / delta) / len(log_likelihood)

@@ -36,3 +36,8 @@ def mean_over_points(values: Tensor, se: Tensor | None = None) -> Estimate:
     mc = 0.0 if se is None else float(se.double().square().sum().sqrt() / points)
     data = float(values.double().std() / math.sqrt(points)) if points > 1 else math.nan
     return Estimate(float(values.double().mean()), mc, data)
+
+
+def without_logarithm_bias(log_likelihood: Tensor, se: Tensor) -> Tensor:
+    """log p̂ + se²/2: the logarithm of an unbiased p̂ is too low by half of its variance, in the second order. (N,) each, nats."""
+    return log_likelihood.double() + 0.5 * se.double().square()

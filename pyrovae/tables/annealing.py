@@ -25,7 +25,8 @@ def show(result: AnnealingComparison, page: Console) -> None:
         f"{result.annealed.ess.mean():.1f} of {metadata['num_chains']} chains carry the weight; {result.annealed.seconds:.0f} s",
         style="dim",
     )
-    page.print(Group(sheet, Padding(Text(advice(result)), (0, 0, 1, 1)), Padding(footer, (0, 0, 0, 1))))
+    said = f"{advice(result)} {result.annealed.reliability_message}"
+    page.print(Group(sheet, Padding(Text(said), (0, 0, 1, 1)), Padding(footer, (0, 0, 0, 1))))
 
 
 def advice(result: AnnealingComparison) -> str:
@@ -36,5 +37,5 @@ def advice(result: AnnealingComparison) -> str:
     if value > 3 * error:
         return f"Annealing is {value:.3f} nats above the importance weights, which are loose by at least that{doubt}."
     if value < -3 * error:
-        return f"Annealing is {-value:.3f} nats below the importance weights: more --ais-steps, or --ais-start guide{doubt}."
+        return f"Annealing is {-value:.3f} nats below the importance weights: more --ais-steps, or another --ais-start{doubt}."
     return f"Annealing and importance weights agree within three of their errors{doubt}."

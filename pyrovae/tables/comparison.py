@@ -1,6 +1,7 @@
 """A Comparison as a table that a person can read: in the terminal and as text."""
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..estimators.prior_sampling import PriorSamplingResult
-from ..evaluation.comparing import Comparison
+from ..evaluation.comparison import Comparison
 from ..evaluation.result import Evidence
 from ..statistics.estimate import Estimate
 from ..statistics.result import Row
@@ -34,7 +35,7 @@ def show(
     sheet = wide if needed <= console.width else _transposed(_cells(comparison), comparison.best)
     messages = [text for text in (_differences(comparison), _reliability(comparison), _failures(comparison)) if text]
     below = [Padding(part, (0, 0, 1, 1)) for part in messages] + [Padding(part, (0, 0, 0, 1)) for part in further]
-    console.print(Group(sheet, *below, Padding(_metadata_line(metadata), (0, 0, 0, 1))))
+    console.print(Group(sheet, *below, Padding(metadata_line(metadata), (0, 0, 0, 1))))
 
 
 def as_text(comparison: Comparison, metadata: Mapping[str, Any], further: Sequence[RenderableType] = ()) -> str:
@@ -55,12 +56,16 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
             f"{row['log_likelihood']:.3f} ± {error_text(row['log_likelihood_mc_se'])} "
             f"± {error_text(row['log_likelihood_data_se'])}"
         )
+        errors = "± Monte Carlo ± data"
+        if comparison.trainings:
+            estimate += f" ± {error_text(row['log_likelihood_train_se'])}"
+            errors += " ± training"
         numbers = {
             "model": row["name"],
             "latent": row["latent"],
             "parameters": f"{row['parameters']:,}",
             "exact\nlog p(x)": _plain(row["exact_log_likelihood"], ".3f"),
-            "log p̂(x)\n± Monte Carlo ± data": estimate,
+            f"log p̂(x)\n{errors}": estimate,
             "method": row["method"].replace("_", " "),
             "ELBO": f"{row['elbo']:.3f}",
             "gap": "–" if row["gap"] is None else f"{_zero(row['gap']):.3f}",
@@ -152,8 +157,17 @@ def _differences(comparison: Comparison) -> Text | None:
     for name in comparison.evidence:
         if name != best:
             value, mc_se, data_se = comparison.difference(name, best)
-            lines.append(f"\n  {name} − {best}: {value:.3f} ± {error_text(mc_se)} ± {error_text(data_se)} nats")
-    return Text("paired differences to the best, ± Monte Carlo ± data:" + "".join(lines)) if lines else None
+            errors = [mc_se, data_se]
+            interval = ""
+            if comparison.trainings:
+                repeated = comparison.difference_over_trainings(name, best)
+                errors.append(repeated.train_se)
+                low, high = repeated.interval()
+                interval = f"; 95% interval {low:.3f} to {high:.3f}" if math.isfinite(low) else ""
+            shown = "".join(f" ± {error_text(error)}" for error in errors)
+            lines.append(f"\n  {name} − {best}: {value:.3f}{shown} nats{interval}")
+    sources = "± Monte Carlo ± data" + (" ± training" if comparison.trainings else "")
+    return Text(f"paired differences to the best, {sources}:{''.join(lines)}") if lines else None
 
 
 def _reliability(comparison: Comparison) -> Text | None:
@@ -215,11 +229,13 @@ def _limit(evidence: Evidence) -> str:
     return f"{evidence.pareto_k_threshold:.2f}" if evidence.num_samples > 1 else "–"
 
 
-def _metadata_line(metadata: Mapping[str, Any]) -> Text:
+def metadata_line(metadata: Mapping[str, Any]) -> Text:
     """The metadata in one line: data, split, transform, base measure, seed, versions."""
+    seeds = metadata.get("train_seeds")
+    trainings = f"; trainings from seeds {seeds[0]} to {seeds[-1]}" if seeds else ""
     return Text(
         f"{metadata['data']}: {metadata['split']} (split seed {metadata['split_seed']}); x = {metadata['transform']}; {metadata['base_measure']}; "
-        f"seed {metadata['seed']}; {_precision(metadata)}; {metadata['dtype']} on {metadata['device']}; pyrovae {metadata['pyrovae']}, "
+        f"seed {metadata['seed']}{trainings}; {_precision(metadata)}; {metadata['dtype']} on {metadata['device']}; pyrovae {metadata['pyrovae']}, "
         f"torch {metadata['torch']}, pyro {metadata['pyro']}, Python {metadata['python']}",
         style="dim",
     )

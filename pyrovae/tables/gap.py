@@ -22,7 +22,13 @@ def show(name: str, result: GapResult, metadata: dict[str, Any], page: Console) 
         f"{result.seconds:.0f} s; pyrovae {metadata['pyrovae']}, torch {metadata['torch']}",
         style="dim",
     )
-    page.print(Group(sheet, Padding(Text(advice(result)), (0, 0, 1, 1)), Padding(below, (0, 0, 0, 1))))
+    page.print(
+        Group(
+            sheet,
+            Padding(Text(f"{advice(result)} {result.reliability_message}"), (0, 0, 1, 1)),
+            Padding(below, (0, 0, 0, 1)),
+        )
+    )
 
 
 def advice(result: GapResult) -> str:

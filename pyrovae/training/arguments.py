@@ -1,7 +1,7 @@
 """The arguments of `fit` as one object, and their checks."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,3 +117,15 @@ class TrainingSettings:
 def check_checkpoints(checkpoints: Any) -> None:
     if not isinstance(checkpoints, Checkpoints | None):
         raise InvalidInputError(f"checkpoints is {checkpoints!r:.40}: give Checkpoints(folder).")
+
+
+def recipe_arguments(recipe: Mapping[str, Any], num_points: int, **settings: Any) -> dict[str, Any]:
+    """Arguments of `fit` for so many points: those of `settings` that are not None, else those of a recipe (TRAINING_DEFAULTS).
+
+    A recipe's `steps` are as many epochs as they need.
+    """
+    arguments = {**recipe, **{key: value for key, value in settings.items() if value is not None}}
+    steps, batch = arguments.pop("steps", None), min(arguments.get("batch_size") or num_points, num_points)
+    if steps is not None and settings.get("epochs") is None:
+        arguments["epochs"] = -(-steps // -(-num_points // batch))
+    return arguments

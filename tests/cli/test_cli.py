@@ -410,16 +410,30 @@ def test_evaluate_says_by_which_method_and_how_reliably(run: Path, tmp_path: Pat
 
 def test_evaluate_bounds_from_both_sides(run: Path, tmp_path: Path) -> None:
     """The guide of the pair is its posterior: all is equal, and the certificate is log(1/δ)/N below."""
-    text = said("evaluate", run, "--num-samples", 20, "--two-sided", "--json", tmp_path / "a.json")
+    files = ("--json", tmp_path / "a.json", "--netcdf", tmp_path / "a.nc")
+    settings = ("--two-sided-samples", 16, "--two-sided-replicates", 3, "--delta", 0.05)
+    text = said("evaluate", run, "--num-samples", 20, "--two-sided", *settings, *files)
     content = json.loads((tmp_path / "a.json").read_text())
     found, exact = content["two_sided"], content["models"][0]["exact_log_likelihood"]
     for bound in ("lower", "upper"):
         assert found["means"][bound]["value"] == pytest.approx(exact, abs=1e-4)
     assert found["means"]["width"]["value"] == pytest.approx(0, abs=1e-6)
-    assert found["certificate"]["value"] == pytest.approx(exact - np.log(1 / 0.025) / 10, abs=1e-4)
+    assert found["certificate"]["value"] == pytest.approx(exact - np.log(1 / 0.05) / 10, abs=1e-4)
     assert found["message"] in " ".join(text.split())
     assert "Given " in found["message"]
-    assert "with probability 97.5 %" in found["message"]
+    assert "with probability 95 %" in found["message"]
+    assert found["reliability"] == "reliable"
+    assert (found["metadata"]["num_samples"], found["metadata"]["num_replicates"]) == (16, 3)
+    with arviz.from_netcdf(str(tmp_path / "a.nc")).sample_stats as stats:
+        assert stats["two_sided_upper"].values == pytest.approx(found["per_point"]["upper"])
+        assert stats.attrs["two_sided_reliability"] == "reliable"
+
+
+def test_settings_of_what_is_not_asked_for_are_refused(run: Path) -> None:
+    assert "--delta say how log p(x) is bounded from both sides: add --two-sided" in refused(
+        "evaluate", run, "--delta", 0.1
+    )
+    assert "delta is 2.0: give a probability" in refused("evaluate", run, "--two-sided", "--delta", 2)
 
 
 def test_a_tolerance_that_cannot_be_is_refused_before_anything_is_scored(run: Path) -> None:

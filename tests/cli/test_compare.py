@@ -221,3 +221,111 @@ def test_paper_is_as_wide_as_a_table_of_long_names() -> None:
     assert heading.endswith("seconds")
     rows = [line for line in lines if line.startswith((" gmvae(likelihood", " vae(likelihood"))][:2]
     assert all("…" not in row and len(row) == len(heading) for row in rows)
+
+
+def test_runs_stand_beside_names_and_are_not_trained_again(data: Path, tmp_path: Path) -> None:
+    """A run's number is that of `compare` in Python on the loaded run; a name beside it is trained on the run's data."""
+    said("train", "ppca", "--data", data, "--epochs", 3, "--split-seed", 3, "--out", tmp_path / "a")
+    said("train", "ppca", "--data", data, "--epochs", 2, "--split-seed", 3, "--out", tmp_path / "b")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    words = ("--num-samples", 10, "--seed", 4, "--json", tmp_path / "all.json", "--out", tmp_path / "out")
+    said("compare", tmp_path / "a", "ppca", tmp_path / "b", *words)
+    content = json.loads((tmp_path / "all.json").read_text())
+    run, other = (pyrovae.load_run(tmp_path / name) for name in ("a", "b"))
+    x = runs.data_of(run).test
+    python = pyrovae.compare({str(tmp_path / "a"): run, str(tmp_path / "b"): other}, x, 10, seed=4)
+    names = [str(tmp_path / "a"), "ppca", str(tmp_path / "b")]
+    assert [row["name"] for row in content["models"]] == names
+    for row in (content["models"][0], content["models"][2]):
+        assert row["log_likelihood"] == python.evidence[row["name"]].mean_log_likelihood.value
+        assert row["losses"] == python.fits[row["name"]].losses
+    assert content["metadata"]["split_seed"] == 3
+    assert content["models"][1]["losses"]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["ppca"]
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["runs"] == [names[0], names[2]]
+    assert pyrovae.load_run(tmp_path / "out" / "ppca").config.split_seed == 3
+
+
+def test_runs_that_cannot_stand_beside_each_other(data: Path, tmp_path: Path) -> None:
+    words = ("ppca", "--data", data, "--epochs", 1)
+    said("train", *words, "--out", tmp_path / "a")
+    said("train", *words, "--split-seed", 1, "--out", tmp_path / "b")
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert "split seed 0) and" in failed("compare", a, b, code=2)[1]
+    assert "leave out --data, --split-seed" in failed("compare", a, "--data", data, "--split-seed", 0, code=2)[1]
+    assert "is named twice: name each run once" in failed("compare", a, f"{a}/", code=2)[1]
+    assert "Runs are not trained again: leave out --epochs" in failed("compare", a, "--epochs", 3, code=2)[1]
+    assert "is not a run" in failed("compare", a, tmp_path, code=2)[1]
+
+
+def test_names_stand_alone_or_between_commas(data: Path, tmp_path: Path) -> None:
+    words = ("--data", data, "--epochs", 1, "--num-samples", 10, "--json", tmp_path / "a.json")
+    said("compare", "gaussian,ppca(latent=1,guide=MeanField)", "gmm(components=2)", "--models", "ppca", *words)
+    names = ["gaussian", "ppca(latent=1, guide=MeanField)", "gmm(components=2)", "ppca"]
+    assert [row["name"] for row in json.loads((tmp_path / "a.json").read_text())["models"]] == names
+
+
+def test_pairs_are_trained_from_several_seeds(data: Path, tmp_path: Path) -> None:
+    """A training of seed s is that of `--seed s` alone; a run beside it is not trained, and has no error over trainings."""
+    said("train", "gaussian", "--data", data, "--out", tmp_path / "run")
+    words = ("--num-samples", 10, "--epochs", 2)
+    many = ("--seed", 3, "--train-seeds", 2, "--json", tmp_path / "a.json", "--out", tmp_path / "out")
+    text = said("compare", "vae(hidden=4,)", tmp_path / "run", *words, *many)
+    content = json.loads((tmp_path / "a.json").read_text())
+    vae, run = content["models"]
+    said("compare", "vae(hidden=4,)", *words, "--data", data, "--seed", 4, "--out", tmp_path / "alone")
+    second, alone = (
+        pyrovae.load_run(tmp_path / folder) for folder in ("out/vae-hidden=4-training-2", "alone/vae-hidden=4")
+    )
+    assert second.fit_result.losses == alone.fit_result.losses
+    assert vae["name"] == "vae(hidden=4,)"
+    assert len(vae["trainings"]) == 2
+    assert vae["log_likelihood"] == pytest.approx(sum(vae["trainings"]) / 2)
+    assert vae["log_likelihood_train_se"] > 0
+    assert run["log_likelihood_train_se"] is None
+    assert content["metadata"]["train_seeds"] == [3, 4]
+    assert "trainings from seeds 3 to 4" in " ".join(text.split())
+
+
+def test_what_cannot_be_trained_several_times(data: Path, tmp_path: Path) -> None:
+    said("train", "gaussian", "--data", data, "--out", tmp_path / "run")
+    message = failed("compare", tmp_path / "run", "--train-seeds", 2, code=2)[1]
+    assert "Runs are not trained again: leave out --train-seeds" in message
+    (tmp_path / "own.py").write_text(
+        "import pyro, pyro.distributions as dist, torch\n"
+        "def pair(dim):\n"
+        "    def model(x):\n"
+        "        loc = pyro.param('loc', torch.zeros(dim))\n"
+        "        with pyro.plate('data', len(x)):\n"
+        "            pyro.sample('x', dist.Normal(loc, 1.0).to_event(1), obs=x)\n"
+        "    return model, lambda x: None\n"
+    )
+    message = failed("compare", tmp_path / "own.py", "--data", data, "--train-seeds", 2, code=2)[1]
+    assert "own keeps its parameters in Pyro's global store" in message
+
+
+def test_an_order_is_decided_as_in_python(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("--data", data, "--epochs", 2, "--out", out)
+    text = said("compare", "gaussian", "ppca", "gmm", *words, "--decide", "--tie-tolerance", 0.05)
+    content = json.loads((out / "comparison.json").read_text())
+    found = {name: pyrovae.load_run(out / name) for name in ("gaussian", "ppca", "gmm")}
+    x = pyrovae.load_data(data).test
+    python = pyrovae.decide(pyrovae.compare(found, x), found, x, tie_tolerance=0.05)
+    assert content["decision"] == json.loads(json.dumps(python.to_dict()))
+    assert python.message in " ".join(text.split())
+
+
+def test_what_cannot_be_decided_is_refused_before_anything_is_trained(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "train_run", lambda *_: pytest.fail("it was trained"))
+
+    def sentence(*words: object) -> str:
+        return failed("compare", "gaussian,ppca", "--data", data, *words, code=2)[1]
+
+    assert "--tie-tolerance say how an order is decided: add --decide" in sentence("--tie-tolerance", 0.1)
+    assert "leave out --train-seeds, or --decide" in sentence("--decide", "--train-seeds", 2)
+    assert "leave out --num-samples, or add --tolerance" in sentence("--decide", "--num-samples", 10)
+    assert "error_rate is 2.0: give a probability" in sentence("--decide", "--error-rate", 2)

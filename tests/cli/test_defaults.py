@@ -12,18 +12,32 @@ from pyrovae.diagnostics.diagnosing import diagnose
 from pyrovae.estimators.annealing import ais
 from pyrovae.estimators.bidirectional import bdmc
 from pyrovae.estimators.prior_sampling import prior_sampling_log_likelihood
+from pyrovae.estimators.two_sided import two_sided_log_likelihood
 from pyrovae.evaluation.annealing_comparison import compare_annealing
+from pyrovae.evaluation.choosing import choose
 from pyrovae.evaluation.comparing import compare
+from pyrovae.evaluation.deciding import decide
+from pyrovae.evaluation.distilling import distil
 from pyrovae.evaluation.evaluating import evaluate
 from pyrovae.evaluation.gap_decomposition import gap
 from pyrovae.pair.sampling import sample
 from pyrovae.training import EarlyStopping, fit
 
 LIBRARY: dict[str, list[Callable[..., Any]]] = {
-    "compare": [compare, load_data],
-    "evaluate": [evaluate, prior_sampling_log_likelihood, compare_annealing, ais, bdmc, load_data],
+    "compare": [compare, decide, load_data],
+    "choose": [choose, load_data],
+    "evaluate": [
+        evaluate,
+        prior_sampling_log_likelihood,
+        compare_annealing,
+        ais,
+        bdmc,
+        two_sided_log_likelihood,
+        load_data,
+    ],
     "gap": [gap, ais, load_data],
     "diagnose": [diagnose, load_data],
+    "distil": [distil],
     "sample": [sample],
     "train": [fit, load_data],
 }
@@ -34,6 +48,8 @@ ARGUMENTS = {  # of the library, where it has another name
     "ais_start": "start",
     "ais_points": "num_points",
     "split_seed": "seed",
+    "two_sided_samples": "num_samples",
+    "two_sided_replicates": "num_replicates",
 }
 
 
@@ -52,6 +68,10 @@ def compared() -> list[tuple[str, str, Callable[..., Any], str]]:
                 argument = ARGUMENTS.get(option, option)
                 if (option, function) == ("num_samples", prior_sampling_log_likelihood):
                     continue  # the command takes as many draws of the prior as of the guide
+                if argument == "num_samples" and option.startswith("two_sided") != (
+                    function is two_sided_log_likelihood
+                ):
+                    continue  # K of one bound is not that of the other
                 if argument in defaults(function) and not seeds.get(option, False):
                     found.append((name, option, function, argument))
     return found

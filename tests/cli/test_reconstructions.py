@@ -49,7 +49,7 @@ def test_they_stand_beside_the_others_reconstructions(tmp_path: Path, numbers: t
     content = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [row["name"] for row in content["models"]] == ["ppca(latent=2)", "gaussian"]
     found = content["reconstructions"]
-    assert list(found) == ["pca(latent=2)", "ppca(latent=2)"]  # a Gaussian has no latent to go through
+    assert list(found) == ["ppca(latent=2)", "pca(latent=2)"]  # a Gaussian has no latent to go through
     assert found["pca(latent=2)"]["mean_squared_error"] == pytest.approx(numbers[0], rel=1e-4)
     run, data = load_run(tmp_path / "out" / "ppca-latent=2"), load_data("iris")
     result = reconstruct(run.model, run.guide, data.test)

@@ -66,6 +66,6 @@ def test_refusals(runs: dict[str, Path], tmp_path: Path) -> None:
     assert "is named twice" in refused("report", runs["gmm"], runs["gmm"], "--out", tmp_path / "a.html")
     said("train", "gaussian", "--data", "wine", "--epochs", 1, "--out", tmp_path / "wine")
     message = refused("report", runs["gmm"], tmp_path / "wine", "--out", tmp_path / "a.html")
-    assert "were trained on different data, transforms or splits" in message
+    assert "compare runs of the same data, transform and split" in message
     assert "is not a run" in refused("report", tmp_path, "--out", tmp_path / "a.html")
     assert not (tmp_path / "a.html").exists()

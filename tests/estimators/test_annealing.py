@@ -9,13 +9,15 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoNormal
 
 import pyrovae
 from pyrovae import InvalidInputError, NonFiniteError, evaluate
-from pyrovae.estimators import annealing
+from pyrovae.estimators import annealing_path
 from pyrovae.estimators.annealing import ais
 from pyrovae.estimators.annealing_schedules import Linear, Sigmoid
 from pyrovae.posterior import batching as chunks
+from pyrovae.posterior import laplace_limits
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def test_every_weight_is_unbiased_however_short_the_way(seed):
 
     x = torch.tensor([[0.5, -1.0], [0.0, 0.3]]).double()
     exact = dist.Normal(0.0, math.sqrt(1.25)).log_prob(x).sum(-1)
-    found = ais(model, normal_guide(lambda x: 0.5 * x, 0.7), x, 6000, 6, seed, num_leapfrog_steps=3)
+    found = ais(model, normal_guide(lambda x: 0.5 * x, 0.7), x, 6000, 6, seed, start="prior", num_leapfrog_steps=3)
     w = (found.log_w - exact).exp()
     assert ((w.mean(0) - 1).abs() < 5 * w.std(0) / math.sqrt(6000)).all()
     assert (w.std(0) > 0.1).all()  # it was no triviality
@@ -87,7 +89,7 @@ def test_bernoulli_vae_with_two_latents_against_quadrature(seed):
             p.mul_(3)  # far from linear
     x = pyrovae.sample(model, 60, torch.zeros(60, 20).double())
     exact = quadrature(model, x)
-    found = ais(model, guide, x, 16, 500, seed, num_leapfrog_steps=3)
+    found = ais(model, guide, x, 16, 500, seed, start="prior", num_leapfrog_steps=3)
     difference = found.log_likelihood - exact
     assert abs(difference.mean()) < 0.05
     assert difference.mean() < 4 * difference.std() / math.sqrt(len(x))
@@ -110,7 +112,7 @@ def test_two_modes_of_which_the_guide_knows_one(seed):
     weighted = evaluate(model, guide, x, num_samples=2000, seed=seed)
     assert weighted.ess.median() > 1000
     assert abs((weighted.log_likelihood - exact).median() + math.log(2)) < 0.1
-    found = ais(model, guide, x, 32, 600, seed, num_leapfrog_steps=5)
+    found = ais(model, guide, x, 32, 600, seed, start="prior", num_leapfrog_steps=5)
     assert abs((found.log_likelihood - exact).mean()) < 0.05
 
 
@@ -164,7 +166,7 @@ def test_latents_that_are_positive_or_summed_out():
 def test_error_over_chains_covers_the_exact_value(ppca, seed):
     """The standard error is that of the mean of 32 weights: over 60 points its scores have a variance of about 1."""
     model, guide, x = ppca
-    found = ais(model, guide, x, 32, 200, seed)
+    found = ais(model, guide, x, 32, 200, seed, start="prior")
     score = (found.log_likelihood - model.log_prob(x).detach()) / found.log_likelihood_se
     assert (
         0.3 < score.square().mean() < 2.2
@@ -174,12 +176,91 @@ def test_error_over_chains_covers_the_exact_value(ppca, seed):
     )
 
 
+def test_by_default_chains_begin_at_the_fitted_posterior(ppca, seed):
+    """With a guide that nobody trained: a hundred temperatures of four steps come within the error of 16 chains."""
+    model, guide, x = ppca
+    found = ais(model, guide, x, seed=seed)
+    assert [found.metadata[key] for key in ("start", "num_temperatures", "num_leapfrog_steps")] == ["posterior", 100, 4]
+    score = (found.log_likelihood - model.log_prob(x).detach()) / found.log_likelihood_se
+    assert 0.3 < score.square().mean() < 2.2
+    assert found.mean_log_likelihood.mc_se < 0.01
+    assert found.reliability == "reliable"
+    assert found.reliability_message == "Reliable at every point, given the modes found."
+    assert set(found.method) == {"ais"}
+    assert found.to_dict()["reliability"] == "reliable"
+
+
+def test_chains_that_do_not_arrive_are_a_lower_bound(ppca, seed):
+    """From the prior in three temperatures: log p̂(x) is low by a nat or more, and is not called reliable."""
+    model, guide, x = ppca
+    found = ais(model, guide, x, num_temperatures=3, seed=seed, start="prior", num_leapfrog_steps=1)
+    error = found.log_likelihood - model.log_prob(x).detach()
+    assert error.mean() < -0.5
+    assert found.reliability in ("lower_bound", "not_estimated")
+    assert not found.reliable.all()
+    assert "At the others log p̂(x) is a lower bound" in found.reliability_message
+    wrong = error.abs() > 4 * found.log_likelihood_se + 0.05
+    assert (wrong & found.reliable).sum() <= 2
+
+
+def test_modes_that_no_other_start_finds_make_a_lower_bound(seed):
+    """z ~ N(0, I₁₀), x ~ N(z², 0.1²): 2¹⁰ modes, of which a search finds a few, and chains stay where they begin."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(10).double(), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.square(), 0.1).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(len(x), 10).double(), 1.0).to_event(1))
+
+    x = torch.full((3, 10), 2.0).double()
+    z = torch.linspace(-6, 6, 20_001, dtype=torch.float64)
+    one = dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z.square(), 0.1).log_prob(torch.tensor(2.0))
+    exact = 10 * float(one.logsumexp(0) + math.log(float(z[1] - z[0])))
+    found = ais(model, guide, x, num_chains=8, num_temperatures=4, seed=seed)
+    assert (found.log_likelihood < exact - 1).all()
+    assert found.reliability == "lower_bound"
+
+
+@pytest.mark.parametrize(("start", "used"), [(None, "guide"), ("guide", "guide"), ("prior", "prior")])
+def test_an_angle_has_no_modes_to_begin_at(start, used):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.VonMises(torch.zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z.cos().unsqueeze(-1), 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.VonMises(torch.zeros(len(x)), 1.0))
+
+    found = ais(model, guide, torch.zeros(3, 1), 2, 2, start=start)
+    assert found.metadata["start"] == used
+    with pytest.raises(InvalidInputError, match="Nothing can begin at the posterior. Latent 'z' is an angle"):
+        ais(model, guide, torch.zeros(3, 1), 2, 2, start="posterior")
+
+
+def test_a_guide_without_a_density_leaves_the_prior(ppca, monkeypatch):
+    model, _, x = ppca
+    monkeypatch.setattr(laplace_limits, "MAX_LATENTS", 2)
+    guide = AutoNormal(model)
+    guide(x)
+    assert ais(model, guide, x, 2, 2).metadata["start"] == "prior"
+    with pytest.raises(InvalidInputError, match="at the posterior. The posterior has 3 dimensions, .* at most 2"):
+        ais(model, guide, x, 2, 2, start="posterior")
+    with pytest.raises(InvalidInputError, match="cannot be asked for their density"):
+        ais(model, guide, x, 2, 2, start="guide")
+
+
 def test_same_seed_same_numbers_and_nothing_left_changed(ppca):
     model, guide, x = ppca
     model.train()
     before = torch.get_rng_state()
     done = []
-    first, again, other = (ais(model, guide, x[:5], 4, 10, seed, on_progress=done.append) for seed in (3, 3, 4))
+    first, again, other = (
+        ais(model, guide, x[:5], 4, 10, seed, start="prior", on_progress=done.append) for seed in (3, 3, 4)
+    )
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert torch.equal(first.log_w, again.log_w)
@@ -190,7 +271,7 @@ def test_same_seed_same_numbers_and_nothing_left_changed(ppca):
 def test_points_in_chunks_and_a_device_that_runs_out_of_memory(ppca, monkeypatch):
     """Chunks of at most 7 points, and memory for 3: every point is there once, and in its place."""
     model, guide, x = ppca
-    sizes, original = [], annealing.Path.forward
+    sizes, original = [], annealing_path.Path.forward
 
     def forward(self, *rest):
         sizes.append(len(self.start.spread))
@@ -198,17 +279,17 @@ def test_points_in_chunks_and_a_device_that_runs_out_of_memory(ppca, monkeypatch
             raise torch.OutOfMemoryError
         return original(self, *rest)
 
-    monkeypatch.setattr(annealing.Path, "forward", forward)
-    monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 7 * 10)
+    monkeypatch.setattr(annealing_path.Path, "forward", forward)
+    monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 7 * 32)
     monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {"cpu": 1})
-    found = ais(model, guide, x[:11], 8, 60)
+    found = ais(model, guide, x[:11], 8, 60, start="prior")
     assert sizes == [7, 3, 3, 3, 2]
     torch.testing.assert_close(found.log_likelihood, model.log_prob(x[:11]).detach(), rtol=0, atol=1.5)
 
 
 def test_single_precision(ppca):
     model, guide, x = ppca
-    single = ais(model.float(), guide.float(), x.float(), 16, 200)
+    single = ais(model.float(), guide.float(), x.float(), 16, 200, start="prior")
     exact = model.double().log_prob(x).detach()
     assert abs((single.log_likelihood - exact).mean()) < 0.1
 
@@ -225,7 +306,7 @@ def test_schedules_begin_at_0_and_end_at_1():
 
 
 def test_describes_itself(ppca):
-    found = ais(*ppca[:2], ppca[2][:3], 4, 10)
+    found = ais(*ppca[:2], ppca[2][:3], 4, 10, start="prior")
     assert repr(found).startswith("AISResult(3 points, 4 chains of 10 temperatures: log p(x) ≥ -")
     assert found.metadata["start"] == "prior"
     assert found.metadata["schedule"] == "sigmoid(4)"
@@ -266,4 +347,4 @@ def test_a_point_that_no_chain_can_explain():
             pyro.factor("f", fits.expand(z.shape[:-1]))
 
     with pytest.raises(NonFiniteError, match=r"No chain of data point 2 has a finite weight"):
-        ais(model, normal_guide(lambda x: x, 1.0), torch.tensor([[0.0], [1.0], [9.0]]), 4, 5)
+        ais(model, normal_guide(lambda x: x, 1.0), torch.tensor([[0.0], [1.0], [9.0]]), 4, 5, start="prior")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pyrovae import guides, load, sample
-from pyrovae.estimators.annealing import anneal_from_mixture
+from pyrovae.estimators.annealing_path import anneal_from_mixture
 from pyrovae.estimators.annealing_starts import MixtureStart
 from pyrovae.posterior.joint_density import Joint
 from pyrovae.posterior.mixture_fitting import fit_mixture

@@ -50,6 +50,23 @@ def test_bdmc_brackets_the_exact_value_and_closes_as_chains_lengthen(pair, start
     assert -4 * widths[1].data_se < long < 0.15
 
 
+def test_bdmc_from_the_fitted_posterior_is_narrow(pair, seed):
+    """By default: backward chains end at the mixture, forward chains begin there, and neither loses much."""
+    found = bdmc(*pair, points=100, seed=seed)
+    width = held(found)
+    assert found.metadata["start"] == "posterior"
+    assert -4 * width.data_se < width.value < 0.02
+    assert found.reliability == "reliable"
+    assert found.reliability_message.startswith("Reliable on simulated points: it is too low by at most 0.0")
+    assert torch.equal(found.log_likelihood, found.lower)
+
+
+def test_a_wide_bracket_is_a_lower_bound(pair, seed):
+    found = bdmc(*pair, points=60, num_chains=4, num_temperatures=3, seed=seed, start="prior", num_leapfrog_steps=1)
+    assert found.mean_width.value > 0.2
+    assert found.reliability == found.to_dict()["reliability"] == "lower_bound"
+
+
 def test_reverse_iwae_brackets_the_exact_value_and_closes_as_draws_grow(pair, seed):
     few, many = (held(reverse_iwae(*pair, points=200, num_samples=num_samples, seed=seed)) for num_samples in (2, 500))
     assert few.value > 4 * few.data_se

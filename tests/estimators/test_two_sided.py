@@ -9,7 +9,8 @@ import torch
 from coupled_draws import standard_errors_apart, with_exact
 
 from pyrovae import InvalidInputError, load
-from pyrovae.estimators import reverse_iwae, two_sided_log_likelihood
+from pyrovae.estimators import independent_weights, reverse_iwae, two_sided_log_likelihood
+from pyrovae.posterior import batching
 from pyrovae.statistics.estimate import mean_over_points
 
 
@@ -179,6 +180,45 @@ def test_chains_that_do_not_meet_leave_no_upper_bound(seed):
     assert "no upper bound" in found.message
     assert found.lower.isfinite().all()
     assert found.to_dict()["means"]["upper"]["value"] is None  # JSON has no infinity
+    assert found.reliability == "lower_bound"
+    assert not found.reliable[~found.met].any()
+
+
+def test_a_wide_bracket_is_a_lower_bound_with_a_reason(seed):
+    """The mean of the lower bound is low by some tenths of a nat, and the width says so."""
+    model, guide = gaussian_pair(spread=3.0, shift=1.5)
+    x = torch.randn(100, 1).double()
+    found = two_sided_log_likelihood(model, guide, x, 2, 8, seed, proposal="guide")
+    exact = dist.Normal(0.0, math.sqrt(2)).log_prob(x[:, 0])
+    missing = float((exact - found.log_likelihood).mean())
+    assert missing > 0.1
+    assert found.mean_width.value > missing - 4 * found.mean_width.mc_se
+    assert found.reliability == "lower_bound"
+    assert "The width is above 0.05 nats" in found.reliability_message
+    narrow = two_sided_log_likelihood(model, guide, x[:20], 1024, 4, seed)
+    assert narrow.reliability == "reliable"
+    assert narrow.reliability_message == narrow.message
+
+
+def test_points_in_chunks_and_a_device_that_runs_out_of_memory(seed, monkeypatch):
+    """Draws of the guide, chunks of at most 7 points, and memory for 3: every point is there once, and in its place."""
+    model, guide = gaussian_pair(spread=1.2)
+    sizes, original = [], independent_weights.log_weights
+
+    def log_weights(model, guide, x, *rest):
+        sizes.append(len(x))
+        if len(x) > 3:
+            raise torch.OutOfMemoryError
+        return original(model, guide, x, *rest)
+
+    monkeypatch.setattr(independent_weights, "log_weights", log_weights)
+    monkeypatch.setattr(batching, "MIN_CHUNK_ROWS", 7 * batching.MIN_CHUNK_DRAWS)
+    monkeypatch.setattr(batching, "CHUNK_ELEMENTS", {"cpu": 1})
+    x = torch.linspace(-3, 3, 11).double()[:, None]
+    found = two_sided_log_likelihood(model, guide, x, 128, 4, seed, proposal="guide")
+    assert sizes[0] == 7
+    assert max(sizes[1:]) <= 3
+    torch.testing.assert_close(found.lower, dist.Normal(0.0, math.sqrt(2)).log_prob(x[:, 0]), rtol=0, atol=0.2)
 
 
 def test_a_seed_repeats_the_bounds_and_leaves_the_random_state(seed):

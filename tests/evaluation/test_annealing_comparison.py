@@ -77,9 +77,9 @@ def test_evidence_of_other_points_is_refused(x, evidence):
 
 
 def test_what_cannot_be_annealed_is_refused_beforehand(x, evidence):
-    with pytest.raises(InvalidInputError, match="Chains cannot begin at 'gide'"):
+    with pytest.raises(InvalidInputError, match="There is no start 'gide'"):
         check_can_anneal(model, guide, x, "gide")
-    with pytest.raises(InvalidInputError, match="Chains cannot begin at 'gide'"):
+    with pytest.raises(InvalidInputError, match="There is no start 'gide'"):
         compare_annealing(model, guide, x, evidence, 5, start="gide")
     gmm = pyrovae.load("vqvae")(4)
     with pytest.raises(InvalidInputError):

@@ -9,7 +9,8 @@ import torch
 
 import pyrovae
 from pyrovae import InvalidInputError, evaluate, load
-from pyrovae.evaluation.reliability import bound_shortfall, mean_reliability
+from pyrovae.evaluation.reliability import bound_shortfall
+from pyrovae.statistics.reliability import mean_reliability
 
 
 def line(loc, scale=0.5, at=None):

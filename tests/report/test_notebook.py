@@ -5,7 +5,7 @@ import torch
 
 import pyrovae
 from pyrovae import FitResult, compare, fit, load, load_data
-from pyrovae.evaluation.comparing import Comparison
+from pyrovae.evaluation.comparison import Comparison
 from pyrovae.utils.notebook import RENDERERS, ShownAsHTML
 
 PICTURE = "data:image/png;base64,"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pyrovae import compare, fit, load, load_data
-from pyrovae.evaluation.comparing import Comparison
+from pyrovae.evaluation.comparison import Comparison
 from pyrovae.exploration import reconstruct
 from pyrovae.plots import evidence_plot
 from pyrovae.report import Contents, PageFigure, Settings, render

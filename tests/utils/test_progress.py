@@ -43,7 +43,7 @@ def test_every_long_function_shows_one_bar_that_reaches_its_end(
     pyrovae.fit(model, guide, x, epochs=3, compile=False)
     pyrovae.evaluate(model, guide, x)
     pyrovae.ais(model, guide, x[:5], 2, 5)
-    pyrovae.gap(model, guide, x[:5], num_samples=10, num_temperatures=5, num_chains=2)
+    pyrovae.gap(model, guide, x[:5], num_samples=10, num_temperatures=5, num_chains=2, annealing=True)
     ends = {"fit": 3, "evaluate": 30, "anneal": 5, "gap": 15}  # a gap anneals and evaluates inside of its own bar
     assert updates.keys() == ends.keys()
     for name, end in ends.items():

@@ -1,6 +1,7 @@
 """pyrovae compare: train each pair, score all on the same points, one table."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InvalidInputError, RunError
-from ..common import add_score_task, data_source, device_of, draw_points, train_with_progress
+from ..common import add_score_task, data_source, device_of, draw_points, options_given, train_with_progress
+from ..compared_pairs import (
+    ALL,
+    exclusions,
+    inspect_run,
+    is_run,
+    listed_pairs,
+    load_runs,
+    prepare_all,
+    prepare_named,
+    repeat_training,
+)
+from ..decisions import check_decision_options, decide_with_progress
 from ..options import (
     BoundSamplesOption,
     DataOption,
@@ -27,19 +40,23 @@ from ..output import check_writable, console, output_folder, progress_bars, save
 from ..reconstructions import Reconstructions, train_without_density, without_density
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from ...data.datasets import Data
-    from ...evaluation.comparing import Comparison
+    from ...evaluation.comparison import Comparison
     from ...runs.run import Run
     from ...training.result import FitResult
 
-ALL = "all"
 TRIO = "gmm,ppca,vae"
 BINARY_TRIO = "bernoulli_mixture,bernoulli_pca,vae"  # who stands in where x has probabilities
 
 
 def compare_command(
+    context: typer.Context,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names, .py files, and folders of runs. Runs are not trained again; the others are trained on the runs' data."
+        ),
+    ] = None,
     data: DataOption = "digits",
     models: Annotated[
         str | None,
@@ -51,6 +68,22 @@ def compare_command(
     epochs: EpochsOption = None,
     num_samples: BoundSamplesOption = None,
     tolerance: ToleranceOption = None,
+    train_seeds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Train each pair from so many seeds, and add the error over trainings to the table."),
+    ] = None,
+    decide: Annotated[
+        bool,
+        typer.Option(
+            "--decide", help="Add draws where the order on these points is open, and state an order with an error rate."
+        ),
+    ] = False,
+    tie_tolerance: Annotated[
+        float, typer.Option(help="With --decide: the difference in nats per point that does not matter.")
+    ] = 0.01,
+    error_rate: Annotated[
+        float, typer.Option(help="With --decide: the probability that any statement of the order is wrong.")
+    ] = 0.05,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="New folder for the page, the table, the runs, the figures.")] = None,
@@ -63,46 +96,73 @@ def compare_command(
 ) -> None:
     """Train each pair, score all on the same held-out points, print one table. A pair that fails on the way leaves the others'
     rows as they are, and the exit code is 1."""
-    from ...data.datasets import load_data
-    from ...evaluation.comparing import check_same_dim, check_separate_parameters, score_pairs
-    from ...loading.options import listed
+    from rich.text import Text
+
+    from ...evaluation.comparing import check_separate_parameters, score_pairs
+    from ...evaluation.comparison import check_same_dim
+    from ...evaluation.repeated_trainings import average_trainings
     from ...report import render
     from ...tables.comparison import as_text, show
     from ...utils.provenance import versions
     from ..report_contents import gather_contents
 
-    loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(device_of(device))
-    names = listed(models or (BINARY_TRIO if loaded.transform.discrete else TRIO))
+    check_decision_options(context)
+    texts = listed_pairs(pairs or [], models)
+    restored = load_runs([text for text in texts if is_run(text)], device_of(device))
+    loaded = _load_data(context, restored).to(device_of(device))
+    names = texts or (BINARY_TRIO if loaded.transform.discrete else TRIO).split(",")
     settings: dict[str, Any] = {
         "source": data_source(data), "transform": transform, "root": None if root is None else str(root.resolve()),
         "seed": seed, "epochs": epochs, "scored": False,
     }  # fmt: skip
+    for run in restored.values():
+        inspect_run(run, loaded)
+        settings |= {"source": run.config.data, "transform": run.config.transform}
+        settings["root"] = settings["root"] or run.config.root
+    if epochs is not None and len(restored) == len(names):
+        raise InvalidInputError("Runs are not trained again: leave out --epochs, or name a pair that is to be trained.")
     excluded: dict[str, str] = {}
     prepared = []
     for name in names:
-        prepared += _every(loaded, settings, excluded) if name == ALL else [_one(name, loaded, settings)]
+        if is_run(name):
+            prepared.append(restored[str(Path(name))])
+        else:
+            prepared += (
+                prepare_all(loaded, settings, excluded) if name == ALL else [prepare_named(name, loaded, settings)]
+            )
     unscored = without_density(prepared)
-    runs = {run.name: run for run in prepared if run.name not in unscored}
-    if not runs:
+    if len(unscored) == len(prepared):
         reasons = dict.fromkeys([*excluded.values(), *unscored.values()])
         raise InvalidInputError(f"No pair can be scored on {loaded.name}: {'; '.join(reasons)}")
     if len({_folder(run) for run in prepared}) < len(prepared):
         raise InvalidInputError(
-            f"{models} names a model twice: give each once, or with other settings, files under names of their own."
+            f"{', '.join(texts)} names a model twice: give each once, or with other settings, files under names of their own."
         )
-    pairs = {name: (run.model, run.guide) for name, run in runs.items()}
     check_same_dim({run.name: run.observed for run in prepared})
-    check_separate_parameters(pairs, loaded.train[:256])
+    trainings: dict[str, list[str]] = {}
+    if train_seeds is not None:
+        for place, run in reversed(list(enumerate(prepared))):
+            if run.name not in restored and run.name not in unscored:
+                name = run.name
+                prepared[place : place + 1] = repeated = repeat_training(run, loaded, settings, train_seeds)
+                trainings[name] = [each.name for each in repeated]
+        if not trainings:
+            raise InvalidInputError("Runs are not trained again: leave out --train-seeds, or name a pair to train.")
+    runs = {run.name: run for run in prepared if run.name not in unscored}
+    both = {name: (run.model, run.guide) for name, run in runs.items()}
+    check_separate_parameters(both, loaded.train[:256])
     if json_file is None or out is None or out not in json_file.parents:
         check_writable(json_file)
     with output_folder(out, overwrite):
         if out is not None:
             config = {
                 "command": "compare",
-                "models": [_folder(run) for run in prepared],
+                "models": [_folder(run) for run in prepared if run.name not in restored],
+                "runs": list(restored),
                 "num_samples": num_samples,
                 "tolerance": tolerance,
                 "seed": seed,
+                "train_seeds": train_seeds,
                 "versions": versions(),
             }
             write_json(out / "config.json", config)
@@ -111,12 +171,13 @@ def compare_command(
 
             def train(name: str) -> "FitResult":
                 run = runs[name]
-                train_with_progress(progress, run, loaded, None if out is None else out / _folder(run))
+                if name not in restored:
+                    train_with_progress(progress, run, loaded, None if out is None else out / _folder(run))
                 bars.append(add_score_task(progress, name, len(loaded.test), num_samples, tolerance))
                 return run.fit_result
 
             comparison = score_pairs(
-                pairs,
+                both,
                 loaded.test,
                 num_samples,
                 seed,
@@ -126,22 +187,30 @@ def compare_command(
                 train=train,
                 keep_failures=True,
             )
+            reconstructed = {run.name: run for run in prepared if run.name in unscored}
             failures = train_without_density(
-                [run for run in prepared if run.name in unscored],
+                [run for name, run in reconstructed.items() if name not in restored],
                 lambda run: train_with_progress(progress, run, loaded, None if out is None else out / _folder(run)),
             )
+        comparison = average_trainings(comparison, trainings)
         comparison = replace(comparison, failed={**comparison.failed, **failures})
-        done = [run for run in prepared if run.name not in comparison.failed]
-        reconstructions = Reconstructions(done, loaded, seed)
+        shown = {name: runs[trainings.get(name, [name])[0]] for name in comparison.evidence}
+        every = {**shown, **{name: run for name, run in reconstructed.items() if name not in failures}}
+        reconstructions = Reconstructions(every.values(), loaded, seed)
         metadata = {**loaded.metadata(), **next(iter(comparison.evidence.values())).metadata, "seed": seed}
+        if trainings:
+            metadata["train_seeds"] = [seed + number for number in range(train_seeds or 0)]
         content = {"metadata": metadata, **comparison.to_dict(), "excluded": excluded}
         content["reconstructions"] = reconstructions.to_dict()
-        below = [*reconstructions.tables(), *([_exclusions(excluded)] if excluded else [])]
+        below = [*reconstructions.tables(), *([exclusions(excluded)] if excluded else [])]
+        if decide:
+            decision = decide_with_progress(comparison, both, loaded.test, seed, tie_tolerance, error_rate)
+            content["decision"] = decision.to_dict()
+            below.append(Text(f"{decision.message}\n"))
         if out is not None:
             write_text(out / "table.txt", as_text(comparison, metadata, below))
             write_json(out / "comparison.json", content)
-            _save_figures(out, comparison, [runs[name] for name in comparison.evidence], loaded, seed, reconstructions)
-            every = {run.name: run for run in prepared}
+            _save_figures(out, comparison, shown, loaded, seed, reconstructions)
             page = gather_contents(comparison, metadata, every, loaded, reconstructions, seed, excluded)
             write_text(out / "report.html", render(page))
         if json_file is not None:
@@ -151,23 +220,24 @@ def compare_command(
         print(f"table, runs, figures and report.html: {out}")
     if failed := comparison.failed:
         raise RunError(
-            f"{len(failed)} of {len(prepared)} pairs failed, {', '.join(failed)}: the lines below the table say why."
+            f"{len(failed)} of {len(failed) + len(comparison.evidence)} pairs failed, {', '.join(failed)}: the lines below the table say why."
         )
 
 
-def _one(text: str, data: "Data", settings: dict[str, Any]) -> "Run":
-    """A pair, called by its name and its options."""
-    from ...loading.options import with_settings
-    from ...loading.pairs import load
-    from ...loading.user_files import label
-    from ...runs.run import prepare_run
+def _load_data(context: typer.Context, runs: Mapping[str, "Run"]) -> "Data":
+    """The data of the runs, if there are any; else those of the command line."""
+    given = context.params
+    if runs:
+        from ...runs.run import data_of
 
-    name, options = with_settings(text)
-    if name == ALL:
-        raise InvalidInputError(f"{ALL} takes no settings: name the pairs that are to have {', '.join(options)}.")
-    run = prepare_run(load(name), data, options=options, **settings)
-    run.name += f"({', '.join(map(label, options))})" if options else ""
-    return run
+        name, run = next(iter(runs.items()))
+        if own := options_given(context, lambda option: option in ("data", "transform", "split_seed")):
+            raise InvalidInputError(f"The data are those that {name} was trained on: leave out {', '.join(own)}.")
+        return data_of(run, given["root"])
+    from ...data.datasets import load_data
+
+    where = {"root": given["root"], "download": given["download"]}
+    return load_data(given["data"], given["transform"], seed=given["split_seed"], **where)
 
 
 def _folder(run: "Run") -> str:
@@ -175,48 +245,27 @@ def _folder(run: "Run") -> str:
     return re.sub(r"[^\w.=+-]+", "-", run.name).strip("-")
 
 
-def _every(data: "Data", settings: dict[str, Any], excluded: dict[str, str]) -> list["Run"]:
-    """Every built-in pair that gives all of x a density, or all of it a probability, as the data ask, or that reconstructs it and
-    has no density at all; and of the others, why not."""
-    from ...loading.pairs import available
-
-    prepared = []
-    for name in available():
-        try:
-            run = _one(name, data, settings)
-        except InvalidInputError as refusal:
-            excluded[name] = str(refusal)
-            continue
-        if run.observed < data.dim:
-            excluded[name] = f"It scores {run.observed} of the {data.dim} numbers of each point, given the rest."
-        else:
-            prepared.append(run)
-    return prepared
-
-
-def _exclusions(excluded: dict[str, str]) -> "Text":
-    """A line for each reason, and whom it keeps out."""
-    from rich.text import Text
-
-    names: dict[str, list[str]] = {}
-    for name, why in excluded.items():
-        names.setdefault(why, []).append(name)
-    return Text("\n".join(f"left out, {', '.join(those)}: {why}" for why, those in names.items()) + "\n")
-
-
 def _save_figures(
-    out: Path, comparison: "Comparison", runs: list["Run"], data: "Data", seed: int, reconstructions: Reconstructions
+    out: Path,
+    comparison: "Comparison",
+    runs: Mapping[str, "Run"],
+    data: "Data",
+    seed: int,
+    reconstructions: Reconstructions,
 ) -> None:
+    """The figures; of a pair that was trained several times its first training."""
     from ...plots import comparison as plots
     from ...plots import note
 
     figures = {
-        "learning_curves.png": plots.learning_curves({run.name: run.fit_result for run in runs}, comparison.evidence),
+        "learning_curves.png": plots.learning_curves(
+            {name: run.fit_result for name, run in runs.items()}, comparison.evidence
+        ),
         "evidence.png": plots.evidence_plot(comparison),
         **reconstructions.figures(),
     }
     if data.shape is not None:
-        draws = {run.name: data.transform.grey(draw_points(run, data, 24, seed)) for run in runs}
+        draws = {name: data.transform.grey(draw_points(run, data, 24, seed)) for name, run in runs.items()}
         shown = data.transform.grey(data.test[:24].cpu())
         figures["samples.png"] = plots.samples_beside_data(shown, draws, data.shape)
     for name, figure in figures.items():

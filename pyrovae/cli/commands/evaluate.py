@@ -33,14 +33,12 @@ from ..output import check_writable, console, progress_bars, save_figure, write_
 from ..reconstructions import Reconstructions
 
 if TYPE_CHECKING:
-    import torch
-
     from ...data.datasets import Data
     from ...estimators.prior_sampling import PriorSamplingResult
-    from ...estimators.two_sided import TwoSidedResult
     from ...runs.run import Run
 
 ANNEALING = ("ais_chains", "ais_steps", "ais_start", "ais_points", "bdmc")  # options that mean nothing without --ais
+TWO_SIDED = ("two_sided_samples", "two_sided_replicates", "delta")  # and without --two-sided
 WITHOUT_DENSITY = (
     "run",
     "seed",
@@ -75,21 +73,33 @@ def evaluate_command(
     two_sided: Annotated[
         bool, typer.Option("--two-sided", help="Bound log p(x) from below and from above, and certify its mean.")
     ] = False,
+    two_sided_samples: Annotated[
+        int, typer.Option(min=2, help="With --two-sided: draws K; the width falls as 1/K.")
+    ] = 256,
+    two_sided_replicates: Annotated[
+        int, typer.Option(min=2, help="With --two-sided: repetitions, over which errors are taken.")
+    ] = 8,
+    delta: Annotated[
+        float, typer.Option(help="With --two-sided: how probable it is, at most, that the certificate is wrong.")
+    ] = 0.025,
     ais: AisOption = False,
     ais_chains: ChainsOption = 16,
-    ais_steps: StepsOption = 1000,
-    ais_start: StartOption = "prior",
+    ais_steps: StepsOption = None,
+    ais_start: StartOption = None,
     ais_points: AisPointsOption = 100,
     bdmc: BdmcOption = False,
 ) -> None:
     """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
     same command goes on with the points that are left. Under torchrun the processes share the points."""
+    from ...estimators.two_sided import two_sided_log_likelihood
     from ...evaluation.annealing_comparison import check_can_anneal, compare_annealing
-    from ...evaluation.comparing import Comparison
+    from ...evaluation.comparison import Comparison
+    from ...statistics.certificate import check_delta
     from ...tables.annealing import show as show_annealing
     from ...tables.comparison import bound_curve_table, prior_sampling_table, show
     from ...tables.two_sided import show as show_two_sided
     from ...utils.distributed import init_process_group
+    from ...utils.export import attributes
 
     with init_process_group() as ranks:
         restored, loaded = open_scored(run, device, data, transform, root)
@@ -101,6 +111,10 @@ def evaluate_command(
             check_can_anneal(model, guide, x, ais_start)
         elif given := options_given(context, lambda name: name in ANNEALING):
             raise InvalidInputError(f"{', '.join(given)} say how chains are annealed: add --ais.")
+        if two_sided:
+            check_delta(delta)
+        elif given := options_given(context, lambda name: name in TWO_SIDED):
+            raise InvalidInputError(f"{', '.join(given)} say how log p(x) is bounded from both sides: add --two-sided.")
         check_writable(json_file, netcdf, bound_curve)
         partial_file = run / "evaluate.partial.pt" if os.access(run, os.W_OK) else None
         prior: PriorSamplingResult | None = None
@@ -118,12 +132,25 @@ def evaluate_command(
                 prior = prior_sampling_log_likelihood(
                     model, x, draws, seed, on_progress=lambda points: progress.advance(task, points)
                 )
-        both_sides = bound_from_both_sides(restored, x, seed) if two_sided else None
+        both_sides = None
+        if two_sided:
+            with progress_bars() as progress:
+                task = progress.add_task(f"bound {restored.name}", total=len(x), note="from both sides")
+                both_sides = two_sided_log_likelihood(
+                    model,
+                    guide,
+                    x,
+                    two_sided_samples,
+                    two_sided_replicates,
+                    seed,
+                    delta=delta,
+                    on_progress=lambda points: progress.advance(task, points),
+                )
         annealed = None
         if ais:
             with progress_bars() as progress:
                 total = min(ais_points, len(x)) * (2 if bdmc else 1)
-                task = progress.add_task(f"anneal {restored.name}", total=total, note=f"{ais_steps} steps")
+                task = progress.add_task(f"anneal {restored.name}", total=total, note=f"{ais_chains} chains a point")
                 annealed = compare_annealing(
                     model,
                     guide,
@@ -147,8 +174,12 @@ def evaluate_command(
             write_json(json_file, content)
         if netcdf is not None:
             inference_data = replace(evidence, metadata=metadata).to_arviz()
-            for name, values in prior.per_point().items() if prior else ():
-                inference_data.sample_stats[f"prior_sampling_{name}"] = ("point", values.numpy())
+            for prefix, other in (("prior_sampling", prior), ("two_sided", both_sides)):
+                for name, values in other.per_point().items() if other else ():
+                    inference_data.sample_stats[f"{prefix}_{name}"] = ("point", values.numpy())
+            if both_sides:
+                summary = attributes({f"two_sided_{name}": value for name, value in both_sides.summary().items()})
+                inference_data.sample_stats.attrs.update(summary)
             write_netcdf(netcdf, inference_data)
         if bound_curve is not None:
             from ...plots import bound_curves, note
@@ -174,21 +205,3 @@ def _show_reconstruction(context: typer.Context, run: "Run", data: "Data", seed:
         write_json(json_file, {"metadata": data.metadata(), "reconstructions": reconstructions.to_dict()})
     console().print(*reconstructions.tables(), sep="")
     print(f" {sentence}")
-
-
-def bound_from_both_sides(run: "Run", x: "torch.Tensor", seed: int) -> "TwoSidedResult":
-    """Bounds from draws about the modes; from the guide's, where modes are not searched or it is the posterior."""
-    from ...estimators.two_sided import two_sided_log_likelihood
-    from ...evaluation.methods import why_not_laplace
-
-    proposal = "guide" if why_not_laplace(run.model, run.guide, x) else None
-    with progress_bars() as progress:
-        task = progress.add_task(f"bound {run.name}", total=len(x), note="from both sides")
-        return two_sided_log_likelihood(
-            run.model,
-            run.guide,
-            x,
-            seed=seed,
-            proposal=proposal,
-            on_progress=lambda points: progress.advance(task, points),
-        )

@@ -33,10 +33,17 @@ def gap_command(
         str | None, typer.Option(help="Of the refined q: diagonal, full or flow [default: as the guide's own].")
     ] = None,
     ais: Annotated[
-        bool, typer.Option(help="Add annealed importance sampling, the dearest and the surest estimate.")
-    ] = True,
+        bool | None,
+        typer.Option(help="Add annealed importance sampling [default: where nothing better estimates log p(x)]."),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Where q and chains begin: posterior, guide or prior [default: the first that there is]."),
+    ] = None,
     ais_chains: Annotated[int, typer.Option(min=2, help="Annealing chains for each point.")] = 16,
-    ais_steps: Annotated[int, typer.Option(min=1, help="Distributions that each chain passes.")] = 1000,
+    ais_steps: Annotated[
+        int | None, typer.Option(min=1, help="Distributions that each chain passes; 100 from the posterior, else 1000.")
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data: OtherDataOption = None,
@@ -47,7 +54,7 @@ def gap_command(
     netcdf: NetcdfOption = None,
 ) -> None:
     """Split the gap between log p(x) and the ELBO: what the guide's family cannot reach, what its network loses."""
-    from ...evaluation.gap_decomposition import gap
+    from ...evaluation.gap_decomposition import gap, needs_annealing
     from ...tables.gap import show
     from ...utils.random import random_rows
 
@@ -58,8 +65,9 @@ def gap_command(
     if len(x) < 2:
         raise InvalidInputError(f"{loaded.name} has {len(x)} held-out point: a mean with an error needs at least 2.")
     x = x[random_rows(x, points, seed).to(x.device)]
+    anneals = needs_annealing(restored.model, restored.guide, x) if ais is None else ais
     with progress_bars() as progress:
-        task = progress.add_task(f"gap {restored.name}", total=(3 if ais else 2) * len(x), note=f"{len(x)} points")
+        task = progress.add_task(f"gap {restored.name}", total=(3 if anneals else 2) * len(x), note=f"{len(x)} points")
         result = gap(
             restored.model,
             restored.guide,
@@ -67,7 +75,8 @@ def gap_command(
             variational_family,
             num_samples,
             seed,
-            annealing=ais,
+            start=start,
+            annealing=anneals,
             num_chains=ais_chains,
             num_temperatures=ais_steps,
             on_progress=lambda amount: progress.advance(task, amount),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InvalidInputError, RunError
-from ..common import add_score_task, open_scored
+from ..common import add_score_task, device_of
+from ..compared_pairs import inspect_run, load_runs
 from ..options import BoundSamplesOption, DeviceOption, RootOption, SeedOption, ToleranceOption
 from ..output import check_writable, progress_bars, write_text
 from ..reconstructions import Reconstructions, without_density
@@ -27,7 +28,8 @@ def report_command(
     root: RootOption = None,
 ) -> None:
     """Score trained runs on their held-out points, and write one page with all that is known of them. It opens without a network."""
-    from ...evaluation.comparing import check_same_dim, check_separate_parameters, score_pairs
+    from ...evaluation.comparing import check_separate_parameters, score_pairs
+    from ...evaluation.comparison import check_same_dim
     from ...report import render
     from ..report_contents import gather_contents
 
@@ -39,7 +41,7 @@ def report_command(
     pairs = {name: (run.model, run.guide) for name, run in runs.items() if name not in unscored}
     if not pairs:
         raise InvalidInputError(f"There is nothing to score: {'; '.join(dict.fromkeys(unscored.values()))}")
-    check_same_dim({name: run.config.dim for name, run in runs.items()})
+    check_same_dim({name: run.observed for name, run in runs.items()})
     check_separate_parameters(pairs, data.test[:256])
     with progress_bars() as progress:
         bars: list[Any] = []
@@ -70,22 +72,13 @@ def report_command(
 
 
 def _open(folders: list[Path], device: str, root: Path | None) -> tuple[dict[str, "Run"], "Data"]:
-    """The runs by their names, and the data that all were trained on."""
-    opened = [open_scored(folder, device, root=root) for folder in folders]
-    names = [run.name for run, _ in opened]
-    (first, data), runs = opened[0], {}
-    for folder, (run, _) in zip(folders, opened, strict=True):
-        config = run.config
-        if (config.data, config.transform, config.split_seed) != (
-            first.config.data,
-            first.config.transform,
-            first.config.split_seed,
-        ):
-            raise InvalidInputError(
-                f"{folders[0]} and {folder} were trained on different data, transforms or splits: report them apart."
-            )
-        run.name = run.name if names.count(run.name) == 1 else str(folder)
-        if run.name in runs:
-            raise InvalidInputError(f"{folder} is named twice: name each run once.")
-        runs[run.name] = run
-    return runs, data
+    """The runs, by the names of their models where these differ, and the data that all were trained on."""
+    from ...runs.run import data_of
+
+    opened = load_runs([str(folder) for folder in folders], device_of(device))
+    data = data_of(next(iter(opened.values())), root).to(device_of(device))
+    models = [run.config.model for run in opened.values()]
+    for run in opened.values():
+        inspect_run(run, data)
+        run.name = run.config.model if models.count(run.config.model) == 1 else run.name
+    return {run.name: run for run in opened.values()}, data
