@@ -19,6 +19,7 @@ __all__ = [
     "DecoderModel",
     "Module",
     "Residual",
+    "column_moments",
     "inverse_softplus",
     "over_batch",
 ]
@@ -98,6 +99,18 @@ class DecoderModel(Module):
         with torch.no_grad():
             self.offset.copy_(self.likelihood.initial_outputs(x.mean(dim=0), x.var(dim=0, correction=0)))
             self.initialised.fill_(True)
+
+
+def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (divisor N) of each column of x (N, D), in double precision: (D,) and (D,).
+
+    The standard deviation is the column's unit: divided by it, a column no longer depends on how it was measured. A column that does
+    not vary gets 1.
+    """
+    variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
+    sd = variance.sqrt()
+    resolution = torch.finfo(torch.float64).eps * mean.abs()  # below it, rounding of equal numbers
+    return mean, torch.where(sd > resolution, sd, torch.ones_like(sd))
 
 
 def inverse_softplus(y: Tensor) -> Tensor:

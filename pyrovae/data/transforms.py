@@ -18,6 +18,7 @@ class Transform:
 
     discrete: bool = False  # x has probabilities (counting measure), else densities (Lebesgue)
     fresh: bool = False  # training data are drawn anew at every use
+    pixels: bool = False  # x comes from pixels, whose columns have one unit
     space: str = "R^D"
     likelihood: str = "Bernoulli"  # of x that have probabilities, where none is chosen
 
@@ -65,6 +66,7 @@ class Dequantise(Transform):
     """
 
     space = "[0,1]^D"
+    pixels = True
 
     def __init__(self, levels: int = 256):
         self.levels = levels
@@ -111,6 +113,7 @@ class Binarise(Transform):
 
     discrete = True
     fresh = True
+    pixels = True
     space = "{0,1}^D"
 
     def __init__(self, levels: int = 256):
@@ -146,6 +149,7 @@ class Levels(Transform):
     """x = pixel / (levels − 1), the pixel's level and nothing else: for likelihoods that give each level a probability."""
 
     discrete = True
+    pixels = True
 
     def __init__(self, levels: int = 256):
         self.levels = levels

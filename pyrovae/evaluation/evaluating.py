@@ -21,6 +21,7 @@ from ..pair.parameters import collect_parameters, is_per_point, unconstrained_pa
 from ..pair.sites import observed_sites
 from ..pair.structure import Latent, Structure, inspect_pair
 from ..pair.validation import check_points, check_value
+from ..pair.variance_floor import floor_message
 from ..statistics.bound_curve import BoundCurve, curve_sizes
 from ..utils.distributed import ProcessGroup
 from ..utils.precision import usable
@@ -186,6 +187,7 @@ def evaluate(
             seed=seed,
             points=len(x),
             base_measure=measure_name(structure, transform),
+            variance_floor=floor_message(model),
             dtype=dtype_name(x.dtype)
             if low_precision is None
             else f"{dtype_name(x.dtype)}, {dtype_name(low_precision)} screen",

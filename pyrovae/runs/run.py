@@ -77,7 +77,7 @@ def prepare_run(
 
     `settings` are training arguments, as `parse_fit_arguments` reads them; those that are None are the pair's own (its
     TRAINING_DEFAULTS), then `fit`'s; a recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
-    with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
+    with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise, and on densities of pixels its PIXEL_OPTIONS.
     Raises `InvalidInputError` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """
     arguments = {**pair.recipe, **{key: value for key, value in settings.items() if value is not None}}
@@ -88,7 +88,7 @@ def prepare_run(
     config = Config(
         model=pair.name,
         user_file=pair.file is not None,
-        options=_with_likelihood([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
+        options=_with_data_options([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
         data=source,
         transform=transform,
         split_seed=data.seed,
@@ -210,13 +210,15 @@ def _last_of_each(options: list[str]) -> list[str]:
     return list({option.partition("=")[0].strip(): option for option in options}.values())
 
 
-def _with_likelihood(options: list[str], pair: PairBuilder, data: Data) -> list[str]:
-    given = any(option.partition("=")[0].strip() == "likelihood" for option in options)
-    return (
-        [*options, f"likelihood={data.transform.likelihood}"]
-        if data.transform.discrete and "likelihood" in pair.options and not given
-        else options
-    )
+def _with_data_options(options: list[str], pair: PairBuilder, data: Data) -> list[str]:
+    """The options, and those that the pair has for data of this kind, where they are not given."""
+    given = {option.partition("=")[0].strip() for option in options}
+    suited: dict[str, Any] = {}
+    if data.transform.discrete and "likelihood" in pair.options:
+        suited["likelihood"] = data.transform.likelihood
+    elif data.transform.pixels and not data.transform.discrete:
+        suited = getattr(pair.module, "PIXEL_OPTIONS", {})
+    return [*options, *(f"{name}={value}" for name, value in suited.items() if name not in given)]
 
 
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
