@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 
-from ..data.datasets import Data, load_data
+from ..data.builtin import NAMES
+from ..data.datasets import DTYPES, Data, load_data
+from ..data.transforms import transform_from_state
 from ..errors import InvalidInputError
 from ..evaluation.base_measure import check_base_measure
 from ..loading.pairs import PairBuilder
@@ -29,7 +31,7 @@ from ..pair.structure import Structure, inspect_pair
 from ..training import Checkpoints, FitResult, fit, validate
 from ..training.checkpoints import load_checkpoint
 from ..utils.distributed import ProcessGroup
-from ..utils.provenance import versions
+from ..utils.provenance import dtype_name, versions
 from ..utils.random import fork_rng
 from .config import Config, parse_fit_arguments
 from .folder import read_run, write_config
@@ -91,6 +93,10 @@ def prepare_run(
         options=_with_data_options([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
         data=source,
         transform=transform,
+        fitted_transform=data.transform.state(),
+        reading=data.reading,
+        column_names=list(data.column_names),
+        dtype=dtype_name(data.test.dtype),
         split_seed=data.seed,
         root=root,
         dim=data.dim,
@@ -127,12 +133,35 @@ def resume_run(folder: Path, device: torch.device) -> tuple[Run, Data]:
     Raises `InvalidInputError` where the folder is no run, or a damaged one.
     """
     config, pair = read_run(folder)
-    loaded = load_data(config.data, config.transform, seed=config.split_seed, root=config.root).to(device)
+    loaded = data_of(config).to(device)
     if loaded.dim != config.dim:
         raise InvalidInputError(
             f"{folder} was begun on points of {config.dim} numbers, and {loaded.name} now has {loaded.dim}."
         )
     return _checked_run(pair, config, loaded, scored=False), loaded
+
+
+def data_of(config: Config, other: str | None = None, root: str | Path | None = None) -> Data:
+    """The data that a run was trained on or, for `other` data, all their points: read, and made into x, as the run's own.
+
+    Raises `InvalidInputError` for values that the run's transform is not made for, by row and column.
+    """
+    try:
+        transform = transform_from_state(config.fitted_transform)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(f"The run's config.json has no transform that can be read: {error}.") from error
+    reading = {**config.reading, "dtype": config.dtype}
+    if other is not None:
+        reading = {**reading, "columns": config.column_names}
+        reading = {"dtype": config.dtype} if other in NAMES else reading
+    return load_data(
+        other or config.data,
+        transform,
+        seed=config.split_seed,
+        root=root or config.root,
+        split=other is None,
+        **reading,
+    )
 
 
 def epochs_completed(folder: Path, config: Config) -> int:
@@ -187,7 +216,7 @@ def _build(pair: PairBuilder, config: Config, device: torch.device) -> tuple[Mod
     with fork_rng(device, config.seed):
         model, guide = pair(config.dim, **pair.parse(config.options))
     for module in modules(model, guide):
-        module.to(device)
+        module.to(device, DTYPES[config.dtype])
     return model, guide
 
 
@@ -199,7 +228,7 @@ def _check_guide(pair: PairBuilder, config: Config, x: torch.Tensor) -> None:
         with fork_rng(x.device):
             model, q = pair(config.dim, **{**options, "guide": guide})
         for module in modules(model, q):
-            module.to(x.device)
+            module.to(x)
         return model, q
 
     check_guide(pair.name, options.get("guide"), default, getattr(pair.module, "GUIDES", ()), build, x)
@@ -232,7 +261,7 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     state = load_checkpoint(folder, device)
     model, guide = _build(pair, config, device)
     # pyro.param creates what it names when it is run; no density is asked for, so the zeros may lie outside the support
-    unconstrained_parameters(torch.zeros(2, config.dim, device=device), guide, model)
+    unconstrained_parameters(torch.zeros(2, config.dim, device=device, dtype=DTYPES[config.dtype]), guide, model)
     try:
         load_pair_state(state["pair"], model, guide)
         names, progress = tuple(state["pair"]["store"]), FitResult(**state["training"]["result"])

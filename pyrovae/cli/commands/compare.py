@@ -13,8 +13,12 @@ from ..options import (
     DataOption,
     DeviceOption,
     DownloadOption,
+    DropOption,
+    DtypeOption,
     EpochsOption,
     JsonOption,
+    LabelOption,
+    LevelsOption,
     OverwriteOption,
     RootOption,
     SeedOption,
@@ -54,6 +58,10 @@ def compare_command(
     out: Annotated[Path | None, typer.Option(help="New folder for the table, the runs, the figures.")] = None,
     json_file: JsonOption = None,
     transform: TransformOption = None,
+    label: LabelOption = None,
+    drop: DropOption = None,
+    levels: LevelsOption = None,
+    dtype: DtypeOption = None,
     split_seed: SplitSeedOption = 0,
     root: RootOption = None,
     download: DownloadOption = False,
@@ -67,7 +75,17 @@ def compare_command(
     from ...tables.comparison import as_text, show
     from ...utils.provenance import versions
 
-    loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(device_of(device))
+    loaded = load_data(
+        data,
+        transform,
+        seed=split_seed,
+        root=root,
+        download=download,
+        label=label,
+        drop=drop,
+        levels=levels,
+        dtype=dtype,
+    ).to(device_of(device))
     names = listed(models or (BINARY_TRIO if loaded.transform.discrete else TRIO))
     settings: dict[str, Any] = {
         "source": data_source(data), "transform": transform, "root": None if root is None else str(root.resolve()),
