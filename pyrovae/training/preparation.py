@@ -11,6 +11,7 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from ..errors import InvalidInputError, user_code_errors
+from ..nn import EncoderMLP
 from ..objectives import resolve_objective
 from ..pair.execution import ModelOrGuide, local_parameters, modules
 from ..pair.parameters import check_registered, unconstrained_parameters
@@ -82,7 +83,7 @@ def prepared_trainer(
         if early_stopping is not None and early_stopping.x is not None:
             inspect_pair(model, guide, early_stopping.x[:ROWS], scored=False)
         if start:
-            _start(model, source, settings.init)
+            _start(model, guide, source, settings.init)
         objective = settings.objective if settings.objective is not None else resolve_objective(guide, structure)
         settings.check_objective(objective, guide, structure)
         leaves = unconstrained_parameters(source.example[: source.size], guide, model)
@@ -113,12 +114,19 @@ def _inspect_all(model: ModelOrGuide, guide: ModelOrGuide, source: Source, known
     return structure
 
 
-def _start(model: ModelOrGuide, source: Source, init: Any) -> None:
-    """The model's own start from the data, once, then the caller's."""
+def _start(model: ModelOrGuide, guide: ModelOrGuide, source: Source, init: Any) -> None:
+    """The model's own start from the data, once, that of encoders, then the caller's."""
     if isinstance(model, StartsFromData) and not bool(model.initialised):
         # What follows is the same, whether the model had to be started or came started.
         with fork_rng(source.device), user_code_errors("model.initialise(x)"):
             model.initialise(source.example)
+    for network in (part for module in modules(model, guide) for part in module.modules()):
+        if (
+            isinstance(network, EncoderMLP)
+            and network.centre.shape == source.example.shape[1:]
+            and not bool(network.initialised)
+        ):
+            network.start(source.example)
     if init is not None:
         with fork_rng(source.device), user_code_errors("init(model, x)"):
             _initialiser(init)(model, source.example)

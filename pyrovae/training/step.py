@@ -46,10 +46,12 @@ class ParameterUpdater:
         else:
             for leaf, part in zip(self.flat.leaves, self.flat.views(gradient), strict=True):
                 leaf.grad = part
-        before = self.flat.vector.detach().clone() if self.units is not None else None
-        self.optimizer.step()
-        if before is not None and self.units is not None:
-            self.flat.set(before + (self.flat.vector.detach() - before) * self.units)
+        if self.units is None:
+            self.optimizer.step()
+        else:
+            self.flat.vector.data.div_(self.units)
+            self.optimizer.step()
+            self.flat.vector.data.mul_(self.units)
         self.num_updates += 1
         if self.average is not None and self.decay is not None:
             self.average.lerp_(self.flat.vector.detach(), 1 - _decay(self.decay, self.num_updates))
