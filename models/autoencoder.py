@@ -141,4 +141,4 @@ def pair(
 ) -> tuple[Autoencoder, Encoder]:
     """Networks of `hidden` tanh layers; `hidden=()` makes both linear. `loss` is SquaredError, or CrossEntropy for x in [0, 1]."""
     decoder = pyrovae.MLP(latent, *reversed(hidden), dim)
-    return Autoencoder(decoder, latent, dim, loss), Encoder(pyrovae.nn.EncoderMLP(dim, *hidden, latent))
+    return Autoencoder(decoder, latent, dim, loss), Encoder(pyrovae.MLP(dim, *hidden, latent))

@@ -9,6 +9,7 @@ import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InvalidInputError, user_code_errors
 from ..nn import EncoderMLP
@@ -17,6 +18,7 @@ from ..pair.execution import ModelOrGuide, local_parameters, modules
 from ..pair.parameters import check_registered, unconstrained_parameters
 from ..pair.sites import observed_sites
 from ..pair.structure import Structure, inspect_pair
+from ..pair.supports import has_fixed_support
 from ..pair.validation import check_value
 from ..utils.random import fork_rng
 from .arguments import TrainingSettings
@@ -74,6 +76,8 @@ def prepared_trainer(
         source = source_of(x, settings.batch_size, settings.seed, device)
         if early_stopping is not None:
             early_stopping.prepare(source)
+        if any(isinstance(part, _BatchNorm) for module in modules(model, guide) for part in module.modules()):
+            source.join_single()  # one point has no variance to be divided by
         whole = isinstance(source, InMemoryBatches) and source.size == len(source.rows)
         if not whole and isinstance(guide, AutoGuide):
             raise InvalidInputError(
@@ -108,7 +112,8 @@ def _inspect_all(model: ModelOrGuide, guide: ModelOrGuide, source: Source, known
     for site in observed:
         if site["value"] is structure.x:
             check_value(site, x)
-    if any(site["value"] is not structure.x for site in observed):  # a function of x: only a run knows its value
+    # a function of x, or a support that depends on x: only a run knows them
+    if any(site["value"] is not structure.x or not has_fixed_support(site["fn"]) for site in observed):
         for batch in x.split(size)[1:]:
             inspect_pair(model, guide, batch, scored=False)
     return structure

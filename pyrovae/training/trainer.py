@@ -105,6 +105,10 @@ class Trainer:
             vector = self.state.updater.flat.vector
             # the others wait for this one's part
             self.group.sum(vector.new_full((vector.numel() + SCALARS,), math.nan))
+            if "more than 1 value per channel" in str(error):
+                raise InvalidInputError(
+                    f"{self._where()}: a batch has a single point, and BatchNorm needs two. Give the loader drop_last=True."
+                ) from error
             raise NonFiniteError(
                 f"{self._where()}: {in_one_line(error).rstrip('.')}. Lower the learning rate or floor the variances."
             ) from error
