@@ -116,9 +116,12 @@ class Flow(pyrovae.Module):
 
     def initialise(self, x: Tensor) -> None:
         """Begin at about the data's Gaussian."""
-        ridge = 1e-4 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        self.loc.copy_(x.mean(dim=0))
-        self.root.copy_(torch.linalg.cholesky(torch.cov(x.mT, correction=0) + ridge))
+        centre, scale = pyrovae.nn.column_units(x)
+        y = (x.double() - centre) / scale
+        ridge = 1e-4 * torch.eye(x.shape[1], dtype=y.dtype, device=x.device)
+        root = torch.linalg.cholesky(torch.cov(y.mT, correction=0) + ridge)
+        self.loc.copy_(centre + scale * y.mean(dim=0))
+        self.root.copy_(scale.unsqueeze(-1) * root)
         self.initialised.fill_(True)
 
 

@@ -5,13 +5,20 @@ posteriors p(k|x) and p(z|x, k) are exact.
 """
 
 from pyrovae.models.mixture_ppca import JointPosterior, MixtureOfFactors
+from torch import Tensor
 
 TRAINING_DEFAULTS = {"steps": 50, "batch_size": 2048, "lr": 1e-3}
 
 
 class MixtureFA(MixtureOfFactors):
-    """ψ_k has `dim` numbers, none below the floor: without one a component may take a single x_d for its factor, and leave it no
-    noise."""
+    """ψ_k has `dim` numbers, none below the floor, a fraction of the column's variance: without one a component may take a single
+    x_d for its factor, and leave it no noise."""
+
+    standardised = True
+
+    @property
+    def least(self) -> Tensor:
+        return self.floor * self.unit.square()
 
     def __init__(self, dim: int, components: int, latent: int, floor: float):
         super().__init__(dim, components, latent, dim, floor)
@@ -20,6 +27,7 @@ class MixtureFA(MixtureOfFactors):
 def pair(
     dim: int, components: int = 10, latent: int | None = None, floor: float = 1e-3
 ) -> tuple[MixtureFA, JointPosterior]:
-    """`latent` factors in each component, 4, or dim − 1 where that is less; no ψ_kd falls below `floor`."""
+    """`latent` factors in each component, 4, or dim − 1 where that is less; no ψ_kd falls below `floor`, a fraction of the
+    column's variance."""
     model = MixtureFA(dim, components, min(4, dim - 1) if latent is None else latent, floor)
     return model, JointPosterior(model)

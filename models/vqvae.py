@@ -174,4 +174,4 @@ def pair(
     likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
     decoder = pyrovae.MLP(positions * size, *reversed(hidden), likelihood.num_outputs(dim))
     model = VQVAE(decoder, CodePrior(positions, codes, 64), size, dim, likelihood)
-    return model, guide(model, pyrovae.MLP(dim, *hidden, positions * size))
+    return model, guide(model, pyrovae.nn.EncoderMLP(dim, *hidden, positions * size))

@@ -26,7 +26,21 @@ DataOption = Annotated[
 ]
 TransformOption = Annotated[
     str | None,
-    typer.Option(help="dequantise, logit, binarise, threshold, levels or none; the data's own if not given."),
+    typer.Option(
+        help="dequantise, standardise, logit, binarise, threshold, levels or none; the data's own if not given."
+    ),
+]
+LabelOption = Annotated[
+    str | None, typer.Option(help="A column of the file that holds labels: it is taken out of x. Its name or number.")
+]
+DropOption = Annotated[
+    list[str] | None, typer.Option(help="A column of the file that is left out, its name or number; may be repeated.")
+]
+LevelsOption = Annotated[
+    int | None, typer.Option(min=2, help="The file holds pixels of so many levels, 256 for bytes.")
+]
+DtypeOption = Annotated[
+    str | None, typer.Option(help="float32 or float64; by itself float64 where float32 would blur a column.")
 ]
 SplitSeedOption = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split and of the noise that is drawn once.")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ..errors import InvalidInputError, check_int
-from ..nn import MLP, Module, inverse_softplus
+from ..nn import EncoderMLP, Module, inverse_softplus
 
 
 class Amortised(Module):
@@ -32,12 +32,12 @@ class Amortised(Module):
         site: str = "z",
         **sizes: int,
     ):
-        """`encoder` is any module from x (N, dim) to (N, `num_outputs(latent)`); without one, an `MLP` of `hidden` widths."""
+        """`encoder` is any module from x (N, dim) to (N, `num_outputs(latent)`); without one, an `EncoderMLP` of `hidden` widths."""
         super().__init__()
         for name, size in {"latent": latent, **sizes}.items():
             check_int(name, size, 1, shown=f"{name}={size} of {type(self).__name__}")
         self.latent, self.site, self.sizes = latent, site, sizes
-        self.encoder = encoder if encoder is not None else MLP(dim, *hidden, self.num_outputs(latent, **sizes))
+        self.encoder = encoder if encoder is not None else EncoderMLP(dim, *hidden, self.num_outputs(latent, **sizes))
 
     @staticmethod
     def num_outputs(latent: int, **sizes: int) -> int:

@@ -35,6 +35,13 @@ class Likelihood(Module):
         """η (*batch, outputs) at which p(x|η) has about these moments (*batch, dim): where training begins."""
         raise NotImplementedError
 
+    def in_units(self, density: dist.TorchDistribution, centre: Tensor, scale: Tensor) -> dist.TorchDistribution:
+        """The density of x = centre + scale · y where `density` is that of y: centre and scale (dim,).
+
+        Here y is x itself: a family whose values have no units does not know of any.
+        """
+        return density
+
     def m_step(self, mean: Tensor, variance: Tensor, fraction: Tensor) -> Tensor:
         """η (K, outputs) that maximises the mean of log p(x|η_k) over points of these moments (K, dim), whose fractions of the data are (K,):
         what an EM step needs; training does not."""

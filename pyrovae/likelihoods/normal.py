@@ -12,8 +12,16 @@ from ..nn import inverse_softplus
 from .base import Likelihood, checked_floor
 
 
+class NormalLikelihood(Likelihood):
+    """A normal p(x|η) of the columns in their own units."""
+
+    def in_units(self, density: dist.TorchDistribution, centre: Tensor, scale: Tensor) -> dist.TorchDistribution:
+        base = density.base_dist
+        return dist.Normal(centre + scale * base.loc, scale * base.scale).to_event(1)
+
+
 class FixedNormal(Likelihood):
-    """x_d ~ N(η_d, σ²) with σ given."""
+    """x_d ~ N(η_d, σ²) with σ given, in the units of x."""
 
     sigma: Tensor
 
@@ -26,6 +34,9 @@ class FixedNormal(Likelihood):
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         return dist.Normal(eta, self.sigma.to(eta)).to_event(1)
 
+    def in_units(self, density: dist.TorchDistribution, centre: Tensor, scale: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(centre + scale * density.base_dist.loc, density.base_dist.scale).to_event(1)
+
     def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         return mean
 
@@ -33,7 +44,7 @@ class FixedNormal(Likelihood):
         return mean
 
 
-class Normal(Likelihood):
+class Normal(NormalLikelihood):
     """x_d ~ N(η_d, σ²) with one learned σ² = floor + softplus(ρ) for all pixels; at the optimum σ² is the mean squared
     error (Rybkin et al. 2021, σ-VAE). The floor keeps the density finite where pixels hardly vary."""
 
@@ -60,7 +71,7 @@ class Normal(Likelihood):
         return mean
 
 
-class PixelNormal(Likelihood):
+class PixelNormal(NormalLikelihood):
     """x_d ~ N(μ_d, σ_d²) with η = (μ, ρ) and σ_d² = floor + softplus(ρ_d): mean and variance per pixel."""
 
     def __init__(self, floor: float = 1e-3):
@@ -81,7 +92,7 @@ class PixelNormal(Likelihood):
         return torch.cat([mean, _above(variance, self.floor)], dim=-1)
 
 
-class ImageNormal(Likelihood):
+class ImageNormal(NormalLikelihood):
     """x ~ N(μ, σ² I) with η = (μ, ρ) and σ² = floor + softplus(ρ): one variance per image."""
 
     def __init__(self, floor: float = 1e-3):

@@ -11,6 +11,12 @@ def text(value: object) -> str:
     return escape(str(value))
 
 
+def plain_value(value: object) -> str:
+    """A value of the metadata as HTML: a list by its parts, and a dash for nothing."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return ", ".join(text(part) for part in parts if part is not None) or "–"
+
+
 def term(shown: str, entry: str | None = None) -> str:
     """A word with its explanation: in a hover, and in the glossary behind the link."""
     key = entry or shown

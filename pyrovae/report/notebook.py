@@ -82,11 +82,13 @@ def data_html(data: Data) -> str:
     """What the data are, and some of them as images."""
     from ..plots import samples_beside_data
 
-    facts = {key.replace("_", " "): str(value) for key, value in data.metadata().items()}
+    known = {key: value for key, value in data.metadata().items() if value not in (None, [])}
+    facts = {
+        key.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for key, value in known.items()
+    }
     if data.label_names:
         facts["labels"] = ", ".join(data.label_names)
-    if data.column_names and data.shape is None:
-        facts["columns"] = ", ".join(data.column_names)
     shown = _facts("Data", facts)
     if data.shape is None:
         return shown

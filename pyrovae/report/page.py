@@ -6,8 +6,8 @@ from importlib.resources import files
 from .contents import Contents
 from .figures import embed
 from .glossary import GLOSSARY
-from .markup import anchor, definitions, text
-from .tables import NOTHING, comparison_table, data_list, reconstruction_table, settings_of
+from .markup import anchor, definitions, plain_value, text
+from .tables import comparison_table, data_list, reconstruction_table, settings_of
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"  # no request at all
 SCRIPTS = ("tables.js", "decoder.js", "explorer.js")
@@ -97,10 +97,7 @@ def _verdicts(contents: Contents) -> str:
 
 
 def _metadata(contents: Contents) -> str:
-    return definitions(
-        (text(key.replace("_", " ")), NOTHING if value is None else text(value))
-        for key, value in contents.metadata.items()
-    )
+    return definitions((text(key.replace("_", " ")), plain_value(value)) for key, value in contents.metadata.items())
 
 
 def _glossary() -> str:

@@ -28,8 +28,11 @@ class FitResult(ShownAsHTML):
     no_density: str = ""  # why `losses` are no −ELBO, and there is none in `history`: the model's own sentence
     initial_elbo: float = math.nan  # the ELBO before the first step, of some points, nats per point
     initial_elbo_se: float = math.nan
+    floor_message: str = ""  # in how many directions of which columns variances ended at their floor
 
     @property
     def warning(self) -> str:
-        """What to know before the pair is used: that the ELBO ended below where it began, beyond its noise; else nothing."""
-        return elbo_decline_warning(self.history, self.initial_elbo, self.initial_elbo_se)
+        """What to know before the pair is used: that the ELBO ended below where it began, beyond its noise, and where a floor of
+        variances binds; else nothing."""
+        decline = elbo_decline_warning(self.history, self.initial_elbo, self.initial_elbo_se)
+        return " ".join(filter(None, (decline, self.floor_message)))

@@ -13,7 +13,11 @@ from ..options import (
     DataOption,
     DeviceOption,
     DownloadOption,
+    DropOption,
+    DtypeOption,
     EpochsOption,
+    LabelOption,
+    LevelsOption,
     OverwriteOption,
     RateOption,
     RootOption,
@@ -83,6 +87,10 @@ def train_command(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     transform: TransformOption = None,
+    label: LabelOption = None,
+    drop: DropOption = None,
+    levels: LevelsOption = None,
+    dtype: DtypeOption = None,
     split_seed: SplitSeedOption = 0,
     root: RootOption = None,
     download: DownloadOption = False,
@@ -108,7 +116,17 @@ def train_command(
             return
         if model is None or out is None:
             raise InvalidInputError("Name a model and --out FOLDER (`pyrovae models` lists models), or --resume RUN.")
-        loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(where)
+        loaded = load_data(
+            data,
+            transform,
+            seed=split_seed,
+            root=root,
+            download=download,
+            label=label,
+            drop=drop,
+            levels=levels,
+            dtype=dtype,
+        ).to(where)
         fit_arguments: dict[str, Any] = {
             "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
             "init": init, "max_grad_norm": max_grad_norm, "kl_warmup_fraction": kl_warmup_fraction,
