@@ -232,7 +232,7 @@ def test_runs_stand_beside_names_and_are_not_trained_again(data: Path, tmp_path:
     said("compare", tmp_path / "a", "ppca", tmp_path / "b", *words)
     content = json.loads((tmp_path / "all.json").read_text())
     run, other = (pyrovae.load_run(tmp_path / name) for name in ("a", "b"))
-    x = runs.unchanged_data_of(run).test
+    x = runs.data_of(run).test
     python = pyrovae.compare({str(tmp_path / "a"): run, str(tmp_path / "b"): other}, x, 10, seed=4)
     names = [str(tmp_path / "a"), "ppca", str(tmp_path / "b")]
     assert [row["name"] for row in content["models"]] == names

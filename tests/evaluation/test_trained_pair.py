@@ -27,7 +27,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_run_is_scored_as_its_pair_is(data: Path, tmp_path: Path) -> None:
     run = load_run(train(data, tmp_path / "a"))
-    x = runs.unchanged_data_of(run).test
+    x = runs.data_of(run).test
     model, guide = pyrovae.load("gaussian")(4)
     beside = compare({"run": run, "fresh": (model, guide)}, x, 10, seed=3)
     alone = compare({"run": (run.model, run.guide)}, x, 10, seed=3)
@@ -39,7 +39,7 @@ def test_a_run_is_scored_as_its_pair_is(data: Path, tmp_path: Path) -> None:
 def test_runs_of_other_splits_are_refused(data: Path, tmp_path: Path) -> None:
     a, b = load_run(train(data, tmp_path / "a")), load_run(train(data, tmp_path / "b", split_seed=1))
     with pytest.raises(InvalidInputError, match="a was trained on .*split seed 0.* and b on .*split seed 1"):
-        compare({"a": a, "b": b}, runs.unchanged_data_of(a).test, 10)
+        compare({"a": a, "b": b}, runs.data_of(a).test, 10)
 
 
 def test_runs_of_other_transforms_are_refused(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_file_that_has_changed_is_told(data: Path, tmp_path: Path) -> None:
     a = load_run(train(data, tmp_path / "a"))
     np.save(data, np.random.default_rng(1).normal(size=(50, 4)))
     with pytest.raises(InvalidInputError, match="was trained on other points than .*points.npy.* has now"):
-        runs.unchanged_data_of(a)
+        runs.data_of(a)
     b = load_run(train(data, tmp_path / "b"))
     with pytest.raises(InvalidInputError, match="a and b were trained on different points: .* has changed between"):
         check_same_training_data({"a": a, "b": b})
@@ -79,6 +79,6 @@ def test_points_that_are_drawn_anew_have_no_checksum(tmp_path: Path) -> None:
     found = {name: load_run(folder) for name, folder in folders.items()}
     assert found["one"].data_fingerprint == [40, 4]
     check_same_training_data({name: found[name] for name in ("one", "one_again")})
-    assert runs.unchanged_data_of(found["one"]).dim == 4
+    assert runs.data_of(found["one"]).dim == 4
     with pytest.raises(InvalidInputError, match="one was trained on .*one.npy.* and two on .*two.npy"):
         check_same_training_data({name: found[name] for name in ("one", "two")})
