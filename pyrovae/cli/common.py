@@ -99,7 +99,7 @@ def open_scored(
     folder: Path, device: str, data: str | None = None, transform: str | None = None, root: Path | None = None
 ) -> tuple["Run", "Data"]:
     """A trained run and the data to score it on: its own, or `data`, made into x as the run's own were."""
-    from ..runs.run import data_of, load_run
+    from ..runs.run import load_run, read_data
 
     run = load_run(folder, device_of(device))
     config = run.config
@@ -108,7 +108,7 @@ def open_scored(
             f"{folder} was trained on x = {_transform_of(run)}, and log p(x) is of such x: leave --transform {transform} out, or "
             "train on it."
         )
-    loaded = data_of(config, data, root)
+    loaded = read_data(config, data, root)
     if loaded.dim != config.dim:
         raise InvalidInputError(
             f"{folder} was trained on points of {config.dim} numbers, and {loaded.name} has {loaded.dim}: evaluate it on data "

@@ -53,8 +53,8 @@ class Transform:
         if bool(bad.any()):
             row, column = bad.nonzero()[0].tolist()
             raise InvalidInputError(
-                f"The value {values[row, column].item():g} at row {row}, column {column} is none that x = {self} is made of: give "
-                f"{wanted}."
+                f"Row {row}, column {column} has the value {values[row, column].item():g}, and the transform ({self}) takes {wanted}: "
+                "give such data, or train on these."
             )
 
     def base_measure(self, dim: int) -> str:

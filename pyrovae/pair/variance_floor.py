@@ -28,6 +28,6 @@ def floor_message(model: ModelOrGuide) -> str:
     named = [int(column) for column in order if columns[column] > 0.1 * columns.max()]
     where = f"column{'s' if len(named) > 1 else ''} {', '.join(map(str, sorted(named)))}"
     return (
-        f"Variances are at their floor in {count} of {directions.numel()} directions, most of them in {where}: the floor decides the "
+        f"Variances are at their floor in {count} of {directions.numel()} directions, mostly of {where}: the floor decides the "
         "density there."
     )

@@ -140,7 +140,7 @@ def resume_run(folder: Path, device: torch.device) -> tuple[Run, Data]:
     Raises `InvalidInputError` where the folder is no run, or a damaged one.
     """
     config, pair = read_run(folder)
-    loaded = data_of(config).to(device)
+    loaded = read_data(config).to(device)
     if loaded.dim != config.dim:
         raise InvalidInputError(
             f"{folder} was begun on points of {config.dim} numbers, and {loaded.name} now has {loaded.dim}."
@@ -148,7 +148,7 @@ def resume_run(folder: Path, device: torch.device) -> tuple[Run, Data]:
     return _checked_run(pair, config, loaded, scored=False), loaded
 
 
-def data_of(config: Config, other: str | None = None, root: str | Path | None = None) -> Data:
+def read_data(config: Config, other: str | None = None, root: str | Path | None = None) -> Data:
     """The data that a run was trained on or, for `other` data, all their points: read, and made into x, as the run's own.
 
     Raises `InvalidInputError` for values that the run's transform is not made for, by row and column.
@@ -264,12 +264,13 @@ def _fingerprint(config: Config, points: list[int] | None) -> list[int] | None:
     return points[:2] if points is not None and is_fresh else points
 
 
-def unchanged_data_of(run: Run, root: str | Path | None = None) -> Data:
-    """The data that a loaded run was trained on, on the CPU; `root` is where MNIST lies now, if not where it was.
+def data_of(run: Run, root: str | Path | None = None) -> Data:
+    """The data of a loaded run, on the CPU; `root` is where MNIST lies now, if not where it was.
 
     Raises `InvalidInputError` where they are no longer what the run was trained on.
     """
-    data = data_of(run.config, root=root)
+    config = run.config
+    data = read_data(config, root=root)
     known, points = run.data_fingerprint, fingerprint(source_of(data.train, None, 0, data.test.device))
     if known is not None and points is not None and points[: len(known)] != known:
         raise InvalidInputError(

@@ -114,8 +114,10 @@ def fit(
             advance(0, "first epoch: the step may have to be compiled")
             _train(trainer, checkpoints, _with_note(on_epoch, advance), retry_lr_factor)
         result = trainer.finish(checkpoints)
-        if result.warning and trainer.group.first:
-            log.warning(result.warning)
+        if result.decline_message and trainer.group.first:
+            log.warning(result.decline_message)
+        if result.floor_message and trainer.group.first:
+            log.info(result.floor_message)  # a property of pair and data, which tables show beside its numbers
         return result
 
 

@@ -34,5 +34,9 @@ class FitResult(ShownAsHTML):
     def warning(self) -> str:
         """What to know before the pair is used: that the ELBO ended below where it began, beyond its noise, and where a floor of
         variances binds; else nothing."""
-        decline = elbo_decline_warning(self.history, self.initial_elbo, self.initial_elbo_se)
-        return " ".join(filter(None, (decline, self.floor_message)))
+        return " ".join(filter(None, (self.decline_message, self.floor_message)))
+
+    @property
+    def decline_message(self) -> str:
+        """That the ELBO ended below where it began, beyond its noise; else nothing."""
+        return elbo_decline_warning(self.history, self.initial_elbo, self.initial_elbo_se)

@@ -15,7 +15,7 @@ from pyrovae.loading.options import parse_range
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(60, 4)) * [1, 2, 3, 4])
+    np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(240, 4)) * [1, 2, 3, 4])
     return tmp_path / "points.npy"
 
 
@@ -36,8 +36,8 @@ def test_choose_says_and_writes_what_python_returns(data: Path, tmp_path: Path) 
         del each["seconds"]
     for key in ("candidates", "per_point", "best", "best_set", "message", "num_folds"):
         assert content[key] == python[key]
-    assert content["metadata"]["test_points"] == 12  # which no candidate has seen
-    assert len(content["per_point"]["1"]["log_likelihood"]) == 48
+    assert content["metadata"]["test_points"] == 48  # which no candidate has seen
+    assert len(content["per_point"]["1"]["log_likelihood"]) == 192
     assert (out / "table.txt").read_text().split() == text.rpartition("table, JSON")[0].split()
     with (out / "choice.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -86,6 +86,6 @@ def test_a_value_that_a_fitted_transform_is_not_made_for(
     other[5, 2] = value
     np.save(tmp_path / "y.npy", other)
     with pytest.raises(
-        InvalidInputError, match=f"The value {value:g} at row 5, column 2 is none that .* give {wanted}"
+        InvalidInputError, match=f"Row 5, column 2 has the value {value:g}, and the transform .* takes {wanted}"
     ):
         load_data(tmp_path / "y.npy", transform, split=False)

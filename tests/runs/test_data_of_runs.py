@@ -38,7 +38,7 @@ def test_levels_are_the_runs_own(tmp_path: Path) -> None:
     assert torch.equal((x * (values.max() + 1)).floor(), torch.as_tensor(values[:20] // 2).flatten(1).float())
     values[7, 1, 0] = 500
     np.save(tmp_path / "more.npy", values)
-    with pytest.raises(InvalidInputError, match="The value 500 at row 7, column 3"):
+    with pytest.raises(InvalidInputError, match="Row 7, column 3 has the value 500"):
         scored(tmp_path / "run", tmp_path / "more.npy")
 
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ...runs.run import Run
     from ...training.result import FitResult
 
+OF_DATA = ("data", "transform", "split_seed", "label", "drop", "levels", "dtype")
 TRIO = "gmm,ppca,vae"
 BINARY_TRIO = "bernoulli_mixture,bernoulli_pca,vae"  # who stands in where x has probabilities
 
@@ -232,19 +233,16 @@ def compare_command(
         )
 
 
-OF_DATA = ("data", "transform", "split_seed", "label", "drop", "levels", "dtype")
-
-
 def _load_data(context: typer.Context, runs: Mapping[str, "Run"]) -> "Data":
     """The data of the runs, if there are any; else those of the command line."""
     given = context.params
     if runs:
-        from ...runs.run import unchanged_data_of
+        from ...runs.run import data_of
 
         name, run = next(iter(runs.items()))
         if own := options_given(context, lambda option: option in OF_DATA):
             raise InvalidInputError(f"The data are those that {name} was trained on: leave out {', '.join(own)}.")
-        return unchanged_data_of(run, given["root"])
+        return data_of(run, given["root"])
     from ...data.datasets import load_data
 
     reading = {name: given[name] for name in ("root", "download", "label", "drop", "levels", "dtype")}

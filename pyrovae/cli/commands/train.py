@@ -171,7 +171,8 @@ def _train(run: "Run", data: "Data", folder: Path, first: bool, tensorboard: boo
     print(
         f"{run.name}: {_last(result)}{result.objective}, {result.steps} steps, {result.seconds:.1f} s; kept in {folder}"
     )
-    for remark in (result.execution, result.stop_reason and f"stopped early: {result.stop_reason}"):
+    stopped = result.stop_reason and f"stopped early: {result.stop_reason}"
+    for remark in (result.execution, stopped, result.floor_message):
         if remark:
             print(f"{run.name}: {remark}")
 
