@@ -73,10 +73,10 @@ def report_command(
 
 def _open(folders: list[Path], device: str, root: Path | None) -> tuple[dict[str, "Run"], "Data"]:
     """The runs, by the names of their models where these differ, and the data that all were trained on."""
-    from ...runs.run import unchanged_data_of
+    from ...runs.run import data_of
 
     opened = load_runs([str(folder) for folder in folders], device_of(device))
-    data = unchanged_data_of(next(iter(opened.values())), root).to(device_of(device))
+    data = data_of(next(iter(opened.values())), root).to(device_of(device))
     models = [run.config.model for run in opened.values()]
     for run in opened.values():
         inspect_run(run, data)
