@@ -42,9 +42,10 @@ class Data:
         train_rows, test_rows: Which rows of the source `train` and `test` are, so that `labels[test_rows]` are those of `test`.
 
     Example:
-        >>> data = load_data("digits")
-        >>> data.test_labels[:3], data.shape
-        (tensor([3, 9, 5]), (8, 8))
+        >>> import pyrovae
+        >>> data = pyrovae.load_data("digits")
+        >>> data.dim, data.shape, int(data.test_labels.max())
+        (64, (8, 8), 9)
     """
 
     name: str
@@ -99,13 +100,30 @@ def load_data(
     download: bool = False,
     split: bool = True,
 ) -> Data:
-    """`digits`, `mnist`, `iris`, `wine`, `breast_cancer`, or a .npy, .npz or .csv file of points in rows.
+    """Load a data set by its name or from a file, split it, and transform it.
 
-    `transform` is dequantise, logit, binarise, threshold, levels, or None for the data's own: dequantise for pixels, none for files
-    of real numbers or of {0, 1}. `seed` fixes the split, where the data come without one, and the noise that is drawn once.
-    `split=False` leaves a file without a split of its own unsplit: all its points are held-out points.
+    Args:
+        name_or_file: `digits`, `mnist`, `iris`, `wine`, `breast_cancer`, or a .npy, .npz or .csv file of points in
+            rows.
+        transform: "dequantise", "logit", "binarise", "threshold" or "levels". Default: that of the data, which is
+            "dequantise" for pixels, and none for files of real numbers or of {0, 1}.
+        seed: Of the split, where the data come without one, and of the noise that is drawn once.
+        root: The folder of downloaded data.
+        download: Whether data may be downloaded.
+        split: False holds out all points of a file that has no split of its own.
 
-    Raises `InvalidInputError` for an unknown name, an unreadable file, NaN, and columns that are constant where x must have a density.
+    Returns:
+        The data, in single precision.
+
+    Raises:
+        InvalidInputError: The name is unknown, the file cannot be read, a value is NaN, or a column is constant where
+            x must have a density.
+
+    Example:
+        >>> import pyrovae
+        >>> data = pyrovae.load_data("iris")
+        >>> data.train.shape, data.test.shape
+        (torch.Size([120, 4]), torch.Size([30, 4]))
     """
     name = str(name_or_file)
     generator = torch.Generator().manual_seed(seed)

@@ -115,7 +115,7 @@ def ais(
     num_leapfrog_steps: int | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> AISResult:
-    """Annealed importance sampling of log p(x_n) for every row of x.
+    """Estimate log p(x_n) by annealed importance sampling, for every row of x.
 
     Chains begin at draws of a start q₀ and pass `num_temperatures` distributions f_β = q₀(z)^(1−β) p(x, z)^β, β from 0 to 1.
     log w = Σ_t (β_t − β_{t−1}) log p(x, z_{t−1}) / q₀(z_{t−1}), E w = p(x) (Neal 2001, eq. 11; Wu et al. 2017, alg. 1). The
@@ -126,10 +126,11 @@ def ais(
     steps are the default. "guide" and "prior" need more, by default 1,000 of 10. If None, it is the posterior where its modes can
     be searched (up to 128 continuous latents, none of them an angle), else the guide, else the prior; `metadata["start"]` says which.
 
-    **Step sizes.** Wu et al. adapt each chain's step by its own acceptance, and a transition that knows its chain's past leaves no
-    f_β invariant: E w = p(x) no longer holds exactly. So the chains that count adapt nothing. Beside them run pilots, one for four
-    chains; a pilot's step goes ×1.02 or ×0.98 towards an acceptance of 0.65 within [1e-4, 0.5], and its chains use the pilot's.
-    Pilots know nothing of those chains and are thrown away, so every transition leaves its f_β invariant, and the bound holds.
+    Wu et al. adapt the step size of each chain to its own acceptance. A transition that depends on the past of its
+    chain leaves no f_β invariant, so E w = p(x) no longer holds exactly. Here, one pilot chain for every four chains
+    adapts the step in their place. It multiplies the step by 1.02 or 0.98, towards an acceptance of 0.65, within
+    [1e-4, 0.5]. Pilots know nothing of the other chains and are thrown away. So every transition leaves its f_β
+    invariant, and the bound holds.
 
     `guide` says which latents are drawn and which summed out, also where the prior is the start. `on_progress` is called with the
     number of points done since its last call, a fraction. x is on the device and in the type of the pair's parameters; modules

@@ -20,7 +20,12 @@ BLOCK_ELEMENTS = 2**18  # of points' differences from a mean at once: few enough
 
 
 class MixtureComponents(Module):
-    """K densities p_k(x) over x of `dim` numbers."""
+    """Base of the families of K densities p_k(x), of which a mixture picks one for each point.
+
+    Args:
+        count: K, the number of densities.
+        dim: D, the size of one point x.
+    """
 
     def __init__(self, count: int, dim: int):
         super().__init__()
@@ -29,52 +34,76 @@ class MixtureComponents(Module):
         self.count, self.dim = count, dim
 
     def family(self) -> dist.TorchDistribution:
-        """All of them: batch_shape (K,), event_shape (dim,)."""
+        """Return all K densities as one distribution: batch_shape (K,), event_shape (dim,)."""
         raise NotImplementedError
 
     def family_detached(self) -> dist.TorchDistribution:
-        """`family()` for numbers without gradients, which may be cheaper where `m_step` set it; may read on the host."""
+        """Return `family()` for numbers without gradients.
+
+        It may be cheaper where `m_step` has set the parameters. It may read values on the host.
+        """
         return self.family()
 
     def second_moment(self, y: Tensor) -> Tensor:
-        """Σ_n y_n y_nᵀ, or what the family needs to know of it: y (*batch, N, dim) → (*batch, …)."""
+        """Return Σ_n y_n y_nᵀ, or the part of it that the family needs.
+
+        Args:
+            y: Points (*batch, N, dim).
+        """
         return y.square().sum(dim=-2)
 
     def scatter(self, x: Tensor, responsibilities: Tensor, centre: Tensor) -> Tensor:
-        """Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ, or what the family needs to know of it, a row for each k: x (N, dim), r (N, K),
-        c (K, dim). Points of next to no weight are left out, by which a diagonal element is too low by less than
-        eps² Σ_n r_nk times the largest (x_nd − c_kd)²: see `weighted_residuals`."""
+        """Return Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ, or the part of it that the family needs: a row for each k.
+
+        Points of almost no weight are left out. So a diagonal element is too low by less than eps² Σ_n r_nk times the
+        largest (x_nd − c_kd)², as `weighted_residuals` explains.
+
+        Args:
+            x: Points (N, dim).
+            responsibilities: r (N, K).
+            centre: c (K, dim).
+        """
         moments = self.second_moment(x.new_zeros(self.count, 0, self.dim))
         for k, y in weighted_residuals(x, responsibilities, centre):
             moments[k] += self.second_moment(y)
         return moments
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
-        """Set p_k to the family's maximum of the likelihood for points with these means (K, dim), which weigh `total` (K,) and
-        `scatter` about them: the M-step."""
+        """Set each p_k to the maximum of the likelihood in its family: the M-step.
+
+        Args:
+            mean: The weighted means of the points, (K, dim).
+            total: The total weight of the points, (K,).
+            scatter: The scatter of the points about their means, as `scatter` returns it.
+        """
         raise NotImplementedError
 
     def start(self, x: Tensor, responsibilities: Tensor) -> None:
-        """Begin at the moments of x (N, dim) weighted by responsibilities (N, K)."""
+        """Begin at the moments of x (N, dim), weighted by responsibilities (N, K)."""
         total = responsibilities.sum(dim=0)
         mean = (responsibilities / total).mT @ x
         self.m_step(mean, total, self.scatter(x, responsibilities, mean))
 
     def forward(self, index: Tensor) -> "Indexed":
-        """p_z(x) for z = index (*batch,)."""
+        """Return p_z(x) for z = index (*batch,)."""
         return Indexed(self.family(), index)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p_k(x_n) for all k: (*batch, dim) → (*batch, K), nats."""
+        """Return log p_k(x_n) for all k: (*batch, dim) → (*batch, K), nats."""
         return self.family().log_prob(x.unsqueeze(-2))
 
 
 def weighted_residuals(x: Tensor, responsibilities: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """k and some rows √r_nk (x_n − c_k), until every k has had all of its rows: x (N, dim), r (N, K), c (K, dim).
+    """Yield k and some rows √r_nk (x_n − c_k), until every k has had all of its rows.
 
-    Left out are the points of r_nk ≤ (eps²/N) Σ_m r_mk, which together weigh at most eps² of k's weight, eps being the
-    rounding of r: where components hardly overlap that is all points but each component's own, a K-th of the work. The host
-    waits twice, however many components there are.
+    Points with r_nk ≤ (eps²/N) Σ_m r_mk are left out, where eps is the rounding of r. Together they weigh at most
+    eps² of component k. Where components hardly overlap, these are all points but the component's own, so the work is
+    a K-th. The host waits twice, however many components there are.
+
+    Args:
+        x: Points (N, dim).
+        responsibilities: r (N, K).
+        centre: c (K, dim).
     """
     least = torch.finfo(responsibilities.dtype).eps ** 2 / len(x) * responsibilities.sum(dim=0)
     heavy = (responsibilities > least).mT
@@ -88,10 +117,14 @@ def weighted_residuals(x: Tensor, responsibilities: Tensor, centre: Tensor) -> I
 
 
 class IndependentComponents(MixtureComponents):
-    """p_k(x) = Π_d p(x_d | η_k) with any likelihood: a table η (K, outputs) where a VAE has a decoder.
+    """K densities p_k(x) = Π_d p(x_d | η_k), with any likelihood and a table η (K, outputs).
 
-    `IndependentComponents(K, D, Bernoulli())` is the family of a mixture of Bernoullis, with `PixelNormal()` of a diagonal Gaussian
-    mixture.
+    With `Bernoulli()` it makes a mixture of Bernoullis, with `PixelNormal()` a mixture of diagonal Gaussians.
+
+    Args:
+        count: K, the number of densities.
+        dim: D, the size of one point x.
+        likelihood: The family p(x|η).
     """
 
     def __init__(self, count: int, dim: int, likelihood: Likelihood):
@@ -104,8 +137,10 @@ class IndependentComponents(MixtureComponents):
         return self.likelihood(self.eta)
 
     def start(self, x: Tensor, responsibilities: Tensor) -> None:
-        """At about the moments, where the likelihood's own `initial_outputs` says that gradients are alive: at a maximum on the border
-        of its parameters, such as a pixel that is never lit, they are not."""
+        """Begin at about the moments, where `initial_outputs` of the likelihood says that gradients are alive.
+
+        They are not at a maximum on the border of the parameters, such as a pixel that is never lit.
+        """
         total = responsibilities.sum(dim=0)
         mean = (responsibilities / total).mT @ x
         variance = self.scatter(x, responsibilities, mean) / total.unsqueeze(-1)
@@ -118,7 +153,13 @@ class IndependentComponents(MixtureComponents):
 
 
 class GaussianComponents(MixtureComponents):
-    """N(μ_k, Σ_k) whose variances are at least `floor`: what `Diagonal` and `Full` have in common."""
+    """Base of the families N(μ_k, Σ_k).
+
+    Args:
+        count: K, the number of Gaussians.
+        dim: D, the size of one point x.
+        floor: The smallest variance, in the units of x squared.
+    """
 
     centre: Tensor
     variances: Tensor
@@ -131,10 +172,11 @@ class GaussianComponents(MixtureComponents):
 
 
 class Diagonal(GaussianComponents):
-    """N(μ_k, diag σ_k²), σ_kd² ≥ floor.
+    """Gaussians N(μ_k, diag σ_k²), with σ_kd² ≥ floor.
 
-    From the start, m and v, the mean is m + √v b and the variance v e^(2ρ), or the floor where that is higher; b and ρ are
-    learned. A step of one size is one of the same *relative* size, whatever the units of x.
+    Training begins at the mean m and the variance v of the data. The mean is then m + √v b, and the variance v
+    e^(2ρ), or the floor where that is higher. b and ρ are learned. So a step has the same *relative* size whatever
+    the units of x. Arguments are those of `GaussianComponents`.
     """
 
     def __init__(self, count: int, dim: int, floor: float = 1e-3):
@@ -144,7 +186,7 @@ class Diagonal(GaussianComponents):
 
     @property
     def widths(self) -> int:
-        """How many variances a component has."""
+        """Return how many variances a component has."""
         return self.dim
 
     def family(self) -> dist.TorchDistribution:
@@ -152,7 +194,7 @@ class Diagonal(GaussianComponents):
         return DiagonalNormal(dist.Normal(self.centre + self.variances.sqrt() * self.shift, variance.sqrt()), 1)
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
-        """σ² is the points' variance, or the floor where that is higher: the maximum under the floor."""
+        """Set σ² to the variance of the points, or to the floor where that is higher: the maximum under the floor."""
         variance = scatter / total.unsqueeze(-1)
         with torch.no_grad():
             self.centre.copy_(mean)
@@ -162,7 +204,7 @@ class Diagonal(GaussianComponents):
 
 
 class Spherical(Diagonal):
-    """N(μ_k, σ_k² I), σ_k² ≥ floor, as in `Diagonal`."""
+    """Gaussians N(μ_k, σ_k² I), with σ_k² ≥ floor, as in `Diagonal`."""
 
     @property
     def widths(self) -> int:
@@ -170,14 +212,18 @@ class Spherical(Diagonal):
 
 
 class Full(GaussianComponents):
-    """N(μ_k, Σ_k), no eigenvalue of any Σ_k below floor.
+    """Gaussians N(μ_k, Σ_k), where no eigenvalue of any Σ_k is below the floor.
 
-    Σ = U diag(v) Uᵀ and μ are fixed at the start; from there μ + U diag(√v) b and Σ⁻¹ = P Pᵀ, P = U diag(v^−½) R C, with b and
-    the lower triangular R learned, from 0 and from the identity. A step of one size in b and R is one of the same *relative*
-    size in μ and Σ, whatever the units of x.
+    Σ = U diag(v) Uᵀ and μ are fixed at the start. From there the mean is μ + U diag(√v) b and Σ⁻¹ = P Pᵀ, P = U
+    diag(v^−½) R C. b and the lower triangular R are learned, from 0 and from the identity. So a step has the same
+    *relative* size in μ and Σ, whatever the units of x.
 
-    C is diagonal and keeps the floor: with B = U diag(v^−½) R, c_j = min(1, (floor Σ_i |BᵀB|_ij)^−½) makes ‖B C‖² ≤ 1/floor for
-    any R (Prach & Lampert 2022, theorem 1), and is 1 where B's columns are orthogonal and short enough, as at every start.
+    C is diagonal and keeps the floor. With B = U diag(v^−½) R, c_j = min(1, (floor Σ_i |BᵀB|_ij)^−½) makes ‖B C‖² ≤
+    1/floor for any R. It is 1 where the columns of B are orthogonal and short enough, as at every start. Arguments
+    are those of `GaussianComponents`.
+
+    References:
+        Prach & Lampert (2022). Almost-orthogonal layers for efficient general-purpose Lipschitz networks. Theorem 1.
     """
 
     axes: Tensor
@@ -195,7 +241,7 @@ class Full(GaussianComponents):
 
     @property
     def shapes(self) -> int:
-        """How many covariances there are."""
+        """Return how many covariances there are."""
         return self.count
 
     def family(self) -> dist.TorchDistribution:
@@ -223,7 +269,10 @@ class Full(GaussianComponents):
         return y.mT @ y
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
-        """Σ is the points' covariance with the eigenvalues below the floor raised to it: the maximum under the floor."""
+        """Set Σ to the covariance of the points, with eigenvalues below the floor raised to it.
+
+        This is the maximum of the likelihood under the floor.
+        """
         variances, axes = torch.linalg.eigh(self._covariances(total, scatter))
         with torch.no_grad():
             self.centre.copy_(mean)
@@ -238,7 +287,7 @@ class Full(GaussianComponents):
 
 
 class Tied(Full):
-    """N(μ_k, Σ): one covariance, as in `Full`, for all components."""
+    """Gaussians N(μ_k, Σ) that share one covariance, as in `Full`."""
 
     @property
     def shapes(self) -> int:

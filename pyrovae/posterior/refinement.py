@@ -111,16 +111,15 @@ def refine(
     start: str | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> RefinementResult:
-    """argmax_q L[q] = E_q[log p(x_n, u) − log q(u)] within a family, for every row of x by itself, and what L and log p̂ are there.
+    """Maximise the ELBO L[q] = E_q[log p(x_n, u) − log q(u)] within a family of q, for every row of x by itself.
 
     q is over the unconstrained latents u; without a `family` it is `matching`'s, the guide's own. `start` says where it begins:
     "posterior", at the heaviest mode of p(u|x) with the widths that its curvature says; "guide" or "prior", at their moments. If
     None, it is the posterior where its modes can be searched, else the guide. All points move together under one optimiser and one stream of noise, so that what becomes of a point does not
     depend on the others (but for the draws that the start needs). The guide is only drawn from: it need not be reparameterised, nor have a density.
 
-    `num_samples` fresh draws score the end: nothing that was optimised is reported. `on_progress` is called with the number of points
-    done since its last call, a fraction. x is on the device and in the type of the pair's parameters; modules are put in
-    evaluation mode and back, torch's random state is left as it was.
+    Fresh draws score the refined q: no number that was optimised is reported. Modules are put in evaluation mode and
+    back. The random state of torch is left as it was.
 
     Raises `InvalidInputError` for a start that there is not for this pair, discrete latents that are not summed out and latents on a circle; `NonFiniteError` where q finds no density.
     """

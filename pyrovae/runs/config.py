@@ -42,8 +42,10 @@ class Config:
 
 
 def parse_fit_arguments(settings: dict[str, Any]) -> dict[str, Any]:
-    """`fit`'s arguments from the plain values of a config: names of schedules, initialisers and objectives become what
-    they name."""
+    """Return the arguments of `fit` from the plain values of a config.
+
+    Names of schedules, initialisers and objectives become what they name.
+    """
     arguments = dict(settings)
     if "schedule" in arguments:
         arguments["schedule"] = _named(SCHEDULES, "schedule", arguments["schedule"])

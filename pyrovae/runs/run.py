@@ -43,7 +43,7 @@ CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
 
 @dataclass
 class Run:
-    """A pair, how it was made, and how its training went."""
+    """A trained pair, how it was made, and how its training went."""
 
     config: Config
     pair: PairBuilder
@@ -249,10 +249,24 @@ def data_of(run: Run, root: str | Path | None = None) -> Data:
 
 
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
-    """The trained pair that `pyrovae train` or `compare` left in a folder: its `.model`, `.guide`, `.fit` and `.config`.
+    """Load the trained pair that `pyrovae train` or `pyrovae compare` left in a folder.
 
-    Raises `InvalidInputError` where the folder is no run, or a damaged one. A run of a user's own files runs its copies
-    of them.
+    A run of your own model file runs the copy of that file in the folder.
+
+    Args:
+        folder: The folder of the run.
+        device: Where the parameters are to be.
+
+    Returns:
+        The run, with `.model`, `.guide`, `.fit_result` and `.config`.
+
+    Raises:
+        InvalidInputError: The folder is no run, or a damaged one.
+
+    Example:
+        >>> import pyrovae
+        >>> run = pyrovae.load_run("runs/vae")  # doctest: +SKIP
+        >>> run.model, run.guide, run.config.options  # doctest: +SKIP
     """
     folder, device = Path(folder), torch.device(device)
     config, pair = read_run(folder)

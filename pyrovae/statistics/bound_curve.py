@@ -10,7 +10,7 @@ CURVE_BASE = 10  # from one K to the next
 
 
 def curve_sizes(num_samples: int) -> tuple[int, ...]:
-    """1, 10, 100, … as long as there are two blocks of so many draws, and `num_samples` itself."""
+    """Return K = 1, 10, 100, … as long as there are two blocks of so many draws, and `num_samples` itself."""
     sizes = [1]
     while sizes[-1] * CURVE_BASE <= num_samples // 2:
         sizes.append(sizes[-1] * CURVE_BASE)
