@@ -88,8 +88,10 @@ class Diffusion(pyrovae.Module):
         return dist.Normal(alpha * c, sigma.expand_as(c)).to_event(1)
 
     def step(self, z: Tensor, t: int | Tensor, c: Tensor, variance: Tensor | float = 0.0) -> dist.TorchDistribution:
-        """q(z_{t−1}|z_t, x) = N(r (α_{t−1}/α_t) z_t + (1 − r) α_{t−1} c, (1 − r) σ_{t−1}² I), r = SNR_t/SNR_{t−1} (VDM, appendix A),
-        its c a mean with a variance, over which it is averaged."""
+        """Return q(z_{t−1}|z_t, x), averaged over a c with a mean and a variance.
+
+        N(r (α_{t−1}/α_t) z_t + (1 − r) α_{t−1} c, (1 − r) σ_{t−1}² I), r = SNR_t/SNR_{t−1} (VDM, appendix A).
+        """
         (alpha, _), (above, sigma) = self.signal(t), self.signal(t - 1)
         lost = -torch.expm1(self.log_snr[t - 1] - self.log_snr[t - 2]).unsqueeze(-1)  # 1 − r
         loc = (1 - lost) * above / alpha * z + lost * above * c
@@ -137,8 +139,11 @@ class Noise(pyrovae.Module):
 
 
 class OneStep:
-    """−ELBO with one t ≥ 2 for each point in place of the sum over all, T − 1 times: the same mean at two passes through networks
-    (VDM, eq. 13). A batch's t are spread evenly over 2 … T (VDM, appendix I.1)."""
+    """−ELBO with one t ≥ 2 for each point, times T − 1, in place of the sum over all t.
+
+    It has the same mean, for two passes through networks (VDM, eq. 13). The t of a batch are spread evenly over 2 … T
+    (VDM, appendix I.1).
+    """
 
     def terms(self, model: Diffusion, guide: Noise, x: Tensor) -> Terms:
         c, steps = model.clean(x), model.steps
@@ -160,8 +165,16 @@ def pair(
     ends: tuple[float, float] = (0.5, -5.0),
     learn_variance: bool = True,
 ) -> tuple[Diffusion, Noise]:
-    """`steps` T layers, of networks of `width` units; log SNR falls from the first of `ends`, at z1, to the second, at zT;
-    `learn_variance=False` leaves the variance of c given z_t out, as VDM does, whose p(z_{t−1}|z_t) is q's at the network's x; `likelihood`
-    as for the vae."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        steps: T, the number of layers.
+        width: Hidden units of the networks.
+        likelihood: As for the vae.
+        ends: log SNR falls from the first of these, at z1, to the second, at zT.
+        learn_variance: False leaves out the variance of c given z_t, as VDM does. Then p(z_{t−1}|z_t) is that of q,
+            at the x of the network.
+    """
     model = Diffusion(dim, steps, width, likelihood or pyrovae.likelihoods.PixelNormal(), ends, learn_variance)
     return model, Noise(model)

@@ -34,16 +34,24 @@ class FactorAnalysis(FactorModel):
         self.rho.copy_((residual - self.floor).clamp(min=1e-6 * self.floor).log())
 
     def initialise(self, x: Tensor) -> None:
-        """Begin at the principal directions of the standardised x: factors do not depend on its units, and neither does
-        the start."""
+        """Begin at the principal directions of the standardised x.
+
+        Neither the factors nor the start depend on the units of x.
+        """
         self.begin(x, x.std(dim=0, correction=0).clamp(min=self.floor**0.5))
 
 
 def pair(
     dim: int, latent: int | None = None, floor: float = 1e-4, guide: type = pyrovae.guides.ExactPosterior
 ) -> tuple[FactorAnalysis, object]:
-    """`latent` is 8, or dim − 1 where that is less; no ψ_d falls below `floor`; `guide` is ExactPosterior, LinearGaussian, or
-    any other for R^k."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z: 8, or D − 1 if that is less.
+        floor: The smallest ψ_d.
+        guide: ExactPosterior, LinearGaussian, or any other for R^k.
+    """
     latent = checked_latent(dim, latent)
     model = FactorAnalysis(dim, latent, floor)
     return model, guide(model) if guide is pyrovae.guides.ExactPosterior else guide(dim, latent)

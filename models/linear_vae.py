@@ -71,8 +71,14 @@ class LinearMeanField(pyrovae.Module):
 def pair(
     dim: int, latent: int | None = None, sigma: float | None = None, guide: type = LinearMeanField
 ) -> tuple[LinearVAE, object]:
-    """`latent` is 8, or dim − 1 where that is less; σ is learned, or `sigma` if it is given; `guide` is LinearMeanField,
-    LinearGaussian, MeanField or FullCovariance."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z: 8, or D − 1 if that is less.
+        sigma: The standard deviation of the noise; learned if it is not given.
+        guide: LinearMeanField, LinearGaussian, MeanField or FullCovariance.
+    """
     latent = checked_latent(dim, latent)
     model = LinearVAE(dim, latent, sigma)
     if guide is pyrovae.guides.ExactPosterior:

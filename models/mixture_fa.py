@@ -10,8 +10,10 @@ TRAINING_DEFAULTS = {"steps": 50, "batch_size": 2048, "lr": 1e-3}
 
 
 class MixtureFA(MixtureOfFactors):
-    """ψ_k has `dim` numbers, none below the floor: without one a component may take a single x_d for its factor, and leave it no
-    noise."""
+    """Mixture of factor analysers. ψ_k has `dim` numbers, none below the floor.
+
+    Without a floor, a component could take a single x_d for its factor and leave it no noise.
+    """
 
     def __init__(self, dim: int, components: int, latent: int, floor: float):
         super().__init__(dim, components, latent, dim, floor)

@@ -19,8 +19,10 @@ TRAINING_DEFAULTS = {"steps": 50, "batch_size": 2048, "lr": 1e-3}
 
 
 class MixtureOfFactors(pyrovae.Module):
-    """k ~ Cat(π), z ~ N(0, I_q), x|k,z ~ N(W_k z + μ_k, diag ψ_k): what mixtures of PPCAs (ψ = σ²) and of factor analysers have
-    in common. ψ_k = floor + exp(ρ_k)."""
+    """k ~ Cat(π), z ~ N(0, I_q), x|k,z ~ N(W_k z + μ_k, diag ψ_k), with ψ_k = floor + exp(ρ_k).
+
+    It is the base of mixtures of PPCAs (ψ = σ²) and of factor analysers.
+    """
 
     initialised: Tensor
 
@@ -64,8 +66,11 @@ class MixtureOfFactors(pyrovae.Module):
         return torch.einsum("...dq,...q->...d", self.W[k], z) + self.mu[k]
 
     def inverse_model(self) -> tuple[Tensor, Tensor, Tensor]:
-        """For every k, lower triangular C with CCᵀ = I + Wᵀψ⁻¹W, the precision of z|x,k; C⁻¹; and G (K, dim, q) with
-        E[z|x,k] = G_kᵀ(x − μ_k)."""
+        """Return, for every k, C, C⁻¹ and G.
+
+        C is lower triangular with CCᵀ = I + Wᵀψ⁻¹W, the precision of z|x,k. G is (K, dim, q), with E[z|x,k] = G_kᵀ(x
+        − μ_k).
+        """
         scaled = self.W / self.noise.unsqueeze(-1)
         identity = torch.eye(self.W.shape[-1], dtype=self.W.dtype, device=self.W.device)
         root = torch.linalg.cholesky_ex(identity + self.W.mT @ scaled).L  # at least the identity: it has a root
@@ -98,9 +103,13 @@ class MixtureOfFactors(pyrovae.Module):
         return pyrovae.distributions.PrecisionNormal(means[k, every], root[k], inverse=inverse[k])
 
     def em_step(self, x: Tensor) -> Tensor:
-        """One step of EM over all of x (N, dim) in two stages (Tipping & Bishop 1999, appendix C): for q(k|x) = p(k|x), π and μ;
-        then, for those and q(z|x,k) = p(z|x,k), W and ψ. Returns the mean log p(x) before the step, (), nats per point; the next
-        step's is never lower, but for rounding."""
+        """Make one step of EM over all of x (N, dim), in two stages (Tipping & Bishop 1999, appendix C).
+
+        The first sets π and μ for q(k|x) = p(k|x). The second sets W and ψ for those and q(z|x,k) = p(z|x,k).
+
+        Returns:
+            The mean log p(x) before the step, (), nats per point. Up to rounding, the next step's is never lower.
+        """
         with torch.no_grad():
             chunks = x.split(max(1, NUMBERS // self.mu.numel()))
             joint = torch.cat([self.log_joint(chunk) for chunk in chunks])

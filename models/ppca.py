@@ -52,8 +52,11 @@ class FactorModel(pyrovae.Module):
         return root, inverse, scaled @ (inverse.mT @ inverse)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log N(x | μ, WWᵀ + diag ψ): (N, dim) → (N,), nats. O(D k²) by the determinant lemma and, with m = E[z|x],
-        (x − μ)ᵀ(WWᵀ + ψ)⁻¹(x − μ) = |x − μ − Wm|²/ψ + |m|², in which nothing cancels."""
+        """Compute log N(x | μ, WWᵀ + diag ψ): (N, dim) → (N,), nats.
+
+        It costs O(D k²) by the determinant lemma. With m = E[z|x], (x − μ)ᵀ(WWᵀ + ψ)⁻¹(x − μ) = |x − μ − Wm|²/ψ +
+        |m|², in which nothing cancels.
+        """
         root, _, gain = self.inverse_model()
         m = (x - self.mu) @ gain
         distance = ((x - self.decode(m)).square() / self.noise).sum(-1) + m.square().sum(-1)
@@ -68,7 +71,8 @@ class FactorModel(pyrovae.Module):
     @property
     def num_redundant_parameters(self) -> int:
         """How many parameters exceed the degrees of freedom of p(x): a rotation of the latents changes no density, and a
-        covariance has dim (dim + 1)/2 numbers."""
+        covariance has dim (dim + 1)/2 numbers.
+        """
         dim, latent = self.W.shape
         return max(latent * (latent - 1) // 2, dim * latent + self.noise.numel() - dim * (dim + 1) // 2)
 
@@ -77,9 +81,14 @@ class FactorModel(pyrovae.Module):
         return self.posterior(x).mean
 
     def em_step(self, x: Tensor) -> Tensor:
-        """One step of EM over all of x (N, dim): μ becomes the mean, then q(z|x) = p(z|x), then W and ψ the best for those q
-        (Rubin & Thayer 1982; Tipping & Bishop 1999, appendix B). Returns the mean log p(x) before the step, (), nats per
-        point; the next step's is never lower, but for rounding. No covariance of x is formed."""
+        """Make one step of EM over all of x (N, dim) (Rubin & Thayer 1982; Tipping & Bishop 1999, appendix B).
+
+        μ becomes the mean, q(z|x) becomes p(z|x), and W and ψ become the best for those. No covariance of x is
+        formed.
+
+        Returns:
+            The mean log p(x) before the step, (), nats per point. Up to rounding, the next step's is never lower.
+        """
         with torch.no_grad():
             log_p = square = cross = second = x.new_zeros(())
             mean = x.mean(dim=0)
@@ -102,8 +111,11 @@ class FactorModel(pyrovae.Module):
         raise NotImplementedError
 
     def begin(self, x: Tensor, scale: Tensor) -> None:
-        """Begin at the principal directions of a subset of x in units of `scale` (dim,), by a randomised singular value
-        decomposition (Halko, Martinsson & Tropp 2011), with the variance that they leave as noise."""
+        """Begin at the principal directions of a subset of x, in units of `scale` (dim,).
+
+        A randomised singular value decomposition (Halko, Martinsson & Tropp 2011) finds them. The variance that they
+        leave becomes the noise.
+        """
         dim, latent = self.W.shape
         subset = x[torch.randperm(len(x), device=x.device)[:SUBSET]]
         mean = subset.mean(dim=0)
@@ -137,8 +149,11 @@ class PPCA(FactorModel):
         self.log_sigma.copy_(0.5 * residual.mean().clamp(min=1e-12).log())
 
     def principal_directions(self) -> Tensor:
-        """The orthonormal axes of W's span, (dim, k), widest first: at the maximum of the likelihood the leading
-        eigenvectors of the data's covariance, each up to its sign."""
+        """Return orthonormal axes of the span of W, (dim, k), widest first.
+
+        At the maximum of the likelihood they are the leading eigenvectors of the covariance of the data, each up to
+        its sign.
+        """
         return torch.linalg.svd(self.W.detach(), full_matrices=False)[0]
 
     @staticmethod
@@ -154,13 +169,20 @@ class PPCA(FactorModel):
 
 
 def pair(dim: int, latent: int | None = None, guide: type = pyrovae.guides.ExactPosterior) -> tuple[PPCA, object]:
-    """`latent` is 8, or dim − 1 where that is less; `guide` is ExactPosterior, LinearGaussian, or any other for R^k."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z: 8, or D − 1 if that is less.
+        guide: ExactPosterior, LinearGaussian, or any other for R^k.
+    """
     latent = checked_latent(dim, latent)
     model = PPCA(dim, latent)
     return model, guide(model) if guide is pyrovae.guides.ExactPosterior else guide(dim, latent)
 
 
 def checked_latent(dim: int, latent: int | None) -> int:
+    """Return k, 8 or D − 1 if it is not given. It must lie between 1 and D − 1."""
     if latent is None:
         latent = min(8, dim - 1)
     if not 0 < latent < dim:

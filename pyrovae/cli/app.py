@@ -45,11 +45,13 @@ for name, command in COMMANDS.items():
 
 
 def main() -> None:
+    """Run the command line."""
     app()
 
 
 @app.callback(invoke_without_command=True)
 def print_version(show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Print the version, if it is asked for. The help text of the program is that of `app`."""
     if show:
         from importlib.metadata import version
 

@@ -51,6 +51,7 @@ def output_folder(out: Path | None, overwrite: bool) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all."""
     with replacing(path) as file:
         file.write_text(text, encoding="utf-8")
 
@@ -81,6 +82,7 @@ def save_figure(path: Path, figure: "Figure", format: str | None = None) -> None
 
 
 def console() -> "Console":
+    """Return the console for results: as wide as the terminal, or as the widest table if the output is a file."""
     from rich.console import Console
 
     from ..tables.comparison import WIDTH

@@ -8,6 +8,7 @@ from ..errors import InvalidInputError
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a .npy, .npz or .csv file, by name."""
     if path.suffix == ".npy":
         return {"x": np.load(path, allow_pickle=False)}
     if path.suffix == ".npz":
@@ -32,8 +33,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_cells(path: Path, lines: list[tuple[int, str]]) -> None:
-    """The first cell that is no number, by row and column, counted from 0 as everywhere, and by the line of the file; or the
-    first row that is longer or shorter than those before."""
+    """Find the first cell that is no number, or the first row that is longer or shorter than those before.
+
+    Rows and columns count from 0, as everywhere. The line of the file is named too.
+    """
     remedy = "fill it in, or remove the row"
     width = lines[0][1].count(",") + 1
     for row, (number, line) in enumerate(lines):

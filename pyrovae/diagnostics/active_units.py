@@ -34,5 +34,5 @@ class ClassUsage:
 
     @property
     def perplexity(self) -> Tensor:
-        """exp H(q(z)): how many classes are in use, between 1 and K. (D,)"""
+        """The effective number of classes exp H(q(z)), between 1 and K: (D,)."""
         return self.entropy.exp()

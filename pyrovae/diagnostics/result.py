@@ -97,13 +97,15 @@ class LatentDiagnostics(PointwiseResult):
 
     @property
     def mutual_information_upper(self) -> Estimate:
-        """An upper bound in expectation on I(x; z) of all x: each point is left out of the q(z) that it is compared with.
-        Poole et al. 2019, eq. 13."""
+        """An upper bound in expectation on I(x; z) of all x.
+
+        Each point is left out of the q(z) that it is compared with (Poole et al. 2019, eq. 13).
+        """
         return self.mean("information_upper")
 
     @property
     def marginal(self) -> Tensor:
-        """kl − information, whose mean is `marginal_kl`. (N,)"""
+        """The difference kl − information of each point, (N,). Its mean is `marginal_kl`."""
         return self.kl - self.information
 
     @property
@@ -113,8 +115,11 @@ class LatentDiagnostics(PointwiseResult):
 
     @property
     def information_range(self) -> tuple[float, float]:
-        """Bounds in expectation, from below and above, on I(x; z) of all x: of these N points, and the smaller of the bound
-        that leaves one out and the mean KL."""
+        """Bounds in expectation on I(x; z) of all x, from below and above.
+
+        The lower one is the information of these N points. The upper one is the smaller of the leave-one-out bound
+        and the mean KL.
+        """
         above = min(self.mutual_information_upper.value, self.mean_kl.value)
         return min(self.mutual_information.value, above), above
 
@@ -217,8 +222,11 @@ class LatentDiagnostics(PointwiseResult):
         }
 
     def datasets(self) -> dict[str, Any]:
-        """`sample_stats` over `point`, `unit` and `prior_draw`, the encodings in `posterior` and the prior's draws in `prior`,
-        both over `unit`."""
+        """Return the groups of `to_arviz`.
+
+        `sample_stats` is over `point`, `unit` and `prior_draw`. `posterior` has the encodings and `prior` the draws
+        of the prior, both over `unit`.
+        """
         import xarray
 
         (stats,) = super().datasets().values()

@@ -178,6 +178,7 @@ def check_settings(num_chains: int, num_temperatures: int | None, num_leapfrog_s
 
 
 def check_weights(log_w: Tensor, start: int) -> None:
+    """Raise `NonFiniteError` where no chain of a point has a finite weight. Points count from `start`."""
     not_finite = ~torch.isfinite(log_w.logsumexp(0))
     if bool(not_finite.any()):
         point = int(not_finite.nonzero()[0])

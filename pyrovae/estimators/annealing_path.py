@@ -75,7 +75,8 @@ class Path:
         self, z: Tensor, betas: Tensor, steps: Tensor, num_leapfrog_steps: int, on_progress: Callable[[float], None]
     ) -> AISTrajectory:
         """From an exact posterior draw z (1, N, d) to q₀: weights whose mean is 1/p(x). The step sizes are those of a forward
-        walk, (T − 1, N), which knew nothing of z."""
+        walk, (T − 1, N), which knew nothing of z.
+        """
         v = self.start.coordinates(z).expand(self.num_chains, *z.shape[1:]).contiguous()
         return self._walk(v, betas.flip(0), FixedStepSizes(steps.flip(0)), num_leapfrog_steps, on_progress)
 

@@ -146,8 +146,10 @@ def start_name(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, start: str |
 
 
 def _spread(draws: Tensor) -> Tensor:
-    """Half the width of the middle two thirds of draws (S, N, d) → (N, d): about a standard deviation, which heavy tails do not
-    move."""
+    """Return half the width of the middle two thirds of draws (S, N, d) → (N, d).
+
+    That is about a standard deviation, which heavy tails do not change.
+    """
     ordered, outside = draws.sort(dim=0).values, len(draws) // 6
     width = 0.5 * (ordered[-1 - outside] - ordered[outside])
     return torch.where(torch.isfinite(width) & (width > 0), width, 1.0)

@@ -194,8 +194,11 @@ def mode_sampling_log_likelihood(
     beside those that it has. As these were looked at before, its p̂ is no longer exactly unbiased.
 
     Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
         x: The points (N, ...), on the device and in the type of the pair's parameters.
         tolerance: The standard error that each point is to have, nats.
+        seed: The same seed gives the same numbers.
         max_draws: The largest K. A point that needs more gets this many, and an error above the tolerance. A chain counts for 32.
         max_seconds: No further points are begun and no more draws are added after so many seconds, if given.
         partial: Where the numbers of finished points are kept. Those that it has are not computed again.

@@ -8,6 +8,7 @@ from ..pair.structure import Structure
 
 
 def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
+    """Return log|dx/dpixel| of each point, (N,), on the CPU; None where the data have no pixel scale."""
     whole = structure.observed == x[0].numel()  # of a part the transform does not say how much it is stretched
     jacobian = transform.log_jacobian(x) if transform is not None and whole else None
     if jacobian is None and structure.base_measure == "counting":
@@ -16,14 +17,17 @@ def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure
 
 
 def measure_name(structure: Structure, transform: Transform | None) -> str:
+    """Return the base measure of a pair's log p(x), in words."""
     if transform is not None and transform.discrete == (structure.base_measure == "counting"):
         return transform.base_measure(structure.observed)
     return f"{structure.base_measure} measure"
 
 
 def check_base_measure(structure: Structure, transform: Transform) -> None:
-    """A density on R^D says nothing of {0, 1}^D, where it could be raised without bound. (A probability of real x needs no
-    refusal here: such x are outside its support.)"""
+    """Raise `InvalidInputError` for a density on R^D of points in {0, 1}^D, where it could be raised without bound.
+
+    A probability of real x needs no check here: such x are outside its support.
+    """
     if transform.discrete and structure.base_measure != "counting":
         raise InvalidInputError(
             f"The data are binary, {transform.space}, and the model is a density on R^D: choose a model of binary data "

@@ -36,7 +36,8 @@ def check_same_dim(dims: Mapping[str, int]) -> None:
 class Comparison:
     """Evidence of several models on the same points and base measure. `fits` are their trainings, where known; `failed` those
     that were to stand here and have no evidence, with a sentence each that says why. Of a model that was trained several times
-    `evidence` is the mean over trainings, and `trainings` has that of each."""
+    `evidence` is the mean over trainings, and `trainings` has that of each.
+    """
 
     evidence: Mapping[str, Evidence]
     fits: Mapping[str, FitResult] | None = None
@@ -64,7 +65,8 @@ class Comparison:
 
     def difference(self, name: str, other: str) -> Estimate:
         """Mean over points of log p̂_name(x_n) − log p̂_other(x_n), nats. Paired: what makes a point hard for both cancels,
-        so its data error is far below those of the two means."""
+        so its data error is far below those of the two means.
+        """
         a, b = self.evidence[name], self.evidence[other]
         return mean_difference(a.log_likelihood, a.log_likelihood_se, b.log_likelihood, b.log_likelihood_se)
 

@@ -116,8 +116,10 @@ class GapResult(JudgedResult):
 
     @property
     def amortisation(self) -> Tensor:
-        """L[q*] − L[q_φ]: what the network loses of it. Below 0 where the guide's own family is the wider one, or where q* has not
-        been found."""
+        """The amortisation gap L[q*] − L[q_φ]: what the network loses.
+
+        It is below 0 where the guide's own family is the wider one, or where q* has not been found.
+        """
         return self.refined_elbo - self.elbo
 
     @property

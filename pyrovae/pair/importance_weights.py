@@ -203,8 +203,10 @@ def _per_point(site: dict[str, Any], check: bool = True) -> Tensor:
 
 
 def _blame(finite: list[dict[str, Any]], scored: list[dict[str, Any]], bad: Tensor, first: int = 0) -> None:
-    """Name the first site that is no number, and the first data point where it is not; else the point alone. Sites that are
-    `finite` must be that, those `scored` may have a density of zero."""
+    """Name the first site that is not a number, and the first data point where it is not; else the point alone.
+
+    Sites that are `finite` must be finite. Those that are `scored` may have a density of zero.
+    """
     for place, site in enumerate([*finite, *scored]):
         log_prob = site_log_prob(site)
         wrong = ~torch.isfinite(log_prob)

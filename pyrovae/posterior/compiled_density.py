@@ -1,5 +1,7 @@
-"""A density recorded once and replayed without Python: chains take thousands of steps, and a model's every line is the same in
-each. What does not depend on the latents, the encoder above all, is computed once."""
+"""A density that is recorded once and replayed without Python, for chains of thousands of steps.
+
+What does not depend on the latents, above all the encoder, is computed once.
+"""
 
 import operator
 from collections.abc import Callable
@@ -66,8 +68,10 @@ def _rounding(value: Tensor) -> float:
 
 
 def _changes_or_draws(graph: fx.GraphModule) -> bool:
-    """Whether a tensor that does depend on u is written into one that does not, or a random number is drawn: then what was
-    computed once would be stale."""
+    """Return whether a tensor that depends on u is written into one that does not, or a random number is drawn.
+
+    Then what was computed once would be stale.
+    """
     moving = _moving(graph)
     for node in graph.graph.nodes:
         if not isinstance(node.target, torch._ops.OpOverload):

@@ -46,6 +46,8 @@ def sample_posterior(
     The K draws of all N points are kept: N · K · (numbers in z) of them, on the CPU.
 
     Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
         x: The points (N, ...), on the device and in the type of the pair's parameters.
         num_draws: K, how many draws each point gets.
         seed: The same seed gives the same numbers. Torch's random state is left as it was.

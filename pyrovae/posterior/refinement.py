@@ -176,8 +176,11 @@ def refine(
 
 
 def matching(structure: Structure) -> VariationalFamily:
-    """The family that the guide's own looks like: diagonal where all its latents are independent Gaussians, a flow where one is
-    transformed, else with a full covariance."""
+    """Return the family that resembles the guide's own.
+
+    It is diagonal if all latents are independent Gaussians, a flow if one is transformed, else Gaussian with a full
+    covariance.
+    """
     drawn = [site["fn"] for site in density_sites(structure.guide_trace) if not site["infer"].get("is_auxiliary")]
     bases = [fn.base_dist if isinstance(fn, dist.Independent) else fn for fn in drawn]
     if all(isinstance(base, dist.Normal | dist.Delta) for base in bases):

@@ -122,7 +122,10 @@ class PosteriorResult(PointwiseResult):
         return {"mean_ess": float(self.ess.mean()), "smallest_ess": float(self.ess.min())}
 
     def datasets(self) -> dict[str, Any]:
-        """The groups of `to_arviz`: `posterior` has the resampled draws over chain, draw, point and NAME_dim_0, …"""
+        """Return the groups of `to_arviz`.
+
+        `posterior` has the resampled draws over chain, draw, point and NAME_dim_0, …
+        """
         import xarray
 
         variables = {}

@@ -172,8 +172,10 @@ class _Plates:
 
 @contextlib.contextmanager
 def _outside_run() -> Iterator[None]:
-    """Runs of the pair that are no part of the run in whose middle they stand: its handlers do not see them, and the plates that
-    it is in do not take their dimensions. Pyro has no public word for this; its stack and its table of plates are set aside."""
+    """Run the pair outside of the run that is going on: its handlers and its plates do not see it.
+
+    Pyro has no public function for this. Its stack and its table of plates are set aside.
+    """
     stack, dims = runtime._PYRO_STACK, runtime._DIM_ALLOCATOR._stack
     handlers, taken = stack[:], dims[:]
     stack.clear()

@@ -41,8 +41,10 @@ class Source(Protocol):
     example: Tensor  # all points, or the first of them: what the pair is looked over and started on
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Batches of an epoch, from the one numbered `start` on, each with its points' rows in the data where they have
-        any."""
+        """Yield the batches of an epoch, beginning with the one numbered `start`.
+
+        Each comes with the rows of its points in the data, if it has any.
+        """
         ...
 
 

@@ -80,8 +80,11 @@ def _restore(buffers: list[Tensor], before: list[Tensor]) -> None:
 
 
 def _shared_first(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
-    """Record the loss, make equal operations one, differentiate. Wrong where code hides operations from autograd (no_grad, a
-    Function of its own), which the caller finds by comparison."""
+    """Record the loss, merge equal operations, differentiate.
+
+    It is wrong where code hides operations from autograd (no_grad, a Function of its own). The caller finds that by
+    comparison.
+    """
     with fork_rng(x.device):
         graph = record_graph(lambda x, beta: loss(x, beta).parts, (x, beta))
     constants = [value.detach() for value in lift_constants(graph, flat.leaves)]

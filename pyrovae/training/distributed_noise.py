@@ -30,8 +30,10 @@ class whole_batch_noise(Messenger):
 
 
 class _Enlarged(TorchDispatchMode):
-    """Random operations on tensors with `size` rows along `axis` are done with `points` rows, of which those from `start` on
-    are returned."""
+    """Does random operations on tensors of `size` rows along `axis` with `points` rows.
+
+    It returns the rows from `start` on.
+    """
 
     def __init__(self, axis: int, size: int, points: int, start: int):
         super().__init__()

@@ -77,7 +77,8 @@ def choose_command(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a pair under several values of one option, and compare log p(x) of points held out from the training points. The test
-    points have no part in it, so that `compare` can score the pair that was chosen."""
+    points have no part in it, so that `compare` can score the pair that was chosen.
+    """
     from ...data.datasets import load_data
     from ...evaluation.choosing import choose
     from ...loading.options import parse_range, with_settings

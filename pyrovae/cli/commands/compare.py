@@ -93,7 +93,8 @@ def compare_command(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train each pair, score all on the same held-out points, print one table. A pair that fails on the way leaves the others'
-    rows as they are, and the exit code is 1."""
+    rows as they are, and the exit code is 1.
+    """
     from rich.text import Text
 
     from ...evaluation.comparing import check_separate_parameters, score_pairs

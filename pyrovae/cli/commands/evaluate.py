@@ -78,7 +78,8 @@ def evaluate_command(
     bdmc: BdmcOption = False,
 ) -> None:
     """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
-    same command goes on with the points that are left. Under torchrun the processes share the points."""
+    same command goes on with the points that are left. Under torchrun the processes share the points.
+    """
     from ...estimators.two_sided import two_sided_log_likelihood
     from ...evaluation.annealing_comparison import check_can_anneal, compare_annealing
     from ...evaluation.comparison import Comparison

@@ -97,6 +97,7 @@ def gap_command(
 
 
 def family_of(name: str | None) -> "VariationalFamily | None":
+    """Return the family that `--family` names."""
     from ...posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian, VariationalFamily
 
     families: dict[str, type[VariationalFamily]] = {

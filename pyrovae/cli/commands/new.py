@@ -19,7 +19,7 @@ def new_command(
         str | None, typer.Option(help="model or guide [default: guide if the file's name says so, else model].")
     ] = None,
 ) -> None:
-    """Write a working model or guide to start from, as a Python file.
+    r"""Write a working model or guide to start from, as a Python file.
 
     \b
     Examples:
