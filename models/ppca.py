@@ -70,8 +70,9 @@ class FactorModel(pyrovae.Module):
 
     @property
     def num_redundant_parameters(self) -> int:
-        """How many parameters exceed the degrees of freedom of p(x): a rotation of the latents changes no density, and a
-        covariance has dim (dim + 1)/2 numbers.
+        """The number of parameters beyond the degrees of freedom of p(x).
+
+        A rotation of the latents changes no density, and a covariance has dim (dim + 1)/2 numbers.
         """
         dim, latent = self.W.shape
         return max(latent * (latent - 1) // 2, dim * latent + self.noise.numel() - dim * (dim + 1) // 2)

@@ -101,11 +101,11 @@ def bdmc(
         like: Points (N, ...) that give x its shape, type and device.
         points: How many points to simulate.
         num_chains: C, how many chains each point gets in each direction.
-        num_temperatures: How many values β takes.
+        num_temperatures: How many values β takes. Default: as for `ais`.
         seed: The same seed gives the same numbers.
-        start: "prior" or "guide".
+        start: "posterior", "guide" or "prior", as for `ais`.
         schedule: The values of β, as for `ais`.
-        num_leapfrog_steps: Steps of each Hamiltonian trajectory.
+        num_leapfrog_steps: Steps of each Hamiltonian trajectory. Default: as for `ais`.
         on_progress: Called with the number of points done since its last call, a fraction.
 
     Returns:

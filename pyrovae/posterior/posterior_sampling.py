@@ -196,6 +196,7 @@ def _modes_by_name(joint: Joint, found: Modes) -> PosteriorModes:
 
 
 def check_weights(log_w: Tensor, start: int) -> None:
+    """Raise `NonFiniteError` where no draw of a point has a finite weight. Points count from `start`."""
     bad = ~torch.isfinite(log_w.logsumexp(0))
     if bool(bad.any()):
         point = int(bad.nonzero()[0])

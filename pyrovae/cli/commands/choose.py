@@ -76,8 +76,10 @@ def choose_command(
     download: DownloadOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train a pair under several values of one option, and compare log p(x) of points held out from the training points. The test
-    points have no part in it, so that `compare` can score the pair that was chosen.
+    """Train a model under several values of one option, and compare log p(x).
+
+    The points of the comparison are held out from the training points. The test points have no part in it, so that
+    `compare` can score the model that was chosen.
     """
     from ...data.datasets import load_data
     from ...evaluation.choosing import choose

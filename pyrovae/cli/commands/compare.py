@@ -92,8 +92,9 @@ def compare_command(
     download: DownloadOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train each pair, score all on the same held-out points, print one table. A pair that fails on the way leaves the others'
-    rows as they are, and the exit code is 1.
+    """Train models, evaluate them on the same held-out points, and print one table.
+
+    If a model fails, the other rows remain, and the exit code is 1.
     """
     from rich.text import Text
 

@@ -77,8 +77,10 @@ def evaluate_command(
     ais_points: AisPointsOption = 100,
     bdmc: BdmcOption = False,
 ) -> None:
-    """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
-    same command goes on with the points that are left. Under torchrun the processes share the points.
+    """Estimate log p(x) of the held-out points, with errors and a reliability message.
+
+    After an interruption, the same command continues with the points that are left. Under torchrun the processes
+    share the points.
     """
     from ...estimators.two_sided import two_sided_log_likelihood
     from ...evaluation.annealing_comparison import check_can_anneal, compare_annealing
