@@ -1,9 +1,9 @@
 """Diffusion: z_T ~ N(0, I), z_{t−1}|z_t ~ N(μ_t(z_t), diag σ_t(z_t)²), x|z_1 ~ p(x | decoder(z_1)); one network for all t.
 
-The deepest hierarchical VAE: T layers of x's own size, and a guide with nothing to learn, which adds noise (Sohl-Dickstein et al.
-2015; Ho, Jain & Abbeel 2020; Kingma et al. 2021, VDM). What can be said is its ELBO, all T terms of it, from the evidence as any
-other's. What cannot is log p(x), and how far below it the ELBO lies: weights over T layers are carried by a few draws, k̂ is high,
-and log p̂ is a lower bound, tighter than the ELBO and loose by an unknown amount.
+It is a hierarchical VAE with T layers of the size of x. The guide adds noise and has nothing to learn (Sohl-Dickstein
+et al. 2015; Ho, Jain & Abbeel 2020; Kingma et al. 2021, VDM). Its ELBO, with all T terms, is estimated like any
+other. log p(x) is not: a few draws carry the weights over T layers, and k̂ is high. So log p̂ is a lower bound. It is
+tighter than the ELBO, and loose by an unknown amount.
 """
 
 import pyro

@@ -1,9 +1,9 @@
 """Linear VAE: z ~ N(0, I), x|z ~ N(Wz + μ, σ²I), q(z|x) = N(Ax + b, diag s²): a VAE without its networks.
 
-The model is PPCA. Its posterior has a covariance that is no diagonal until W's columns are orthogonal, so the ELBO's maximum is
-PPCA's likelihood, without a gap, at W = the leading eigenvectors themselves, where PPCA takes any rotation of them. With σ²
-fixed, latent j carries nothing, q(z_j|x) = p(z_j), if and only if the j-th eigenvalue of the data's covariance is at most σ²
-(Lucas, Tucker, Grosse & Norouzi 2019).
+The model is PPCA. The covariance of its posterior is not diagonal until the columns of W are orthogonal. So the
+maximum of the ELBO is the likelihood of PPCA, without a gap. There W has the leading eigenvectors themselves, where
+PPCA allows any rotation of them. With σ² fixed, latent j carries nothing, q(z_j|x) = p(z_j), if and only if the j-th
+eigenvalue of the data's covariance is at most σ² (Lucas, Tucker, Grosse & Norouzi 2019).
 """
 
 import math

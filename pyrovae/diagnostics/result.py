@@ -28,8 +28,9 @@ HOLES_FRACTION = 2 * TAIL_FRACTION  # that, by three of its errors, is more than
 class LatentDiagnostics(PointwiseResult):
     """What `diagnose` found: tensors on the CPU in double precision, nats. N points, S draws for each, D continuous latents.
 
-    Per point (N,), means over its draws, with their Monte-Carlo errors: `kl`, KL(q(z|x_n) ‖ p(z)); `information`,
-    KL(q(z|x_n) ‖ q(z)) with q(z) = 1/N Σ_n q(z|x_n); `information_upper`, the same with point n left out of q(z).
+    Numbers of each point (N,) are means over its draws, with Monte Carlo errors. `kl` is KL(q(z|x_n) ‖ p(z)).
+    `information` is KL(q(z|x_n) ‖ q(z)) with q(z) = 1/N Σ_n q(z|x_n). `information_upper` is the same with point n
+    left out of q(z).
     """
 
     labels: ClassVar[Mapping[str, str]] = {

@@ -74,8 +74,9 @@ class GuideStart(PriorStart):
 class MixtureStart:
     """q₀ = the mixture about the modes of p(u|x), without its share of the prior.
 
-    A chain that begins far out, at a draw of the prior, ends there with next to no weight. A twentieth of such chains would make
-    the others' weights a twentieth too large, and a standard error from a few chains would not show it.
+    A chain that begins far out, at a draw of the prior, ends there with next to no weight. If a twentieth of the
+    chains did so, the weights of the others would be a twentieth too large. A standard error from a few chains would
+    not show it.
 
     v are standard deviations along the axes of the heaviest component, as seen from its centre. In them the posterior has about
     the same width in every direction, so that one step size serves all.

@@ -52,9 +52,9 @@ def score(
 
     Processes of a group score whole batches each, and all have the result.
 
-    Out of memory, the chunk is halved and its block goes on. Where a block's latents alone are too much, or one draw of every
-    point of the batch, the batch is halved, or, of points that cannot be split, the block: the noise of the points to come
-    is then another.
+    Out of memory, the chunk is halved and its block goes on. If the latents of a block, or one draw of every point of
+    the batch, are still too much, the batch is halved. If the points cannot be split, the block is halved instead.
+    The noise of the remaining points then differs.
     """
     layout, ranks = BatchLayout.of(x, num_samples, structure, per_point), ProcessGroup()
     batches = ranks.share(-(-len(x) // layout.batch))  # each with noise of its own

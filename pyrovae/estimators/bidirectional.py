@@ -35,8 +35,9 @@ from .exact import exact_log_likelihood
 class BDMCResult(BracketResult):
     """A lower and an upper bound on log p(x), both in expectation, for every simulated point: tensors (N,) on the CPU, nats.
 
-    The errors of a point are those over its chains or draws. They do not hold what another exact z would change, which the errors
-    of the means do: one z to a point, so the means' spread over points, `data_se`, is what a mean's error is.
+    The errors of a point are those over its chains or draws. They do not include what another exact z would change.
+    The errors of the means do: each point has one z, so the spread of the points, `data_se`, is what a mean's error
+    is.
     """
 
     labels: ClassVar[Mapping[str, str]] = {

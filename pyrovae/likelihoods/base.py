@@ -1,7 +1,7 @@
 """p(x|z) families: objects that turn a decoder's outputs η into a distribution over x.
 
-A VAE, a logistic PCA and a mixture differ in where η comes from (a network, a linear map, a row of a table); what they do
-with it is here. To add a family, write `num_outputs`, `forward` and `initial_outputs`.
+η comes from a network in a VAE, from a linear map in a logistic PCA, and from a row of a table in a mixture. What
+follows is the same, and it is here. To add a family, write `num_outputs`, `forward` and `initial_outputs`.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Families of K densities over one space, of which a mixture picks one for each point.
 
-A family is one distribution with batch_shape (K,). It answers for all K at once, and picking the column of a point's z
-afterwards costs nothing, where K distributions indexed by z would copy a covariance for every draw.
+A family is one distribution with batch_shape (K,). It evaluates all K at once, and then the column of a point's z is
+picked at no cost. Distributions indexed by z would copy a covariance for every draw.
 """
 
 from collections.abc import Iterator

@@ -178,7 +178,7 @@ def _rows(part: Tensor, points: int) -> int:
 
 
 def _check_images(x: Tensor) -> None:
-    """The model draws rows, so rows are what it is given: for its draws, and a guide that learns of them, to be like the data."""
+    """The model draws rows, so it must be given rows: its draws are then like the data."""
     if x.dim() != 2:
         raise InvalidInputError(
             f"x of shape {tuple(x.shape)} is not a row for each point: give x.flatten(1), and, where the encoder takes images, "

@@ -203,7 +203,7 @@ def signature_of(kind: type) -> str:
 
 
 def _check_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -> None:
-    """A word where a class or a number belongs is a slip of the pen: better said now than as an error deep in a model."""
+    """Raise `InvalidInputError` for a word where a class or a number belongs, before it fails deep in a model."""
     if isinstance(default, type) or default is None:
         called = word.partition("(")[0]
         if called.endswith(".py"):

@@ -21,8 +21,8 @@ ValueAndGrad = Callable[[Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
 def compile_density(function: Densities, u: Tensor) -> ValueAndGrad:
     """`per_point(function, ·)` for arguments of u's shape, as a recorded graph where that can be had, else as it is.
 
-    The graph is first compared with the function at u and at another point: a model that branches on its latents has more than
-    one graph.
+    The graph is first compared with the function at u and at another point. A model that branches on its latents has
+    more than one graph.
     """
 
     def run(u: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -1,7 +1,7 @@
 """Families of q in R^d with parameters of its own for every point: what refinement moves.
 
-A family is written in units of a start, v = (u − loc) / spread, in which it begins at N(0, I): a step of one size is then a step
-of one relative size, whatever the units of a latent. Parameters are tensors (N, ...).
+A family is written in units of a start, v = (u − loc) / spread, in which it begins at N(0, I). So a step has the same
+relative size whatever the units of a latent. Parameters are tensors (N, ...).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A run: one trained pair in a folder of its own, with what is needed to score it again and to tell how it came about.
+"""A run: one trained pair in a folder of its own, with all that is needed to score it again and to repeat it.
 
 RUN/config.json     model, options, data, training arguments, versions
 RUN/checkpoint.pt   the pair, and the state of its training: tensors and numbers only, loaded without running code

@@ -48,8 +48,8 @@ def weight_shortfall(sums: WeightSums, *, min_ess: float | None = None, max_weig
 class JudgedResult(PointwiseResult):
     """A result with an estimate of log p(x), and by how much that may be too low at each point.
 
-    `shortfall` (N,), a field or a property, is in nats: 0 where the estimate is reliable, infinite where that is unknown, NaN
-    where there is no estimate.
+    `shortfall` (N,), a field or a property, is in nats. It is 0 where the estimate is reliable, infinite where that
+    is unknown, and NaN where there is no estimate.
     """
 
     if TYPE_CHECKING:

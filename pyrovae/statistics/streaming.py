@@ -15,8 +15,8 @@ POWERS = (1, 2, 3, 4)
 class StreamingStatistics:
     """The statistics of log-weights (samples, N) of which any number of rows is seen at a time.
 
-    Kept are the largest weights, which the Pareto fit needs, and power sums Σ wʲ, j = 1 … 4, of all others, the body: so
-    memory does not grow with the number of draws, but for its root. In double precision throughout.
+    It keeps the largest weights, which the Pareto fit needs. Of all others, the body, it keeps the power sums Σ wʲ, j
+    = 1 … 4. So memory grows only with the square root of the number of draws. In double precision throughout.
     """
 
     def __init__(self, num_samples: int, points: int, device: torch.device):

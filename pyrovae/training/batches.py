@@ -1,7 +1,7 @@
 """Where batches come from: a tensor that is all there, or a data set larger than memory.
 
-The order of an epoch follows from seed and epoch alone, so that a resumed run knows its place and every process of a group
-has the same.
+The order of an epoch follows from seed and epoch alone. So a resumed run knows its place, and every process of a
+group has the same order.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """One step's tensor operations, recorded from one run of it: Pyro's messages cost more than the arithmetic of a small model.
 
-The loss is recorded first and differentiated after equal operations have been made one: a guide that is the exact posterior
-computes the model's own density, and one copy of it is differentiated instead of two.
+The loss is recorded first and differentiated after equal operations have been merged. A guide that is the exact
+posterior computes the model's own density, so one copy is differentiated instead of two.
 """
 
 from collections.abc import Callable, Sequence

@@ -13,8 +13,9 @@ from ..pair.sites import PLATE
 class whole_batch_noise(Messenger):
     """Inside, a latent of this process's points is drawn as a part of a draw for the whole batch of `points`.
 
-    Every process of a seed consumes the same random numbers and keeps its own rows. Samplers that use up more or fewer
-    numbers for some values than for others (a gamma's rejections) are no less random, but another group's noise differs.
+    Every process of a seed consumes the same random numbers and keeps its own rows. Some samplers use more random
+    numbers for some values than for others, such as a gamma's rejections. They are as random, but the noise depends
+    on the size of the group.
     """
 
     def __init__(self, points: int, part: slice):

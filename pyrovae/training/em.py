@@ -16,9 +16,9 @@ from ..pair.validation import check_points
 class HasEMStep(Protocol):
     """A model that knows its EM step (Dempster, Laird & Rubin 1977).
 
-    `em_step(x)` takes q(z|x) = p(z|x) at the parameters so far, and moves the parameters to where the ELBO over all
-    of x is highest, or at least higher. It returns the mean log p(x) *before* the step, a number or a tensor (), in
-    nats per point.
+    `em_step(x)` takes q(z|x) = p(z|x) at the parameters so far, and then raises the ELBO over all of x, to its
+    maximum if that is known. It returns the mean log p(x) *before* the step, a number or a tensor (), in nats per
+    point.
     """
 
     def em_step(self, x: Tensor) -> Tensor | float: ...
