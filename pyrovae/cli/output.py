@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import logging
 import os
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError
 from ..utils.files import replacing
+from .verbosity import log_level
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,6 +115,7 @@ def progress_bars(show: bool = True) -> Iterator["Progress"]:
             begun[task_id] = time.monotonic()
             return task_id
 
+    show = show and log_level() < logging.ERROR
     started, begun = time.monotonic(), dict[TaskID, float]()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())

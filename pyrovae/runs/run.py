@@ -9,19 +9,21 @@ RUN/option_NAME.py  a copy of the user's file that option NAME takes a class fro
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ..data.datasets import TRANSFORMS, Data, load_data
 from ..errors import InvalidInputError
 from ..evaluation.base_measure import check_base_measure
+from ..loading.options import plain
 from ..loading.pairs import PairBuilder
 from ..loading.registry import check_guide
-from ..loading.user_files import absolute, copy_for_run
+from ..loading.user_files import absolute, copy_for_run, label
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.parameters import unconstrained_parameters
 from ..pair.state import load_pair_state, pair_state, store_names
@@ -108,6 +110,20 @@ def prepare_run(
     return _checked_run(pair, config, data, scored)
 
 
+def _resolved_options(pair: PairBuilder, options: list[str], model: ModelOrGuide) -> dict[str, str]:
+    """Return every option of the pair as text: as given, else its default, else what the model has in its place."""
+    resolved = dict[str, str]()
+    for name, default in pair.options.items():
+        value = getattr(model, name, None) if default is None else default
+        if isinstance(value, nn.Module):
+            value = type(value)
+        if value is not None and not isinstance(value, Tensor):
+            resolved[name] = plain(value)
+    return resolved | {
+        name.strip(): text.strip() for name, _, text in (label(option).partition("=") for option in options)
+    }
+
+
 def _checked_run(pair: PairBuilder, config: Config, data: Data, scored: bool) -> Run:
     """The pair as it stands before its first step, after every check that needs none."""
     batch_size = config.fit_arguments.get("batch_size", signature(fit).parameters["batch_size"].default)
@@ -118,6 +134,7 @@ def _checked_run(pair: PairBuilder, config: Config, data: Data, scored: bool) ->
     except InvalidInputError:
         _check_guide(pair, config, x)
         raise
+    config = replace(config, resolved_options=_resolved_options(pair, config.options, model))
     if not structure.no_density:
         check_base_measure(structure, data.transform)
     arguments = parse_fit_arguments(config.fit_arguments)

@@ -52,7 +52,7 @@ def compare_command(
     pairs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, .py files, and folders of runs. Runs are not trained again; the others are trained on the runs' data."
+            help="Names, .py files, and folders of runs. Runs are not trained again. The others are trained on the data of the runs."
         ),
     ] = None,
     data: DataOption = "digits",
@@ -68,12 +68,14 @@ def compare_command(
     tolerance: ToleranceOption = None,
     train_seeds: Annotated[
         int | None,
-        typer.Option(min=2, help="Train each pair from so many seeds, and add the error over trainings to the table."),
+        typer.Option(
+            min=2, help="Train each model from this many seeds, and add the error over trainings to the table."
+        ),
     ] = None,
     decide: Annotated[
         bool,
         typer.Option(
-            "--decide", help="Add draws where the order on these points is open, and state an order with an error rate."
+            "--decide", help="Add draws where the order of the models is open, and state the order with an error rate."
         ),
     ] = False,
     tie_tolerance: Annotated[
@@ -84,7 +86,7 @@ def compare_command(
     ] = 0.05,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    out: Annotated[Path | None, typer.Option(help="New folder for the table, the runs, the figures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the table, the runs and the figures.")] = None,
     json_file: JsonOption = None,
     transform: TransformOption = None,
     split_seed: SplitSeedOption = 0,
@@ -92,9 +94,10 @@ def compare_command(
     download: DownloadOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train models, evaluate them on the same held-out points, and print one table.
+    """Compare log p(x) of models on the same held-out points.
 
-    If a model fails, the other rows remain, and the exit code is 1.
+    Each model is trained first, unless it is a run. The result is one table. If a model fails, the other rows remain,
+    and the exit code is 1.
     """
     from rich.text import Text
 
