@@ -32,6 +32,8 @@ class Diffusion(pyrovae.Module):
     mean: Tensor
     scale: Tensor
     log_snr: Tensor
+    output_centre: Tensor
+    output_scale: Tensor
 
     def __init__(
         self,
@@ -59,6 +61,8 @@ class Diffusion(pyrovae.Module):
         self.register_buffer("log_snr", torch.linspace(first, last, steps))
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(dim))
+        self.register_buffer("output_centre", torch.zeros(dim))
+        self.register_buffer("output_scale", torch.ones(dim))
         self.register_buffer("initialised", torch.tensor(False))
 
     def forward(self, x: Tensor) -> None:
@@ -71,7 +75,8 @@ class Diffusion(pyrovae.Module):
 
     def decode(self, z: Tensor) -> dist.TorchDistribution:
         """p(x|z1): (*batch, dim) → a distribution with batch_shape `batch`."""
-        return self.likelihood(pyrovae.over_batch(self.decoder, z) + self.offset)
+        density = self.likelihood(pyrovae.over_batch(self.decoder, z) + self.offset)
+        return self.likelihood.in_units(density, self.output_centre, self.output_scale)
 
     def clean(self, x: Tensor) -> Tensor:
         """c = (x − m)/s, what noise is added to."""
@@ -111,10 +116,15 @@ class Diffusion(pyrovae.Module):
 
     def initialise(self, x: Tensor) -> None:
         """m and s are the data's moments, for good; the decoder begins there."""
+        centre, scale = pyrovae.nn.column_units(x)
         with torch.no_grad():
-            mean, variance = x.mean(dim=0), x.var(dim=0, correction=0)
+            self.output_centre.copy_(centre)
+            self.output_scale.copy_(scale)
+            mean, sd = pyrovae.nn.column_moments(x)
             self.mean.copy_(mean)
-            self.scale.copy_(variance.clamp(min=1e-6).sqrt())
+            self.scale.copy_(sd)
+            y = ((x - centre) / scale).to(x.dtype)
+            mean, variance = y.mean(dim=0), y.var(dim=0, correction=0)
             self.offset.copy_(self.likelihood.initial_outputs(mean, variance))
             self.initialised.fill_(True)
 

@@ -1,7 +1,7 @@
 """Normalising flow: z ~ N(0, I), x = f(z), f a bijection: log p(x) = log N(f⁻¹(x) | 0, I) + log|det ∂f⁻¹/∂x|.
 
 A latent-variable model whose decoder p(x|z) = δ(x − f(z)) and encoder q(z|x) = δ(z − f⁻¹(x)) are both certain. Their ratio is
-the Jacobian's determinant, δ(x − f(z)) / δ(z − f⁻¹(x)) = |det ∂f⁻¹/∂x|, so the ELBO is log p(x) itself, without a gap
+the Jacobian's determinant, δ(x − f(z)) / δ(z − f⁻¹(x)) = |det ∂f⁻¹/∂x|. So the ELBO is log p(x) itself, without a gap
 (Nielsen et al. 2020, section 3). Transforms are Pyro's, and go from x to z: a density costs one pass through them.
 """
 
@@ -118,9 +118,12 @@ class Flow(pyrovae.Module):
 
     def initialise(self, x: Tensor) -> None:
         """Begin at about the data's Gaussian."""
-        ridge = 1e-4 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        self.loc.copy_(x.mean(dim=0))
-        self.root.copy_(torch.linalg.cholesky(torch.cov(x.mT, correction=0) + ridge))
+        centre, scale = pyrovae.nn.column_units(x)
+        y = (x.double() - centre) / scale
+        ridge = 1e-4 * torch.eye(x.shape[1], dtype=y.dtype, device=x.device)
+        root = torch.linalg.cholesky(torch.cov(y.mT, correction=0) + ridge)
+        self.loc.copy_(centre + scale * y.mean(dim=0))
+        self.root.copy_(scale.unsqueeze(-1) * root)
         self.initialised.fill_(True)
 
 

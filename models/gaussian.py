@@ -14,7 +14,7 @@ TRAINING_DEFAULTS = {"epochs": 0}  # it begins at the maximum of the likelihood
 
 
 class Gaussian(pyrovae.Module):
-    """x ~ N(μ, Σ), no eigenvalue of Σ below a floor."""
+    """x ~ N(μ, Σ), no eigenvalue of the columns' correlation matrix below a floor."""
 
     initialised: Tensor
 
@@ -57,9 +57,16 @@ class Gaussian(pyrovae.Module):
         return ((x - self.mean) @ vectors) / variances.sqrt()
 
     def initialise(self, x: Tensor) -> None:
-        """Begin, and end, at x's mean and covariance (divisor N), with eigenvalues below the floor raised to it."""
+        """Set the mean and the covariance of x (divisor N), where training also ends.
+
+        Eigenvalues of the correlation matrix below the floor are raised to it.
+        """
         self.components.start(x, x.new_ones(len(x), 1))
         self.initialised.fill_(True)
+
+    def directions_at_floor(self) -> Tensor | None:
+        """As of a mixture of one component: how many directions at the floor lie in each column."""
+        return self.components.directions_at_floor()
 
 
 class NoLatent:
@@ -69,6 +76,6 @@ class NoLatent:
         pass
 
 
-def pair(dim: int, floor: float = 1e-3) -> tuple[Gaussian, NoLatent]:
-    """No eigenvalue of Σ falls below `floor`."""
+def pair(dim: int, floor: float = 1e-8) -> tuple[Gaussian, NoLatent]:
+    """No eigenvalue of the columns' correlation matrix falls below `floor`."""
     return Gaussian(dim, floor), NoLatent()

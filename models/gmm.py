@@ -16,6 +16,7 @@ from pyrovae.likelihoods import Full, MixtureComponents
 
 NUMBERS, POINTS = 2**22, 512  # of N × K × D, and points, at once: enough for a matrix product, few enough for a cache
 TRAINING_DEFAULTS = {"steps": 150, "batch_size": 2048, "lr": 3e-2}
+PIXEL_OPTIONS = {"floor": 0.1}  # images have many columns, and few points to each component for so many variances
 
 
 class Mixture(pyrovae.Module):
@@ -59,10 +60,11 @@ class Mixture(pyrovae.Module):
         """
         with torch.no_grad():
             family, count = self.components.family_detached(), self.components.count
-            centre, log_share = family.mean, self.logits.log_softmax(-1)
+            centre, log_share = family.mean.double(), self.logits.log_softmax(-1)
+            origin = centre.mean(dim=0)  # sums about it, not about 0, lose no digits to an offset
             points = max(1, min(POINTS, NUMBERS // (count * x.shape[1])))
             smallest = math.log(torch.finfo(x.dtype).tiny)
-            log_p = total = first = second = x.new_zeros(())
+            log_p = total = first = second = x.new_zeros((), dtype=torch.float64)
             for block in x.split(max(1, NUMBERS // (4 * count))):
                 # filled piece by piece: pieces left lying between large buffers would break memory up
                 joint = block.new_empty(len(block), count)
@@ -72,13 +74,13 @@ class Mixture(pyrovae.Module):
                 below = joint - top
                 q = below.where(below > smallest, -math.inf).exp()  # what underflows would take ten times as long
                 p = q.sum(dim=-1, keepdim=True)
-                q = q / p
-                log_p = log_p + (top + p.log()).sum()
+                q = (q / p).double()
+                log_p = log_p + (top + p.log()).double().sum()
                 total = total + q.sum(dim=0)
                 for r, chunk in zip(q.split(points), block.split(points), strict=True):
-                    first = first + r.mT @ chunk  # of all at once a library may copy the points
+                    first = first + r.mT @ (chunk.double() - origin)  # of all at once a library may copy the points
                 second = second + self.components.scatter(block, q, centre)
-            step = first - total.unsqueeze(-1) * centre
+            step = first - total.unsqueeze(-1) * (centre - origin)
             total = total.clamp(min=torch.finfo(x.dtype).tiny)  # a mean that no point is near stays where it is
             moved = step / total.unsqueeze(-1)
             about = self.components.second_moment((moved * total.sqrt().unsqueeze(-1)).unsqueeze(1))
@@ -86,8 +88,12 @@ class Mixture(pyrovae.Module):
             self.logits.copy_((total / len(x)).log())
             return log_p / len(x)
 
+    def directions_at_floor(self) -> Tensor | None:
+        """As of the components: how many directions at the floor lie in each column."""
+        return self.components.directions_at_floor()
+
     def initialise(self, x: Tensor) -> None:
-        """Begin at k-means: its clusters' shares, means and covariances. Its own starts are by k-means++."""
+        """Begin at k-means of the standardised columns: its clusters' shares, means and covariances. Its own starts are by k-means++."""
         from sklearn.cluster import KMeans  # here, because scikit-learn is slow to import
 
         subset = x[torch.randperm(len(x), device=x.device)[:20_000]]
@@ -98,7 +104,8 @@ class Mixture(pyrovae.Module):
                 "more data."
             )
         seed = int(torch.randint(2**31 - 1, ()))
-        labels = KMeans(count, n_init=1, random_state=seed).fit(subset.cpu()).labels_
+        points = self.components.standardised(subset).cpu()
+        labels = KMeans(count, n_init=1, random_state=seed).fit(points).labels_
         onehot = nn.functional.one_hot(torch.as_tensor(labels, dtype=torch.long), count).to(x)
         self.components.start(subset, onehot)
         with torch.no_grad():
@@ -119,7 +126,7 @@ def pair(
         dim: D, the size of one point x.
         components: K, the number of Gaussians.
         covariance: Full, Diagonal, Spherical or Tied.
-        floor: The smallest variance.
+        floor: The smallest variance, as a fraction of the variance of the column.
         guide: ExactPosterior or AmortisedCategorical.
     """
     model = Mixture(covariance(components, dim, floor))

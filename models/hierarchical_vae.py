@@ -50,7 +50,7 @@ class BottomUp(pyrovae.Module):
     def __init__(self, model: HierarchicalVAE, dim: int, hidden: tuple[int, ...]):
         super().__init__()
         sizes = model.latents
-        self.encoder = pyrovae.MLP(dim, *hidden, 2 * sizes[0])
+        self.encoder = pyrovae.nn.EncoderMLP(dim, *hidden, 2 * sizes[0])
         self.above = nn.ModuleList(
             pyrovae.MLP(below, width, 2 * above)
             for (below, above), width in zip(itertools.pairwise(sizes), widths(hidden, sizes), strict=True)
@@ -77,8 +77,11 @@ class Ladder(pyrovae.Module):
         sizes = model.latents
         features = [dim, *(hidden[-1:] or (dim,)), *widths(hidden, sizes)]
         self.up = nn.ModuleList(
-            nn.Sequential(pyrovae.MLP(below, *(hidden[:-1] if place == 0 else ()), above), nn.Tanh())
-            for place, (below, above) in enumerate(itertools.pairwise(features))
+            nn.Sequential(network, nn.Tanh())
+            for network in (
+                pyrovae.nn.EncoderMLP(dim, *hidden[:-1], features[1]),
+                *(pyrovae.MLP(below, above) for below, above in itertools.pairwise(features[1:])),
+            )
         )
         self.across = nn.ModuleList(
             pyrovae.MLP(width, 2 * size) for width, size in zip(features[1:], sizes, strict=True)

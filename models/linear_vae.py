@@ -21,10 +21,17 @@ TRAINING_DEFAULTS = {"steps": 300, "batch_size": 2048, "lr": 1e-3}
 
 
 class LinearVAE(PPCA):
-    """z ~ N(0, I_k), x|z ~ N(Wz + μ, σ²I), σ learned or given."""
+    """z ~ N(0, I_k), x|z ~ N(Wz + μ, σ²I), σ learned or given.
+
+    Steps in W and μ are of the noise's size where columns vary more. The guide follows the model with a delay, and
+    its lag counts in units of σ.
+    """
+
+    step_unit: Tensor
 
     def __init__(self, dim: int, latent: int, sigma: float | None):
         super().__init__(dim, latent)
+        self.register_buffer("step_unit", torch.ones(dim))
         if sigma is not None:
             if not 0 < sigma < math.inf:
                 raise pyrovae.InvalidInputError(f"sigma={sigma} is no standard deviation: give a number above 0.")
@@ -35,8 +42,12 @@ class LinearVAE(PPCA):
     def initialise(self, x: Tensor) -> None:
         """Begin where PPCA does, and let the guide begin at the posterior there."""
         super().initialise(x)
+        self.step_unit.copy_(torch.minimum(self.unit, self.noise.detach().sqrt()))
         for follow in self.followers:
             follow(self)
+
+    def parameter_units(self) -> list[tuple[Tensor, Tensor]]:
+        return [(self.W, self.step_unit.unsqueeze(-1)), (self.mu, self.step_unit)]
 
     def set_noise(self, residual: Tensor) -> None:
         if self.log_sigma.requires_grad:
@@ -44,11 +55,18 @@ class LinearVAE(PPCA):
 
 
 class LinearMeanField(pyrovae.Module):
-    """q(z|x) = N(Ax + b, diag s²), one s for all x."""
+    """q(z|x) = N(A(x − c) + b, diag s²), one s for all x, c the data's mean at the start."""
+
+    centre: Tensor
+    input_unit: Tensor
+    output_unit: Tensor
 
     def __init__(self, dim: int, latent: int):
         super().__init__()
         self.encoder = nn.Linear(dim, latent)
+        self.register_buffer("centre", torch.zeros(dim))
+        self.register_buffer("input_unit", torch.ones(dim))
+        self.register_buffer("output_unit", torch.ones(latent))
         self.log_s = nn.Parameter(torch.zeros(latent))
 
     def forward(self, x: Tensor) -> None:
@@ -60,12 +78,22 @@ class LinearMeanField(pyrovae.Module):
         root, _, gain = model.inverse_model()
         with torch.no_grad():
             self.encoder.weight.copy_(gain.mT)
-            self.encoder.bias.copy_(-model.mu @ gain)
+            self.encoder.bias.zero_()
+            self.centre.copy_(model.mu)
             self.log_s.copy_(-root.square().sum(dim=-1).log() / 2)
+            self.input_unit.copy_(model.unit)
+            self.output_unit.copy_(self.log_s.exp())
+
+    def parameter_units(self) -> list[tuple[Tensor, Tensor]]:
+        """A maps x's units to those of z, of which q's width is one."""
+        return [
+            (self.encoder.weight, self.output_unit.unsqueeze(-1) / self.input_unit),
+            (self.encoder.bias, self.output_unit),
+        ]
 
     def posterior(self, x: Tensor) -> dist.TorchDistribution:
         """q(z|x)."""
-        return dist.Normal(self.encoder(x), self.log_s.exp()).to_event(1)
+        return dist.Normal(self.encoder(x - self.centre), self.log_s.exp()).to_event(1)
 
 
 def pair(

@@ -15,16 +15,20 @@ import pyrovae
 
 SUBSET = 20_000  # points that a start is computed from
 NUMBERS = 2**22  # of x − μ_k at once in a step of EM
+AT_FLOOR = 1e-3  # relative: noise so near its floor is said to be at it
 TRAINING_DEFAULTS = {"steps": 50, "batch_size": 2048, "lr": 1e-3}
 
 
 class MixtureOfFactors(pyrovae.Module):
-    """k ~ Cat(π), z ~ N(0, I_q), x|k,z ~ N(W_k z + μ_k, diag ψ_k), with ψ_k = floor + exp(ρ_k).
+    """k ~ Cat(π), z ~ N(0, I_q), x|k,z ~ N(W_k z + μ_k, diag ψ_k).
 
-    It is the base of mixtures of PPCAs (ψ = σ²) and of factor analysers.
+    It is the base of mixtures of PPCAs (ψ = σ²) and of factor analysers. ψ_k = floor · (units of the noise)² +
+    exp(ρ_k). The units are those of the data that it begins at, and 1 before.
     """
 
     initialised: Tensor
+    unit: Tensor
+    standardised: bool  # distances between points, and the first directions, are those of standardised columns
 
     def __init__(self, dim: int, components: int, latent: int, noises: int, floor: float):
         """`noises` is how many ψ a component has: 1, or `dim`."""
@@ -40,6 +44,7 @@ class MixtureOfFactors(pyrovae.Module):
         self.W = nn.Parameter(torch.randn(components, dim, latent) / dim**0.5)
         self.mu = nn.Parameter(torch.randn(components, dim))
         self.rho = nn.Parameter(torch.zeros(components, noises))
+        self.register_buffer("unit", torch.ones(dim))  # of each column: its standard deviation
         self.register_buffer("initialised", torch.tensor(False))
 
     @property
@@ -50,9 +55,23 @@ class MixtureOfFactors(pyrovae.Module):
         return 1 + components * max(latent * (latent - 1) // 2, excess)
 
     @property
+    def least(self) -> Tensor:
+        """The least ψ: (1,) or (dim,)."""
+        raise NotImplementedError
+
+    @property
     def noise(self) -> Tensor:
         """ψ: (K, 1) or (K, dim)."""
-        return self.floor + self.rho.exp()
+        return self.least + self.rho.exp()
+
+    def directions_at_floor(self) -> Tensor:
+        """Which columns of which component have the least noise: (K, dim)."""
+        at_floor = self.noise.detach() <= self.least * (1 + AT_FLOOR)
+        return at_floor.double().expand(self.mu.shape)
+
+    def parameter_units(self) -> list[tuple[Tensor, Tensor]]:
+        """Rows of W_k and μ_k have the units of x's columns, and training steps of their size."""
+        return [(self.W, self.unit.unsqueeze(-1)), (self.mu, self.unit)]
 
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -65,27 +84,32 @@ class MixtureOfFactors(pyrovae.Module):
         """W_k z + μ_k: (*batch,), (*batch, q) → (*batch, dim)."""
         return torch.einsum("...dq,...q->...d", self.W[k], z) + self.mu[k]
 
-    def inverse_model(self) -> tuple[Tensor, Tensor, Tensor]:
+    def inverse_model(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return, for every k, C, C⁻¹ and G.
 
         C is lower triangular with CCᵀ = I + Wᵀψ⁻¹W, the precision of z|x,k. G is (K, dim, q), with E[z|x,k] = G_kᵀ(x
         − μ_k).
         """
-        scaled = self.W / self.noise.unsqueeze(-1)
-        identity = torch.eye(self.W.shape[-1], dtype=self.W.dtype, device=self.W.device)
-        root = torch.linalg.cholesky_ex(identity + self.W.mT @ scaled).L  # at least the identity: it has a root
+        W = self.W.to(dtype or self.W.dtype)
+        scaled = W / self.noise.to(W).unsqueeze(-1)
+        identity = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
+        root = torch.linalg.cholesky_ex(identity + W.mT @ scaled).L  # at least the identity: it has a root
         inverse = torch.linalg.solve_triangular(root, identity, upper=False)
         return root, inverse, scaled @ (inverse.mT @ inverse)
 
     def log_joint(self, x: Tensor) -> Tensor:
-        """log π_k + log N(x_n | μ_k, W_k W_kᵀ + diag ψ_k): (N, dim) → (N, K), nats. As in factor analysis, nothing cancels."""
-        root, _, gain = self.inverse_model()
-        centred = x - self.mu.unsqueeze(1)  # (K, N, dim)
+        """Compute log π_k + log N(x_n | μ_k, W_k W_kᵀ + diag ψ_k): (N, dim) → (N, K), nats.
+
+        It is in double precision and, as in factor analysis, nothing cancels.
+        """
+        root, _, gain = self.inverse_model(torch.float64)
+        noise = self.noise.double()
+        centred = x.double() - self.mu.double().unsqueeze(1)  # (K, N, dim)
         m = centred @ gain
-        distance = ((centred - m @ self.W.mT).square() / self.noise.unsqueeze(1)).sum(-1) + m.square().sum(-1)
-        log_det = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + self.noise.log().expand_as(self.mu).sum(-1)
+        distance = ((centred - m @ self.W.double().mT).square() / noise.unsqueeze(1)).sum(-1) + m.square().sum(-1)
+        log_det = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + noise.log().expand_as(self.mu).sum(-1)
         constant = log_det + self.mu.shape[-1] * math.log(2 * math.pi)
-        return self.logits.log_softmax(-1) - 0.5 * (distance.mT + constant)
+        return (self.logits.double().log_softmax(-1) - 0.5 * (distance.mT + constant)).to(x.dtype)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x_n): (N, dim) → (N,), nats."""
@@ -112,32 +136,41 @@ class MixtureOfFactors(pyrovae.Module):
         """
         with torch.no_grad():
             chunks = x.split(max(1, NUMBERS // self.mu.numel()))
-            joint = torch.cat([self.log_joint(chunk) for chunk in chunks])
+            joint = torch.cat([self.log_joint(chunk) for chunk in chunks]).double()
             log_p = joint.logsumexp(-1)
             q = (joint - log_p.unsqueeze(-1)).exp()
             total = q.sum(dim=0).clamp(min=1e-8)
-            shift = torch.stack([r @ (x - mu) for r, mu in zip(q.mT, self.mu, strict=True)])
-            self.mu.add_(shift / total.unsqueeze(-1))
+            mu = self.mu.double()
+            shift = torch.stack([r @ (x.double() - centre) for r, centre in zip(q.mT, mu, strict=True)])
+            mu = mu + shift / total.unsqueeze(-1)
+            self.mu.copy_(mu)
             self.logits.copy_((total / total.sum()).log())
-            _, inverse, gain = self.inverse_model()
-            square = cross = second = x.new_zeros(())
-            for chunk, r in zip(chunks, q.split(len(chunks[0])), strict=True):
-                centred = chunk - self.mu.unsqueeze(1)
+            _, inverse, gain = self.inverse_model(torch.float64)
+            covariance = inverse.mT @ inverse  # of z given x and k
+            parts = list(zip(chunks, q.split(len(chunks[0])), strict=True))
+            cross = second = residual = x.new_zeros((), dtype=torch.float64)
+            for chunk, r in parts:
+                centred = chunk.double() - mu.unsqueeze(1)
                 m = centred @ gain
                 weighted = m * r.mT.unsqueeze(-1)
-                square = square + (r.mT.unsqueeze(1) @ centred.square()).squeeze(1)
                 cross = cross + centred.mT @ weighted
                 second = second + m.mT @ weighted
-            moment = total[:, None, None] * (inverse.mT @ inverse) + second  # Σ_n q(k|x_n) E[z zᵀ | x_n, k]
-            self.W.copy_(torch.linalg.solve(moment, cross, left=False))
-            self.set_noise((square - (self.W * cross).sum(-1)) / total.unsqueeze(-1))
+            moment = total[:, None, None] * covariance + second  # Σ_n q(k|x_n) E[z zᵀ | x_n, k]
+            W = torch.linalg.solve(moment, cross, left=False)
+            for chunk, r in parts:  # residuals, not differences of variances, which may be rounding
+                centred = chunk.double() - mu.unsqueeze(1)
+                squares = (centred - centred @ gain @ W.mT).square()
+                residual = residual + (r.mT.unsqueeze(1) @ squares).squeeze(1)
+            self.W.copy_(W)
+            self.set_noise(residual / total.unsqueeze(-1) + ((W @ covariance) * W).sum(-1))
             return log_p.mean()
 
     def set_noise(self, residual: Tensor) -> None:
         """Set ψ to its best for residuals of these mean squares (K, dim), but never below the floor."""
         if self.rho.shape[-1] == 1:
             residual = residual.mean(dim=-1, keepdim=True)
-        self.rho.copy_((residual - self.floor).clamp(min=1e-6 * self.floor).log())
+        least = self.least.double()
+        self.rho.copy_(torch.maximum(residual - least, 1e-6 * least).log())
 
     def initialise(self, x: Tensor) -> None:
         """Begin where 50 steps of EM lead from k-means: its shares and means, and the principal directions of each cluster."""
@@ -152,28 +185,43 @@ class MixtureOfFactors(pyrovae.Module):
                 "more data."
             )
         seed = int(torch.randint(2**31 - 1, ()))
-        labels = torch.as_tensor(KMeans(count, n_init=1, random_state=seed).fit(subset.cpu()).labels_, device=x.device)
-        residual = torch.empty_like(self.mu)
+        mean, sd = pyrovae.nn.column_moments(subset)
+        scale = sd if self.standardised else torch.ones_like(sd)
+        points = (subset.double() - mean) / scale
+        labels = torch.as_tensor(KMeans(count, n_init=1, random_state=seed).fit(points.cpu()).labels_, device=x.device)
+        residual = torch.empty_like(points[:count])
         with torch.no_grad():
+            self.unit.copy_(sd)
+            least = (self.least.double() / scale.square()).mean()
             self.W.zero_()
             for k in range(count):
-                cluster = subset[labels == k]
+                cluster = points[labels == k]
+                centre = cluster.mean(dim=0)
+                y = cluster - centre
                 self.logits[k] = math.log(len(cluster))
-                self.mu[k] = cluster.mean(dim=0)
-                y = cluster - self.mu[k]
+                self.mu[k] = mean + scale * centre
                 rank = min(latent, len(y) - 1)
                 singular, axes = torch.linalg.svd(y, full_matrices=False)[1:]
                 variance = singular.square() / len(y)
-                rest = (variance[rank:].sum() / (y.shape[1] - rank)).clamp(min=self.floor)
-                self.W[k, :, :rank] = axes[:rank].mT * (variance[:rank] - rest).clamp(min=1e-4 * self.floor).sqrt()
-                residual[k] = y.square().mean(dim=0) - self.W[k].square().sum(dim=-1)
+                rest = (variance[rank:].sum() / (y.shape[1] - rank)).clamp(min=least)
+                W = axes[:rank].mT * (variance[:rank] - rest).clamp(min=1e-4 * least).sqrt()
+                self.W[k, :, :rank] = scale.unsqueeze(-1) * W
+                residual[k] = scale.square() * (y.square().mean(dim=0) - W.square().sum(dim=-1))
+                if self.rho.shape[-1] == 1:
+                    residual[k] = rest
             self.set_noise(residual)
             self.initialised.fill_(True)
         pyrovae.EM(steps=50)(self, x)
 
 
 class MixturePPCA(MixtureOfFactors):
-    """ψ_k = σ_k² I."""
+    """ψ_k = σ_k² I, σ_k² above `floor` times the smallest variance of a column: columns of one unit have one noise."""
+
+    standardised = False
+
+    @property
+    def least(self) -> Tensor:
+        return self.floor * self.unit.square().amin(dim=-1, keepdim=True)
 
     def __init__(self, dim: int, components: int, latent: int, floor: float):
         super().__init__(dim, components, latent, 1, floor)
@@ -194,6 +242,13 @@ class JointPosterior:
 def pair(
     dim: int, components: int = 10, latent: int | None = None, floor: float = 1e-3
 ) -> tuple[MixturePPCA, JointPosterior]:
-    """`latent` directions in each component, 4, or dim − 1 where that is less; no σ_k² falls below `floor`."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        components: K, the number of components.
+        latent: Directions in each component: 4, or D − 1 if that is less.
+        floor: The smallest σ_k², as a fraction of the smallest variance of a column.
+    """
     model = MixturePPCA(dim, components, min(4, dim - 1) if latent is None else latent, floor)
     return model, JointPosterior(model)

@@ -14,6 +14,8 @@ import pyrovae
 
 SUBSET = 20_000  # points that a start is computed from
 NUMBERS = 2**22  # of x at once in a step of EM
+DENSE = 1024  # columns up to which a start decomposes their covariance
+LEAST_NOISE = 1e-8  # σ², as a fraction of the smallest variance of a column
 TRAINING_DEFAULTS = {"steps": 300, "batch_size": 4096, "lr": 1e-3}
 
 
@@ -21,9 +23,11 @@ class FactorModel(pyrovae.Module):
     """z ~ N(0, I_k), x|z ~ N(Wz + μ, diag ψ): what PPCA (ψ = σ²) and factor analysis have in common."""
 
     initialised: Tensor
+    unit: Tensor
 
     def __init__(self, dim: int, latent: int):
         super().__init__()
+        self.register_buffer("unit", torch.ones(dim))  # of each column: its standard deviation, once there are data
         self.W = nn.Parameter(torch.randn(dim, latent) / dim**0.5)
         self.mu = nn.Parameter(torch.zeros(dim))
         self.register_buffer("initialised", torch.tensor(False))
@@ -45,23 +49,22 @@ class FactorModel(pyrovae.Module):
 
     def inverse_model(self) -> tuple[Tensor, Tensor, Tensor]:
         """Lower triangular C with CCᵀ = I + Wᵀψ⁻¹W, the precision of z|x; C⁻¹; and G (dim, k) with E[z|x] = Gᵀ(x − μ)."""
-        scaled = self.W / self.noise.unsqueeze(-1)
-        identity = torch.eye(self.W.shape[1], dtype=self.W.dtype, device=self.W.device)
-        root = torch.linalg.cholesky_ex(identity + self.W.mT @ scaled).L  # at least the identity: it has a root
-        inverse = torch.linalg.solve_triangular(root, identity, upper=False)
-        return root, inverse, scaled @ (inverse.mT @ inverse)
+        return inverse_model(self.W, self.noise)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Compute log N(x | μ, WWᵀ + diag ψ): (N, dim) → (N,), nats.
 
         It costs O(D k²) by the determinant lemma. With m = E[z|x], (x − μ)ᵀ(WWᵀ + ψ)⁻¹(x − μ) = |x − μ − Wm|²/ψ +
-        |m|², in which nothing cancels.
+        |m|². It is in double precision: where columns differ in scale, x − μ and Wm may agree in all digits of single
+        precision.
         """
-        root, _, gain = self.inverse_model()
-        m = (x - self.mu) @ gain
-        distance = ((x - self.decode(m)).square() / self.noise).sum(-1) + m.square().sum(-1)
-        log_det = 2 * root.diagonal().log().sum() + self.noise.log().expand(len(self.mu)).sum()
-        return -0.5 * (distance + log_det + len(self.mu) * math.log(2 * math.pi))
+        W, mu, noise = self.W.double(), self.mu.double(), self.noise.double()
+        root, _, gain = inverse_model(W, noise)
+        centred = x.double() - mu
+        m = centred @ gain
+        distance = ((centred - m @ W.mT).square() / noise).sum(-1) + m.square().sum(-1)
+        log_det = 2 * root.diagonal().log().sum() + noise.log().expand(len(mu)).sum()
+        return (-0.5 * (distance + log_det + len(mu) * math.log(2 * math.pi))).to(x.dtype)
 
     def posterior(self, x: Tensor) -> pyrovae.distributions.PrecisionNormal:
         """p(z|x) = N(E[z|x], (I + Wᵀψ⁻¹W)⁻¹)."""
@@ -87,52 +90,100 @@ class FactorModel(pyrovae.Module):
         μ becomes the mean, q(z|x) becomes p(z|x), and W and ψ become the best for those. No covariance of x is
         formed.
 
+        Sums are in double precision and about the mean. ψ is the mean square of residuals under the new W, from a
+        second pass. As a difference of variances it would be lost in the rounding of the largest.
+
         Returns:
             The mean log p(x) before the step, (), nats per point. Up to rounding, the next step's is never lower.
         """
         with torch.no_grad():
-            log_p = square = cross = second = x.new_zeros(())
-            mean = x.mean(dim=0)
-            _, inverse, gain = self.inverse_model()
-            for chunk in x.split(max(1, NUMBERS // x.shape[1])):
-                log_p = log_p + self.log_prob(chunk).sum()
-                centred = chunk - mean
+            chunks = x.split(max(1, NUMBERS // x.shape[1]))
+            log_p = cross = second = residual = x.new_zeros((), dtype=torch.float64)
+            mean = pyrovae.nn.column_moments(x)[0]
+            _, inverse, gain = inverse_model(self.W.double(), self.noise.double())
+            covariance = inverse.mT @ inverse  # of z given x
+            for chunk in chunks:
+                log_p = log_p + self.log_prob(chunk).double().sum()
+                centred = chunk.double() - mean
                 m = centred @ gain
-                square = square + centred.square().sum(dim=0)
                 cross = cross + centred.mT @ m
                 second = second + m.mT @ m
+            W = torch.linalg.solve(len(x) * covariance + second, cross, left=False)  # (Σ_n x zᵀ)(Σ_n E[z zᵀ | x_n])⁻¹
+            for chunk in chunks:
+                centred = chunk.double() - mean
+                residual = residual + (centred - centred @ gain @ W.mT).square().sum(dim=0)
             self.mu.copy_(mean)
-            moment = len(x) * (inverse.mT @ inverse) + second  # Σ_n E[z zᵀ | x_n]
-            self.W.copy_(torch.linalg.solve(moment, cross, left=False))
-            self.set_noise((square - (self.W * cross).sum(-1)) / len(x))
+            self.W.copy_(W)
+            self.set_noise(residual / len(x) + ((W @ covariance) * W).sum(-1))
             return log_p / len(x)
 
     def set_noise(self, residual: Tensor) -> None:
         """Set ψ to its best for residuals of these mean squares (dim,)."""
         raise NotImplementedError
 
-    def begin(self, x: Tensor, scale: Tensor) -> None:
-        """Begin at the principal directions of a subset of x, in units of `scale` (dim,).
+    def parameter_units(self) -> list[tuple[Tensor, Tensor]]:
+        """Rows of W and μ have the units of x's columns, and training steps of their size."""
+        return [(self.W, self.unit.unsqueeze(-1)), (self.mu, self.unit)]
 
-        A randomised singular value decomposition (Halko, Martinsson & Tropp 2011) finds them. The variance that they
-        leave becomes the noise.
+    def begin(self, x: Tensor, *, standardised: bool) -> tuple[Tensor, Tensor]:
+        """Set μ, W and the units of the columns from a subset of x.
+
+        W spans the principal directions, of the standardised columns or of x as it is.
+
+        Returns:
+            The mean of the eigenvalues that W leaves out, (), and what it leaves of each column's variance, (dim,).
         """
-        dim, latent = self.W.shape
+        latent = self.W.shape[1]
         subset = x[torch.randperm(len(x), device=x.device)[:SUBSET]]
-        mean = subset.mean(dim=0)
-        y = (subset - mean) / scale
-        rank = min(latent, *y.shape)
-        singular, axes = torch.svd_lowrank(y, q=min(2 * latent + 10, *y.shape), niter=4)[1:]
-        variance = singular[:rank].square() / len(y)
-        rest = ((y.square().sum() / len(y) - variance.sum()) / max(1, dim - rank)).clamp(min=1e-6)
+        mean, sd = pyrovae.nn.column_moments(subset)
+        scale = torch.ones_like(sd) if standardised else sd
+        rank = min(latent, len(subset))
+        variances, axes, rest = principal_axes((subset.double() - mean) / sd, scale, rank)
         with torch.no_grad():
+            self.unit.copy_(sd)
             self.mu.copy_(mean)
-            self.W.normal_().mul_(0.01 * rest.sqrt())  # what the data do not span
-            self.W[:, :rank] = axes[:, :rank] * (variance - rest).clamp(min=1e-4 * rest).sqrt()
-            unexplained = y.square().mean(dim=0) - self.W.square().sum(dim=-1)
-            self.W.mul_(scale.unsqueeze(-1))
-            self.set_noise(unexplained * scale.square())
+            W = self.W.normal_().double() * 0.01 * rest.sqrt()  # what the data do not span
+            W[:, :rank] = axes * (variances - rest).clamp(min=1e-4 * rest).sqrt()
+            left = scale.square() - W.square().sum(dim=-1)
+            back = sd / scale
+            self.W.copy_(W * back.unsqueeze(-1))
             self.initialised.fill_(True)
+        return rest, left * back.square()
+
+
+def inverse_model(W: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """C, C⁻¹ and G of `FactorModel.inverse_model`, of any W (dim, k) and ψ, () or (dim,)."""
+    scaled = W / noise.unsqueeze(-1)
+    identity = torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
+    root = torch.linalg.cholesky_ex(identity + W.mT @ scaled).L  # at least the identity: it has a root
+    inverse = torch.linalg.solve_triangular(root, identity, upper=False)
+    return root, inverse, scaled @ (inverse.mT @ inverse)
+
+
+def principal_axes(y: Tensor, scale: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the largest eigenvalues of the covariance of scale · y, their eigenvectors, and the mean of the others.
+
+    With R = Cov(y) = E Λ Eᵀ they are the squared singular values of diag(scale) E Λ^½. The smallest are then right to
+    10⁻¹⁶ of the largest. Those of the covariance itself would be right to the square root of that. Above DENSE
+    columns a randomised decomposition replaces R (Halko, Martinsson & Tropp 2011).
+
+    Args:
+        y: Standardised points (N, dim), in double precision.
+        scale: The scale of each column, (dim,).
+        count: How many eigenvalues.
+    """
+    dim = y.shape[1]
+    if dim <= DENSE:
+        values, vectors = torch.linalg.eigh(y.mT @ y / len(y))
+        factor = scale.unsqueeze(-1) * vectors * values.clamp(min=0).sqrt()
+        axes, widths, _ = torch.linalg.svd(factor)
+        rest = widths[count:].square().mean()
+    else:
+        x = y * scale
+        widths, axes = torch.svd_lowrank(x, q=min(2 * count + 10, *x.shape), niter=4)[1:]
+        widths = widths / len(x) ** 0.5
+        rest = (x.square().sum() / len(x) - widths[:count].square().sum()).clamp(min=0) / (dim - count)
+    return widths[:count].square(), axes[:, :count], rest
 
 
 class PPCA(FactorModel):
@@ -147,7 +198,8 @@ class PPCA(FactorModel):
         return (2 * self.log_sigma).exp()
 
     def set_noise(self, residual: Tensor) -> None:
-        self.log_sigma.copy_(0.5 * residual.mean().clamp(min=1e-12).log())
+        least = LEAST_NOISE * self.unit.double().square().min()
+        self.log_sigma.copy_(0.5 * torch.maximum(residual.double().mean(), least).log())
 
     def principal_directions(self) -> Tensor:
         """Return orthonormal axes of the span of W, (dim, k), widest first.
@@ -165,8 +217,19 @@ class PPCA(FactorModel):
         return int(PCA("mle", svd_solver="full").fit(x.double().cpu()).n_components_)
 
     def initialise(self, x: Tensor) -> None:
-        """Begin at the maximum of the likelihood of a subset of x (Tipping & Bishop 1999, eq. 3.7 and 3.8)."""
-        self.begin(x, x.new_ones(x.shape[1]))
+        """Begin at the maximum of the likelihood of a subset of x (Tipping & Bishop 1999, eq. 3.7 and 3.8).
+
+        Raises `InvalidInputError` where W may hold all points: then σ² has no maximum above 0.
+        """
+        points, latent = len(x), self.W.shape[1]
+        if self.log_sigma.requires_grad and latent >= points - 1:
+            raise pyrovae.InvalidInputError(
+                f"latent={latent} directions hold all of {points} points, which leaves no noise: the likelihood has no maximum. "
+                f"Give latent={max(1, points - 2)} or less, or more points."
+            )
+        rest, _ = self.begin(x, standardised=False)
+        with torch.no_grad():
+            self.set_noise(rest)
 
 
 def pair(dim: int, latent: int | None = None, guide: type = pyrovae.guides.ExactPosterior) -> tuple[PPCA, object]:

@@ -2,7 +2,7 @@
 
 The guide puts all its mass on the codes nearest to the encoder's vectors (van den Oord, Vinyals & Kavukcuoglu 2017),
 so log p(x) ≥ log p(x|z) + log p(z). The prior of the codes is learned too. The bound has no noise, because all draws
-are equal. That they do says nothing of how tight it is; `Soft`, a guide that draws, tightens it.
+are equal. That says nothing of how tight it is. `Soft`, a guide that draws, tightens it.
 """
 
 import math
@@ -186,4 +186,4 @@ def pair(
     likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
     decoder = pyrovae.MLP(positions * size, *reversed(hidden), likelihood.num_outputs(dim))
     model = VQVAE(decoder, CodePrior(positions, codes, 64), size, dim, likelihood)
-    return model, guide(model, pyrovae.MLP(dim, *hidden, positions * size))
+    return model, guide(model, pyrovae.nn.EncoderMLP(dim, *hidden, positions * size))

@@ -17,11 +17,17 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "DecoderModel",
+    "EncoderMLP",
     "Module",
     "Residual",
+    "column_moments",
+    "column_units",
     "inverse_softplus",
     "over_batch",
 ]
+
+
+LEAST_VARIANCE = 1e-3  # of columns in [0, 1], on average, that are taken for pixels
 
 
 class Module(PyroModule):
@@ -67,6 +73,32 @@ class MLP(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
+class EncoderMLP(MLP):
+    """An MLP of x that standardises its input: (x − m)/s, with m and s from the training data.
+
+    `fit` calls `start(x)` once, before the first step. `column_units` says what m and s are.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    initialised: Tensor
+
+    def __init__(self, dim: int, *sizes: int, activation: Callable[[], nn.Module] = nn.Tanh):
+        super().__init__(dim, *sizes, activation=activation)
+        self.register_buffer("centre", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def start(self, x: Tensor) -> None:
+        """Take m and s from x (N, dim)."""
+        for buffer, value in zip((self.centre, self.scale), column_units(x), strict=True):
+            buffer.copy_(value)
+        self.initialised.fill_(True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - self.centre) / self.scale)
+
+
 def over_batch(net: nn.Module, inputs: Tensor) -> Tensor:
     """Apply a network that knows only (B, features) to inputs with any number of leading dimensions.
 
@@ -97,11 +129,14 @@ class _ReadsOutputs(Protocol):
 
     def __call__(self, eta: Tensor) -> dist.TorchDistribution: ...
 
+    def in_units(self, density: dist.TorchDistribution, centre: Tensor, scale: Tensor) -> dist.TorchDistribution: ...
+
 
 class DecoderModel(Module):
     """Base of the models with p(x|z) = likelihood(decoder(z) + offset). A subclass writes `forward`.
 
-    The offset begins at the moments of the data.
+    The offset begins at the moments of the data. A likelihood on R^D is one of the columns in their own units, (x −
+    m)/s, which are `column_units` of the training data.
 
     Args:
         decoder: Any module from (B, latent) to (B, likelihood.num_outputs(dim)).
@@ -110,22 +145,55 @@ class DecoderModel(Module):
     """
 
     initialised: Tensor
+    centre: Tensor
+    scale: Tensor
 
     def __init__(self, decoder: nn.Module, likelihood: _ReadsOutputs, dim: int):
         super().__init__()
         self.decoder, self.likelihood = decoder, likelihood
         self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
+        self.register_buffer("centre", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
         self.register_buffer("initialised", torch.tensor(False))
 
     def decode(self, z: Tensor) -> dist.TorchDistribution:
         """Return p(x|z), with batch_shape `batch`, for z (*batch, k)."""
-        return self.likelihood(over_batch(self.decoder, z) + self.offset)
+        density = self.likelihood(over_batch(self.decoder, z) + self.offset)
+        return self.likelihood.in_units(density, self.centre, self.scale)
 
     def initialise(self, x: Tensor) -> None:
-        """Set the offset so that a decoder which has learned nothing answers with the mean of x."""
+        """Take the units of x, and set the offset so that a decoder which has learned nothing answers with its mean."""
+        centre, scale = column_units(x)
+        y = ((x - centre) / scale).to(x.dtype)
         with torch.no_grad():
-            self.offset.copy_(self.likelihood.initial_outputs(x.mean(dim=0), x.var(dim=0, correction=0)))
+            self.centre.copy_(centre)
+            self.scale.copy_(scale)
+            self.offset.copy_(self.likelihood.initial_outputs(y.mean(dim=0), y.var(dim=0, correction=0)))
             self.initialised.fill_(True)
+
+
+def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (divisor N) of each column of x (N, D), in double precision: (D,) and (D,).
+
+    The standard deviation is the unit of the column. Divided by it, a column no longer depends on how it was
+    measured. A column that does not vary gets 1.
+    """
+    variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
+    sd = variance.sqrt()
+    resolution = torch.finfo(torch.float64).eps * mean.abs()  # below it, rounding of equal numbers
+    return mean, torch.where(sd > resolution, sd, torch.ones_like(sd))
+
+
+def column_units(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return centre and scale of each column of x (N, D) for networks, (D,) and (D,): mean and standard deviation.
+
+    They are 0 and 1 where x lies in [0, 1] and varies over it, as pixels, bits and probabilities do. Such columns
+    have one unit already, and one that hardly varies is not to be enlarged.
+    """
+    mean, sd = column_moments(x)
+    if bool((x >= 0).all()) and bool((x <= 1).all()) and float(sd.square().mean()) > LEAST_VARIANCE:
+        return torch.zeros_like(mean), torch.ones_like(sd)
+    return mean, sd
 
 
 def inverse_softplus(y: Tensor) -> Tensor:

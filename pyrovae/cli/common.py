@@ -99,19 +99,17 @@ def score_run(
 def open_scored(
     folder: Path, device: str, data: str | None = None, transform: str | None = None, root: Path | None = None
 ) -> tuple["Run", "Data"]:
-    """A trained run and the data to score it on: its own, or `data`."""
-    from ..data.datasets import load_data
-    from ..runs.run import load_run
+    """A trained run and the data to score it on: its own, or `data`, made into x as the run's own were."""
+    from ..runs.run import data_of, load_run
 
     run = load_run(folder, device_of(device))
     config = run.config
-    loaded = load_data(
-        data or config.data,
-        transform if data or transform else config.transform,
-        seed=config.split_seed,
-        root=root or config.root,
-        split=data is None,
-    )
+    if transform not in (None, config.transform):
+        raise InvalidInputError(
+            f"{folder} was trained on x = {_transform_of(run)}, and log p(x) is of such x: leave --transform {transform} out, or "
+            "train on it."
+        )
+    loaded = data_of(config, data, root)
     if loaded.dim != config.dim:
         raise InvalidInputError(
             f"{folder} was trained on points of {config.dim} numbers, and {loaded.name} has {loaded.dim}: evaluate it on data "
@@ -121,6 +119,12 @@ def open_scored(
     if done < epochs:
         print(f"pyrovae: the training of {folder} was stopped after {done} of {epochs} epochs.", file=sys.stderr)
     return run, loaded.to(device_of(device))
+
+
+def _transform_of(run: "Run") -> str:
+    from ..data.transforms import transform_from_state
+
+    return str(transform_from_state(run.config.fitted_transform))
 
 
 def draw_points(run: "Run", data: "Data", num: int, seed: int, mean: bool = False) -> "torch.Tensor":

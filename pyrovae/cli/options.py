@@ -32,7 +32,21 @@ DataOption = Annotated[
 ]
 TransformOption = Annotated[
     str | None,
-    typer.Option(help="dequantise, logit, binarise, threshold, levels or none [default: that of the data]."),
+    typer.Option(
+        help="dequantise, standardise, logit, binarise, threshold, levels or none [default: that of the data]."
+    ),
+]
+LabelOption = Annotated[
+    str | None, typer.Option(help="The name or number of a column that holds labels. It is taken out of x.")
+]
+DropOption = Annotated[
+    list[str] | None, typer.Option(help="The name or number of a column to leave out; may be repeated.")
+]
+LevelsOption = Annotated[
+    int | None, typer.Option(min=2, help="The numbers of the file are pixels of this many levels, 256 for bytes.")
+]
+DtypeOption = Annotated[
+    str | None, typer.Option(help="float32 or float64 [default: float64 only if float32 would blur a column].")
 ]
 SplitSeedOption = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split, and of noise that is added to the data once.")

@@ -1,33 +1,48 @@
 """Data as tensors: data sets known by name, arrays from files; split, transformed, and checked."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, did_you_mean
 from .builtin import NAMES, load_builtin
-from .files import read_arrays
-from .raw import RawData, given_split, random_split
+from .columns import check_not_constant, few_values_message, resolving_dtype, rounding_message
+from .files import SUFFIXES, Reading, is_binary, load_file
+from .raw import RawData
 from .stochastic import StochasticData
-from .transforms import Binarise, Dequantise, Identity, Levels, Logit, Threshold, Transform
+from .transforms import (
+    Binarise,
+    Dequantise,
+    DequantiseTable,
+    Identity,
+    Levels,
+    Logit,
+    Standardise,
+    Threshold,
+    Transform,
+)
 
-TRANSFORMS: dict[str, Callable[[int], Transform]] = {
+OF_PIXELS: dict[str, Callable[[int], Transform]] = {
     "dequantise": Dequantise,
     "logit": Logit,
     "binarise": Binarise,
     "threshold": Threshold,
     "levels": Levels,
 }
+TRANSFORMS = (*OF_PIXELS, "standardise")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+log = logging.getLogger("pyrovae")
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set ready for use: x for training and the held-out x (N, D), single precision, and how both came about.
+    """A data set ready for use: x for training and the held-out x (N, D), and how both came about.
 
     What the source says of its points and columns travels along. No model sees it unasked.
 
@@ -39,6 +54,8 @@ class Data:
         column_names: The names of x's D columns; () where the source has none.
         labels: The class of every point of the source, in its order, int64 from 0; None where the source has none.
         label_names: The name of each class; () where there are none.
+        notes: What is to be known of columns, a sentence each.
+        reading: How the source was read: the arguments of `load_data` that are not its defaults.
         train_rows, test_rows: Which rows of the source `train` and `test` are, so that `labels[test_rows]` are those of `test`.
 
     Example:
@@ -60,6 +77,8 @@ class Data:
     label_names: tuple[str, ...] = field(default=(), repr=False)
     train_rows: Tensor | None = field(default=None, repr=False)
     test_rows: Tensor | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+    reading: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def dim(self) -> int:
@@ -88,36 +107,54 @@ class Data:
             "test_points": len(self.test),
             "transform": str(self.transform),
             "base_measure": self.transform.base_measure(self.dim),
+            "column_names": list(self.column_names),
+            "notes": list(self.notes),
         }
 
 
 def load_data(
     name_or_file: str | Path,
-    transform: str | None = None,
+    transform: str | Transform | None = None,
     *,
     seed: int = 0,
     root: str | Path | None = None,
     download: bool = False,
     split: bool = True,
+    label: str | None = None,
+    drop: Sequence[str] | None = None,
+    levels: int | None = None,
+    dtype: str | None = None,
+    columns: Sequence[str] = (),
 ) -> Data:
     """Load a data set by its name or from a file, split it, and transform it.
 
+    Names are `digits`, `mnist`, `iris`, `wine` and `breast_cancer`. Files are .npy, .npz, .csv, .tsv and .txt, also
+    as .gz, with one point per row.
+
     Args:
-        name_or_file: `digits`, `mnist`, `iris`, `wine`, `breast_cancer`, or a .npy, .npz or .csv file of points in
-            rows.
-        transform: "dequantise", "logit", "binarise", "threshold" or "levels". Default: that of the data, which is
-            "dequantise" for pixels, and none for files of real numbers or of {0, 1}.
+        name_or_file: The name, or the path.
+        transform: "dequantise", "standardise", "logit", "binarise", "threshold", "levels" or "none". A `Transform`
+            object is applied as it is, with all that was fitted. Default: "dequantise" for pixels and tables of whole
+            numbers, else "none".
         seed: Of the split, where the data come without one, and of the noise that is drawn once.
-        root: The folder of downloaded data.
-        download: Whether data may be downloaded.
+        root: The folder with MNIST/raw. Default: $PYROVAE_DATA, or the user's cache.
+        download: Whether MNIST may be downloaded.
         split: False holds out all points of a file that has no split of its own.
+        label: The name of a column that holds labels, or its number where a file has no names. It is taken out of x.
+        drop: Columns to leave out.
+        levels: The numbers of a file are pixels of this many levels. Bytes, and whole numbers in images, are pixels
+            by themselves.
+        dtype: "float32" or "float64". Default: float32, or float64 for a table whose columns single precision would
+            blur. These have values far from 0 beside their standard deviation, or standard deviations a thousand
+            times apart.
+        columns: The names of the columns that x is to have, for a file that has names.
 
     Returns:
-        The data, in single precision.
+        The data.
 
     Raises:
-        InvalidInputError: The name is unknown, the file cannot be read, a value is NaN, or a column is constant where
-            x must have a density.
+        InvalidInputError: The name is unknown, the file cannot be read, or a value is NaN. A column is text, or
+            constant where x must have a density. Values do not suit the given transform.
 
     Example:
         >>> import pyrovae
@@ -126,23 +163,37 @@ def load_data(
         (torch.Size([120, 4]), torch.Size([30, 4]))
     """
     name = str(name_or_file)
+    if dtype is not None and dtype not in DTYPES:
+        raise InvalidInputError(f"There is no dtype '{dtype}': give float32 or float64.")
     generator = torch.Generator().manual_seed(seed)
+    reading = Reading(label, tuple(drop or ()), levels, tuple(columns))
     if name in NAMES:
+        if label is not None or drop or levels is not None:
+            raise InvalidInputError(
+                f"{name} has its labels and pixels by itself: label, drop and levels are for files."
+            )
         raw = load_builtin(name, generator, root, download)
-    elif name.endswith((".npy", ".npz", ".csv")):
-        raw = _load_file(Path(name), generator, split)
+    elif name.endswith(SUFFIXES):
+        raw = load_file(Path(name), generator, reading, split)
     else:
         raise InvalidInputError(
-            f"There is no data set '{name}'{did_you_mean(name.lower(), NAMES)}: give {', '.join(NAMES)}, or the path of a .npy, "
-            ".npz or .csv file."
+            f"There is no data set '{name}'{did_you_mean(name.lower(), NAMES)}: give {', '.join(NAMES)}, or the path of a "
+            f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file."
         )
-    train, test = (raw.values[rows].float() for rows in (raw.train_rows, raw.test_rows))
-    chosen = _transform(name, transform, raw.levels, _is_binary(raw.values))
-    held_out = chosen(test, generator)
+    if isinstance(transform, Transform):
+        transform.check(raw.values)
+        chosen = transform
+    else:
+        chosen = _transform(name, transform, raw)
+    # of pixels, noise is drawn in the precision of x; tables are transformed in double precision
+    precision = torch.float64 if raw.levels is None else DTYPES[dtype or "float32"]
+    train, test = (raw.values[rows].to(precision) for rows in (raw.train_rows, raw.test_rows))
+    x_test = chosen(test, generator)
+    x_train = StochasticData(train, chosen) if chosen.fresh else chosen(train, generator)
     data = Data(
         name=name if name in NAMES else Path(name).name,
-        train=StochasticData(train, chosen) if chosen.fresh else chosen(train, generator),
-        test=held_out,
+        train=x_train,
+        test=x_test,
         transform=chosen,
         split=raw.split,
         seed=seed,
@@ -152,103 +203,69 @@ def load_data(
         label_names=raw.label_names,
         train_rows=raw.train_rows,
         test_rows=raw.test_rows,
+        notes=raw.notes,
+        reading={key: value for key, value in {**asdict(reading), "dtype": dtype}.items() if value not in (None, ())},
     )
-    if not chosen.discrete:
-        _check_not_constant(data)
+    if not isinstance(transform, Transform) and not chosen.discrete:
+        check_not_constant(data.train[:], data.name, data.column_names)
+    if transform == "standardise":
+        data = _standardised(data)
+    if raw.levels is None:
+        data = _in_precision(data, None if dtype is None else DTYPES[dtype])
+    for note in data.notes:
+        log.warning("%s: %s", data.name, note)
     return data
 
 
-def _load_file(path: Path, generator: torch.Generator, split: bool) -> RawData:
-    if not path.is_file():
-        raise InvalidInputError(f"There is no data file {path}.")
-    try:
-        arrays = read_arrays(path)
-    except InvalidInputError:
-        raise
-    except Exception as error:  # NumPy and zipfile raise many kinds for a file that is not whole
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise InvalidInputError(
-            f"{path} cannot be read as {path.suffix}, it is truncated or not of that kind: {reason}."
-        ) from error
-    if "train" in arrays and "test" in arrays:
-        used = [arrays["train"], arrays["test"]]
-    elif len(arrays) == 1:
-        used = list(arrays.values())
-    else:
-        raise InvalidInputError(
-            f"{path} holds {', '.join(arrays)}: name the arrays 'train' and 'test', or keep only one."
-        )
-    for array in used:
-        if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or array.ndim < 2 or array.size == 0:
-            raise InvalidInputError(
-                f"{path} holds {array.dtype} of shape {array.shape}: it must be numbers, a point to a row, (N, D)."
-            )
-        if np.issubdtype(array.dtype, np.complexfloating):
-            raise InvalidInputError(f"{path} holds complex numbers: split them into real columns.")
-    shape = (int(used[0].shape[1]), int(used[0].shape[2])) if used[0].ndim == 3 else None
-    with np.errstate(over="ignore"):  # what single precision cannot hold becomes inf, and is refused below
-        tensors = [torch.as_tensor(array.astype(np.float32)).flatten(1) for array in used]
-    for tensor in tensors:
-        bad = ~torch.isfinite(tensor)
-        if bool(bad.any()):
-            row, column = bad.nonzero()[0].tolist()
-            raise InvalidInputError(
-                f"{path} has {tensor[row, column].item()} at row {row}, column {column}: remove or impute it."
-            )
-    levels = None
-    if not all(map(_is_binary, tensors)) and all(np.issubdtype(array.dtype, np.integer) for array in used):
-        if any(array.min() < 0 for array in used):
-            raise InvalidInputError(
-                f"{path} holds whole numbers below 0: pixels start at 0; save real data as floating point."
-            )
-        levels = 256 if used[0].dtype == np.uint8 else int(max(array.max() for array in used)) + 1
-    if len(tensors) == 2 and tensors[0].shape[1] != tensors[1].shape[1]:
-        raise InvalidInputError(
-            f"'train' and 'test' of {path} have {tensors[0].shape[1]} and {tensors[1].shape[1]} columns."
-        )
-    values = torch.cat(tensors)
-    if len(tensors) == 2:
-        rows = given_split(len(tensors[0]), len(tensors[1]), "the file's")
-    elif not split:
-        every = torch.arange(len(values))
-        rows = every, every, f"all {len(values)} points of the file"
-    else:
-        rows = random_split(len(values), generator)
-    return RawData(values, *rows, levels=levels, shape=shape)
+def _standardised(data: Data) -> Data:
+    """The data with columns of mean 0 and variance 1 over the training points."""
+    if data.transform.discrete:
+        raise InvalidInputError(f"{data.name} has probabilities, and no units: leave standardise out.")
+    fitted = Standardise.fitted(data.train[:], data.transform)
+    train, test = (fitted.scaled(x) for x in (data.train[:], data.test))
+    return replace(data, train=train, test=test, transform=fitted)
 
 
-def _is_binary(points: Tensor) -> bool:
-    return bool(((points == 0) | (points == 1)).all())
+def _in_precision(data: Data, dtype: torch.dtype | None) -> Data:
+    """A table in the precision that resolves it, or in `dtype`; with what is to be known of its columns."""
+    x, notes, names = data.train[:], list(data.notes), data.column_names
+    continuous = isinstance(data.transform, Identity | Standardise) and not data.transform.discrete
+    if dtype is None:
+        dtype = torch.float32 if data.transform.discrete else resolving_dtype(x)
+    elif dtype == torch.float32 and not data.transform.discrete:
+        notes.append(rounding_message(x, names))
+    if continuous:
+        notes.append(few_values_message(x, names))
+    train = data.train if isinstance(data.train, StochasticData) else data.train.to(dtype)
+    return replace(data, train=train, test=data.test.to(dtype), notes=tuple(filter(None, notes)))
 
 
-def _transform(name: str, transform: str | None, levels: int | None, binary: bool) -> Transform:
-    if transform is None:
-        return Dequantise(levels) if levels is not None else Identity(discrete=binary)
-    if transform == "none":
-        if levels is not None:
-            raise InvalidInputError(
-                f"The pixels of {name} are whole numbers, and have no density as they are: give one of "
-                f"{', '.join(TRANSFORMS)}."
-            )
-        return Identity(discrete=binary)
-    if transform not in TRANSFORMS:
+def _transform(name: str, transform: str | None, raw: RawData) -> Transform:
+    """The transform of that name for these data; of standardise, what comes before it."""
+    binary = raw.levels is None and is_binary(raw.values)
+    if transform not in (None, "none", *TRANSFORMS):
         known = [*TRANSFORMS, "none"]
         raise InvalidInputError(
-            f"There is no transform '{transform}'{did_you_mean(transform, known)}: give one of {', '.join(known)}."
+            f"There is no transform '{transform}'{did_you_mean(str(transform), known)}: give one of {', '.join(known)}."
         )
+    if transform in (None, "standardise", "dequantise"):
+        if raw.levels is not None:
+            return Dequantise(raw.levels)
+        if raw.whole:
+            return DequantiseTable()
+        if transform != "dequantise":
+            return Identity(discrete=binary)
+    if transform == "none":
+        if raw.levels is not None:
+            raise InvalidInputError(
+                f"The pixels of {name} are whole numbers, and have no density as they are: give one of {', '.join(TRANSFORMS)}."
+            )
+        return Identity(discrete=binary)
+    levels = raw.levels
+    if raw.whole and bool((raw.values >= 0).all()):
+        levels = int(raw.values.max()) + 1  # whoever asks for a transform of pixels says that these are pixels
     if levels is None:
         raise InvalidInputError(
             f"{name} has no pixel levels to {transform}: save pixels as an array of integers, or leave the transform out."
         )
-    return TRANSFORMS[transform](levels)
-
-
-def _check_not_constant(data: Data) -> None:
-    x = data.train[:]
-    constant = (x == x[0]).all(dim=0).nonzero().flatten().tolist()
-    if constant:
-        columns = ", ".join(map(str, constant[:5])) + (", …" if len(constant) > 5 else "")
-        raise InvalidInputError(
-            f"{len(constant)} of the {data.dim} columns of {data.name} are constant (column {columns}): a density there grows "
-            "without bound; drop them, or save pixels as an array of integers so that they are dequantised."
-        )
+    return OF_PIXELS[str(transform)](levels)

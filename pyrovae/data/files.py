@@ -1,61 +1,232 @@
-"""Points from .npy, .npz and .csv files."""
+"""Points from .npy, .npz and text files, with their columns and labels."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, did_you_mean
+from .raw import RawData, given_split, random_split
+from .text_tables import read_text_table
+
+SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+LARGEST = 1e150  # whose square is a number
+LABEL_NAMES = {"label", "labels", "class", "target", "y"}  # of columns that are likely no part of x
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a .npy, .npz or .csv file, by name."""
-    if path.suffix == ".npy":
-        return {"x": np.load(path, allow_pickle=False)}
-    if path.suffix == ".npz":
-        with path.open("rb") as content, np.load(content, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    with path.open(encoding="utf-8-sig") as file:
-        rows = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
-    lines = [line for _, line in rows]
-    # one number in it makes the first line a point: it is never dropped for a cell that cannot be read
-    header = bool(lines) and not any(map(_is_number, lines[0].split(",")))
-    if len(lines) == header:
-        raise ValueError("it has no points")
+@dataclass(frozen=True)
+class Reading:
+    """How a file is read."""
+
+    label: str | None = None  # a column that is taken out of x and kept as the points' labels
+    drop: tuple[str, ...] = ()  # columns that are left out
+    levels: int | None = None  # the numbers are pixels of so many levels
+    columns: tuple[str, ...] = ()  # those that x is to have, in this order, where the file has names
+
+
+@dataclass
+class _Content:
+    """Arrays of one file, and what is known of their columns."""
+
+    arrays: list[np.ndarray]  # one, or training and test points
+    names: tuple[str, ...] = ()
+    texts: dict[int, np.ndarray] = field(default_factory=dict)
+    labels: np.ndarray | None = None
+    whole: bool = False  # whole numbers, as they were stored
+
+
+def load_file(path: Path, generator: torch.Generator, reading: Reading, split: bool) -> RawData:
+    """The points of a file, in its own order and units, in double precision; pixels as they are stored."""
+    if not path.is_file():
+        raise InvalidInputError(f"There is no data file {path}.")
     try:
-        values = np.loadtxt(lines[header:], delimiter=",", ndmin=2)
-    except ValueError:
-        _check_cells(path, rows[header:])
+        content = _read(path)
+    except InvalidInputError:
         raise
-    whole = not any("." in line for line in lines[header:]) and bool(
-        (values >= 0).all() and (values == values.round()).all()
+    except Exception as error:  # NumPy and zipfile raise many kinds for a file that is not whole
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InvalidInputError(
+            f"{path} cannot be read as {path.suffix}, it is truncated or not of that kind: {reason}."
+        ) from error
+    _check_arrays(path, content.arrays)
+    image = content.arrays[0].ndim == 3
+    shape = (int(content.arrays[0].shape[1]), int(content.arrays[0].shape[2])) if image else None
+    stored = content.arrays[0].dtype
+    rows = [len(array) for array in content.arrays]
+    values = np.concatenate([array.reshape(len(array), -1) for array in content.arrays])
+    kept, labels, notes = _columns(path, content, reading, values.shape[1])
+    names = tuple(content.names[place] for place in kept) if content.names else ()
+    if len(kept) < values.shape[1]:
+        values = values[:, kept]
+    _check_finite(path, values, names)
+    points = torch.as_tensor(values.astype(np.float64))
+    levels, whole = _kind(path, points, stored, content.whole, image, reading.levels)
+    if len(rows) == 2:
+        chosen = given_split(rows[0], rows[1], "the file's")
+    elif not split:
+        every = torch.arange(len(points))
+        chosen = every, every, f"all {len(points)} points of the file"
+    else:
+        chosen = random_split(len(points), generator)
+    classes, label_names = _classes(labels)
+    return RawData(
+        points.float() if levels is not None else points,
+        *chosen,
+        levels=levels,
+        whole=whole,
+        shape=shape if len(kept) == points.shape[1] and image else None,
+        column_names=names,
+        labels=classes,
+        label_names=label_names,
+        notes=notes,
     )
-    return {"x": values.astype(np.int64) if whole else values}  # text has no type: pixels are written without a point
 
 
-def _check_cells(path: Path, lines: list[tuple[int, str]]) -> None:
-    """Find the first cell that is no number, or the first row that is longer or shorter than those before.
+def _read(path: Path) -> _Content:
+    if path.suffix == ".npy":
+        array = np.load(path, allow_pickle=False)
+        return _Content([array], whole=np.issubdtype(array.dtype, np.integer))
+    if path.suffix == ".npz":
+        return _read_archive(path)
+    table = read_text_table(path)
+    return _Content([table.values], table.names, table.texts, whole=table.whole)
 
-    Rows and columns count from 0, as everywhere. The line of the file is named too.
-    """
-    remedy = "fill it in, or remove the row"
-    width = lines[0][1].count(",") + 1
-    for row, (number, line) in enumerate(lines):
-        cells = line.strip().split(",")
-        for column, cell in enumerate(cells):
-            if not _is_number(cell):
-                what = f"has '{cell.strip()}', which is no number," if cell.strip() else "misses a value"
-                raise InvalidInputError(
-                    f"{path} {what} at row {row}, column {column} (line {number} of the file): {remedy}."
-                )
-        if len(cells) != width:
+
+def _read_archive(path: Path) -> _Content:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    if {"indptr", "indices", "data"} <= arrays.keys():
+        raise InvalidInputError(f"{path} holds a sparse matrix: save it as an array, np.save(file, X.toarray()).")
+    if "train" in arrays and "test" in arrays:
+        used = [arrays["train"], arrays["test"]]
+        if used[0].ndim == used[1].ndim >= 2 and used[0].shape[1:] != used[1].shape[1:]:
+            sizes = [int(np.prod(array.shape[1:])) for array in used]
+            raise InvalidInputError(f"'train' and 'test' of {path} have {sizes[0]} and {sizes[1]} columns.")
+        labels = None
+    elif arrays.keys() == {"X", "y"} and len(arrays["X"]) == len(arrays["y"]):
+        used, labels = [arrays["X"]], arrays["y"]
+    elif len(arrays) == 1:
+        used, labels = list(arrays.values()), None
+    else:
+        raise InvalidInputError(
+            f"{path} holds {', '.join(arrays)}: name the arrays 'train' and 'test', or 'X' and 'y', or keep only one."
+        )
+    return _Content(used, labels=labels, whole=all(np.issubdtype(array.dtype, np.integer) for array in used))
+
+
+def _check_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
+    for array in arrays:
+        if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or array.ndim < 2 or array.size == 0:
             raise InvalidInputError(
-                f"{path} has {len(cells)} values in row {row} (line {number} of the file), and {width} before: {remedy}."
+                f"{path} holds {array.dtype} of shape {array.shape}: it must be numbers, a point to a row, (N, D)."
             )
+        if np.issubdtype(array.dtype, np.complexfloating):
+            raise InvalidInputError(f"{path} holds complex numbers: split them into real columns.")
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _columns(
+    path: Path, content: _Content, reading: Reading, width: int
+) -> tuple[list[int], np.ndarray | None, tuple[str, ...]]:
+    """The columns that x has, the labels, and what is to be said of columns."""
+    names = content.names
+    values = content.arrays[0] if len(content.arrays) == 1 else np.concatenate(content.arrays)
+    out = {_place(path, column, names, width, "--drop") for column in reading.drop}
+    labels = content.labels
+    given = reading.columns
+    if reading.label is not None and (not given or reading.label in names):
+        place = _place(path, reading.label, names, width, "--label")
+        labels = content.texts.get(place, values.reshape(len(values), -1)[:, place])
+        out.add(place)
+    if given and names:
+        missing = [name for name in given if name not in names]
+        if missing:
+            raise InvalidInputError(
+                f"{path} has no column '{missing[0]}', which the run was trained on: it has {', '.join(names)}."
+            )
+        kept = [names.index(name) for name in given]
+    else:
+        kept = [place for place in range(width) if place not in out]
+    texts = [place for place in kept if place in content.texts]
+    if texts:
+        column = names[texts[0]] if names else str(texts[0])
+        raise InvalidInputError(
+            f"{path} has text in column '{column}': take it out with --drop {column}, keep it as the points' labels with --label "
+            f"{column}, or replace it by numbers."
+        )
+    if not kept:
+        raise InvalidInputError(f"{path} has no columns left: drop fewer.")
+    notes = tuple(
+        f"Column '{names[place]}' is a part of x. If it holds labels, take it out: --label {names[place]}, or --drop."
+        for place in sorted({0, width - 1})
+        if names and place in kept and names[place].lower() in LABEL_NAMES and not given
+    )
+    return kept, labels, notes
+
+
+def _place(path: Path, column: str, names: tuple[str, ...], width: int, flag: str) -> int:
+    """The number of a column that is called by name or, where the file has no names, by number."""
+    if column in names:
+        return names.index(column)
+    if not names and column.isdigit() and int(column) < width:
+        return int(column)
+    known = ", ".join(names) if names else f"the numbers 0 to {width - 1}"
+    raise InvalidInputError(
+        f"{path} has no column '{column}'{did_you_mean(column, names)}: {flag} takes one of {known}."
+    )
+
+
+def _check_finite(path: Path, values: np.ndarray, names: tuple[str, ...]) -> None:
+    floating = np.issubdtype(values.dtype, np.floating)
+    bad = np.argwhere(~(np.abs(values) < LARGEST)) if floating else np.empty((0, 2))  # NaN is not below anything
+    if len(bad):
+        row, column = map(int, bad[0])
+        called = f" ({names[column]})" if names else ""
+        raise InvalidInputError(
+            f"{path} has {values[row, column]} at row {row}, column {column}{called}: remove or impute it."
+        )
+
+
+def _kind(
+    path: Path, points: Tensor, stored: np.dtype, whole: bool, image: bool, levels: int | None
+) -> tuple[int | None, bool]:
+    """Of pixels, their levels; and whether the table is of whole numbers.
+
+    Pixels are bytes, whole numbers in images, and what the caller says. Any other table of whole numbers has columns of its own kinds.
+    """
+    if levels is not None:
+        bad = (points < 0) | (points >= levels) | (points != points.round())
+        if bool(bad.any()):
+            row, column = bad.nonzero()[0].tolist()
+            raise InvalidInputError(
+                f"{path} has {points[row, column].item():g} at row {row}, column {column}: pixels of {levels} levels are whole "
+                f"numbers from 0 to {levels - 1}."
+            )
+        return levels, False
+    if not whole or is_binary(points):
+        return None, False
+    if stored == np.uint8:
+        return 256, False
+    if not image:
+        return None, True
+    if bool((points < 0).any()):
+        raise InvalidInputError(
+            f"{path} holds whole numbers below 0: pixels start at 0; save real data as floating point."
+        )
+    return int(points.max()) + 1, False
+
+
+def _classes(labels: np.ndarray | None) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Labels as whole numbers from 0, and the name of each."""
+    if labels is None:
+        return None, ()
+    names, classes = np.unique(labels, return_inverse=True)
+    called = (f"{name:g}" if isinstance(name, np.floating) else str(name) for name in names)
+    return torch.as_tensor(classes.reshape(-1), dtype=torch.int64), tuple(called)
+
+
+def is_binary(points: Tensor) -> bool:
+    """Whether all numbers are 0 or 1."""
+    return bool(((points == 0) | (points == 1)).all())

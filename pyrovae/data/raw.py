@@ -17,10 +17,12 @@ class RawData:
     test_rows: Tensor
     split: str  # how they were split, in words
     levels: int | None = None  # of pixels: the values are whole numbers below it
+    whole: bool = False  # the values are whole numbers that are no pixels
     shape: tuple[int, int] | None = None  # of one image
     column_names: tuple[str, ...] = ()
     labels: Tensor | None = None  # (N,)
     label_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what is to be said of columns
 
 
 def random_split(points: int, generator: torch.Generator) -> tuple[Tensor, Tensor, str]:

@@ -1,165 +1,40 @@
-"""From pixels to x: objects that know the base measure they lead to and how much they stretch space.
+"""Transforms by name: from a source's numbers to x, with a base measure and a log-Jacobian.
 
-Pixels are whole numbers 0 … levels − 1. A density of x is one of pixels only after log|dx/dpixel| is added; a probability of
-binary x has no such factor, and neither kind may be compared with the other.
+Those of pixels stand in `pixel_transforms`, those of tables in `table_transforms`. What was fitted is written down with a run by
+`Transform.state`, and read here.
 """
 
-import math
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.distributions.transforms import AffineTransform, ComposeTransform, SigmoidTransform
 
-__all__ = ["Binarise", "Dequantise", "Identity", "Levels", "Logit", "Threshold", "Transform"]
+from .pixel_transforms import Binarise, Dequantise, Levels, Logit, Threshold
+from .table_transforms import DequantiseTable, Standardise
+from .transform import Identity, Transform
 
+__all__ = [
+    "Binarise",
+    "Dequantise",
+    "DequantiseTable",
+    "Identity",
+    "Levels",
+    "Logit",
+    "Standardise",
+    "Threshold",
+    "Transform",
+]
 
-class Transform:
-    """pixels (N, D) → x (N, D)."""
-
-    discrete: bool = False  # x has probabilities (counting measure), else densities (Lebesgue)
-    fresh: bool = False  # training data are drawn anew at every use
-    space: str = "R^D"
-    likelihood: str = "Bernoulli"  # of x that have probabilities, where none is chosen
-
-    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """x from pixels; random draws come from `generator`, or from torch's global one."""
-        raise NotImplementedError
-
-    def log_jacobian(self, x: Tensor) -> Tensor | None:
-        """log|dx/dpixel| at x: (N, D) → (N,), nats. None where there is no pixel scale."""
-        raise NotImplementedError
-
-    def grey(self, x: Tensor) -> Tensor:
-        """x as grey levels in [0, 1], to be looked at."""
-        return x.clamp(0, 1)
-
-    def base_measure(self, dim: int) -> str:
-        """The base measure, in words: what `compare` holds models to."""
-        return f"{'counting' if self.discrete else 'Lebesgue'} on {self.space.replace('D', str(dim))}"
+KINDS: dict[str, type[Transform]] = {
+    kind.__name__: kind
+    for kind in (Identity, Dequantise, DequantiseTable, Standardise, Logit, Binarise, Threshold, Levels)
+}
 
 
-class Identity(Transform):
-    """x as it is: real numbers with no pixel scale, or {0, 1} already."""
-
-    def __init__(self, discrete: bool = False):
-        self.discrete = discrete
-        self.space = "{0,1}^D" if discrete else "R^D"
-
-    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return pixels
-
-    def log_jacobian(self, x: Tensor) -> Tensor | None:
-        return x.new_zeros(len(x)) if self.discrete else None
-
-    def grey(self, x: Tensor) -> Tensor:
-        return (x - x.min()) / (x.max() - x.min()).clamp(min=torch.finfo(x.dtype).tiny)
-
-    def __str__(self) -> str:
-        return "as given"
-
-
-class Dequantise(Transform):
-    """x = (pixel + u) / levels, u ~ U[0, 1): log|dx/dpixel| = −D log levels (Theis, van den Oord & Bethge 2016, §3.1).
-
-    The mean of log p(x) + log|dx/dpixel| over u is a lower bound on the log-probability of the pixels.
-    """
-
-    space = "[0,1]^D"
-
-    def __init__(self, levels: int = 256):
-        self.levels = levels
-
-    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.rand(pixels.shape, generator=generator, dtype=pixels.dtype, device=pixels.device)
-        # 255 + 0.99999999 rounds to 256 in single precision
-        return ((pixels + noise) / self.levels).clamp(max=1 - torch.finfo(pixels.dtype).eps)
-
-    def log_jacobian(self, x: Tensor) -> Tensor:
-        return x.new_full((len(x),), -x[0].numel() * math.log(self.levels))
-
-    def __str__(self) -> str:
-        return f"(pixel + u) / {self.levels}"
-
-
-class Logit(Dequantise):
-    """x = logit(α + (1 − 2α) y), y = (pixel + u) / levels: onto all of R^D (Dinh, Sohl-Dickstein & Bengio 2017, §4.1)."""
-
-    space = "R^D"
-
-    def __init__(self, levels: int = 256, alpha: float = 0.05):
-        super().__init__(levels)
-        self.alpha = alpha
-        self._map = ComposeTransform([AffineTransform(alpha, 1 - 2 * alpha), SigmoidTransform().inv])
-
-    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self._map(super().__call__(pixels, generator))
-
-    def grey(self, x: Tensor) -> Tensor:
-        return super().grey(self._map.inv(x))
-
-    def log_jacobian(self, x: Tensor) -> Tensor:
-        stretch = self._map.log_abs_det_jacobian(self._map.inv(x), x)
-        return super().log_jacobian(x) + stretch.flatten(1).sum(-1)
-
-    def __str__(self) -> str:
-        return f"logit({self.alpha:g} + {1 - 2 * self.alpha:g} (pixel + u) / {self.levels})"
-
-
-class Binarise(Transform):
-    """x ~ Bernoulli(pixel / (levels − 1)): drawn again at every use of a training image, once for the test images.
-
-    The images are changed, so a probability of x says nothing about the pixels (Burda, Grosse & Salakhutdinov 2016,
-    §5).
-    """
-
-    discrete = True
-    fresh = True
-    space = "{0,1}^D"
-
-    def __init__(self, levels: int = 256):
-        self.levels = levels
-
-    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return torch.bernoulli(pixels / (self.levels - 1), generator=generator)
-
-    def log_jacobian(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x))
-
-    def __str__(self) -> str:
-        return f"Bernoulli(pixel / {self.levels - 1})"
-
-
-class Threshold(Binarise):
-    """x = 1 where pixel / (levels − 1) ≥ at, else 0: no randomness, another data set than `Binarise`'s."""
-
-    fresh = False
-
-    def __init__(self, levels: int = 256, at: float = 0.5):
-        super().__init__(levels)
-        self.at = at
-
-    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return (pixels / (self.levels - 1) >= self.at).to(pixels.dtype)
-
-    def __str__(self) -> str:
-        return f"pixel / {self.levels - 1} ≥ {self.at:g}"
-
-
-class Levels(Transform):
-    """x = pixel / (levels − 1), the pixel's level and nothing else: for likelihoods that give each level a probability."""
-
-    discrete = True
-
-    def __init__(self, levels: int = 256):
-        self.levels = levels
-        self.space = f"{{0, 1/{levels - 1}, …, 1}}^D"
-        self.likelihood = f"LogisticMixture({levels})"
-
-    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return pixels / (self.levels - 1)
-
-    def log_jacobian(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x))
-
-    def __str__(self) -> str:
-        return f"pixel / {self.levels - 1}, as levels"
+def transform_from_state(state: dict[str, Any]) -> Transform:
+    """The transform that `Transform.state` has written down. Raises `KeyError` or `TypeError` for what it has not."""
+    settings = {**state}
+    kind = KINDS[settings.pop("name")]
+    if kind is Standardise:
+        mean, sd = (torch.tensor(settings[name], dtype=torch.float64) for name in ("mean", "sd"))
+        return Standardise(mean, sd, transform_from_state(settings["before"]))
+    return kind(**settings)

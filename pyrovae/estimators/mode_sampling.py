@@ -92,9 +92,9 @@ class ModeSamplingResult(PointwiseResult):
     def shortfall(self) -> Tensor:
         """By how much log p̂(x) may be too low, as far as the draws and the search show, nats: (N,).
 
-        0 where a point is reliable; infinite where no start came to rest at a mode; NaN where one draw has all the weight, so that
-        there is no estimate. A draw that carries the share r of all weight
-        says that as much may be missing, −log(1 − r). So does the share of starts whose mode no other start found (Good 1953).
+        0 where a point is reliable; infinite where no start came to rest at a mode. NaN where one draw has all the
+        weight, so that there is no estimate. A draw that carries the share r of all weight says that as much may be
+        missing, −log(1 − r). So does the share of starts whose mode no other start found (Good 1953).
         """
         unseen = self.share_found_once.clamp(min=0) * (self.share_found_once > MAX_SHARE_FOUND_ONCE)
         missing = -torch.log1p(-self.largest_weight) - torch.log1p(-unseen) + self.log_likelihood_se

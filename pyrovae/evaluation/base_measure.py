@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..data.transforms import Transform
+from ..data.transforms import Standardise, Transform
 from ..errors import InvalidInputError
 from ..pair.structure import Structure
 
@@ -16,8 +16,18 @@ def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure
     return None if jacobian is None else jacobian.cpu()
 
 
+def log_unit_jacobian_of(transform: Transform | None, x: Tensor, structure: Structure) -> float:
+    """Return what brings log p(x) to the units before a standardisation, in nats.
+
+    It is 0 where x has these units, or where only a part of x is scored.
+    """
+    return transform.log_unit_jacobian if transform is not None and structure.observed == x[0].numel() else 0.0
+
+
 def measure_name(structure: Structure, transform: Transform | None) -> str:
     """Return the base measure of a pair's log p(x), in words."""
+    if isinstance(transform, Standardise):
+        return f"{transform.before.base_measure(structure.observed)}, in the units before standardising"
     if transform is not None and transform.discrete == (structure.base_measure == "counting"):
         return transform.base_measure(structure.observed)
     return f"{structure.base_measure} measure"

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,13 +23,14 @@ from ..pair.parameters import collect_parameters, is_per_point, unconstrained_pa
 from ..pair.sites import observed_sites
 from ..pair.structure import Latent, Structure, inspect_pair
 from ..pair.validation import check_points, check_value
+from ..pair.variance_floor import floor_message
 from ..posterior.laplace_limits import why_not_laplace
 from ..statistics.bound_curve import BoundCurve, curve_sizes
 from ..utils.distributed import ProcessGroup
 from ..utils.precision import usable
 from ..utils.provenance import data_hash, dtype_name, metadata, versions
 from ..utils.random import fork_rng
-from .base_measure import check_base_measure, log_jacobian_of, measure_name
+from .base_measure import check_base_measure, log_jacobian_of, log_unit_jacobian_of, measure_name
 from .methods import IMPORTANCE_SAMPLING, Limits, MethodResult, exact_result, laplace_result
 from .reliability import bound_shortfall
 from .result import Evidence
@@ -90,7 +92,8 @@ def evaluate(
         tolerance: The largest standard error of a point, in nats. Default: 0.05.
         max_draws: The most draws for one point.
         max_seconds: The most seconds for all points.
-        transform: What made x out of pixels, for bits per dimension.
+        transform: What made x out of the data, for bits per dimension. If it standardised columns, log p(x) is in the
+            units before.
         on_progress: Called with the number of points done since its last call, a fraction.
         chunk_size: The most draws times points to compute at once. Default: as many as fit into memory.
         partial_file: Keep finished batches in this file, and resume from it if points, samples, seed and parameters
@@ -184,6 +187,12 @@ def evaluate(
     )  # draws for ELBO and log p̂(x)
     gap_se = (result.log_likelihood_se.square() + scored["elbo_se"].square()).sqrt()
     scored["gap_se"] = torch.where(independent, gap_se, scored["gap_se"])
+    unit_jacobian = log_unit_jacobian_of(transform, x, structure)
+    if unit_jacobian:
+        result = replace(result, log_likelihood=result.log_likelihood + unit_jacobian)
+        bounds = bounds._replace(value=bounds.value + unit_jacobian)
+        exact = None if exact is None else exact + unit_jacobian
+        scored |= {name: scored[name] + unit_jacobian for name in ("elbo", "log_likelihood_jackknife")}
     scored |= {
         name: getattr(result, name) for name in ("log_likelihood", "log_likelihood_se", "num_draws", "shortfall")
     }
@@ -210,6 +219,7 @@ def evaluate(
             seed=seed,
             points=len(x),
             base_measure=measure_name(structure, transform),
+            variance_floor=floor_message(model),
             dtype=dtype_name(x.dtype)
             if low_precision is None
             else f"{dtype_name(x.dtype)}, {dtype_name(low_precision)} screen",

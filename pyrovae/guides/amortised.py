@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ..errors import InvalidInputError, check_int
-from ..nn import MLP, Module, inverse_softplus
+from ..nn import EncoderMLP, Module, inverse_softplus
 
 
 class Amortised(Module):
@@ -23,7 +23,7 @@ class Amortised(Module):
     Args:
         dim: D, the size of one point x.
         latent: k, the size of z.
-        hidden: Widths of the hidden layers of the default encoder, an `MLP`.
+        hidden: Widths of the hidden layers of the default encoder, an `EncoderMLP`.
         encoder: Any module from x (N, D) to (N, `num_outputs(latent)`), in place of the default.
         site: The name of the latent.
         **sizes: The sizes of the family itself.
@@ -45,7 +45,7 @@ class Amortised(Module):
         for name, size in {"latent": latent, **sizes}.items():
             check_int(name, size, 1, shown=f"{name}={size} of {type(self).__name__}")
         self.latent, self.site, self.sizes = latent, site, sizes
-        self.encoder = encoder if encoder is not None else MLP(dim, *hidden, self.num_outputs(latent, **sizes))
+        self.encoder = encoder if encoder is not None else EncoderMLP(dim, *hidden, self.num_outputs(latent, **sizes))
 
     @staticmethod
     def num_outputs(latent: int, **sizes: int) -> int:

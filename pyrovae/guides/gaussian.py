@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ..nn import MLP, Module
+from ..nn import EncoderMLP, Module
 from .amortised import Amortised, lower, positive
 
 
@@ -89,7 +89,7 @@ class LinearGaussian(Module):
     def __init__(self, dim: int, latent: int, *, site: str = "z"):
         super().__init__()
         self.latent, self.site = latent, site
-        self.encoder = MLP(dim, latent)
+        self.encoder = EncoderMLP(dim, latent)
         self.packed = nn.Parameter(torch.zeros(latent * (latent + 1) // 2))
 
     def forward(self, x: Tensor) -> None:

@@ -41,6 +41,13 @@ class Likelihood(Module):
         """Return η (*batch, outputs) where training begins: p(x|η) has about these moments (*batch, dim)."""
         raise NotImplementedError
 
+    def in_units(self, density: dist.TorchDistribution, centre: Tensor, scale: Tensor) -> dist.TorchDistribution:
+        """The density of x = centre + scale · y where `density` is that of y: centre and scale (dim,).
+
+        Here y is x itself: a family whose values have no units does not know of any.
+        """
+        return density
+
     def m_step(self, mean: Tensor, variance: Tensor, fraction: Tensor) -> Tensor:
         """Return the η (K, outputs) that maximises the mean of log p(x|η_k) over points. Only EM needs it.
 

@@ -66,6 +66,10 @@ class StudentT(Likelihood):
         loc, rho = eta.chunk(2, dim=-1)
         return dist.StudentT(self.df.to(eta), loc, (self.floor + softplus(rho)).sqrt()).to_event(1)
 
+    def in_units(self, density: dist.TorchDistribution, centre: Tensor, scale: Tensor) -> dist.TorchDistribution:
+        base = density.base_dist
+        return dist.StudentT(base.df, centre + scale * base.loc, scale * base.scale).to_event(1)
+
     def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         square = variance * (self.df - 2) / self.df  # a t's variance is σ² ν/(ν − 2)
         return torch.cat([mean, inverse_softplus((square - self.floor).clamp(min=self.floor))], dim=-1)

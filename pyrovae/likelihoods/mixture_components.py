@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ..distributions.indexed import Indexed
 from ..distributions.normal import DiagonalNormal, PrecisionNormal
 from ..errors import InvalidInputError
-from ..nn import Module
+from ..nn import Module, column_moments
 from .base import Likelihood, checked_floor
 
+AT_FLOOR = 1e-3  # relative: a variance so near its floor is said to be at it
 BLOCK_ELEMENTS = 2**18  # of points' differences from a mean at once: few enough for a cache
 
 
@@ -63,7 +64,7 @@ class MixtureComponents(Module):
             responsibilities: r (N, K).
             centre: c (K, dim).
         """
-        moments = self.second_moment(x.new_zeros(self.count, 0, self.dim))
+        moments = self.second_moment(x.new_zeros(self.count, 0, self.dim, dtype=torch.float64))
         for k, y in weighted_residuals(x, responsibilities, centre):
             moments[k] += self.second_moment(y)
         return moments
@@ -81,8 +82,22 @@ class MixtureComponents(Module):
     def start(self, x: Tensor, responsibilities: Tensor) -> None:
         """Begin at the moments of x (N, dim), weighted by responsibilities (N, K)."""
         total = responsibilities.sum(dim=0)
-        mean = (responsibilities / total).mT @ x
+        mean = weighted_means(x, responsibilities)
         self.m_step(mean, total, self.scatter(x, responsibilities, mean))
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """Return x (N, dim) in the units in which distances between points are measured.
+
+        It is x itself, if the family does not say.
+        """
+        return x
+
+    def directions_at_floor(self) -> Tensor | None:
+        """Count the directions in which the variance is at its floor, by column: (K, dim), which sums to their number.
+
+        None for a family without a floor.
+        """
+        return None
 
     def forward(self, index: Tensor) -> "Indexed":
         """Return p_z(x) for z = index (*batch,)."""
@@ -94,7 +109,7 @@ class MixtureComponents(Module):
 
 
 def weighted_residuals(x: Tensor, responsibilities: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield k and some rows √r_nk (x_n − c_k), until every k has had all of its rows.
+    """Yield k and some rows √r_nk (x_n − c_k), until every k has had all of its rows. Rows are in double precision.
 
     Points with r_nk ≤ (eps²/N) Σ_m r_mk are left out, where eps is the rounding of r. Together they weigh at most
     eps² of component k. Where components hardly overlap, these are all points but the component's own, so the work is
@@ -113,7 +128,14 @@ def weighted_residuals(x: Tensor, responsibilities: Tensor, centre: Tensor) -> I
     rows = max(1, BLOCK_ELEMENTS // x.shape[1])
     for k, (every, root) in enumerate(zip(points.split(counts), roots.split(counts), strict=True)):
         for some, r in zip(every.split(rows), root.split(rows), strict=True):
-            yield k, x.index_select(0, some).sub_(centre[k]).mul_(r.unsqueeze(-1))
+            yield k, x.index_select(0, some).double().sub_(centre[k]).mul_(r.unsqueeze(-1))
+
+
+def weighted_means(x: Tensor, responsibilities: Tensor) -> Tensor:
+    """Compute Σ_n r_nk x_n / Σ_n r_nk about the mean of all x, in double precision: x (N, dim), r (N, K) → (K, dim)."""
+    centre = x.double().mean(dim=0)
+    weights = responsibilities.double() / responsibilities.double().sum(dim=0)
+    return centre + weights.mT @ (x.double() - centre)
 
 
 class IndependentComponents(MixtureComponents):
@@ -142,37 +164,51 @@ class IndependentComponents(MixtureComponents):
         They are not at a maximum on the border of the parameters, such as a pixel that is never lit.
         """
         total = responsibilities.sum(dim=0)
-        mean = (responsibilities / total).mT @ x
+        mean = weighted_means(x, responsibilities)
         variance = self.scatter(x, responsibilities, mean) / total.unsqueeze(-1)
+        mean, variance = mean.to(x.dtype), variance.to(x.dtype)
         with torch.no_grad():
             self.eta.copy_(self.likelihood.initial_outputs(mean, variance))
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         with torch.no_grad():
-            self.eta.copy_(self.likelihood.m_step(mean, scatter / total.unsqueeze(-1), total / total.sum()))
+            moments = mean, scatter / total.unsqueeze(-1), total / total.sum()
+            self.eta.copy_(self.likelihood.m_step(*(part.to(self.eta) for part in moments)))
 
 
 class GaussianComponents(MixtureComponents):
-    """Base of the families N(μ_k, Σ_k).
+    """Base of the families N(μ_k, Σ_k), with a floor of the variances.
+
+    The unit s_d of a column is its standard deviation in the data that the family starts at, and 1 before.
 
     Args:
         count: K, the number of Gaussians.
         dim: D, the size of one point x.
-        floor: The smallest variance, in the units of x squared.
+        floor: The smallest variance, as a fraction of the variance s_d² of the column.
     """
 
     centre: Tensor
     variances: Tensor
+    unit: Tensor
 
     def __init__(self, count: int, dim: int, floor: float = 1e-3):
         super().__init__(count, dim)
         self.floor = checked_floor(floor)
         self.shift = nn.Parameter(torch.zeros(count, dim))  # b
         self.register_buffer("centre", torch.randn(count, dim))
+        self.register_buffer("unit", torch.ones(dim))
+
+    def start(self, x: Tensor, responsibilities: Tensor) -> None:
+        self.unit.copy_(column_moments(x)[1])
+        super().start(x, responsibilities)
+
+    def standardised(self, x: Tensor) -> Tensor:
+        mean, sd = column_moments(x)
+        return (x.double() - mean) / sd
 
 
 class Diagonal(GaussianComponents):
-    """Gaussians N(μ_k, diag σ_k²), with σ_kd² ≥ floor.
+    """Gaussians N(μ_k, diag σ_k²), with σ_kd² ≥ floor · s_d², where s_d is the unit of the column.
 
     Training begins at the mean m and the variance v of the data. The mean is then m + √v b, and the variance v
     e^(2ρ), or the floor where that is higher. b and ρ are learned. So a step has the same *relative* size whatever
@@ -189,34 +225,54 @@ class Diagonal(GaussianComponents):
         """Return how many variances a component has."""
         return self.dim
 
+    @property
+    def least(self) -> Tensor:
+        """The least variances: (widths,)."""
+        return self.floor * self.unit.square()
+
     def family(self) -> dist.TorchDistribution:
-        variance = (self.variances * (2 * self.log_scale).exp()).clamp(min=self.floor)
+        variance = torch.maximum(self.variances * (2 * self.log_scale).exp(), self.least)
         return DiagonalNormal(dist.Normal(self.centre + self.variances.sqrt() * self.shift, variance.sqrt()), 1)
+
+    def directions_at_floor(self) -> Tensor:
+        with torch.no_grad():
+            at_floor = self.variances * (2 * self.log_scale).exp() <= self.least * (1 + AT_FLOOR)
+            return at_floor.double().expand(self.count, self.dim)
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Set σ² to the variance of the points, or to the floor where that is higher: the maximum under the floor."""
         variance = scatter / total.unsqueeze(-1)
         with torch.no_grad():
             self.centre.copy_(mean)
-            self.variances.copy_(variance.unflatten(-1, (self.widths, -1)).mean(dim=-1).clamp(min=self.floor))
+            self.variances.copy_(torch.maximum(variance.unflatten(-1, (self.widths, -1)).mean(dim=-1), self.least))
             self.shift.zero_()
             self.log_scale.zero_()
 
 
 class Spherical(Diagonal):
-    """Gaussians N(μ_k, σ_k² I), with σ_k² ≥ floor, as in `Diagonal`."""
+    """Gaussians N(μ_k, σ_k² I), with σ_k² ≥ floor · (1/D) Σ_d s_d², as in `Diagonal`.
+
+    It has one variance for all columns, so it suits columns of one unit.
+    """
 
     @property
     def widths(self) -> int:
         return 1
 
+    @property
+    def least(self) -> Tensor:
+        return self.floor * self.unit.square().mean(dim=-1, keepdim=True)
+
+    def standardised(self, x: Tensor) -> Tensor:
+        return x.double() - x.double().mean(dim=0)
+
 
 class Full(GaussianComponents):
-    """Gaussians N(μ_k, Σ_k), where no eigenvalue of any Σ_k is below the floor.
+    """Gaussians N(μ_k, Σ_k), where no eigenvalue of any S⁻¹ Σ_k S⁻¹ is below the floor.
 
-    Σ = U diag(v) Uᵀ and μ are fixed at the start. From there the mean is μ + U diag(√v) b and Σ⁻¹ = P Pᵀ, P = U
-    diag(v^−½) R C. b and the lower triangular R are learned, from 0 and from the identity. So a step has the same
-    *relative* size in μ and Σ, whatever the units of x.
+    S = diag(s) has the units of the columns. S⁻¹ΣS⁻¹ = U diag(v) Uᵀ and μ are fixed at the start. From there the mean
+    is μ + S U diag(√v) b and Σ⁻¹ = P Pᵀ, P = S⁻¹ U diag(v^−½) R C. b and the lower triangular R are learned, from 0
+    and from the identity. So a step has the same *relative* size in μ and Σ, whatever the units of x.
 
     C is diagonal and keeps the floor. With B = U diag(v^−½) R, c_j = min(1, (floor Σ_i |BᵀB|_ij)^−½) makes ‖B C‖² ≤
     1/floor for any R. It is 1 where the columns of B are orthogonal and short enough, as at every start. Arguments
@@ -253,17 +309,26 @@ class Full(GaussianComponents):
         cap = (self.floor * gram.abs().sum(-1)).rsqrt().clamp(max=1)
         log_det = (diagonal + cap.log() - 0.5 * self.variances.log()).sum(-1)
         step = self.axes @ (self.variances.sqrt() * self.shift).unsqueeze(-1)
-        return PrecisionNormal(
-            self.centre + step.squeeze(-1), self.axes @ (factor * cap.unsqueeze(-2)), log_det=log_det
-        )
+        return self._in_data_units(step.squeeze(-1), self.axes @ (factor * cap.unsqueeze(-2)), log_det)
+
+    def _in_data_units(self, step: Tensor, factor: Tensor, log_det: Tensor) -> PrecisionNormal:
+        """From the step, P and log|det P| of x in the columns' units."""
+        loc, factor = self.centre + self.unit * step, factor / self.unit.unsqueeze(-1)
+        return PrecisionNormal(loc, factor, log_det=log_det - self.unit.log().sum())
+
+    def directions_at_floor(self) -> Tensor:
+        with torch.no_grad():
+            factor = self.family().factor.double() * self.unit.double().unsqueeze(-1)
+            axes, widths, _ = torch.linalg.svd(factor)  # of P: 1/√ of the eigenvalues of Σ
+            at_floor = (widths.square().reciprocal() <= self.floor * (1 + AT_FLOOR)).double()
+            return (axes.square() @ at_floor.unsqueeze(-1)).squeeze(-1)
 
     def family_detached(self) -> dist.TorchDistribution:
         if bool(self.packed.any()) or bool(self.shift.any()):
             return self.family()
         variances = self.variances.clamp(min=self.floor)  # what C does to R = I
-        return PrecisionNormal(
-            self.centre, self.axes * variances.rsqrt().unsqueeze(-2), log_det=-0.5 * variances.log().sum(-1)
-        )
+        factor = self.axes * variances.rsqrt().unsqueeze(-2)
+        return self._in_data_units(torch.zeros_like(self.centre), factor, -0.5 * variances.log().sum(-1))
 
     def second_moment(self, y: Tensor) -> Tensor:
         return y.mT @ y
@@ -271,9 +336,11 @@ class Full(GaussianComponents):
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Set Σ to the covariance of the points, with eigenvalues below the floor raised to it.
 
-        This is the maximum of the likelihood under the floor.
+        This is the maximum of the likelihood under the floor. It is computed in the units of the columns: in those of
+        the data the smallest eigenvalues would be lost in the rounding of the largest.
         """
-        variances, axes = torch.linalg.eigh(self._covariances(total, scatter))
+        unit = self.unit.double()
+        variances, axes = torch.linalg.eigh(self._covariances(total, scatter) / unit / unit.unsqueeze(-1))
         with torch.no_grad():
             self.centre.copy_(mean)
             self.variances.copy_(variances.clamp(min=self.floor))

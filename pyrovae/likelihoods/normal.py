@@ -12,11 +12,19 @@ from ..nn import inverse_softplus
 from .base import Likelihood, checked_floor
 
 
+class NormalLikelihood(Likelihood):
+    """A normal p(x|η) of the columns in their own units."""
+
+    def in_units(self, density: dist.TorchDistribution, centre: Tensor, scale: Tensor) -> dist.TorchDistribution:
+        base = density.base_dist
+        return dist.Normal(centre + scale * base.loc, scale * base.scale).to_event(1)
+
+
 class FixedNormal(Likelihood):
     """Real numbers with a known standard deviation: x_d ~ N(η_d, σ²).
 
     Args:
-        sigma: σ, a standard deviation and not a variance.
+        sigma: σ, a standard deviation and not a variance, in the units of x.
     """
 
     sigma: Tensor
@@ -30,6 +38,9 @@ class FixedNormal(Likelihood):
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         return dist.Normal(eta, self.sigma.to(eta)).to_event(1)
 
+    def in_units(self, density: dist.TorchDistribution, centre: Tensor, scale: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(centre + scale * density.base_dist.loc, density.base_dist.scale).to_event(1)
+
     def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
         return mean
 
@@ -37,10 +48,10 @@ class FixedNormal(Likelihood):
         return mean
 
 
-class Normal(Likelihood):
+class Normal(NormalLikelihood):
     """Real numbers: x_d ~ N(η_d, σ²), with one learned σ² = floor + softplus(ρ) for all pixels.
 
-    At the optimum σ² is the mean squared error.
+    At the optimum σ² is the mean squared error. In a model that standardises, x is in the units of its columns.
 
     Args:
         floor: The smallest σ². It keeps the density finite where pixels hardly vary.
@@ -72,7 +83,7 @@ class Normal(Likelihood):
         return mean
 
 
-class PixelNormal(Likelihood):
+class PixelNormal(NormalLikelihood):
     """Real numbers: x_d ~ N(μ_d, σ_d²), η = (μ, ρ), σ_d² = floor + softplus(ρ_d): mean and variance of each pixel.
 
     Args:
@@ -97,7 +108,7 @@ class PixelNormal(Likelihood):
         return torch.cat([mean, _above(variance, self.floor)], dim=-1)
 
 
-class ImageNormal(Likelihood):
+class ImageNormal(NormalLikelihood):
     """Real numbers: x ~ N(μ, σ² I), η = (μ, ρ), σ² = floor + softplus(ρ): one variance for each image.
 
     Args:

@@ -13,6 +13,7 @@ from .enumeration import add_all, sum_out
 from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
 from .sites import SAMPLES, density_sites, log_density, point_dim, points_axis, sum_inner_plates
 from .structure import inspect_pair
+from .supports import has_fixed_support
 from .validation import check_value
 
 
@@ -136,6 +137,8 @@ def within_support(p: poutine.Trace) -> Tensor:
     """Whether every value of a run lies in its distribution's support, in one tensor: nothing is read into Python."""
     inside = torch.tensor(True)
     for site in density_sites(p):
+        if site["is_observed"] and not has_fixed_support(site["fn"]):
+            continue  # outside it the density is 0, and a number
         try:
             here = site["fn"].support.check(site["value"]).all()
         except (NotImplementedError, AttributeError):

@@ -8,6 +8,8 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from .supports import has_fixed_support, is_inside
+
 PLATE = "data"  # the plate in which a pair names its points
 
 SAMPLES = "_samples"  # the plate of draws, outside all of the pair's own
@@ -48,6 +50,8 @@ def is_discrete(fn: Any) -> bool:
 def log_density(site: dict[str, Any]) -> Tensor:
     """A site's log-density over all its batch dimensions: its mask is kept, its scale is left out, its value is not checked."""
     log_prob = site["fn"].log_prob(site["value"])
+    if site["is_observed"] and not has_fixed_support(site["fn"]):
+        log_prob = torch.where(is_inside(site), log_prob, -torch.inf)  # a draw under which x cannot be has weight 0
     if site["mask"] is None:
         return log_prob
     return torch.where(torch.as_tensor(site["mask"], device=log_prob.device), log_prob, 0.0)

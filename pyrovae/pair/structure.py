@@ -7,13 +7,13 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import constraints
 
 from ..errors import InvalidInputError
 from ..utils.random import fork_rng
 from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
 from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
-from .validation import check_latents_match, check_points, check_shape, check_site, check_value
+from .supports import has_fixed_support, is_inside, same_support
+from .validation import check_latents_match, check_points, check_shape, check_site, check_value, raise_outside_support
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class Structure:
         The value of a function of x, and a support with parameters, are known of new points only when the pair runs on them.
         """
         sites = observed_sites(self.model_trace)
-        return _alike(self.x[:1], x[:1]) and all(site["value"] is self.x and _is_fixed(site["fn"]) for site in sites)
+        return _alike(self.x[:1], x[:1]) and all(
+            site["value"] is self.x and has_fixed_support(site["fn"]) for site in sites
+        )
 
 
 def inspect_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored: bool = True) -> Structure:
@@ -97,6 +99,7 @@ def inspect_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored:
     observed = observed_sites(p)
     for site in observed:
         check_value(site, site["value"])
+    _check_moving_supports(model, guide, x, p)
     kinds = {is_discrete(site["fn"]) for site in observed}
     return Structure(
         max_plate_nesting=max_plate_nesting,
@@ -111,24 +114,27 @@ def inspect_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored:
     )
 
 
+def _check_moving_supports(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, p: poutine.Trace) -> None:
+    """Refuse points outside a support that depends on x but not on the draw: no draw would allow them.
+
+    Where the support is another one at another draw, a point outside has weight 0 for that draw, and there is nothing to refuse.
+    """
+    outside = [
+        site for site in observed_sites(p) if not has_fixed_support(site["fn"]) and not bool(is_inside(site).all())
+    ]
+    if not outside:
+        return
+    with isolated_parameters(model, guide), evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device):
+        torch.rand(1, device=x.device)  # the first run had the draws before this one
+        q = trace("guide", guide, x)
+        again = trace("model", poutine.replay(model, trace=q), x)
+    for site in outside:
+        if same_support(site["fn"], again.nodes[site["name"]]["fn"]):
+            raise_outside_support(site, site["value"])
+
+
 def _alike(x: Tensor, other: Tensor) -> bool:
     return x.shape == other.shape and x.dtype == other.dtype and x.device == other.device
-
-
-def _is_fixed(fn: Any) -> bool:
-    """Whether no tensor takes part in the support of a distribution."""
-
-    def is_free_of_tensors(value: Any) -> bool:
-        if isinstance(value, list | tuple):
-            return all(map(is_free_of_tensors, value))
-        if isinstance(value, constraints.Constraint):
-            return all(map(is_free_of_tensors, vars(value).values()))
-        return not isinstance(value, Tensor)
-
-    try:
-        return is_free_of_tensors(fn.support)
-    except (NotImplementedError, AttributeError):
-        return True  # there is no support to check
 
 
 def _is_certain(fn: Any) -> bool:

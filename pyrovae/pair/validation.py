@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import InvalidInputError, NonFiniteError
 from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
+from .supports import has_fixed_support, is_inside
 
 
 def check_points(x: Tensor) -> None:
@@ -42,35 +43,45 @@ def check_value(site: dict[str, Any], value: Tensor) -> None:
             f"Site '{name}' is of shape {tuple(fn.event_shape)} for each point, and is given values of shape "
             f"{tuple(value.shape[split:])}: build the pair for points of the data's size."
         )
-    try:
-        inside = fn.support.check(value)
-    except (NotImplementedError, AttributeError):
-        return
+    if site["is_observed"] and not has_fixed_support(fn):
+        return  # the draw decides whether x is inside, and outside it has weight 0
+    inside = is_inside({**site, "value": value})
     if bool(inside.all()):
         return
-    inner = getattr(fn, "family", fn)  # Indexed holds the family that it picks from
-    family = type(getattr(inner, "base_dist", inner)).__name__
     if not site["is_observed"]:
         if bool(torch.isnan(value).any()):
             raise NonFiniteError(
                 f"The guide draws nan for latent '{name}': look at its parameters, or lower the learning rate."
             )
         raise InvalidInputError(
-            f"The guide draws latent '{name}' outside the support of the model's {family}: give both one support."
+            f"The guide draws latent '{name}' outside the support of the model's {_family(fn)}: give both one support."
         )
+    raise_outside_support(site, value)
+
+
+def raise_outside_support(site: dict[str, Any], value: Tensor) -> None:
+    """Raise `InvalidInputError` that names the first point of a site outside its support, and what to do."""
+    fn, name = site["fn"], site["name"]
+    inside = is_inside({**site, "value": value})
+    shape = torch.broadcast_shapes(tuple(value.shape), (*inside.shape, *fn.event_shape))
     index = tuple((~inside).nonzero()[0].tolist())
-    bad = value[index].flatten()
-    culprit = bad[~fn.support.base_constraint.check(bad)] if hasattr(fn.support, "base_constraint") else bad
-    number = (culprit if len(culprit) else bad)[0].item()
-    hint = (
-        "binarise them first (--transform binarise, in Python transforms.Binarise or Threshold)"
-        if is_discrete(fn)
-        else "transform them first"
-    )
+    bad = value.expand(shape)[index].flatten()
+    elements = getattr(fn.support, "base_constraint", fn.support)
+    wrong = ~torch.as_tensor(elements.check(value)).expand(shape)[index].flatten()
+    number = (bad[wrong] if len(wrong) == len(bad) and bool(wrong.any()) else bad)[0].item()
+    if isinstance(base_distribution(getattr(fn, "family", fn)), dist.Bernoulli):
+        hint = "binarise them first (--transform binarise, in Python transforms.Binarise or Threshold)"
+    else:
+        hint = "give it raw counts, whole numbers from 0" if is_discrete(fn) else "transform them first"
     raise InvalidInputError(
-        f"Point {index[-1]} has the value {number:.4g} at site '{name}', outside the support of {family}: such data are no "
+        f"Point {index[-1]} has the value {number:.4g} at site '{name}', outside the support of {_family(fn)}: such data are no "
         f"draw from this likelihood; {hint}, or choose another likelihood."
     )
+
+
+def _family(fn: Any) -> str:
+    inner = getattr(fn, "family", fn)  # `Indexed` holds the family that it picks from
+    return type(getattr(inner, "base_dist", inner)).__name__
 
 
 def check_site(kind: str, site: dict[str, Any], points: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInputError
 from ..guides import Amortised, MixtureNormal, positive
+from ..nn import column_units
 from .base import RHO_AT_1, Prior, check_count
 
 
@@ -49,6 +50,8 @@ class VampPrior(Prior):
         Tomczak & Welling (2018). VAE with a VampPrior.
     """
 
+    unit: Tensor
+
     def __init__(self, count: int = 50):
         super().__init__()
         self.count = check_count(self, "count", count)
@@ -61,9 +64,15 @@ class VampPrior(Prior):
             )
         self._guide = (guide,)  # not a part of the model: its parameters keep the guide's names
         self.inputs = nn.Parameter(torch.rand(self.count, dim))
+        self.register_buffer("unit", torch.ones(dim))
+
+    def parameter_units(self) -> list[tuple[Tensor, Tensor]]:
+        """Pseudo-inputs have the units of x."""
+        return [(self.inputs, self.unit)]
 
     def start(self, x: Tensor) -> None:
         with torch.no_grad():
+            self.unit.copy_(column_units(x)[1])
             self.inputs.copy_(x[torch.randint(len(x), (self.count,), device=x.device)])
 
     def forward(self, x: Tensor) -> dist.TorchDistribution:

@@ -10,7 +10,7 @@ from ..training.em import EM
 
 SCHEDULES = {"cosine": cosine, "iwae_schedule": iwae_schedule, "with_warmup": with_warmup(), "constant": None}
 
-FORMAT = 2  # of a run folder: what its config.json is written in
+FORMAT = 3  # of a run folder: what its config.json is written in
 
 INITIALISERS = {"em": EM}
 
@@ -24,6 +24,10 @@ class Config:
     options: list[str]  # name=value texts
     data: str  # a name, or the absolute path of a file
     transform: str | None
+    fitted_transform: dict[str, Any]  # with levels, means and scales: what x is made by, whatever data it is made of
+    reading: dict[str, Any]  # how a file is read, as arguments of load_data
+    column_names: list[str]  # of x
+    dtype: str  # of x and of the pair's parameters
     split_seed: int
     root: str | None
     dim: int

@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.datasets import TRANSFORMS, Data, load_data
+from ..data.builtin import NAMES
+from ..data.datasets import DTYPES, Data, load_data
+from ..data.transforms import transform_from_state
 from ..errors import InvalidInputError
 from ..evaluation.base_measure import check_base_measure
 from ..loading.options import plain
@@ -34,7 +36,7 @@ from ..training.batches import fingerprint, source_of
 from ..training.checkpoints import load_checkpoint
 from ..utils.distributed import ProcessGroup
 from ..utils.files import replacing
-from ..utils.provenance import versions
+from ..utils.provenance import dtype_name, versions
 from ..utils.random import fork_rng
 from .config import Config, parse_fit_arguments
 from .folder import read_run, write_config
@@ -89,7 +91,7 @@ def prepare_run(
 
     `settings` are training arguments, as `parse_fit_arguments` reads them; those that are None are the pair's own (its
     TRAINING_DEFAULTS), then `fit`'s; a recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
-    with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise.
+    with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise, and on densities of pixels its PIXEL_OPTIONS.
     Raises `InvalidInputError` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """
     arguments = recipe_arguments(pair.recipe, len(data.train), **settings)
@@ -97,9 +99,13 @@ def prepare_run(
     config = Config(
         model=pair.name,
         user_file=pair.file is not None,
-        options=with_likelihood([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
+        options=with_data_options([absolute(option, Path.cwd()) for option in _last_of_each(options)], pair, data),
         data=source,
         transform=transform,
+        fitted_transform=data.transform.state(),
+        reading=data.reading,
+        column_names=list(data.column_names),
+        dtype=dtype_name(data.test.dtype),
         split_seed=data.seed,
         root=root,
         dim=data.dim,
@@ -151,12 +157,35 @@ def resume_run(folder: Path, device: torch.device) -> tuple[Run, Data]:
     Raises `InvalidInputError` where the folder is no run, or a damaged one.
     """
     config, pair = read_run(folder)
-    loaded = load_data(config.data, config.transform, seed=config.split_seed, root=config.root).to(device)
+    loaded = data_of(config).to(device)
     if loaded.dim != config.dim:
         raise InvalidInputError(
             f"{folder} was begun on points of {config.dim} numbers, and {loaded.name} now has {loaded.dim}."
         )
     return _checked_run(pair, config, loaded, scored=False), loaded
+
+
+def data_of(config: Config, other: str | None = None, root: str | Path | None = None) -> Data:
+    """The data that a run was trained on or, for `other` data, all their points: read, and made into x, as the run's own.
+
+    Raises `InvalidInputError` for values that the run's transform is not made for, by row and column.
+    """
+    try:
+        transform = transform_from_state(config.fitted_transform)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(f"The run's config.json has no transform that can be read: {error}.") from error
+    reading = {**config.reading, "dtype": config.dtype}
+    if other is not None:
+        reading = {**reading, "columns": config.column_names}
+        reading = {"dtype": config.dtype} if other in NAMES else reading
+    return load_data(
+        other or config.data,
+        transform,
+        seed=config.split_seed,
+        root=root or config.root,
+        split=other is None,
+        **reading,
+    )
 
 
 def epochs_completed(folder: Path, config: Config) -> int:
@@ -211,7 +240,7 @@ def _build(pair: PairBuilder, config: Config, device: torch.device) -> tuple[Mod
     with fork_rng(device, config.seed):
         model, guide = pair(config.dim, **pair.parse(config.options))
     for module in modules(model, guide):
-        module.to(device)
+        module.to(device, DTYPES[config.dtype])
     return model, guide
 
 
@@ -223,7 +252,7 @@ def _check_guide(pair: PairBuilder, config: Config, x: torch.Tensor) -> None:
         with fork_rng(x.device):
             model, q = pair(config.dim, **{**options, "guide": guide})
         for module in modules(model, q):
-            module.to(x.device)
+            module.to(x)
         return model, q
 
     check_guide(pair.name, options.get("guide"), default, getattr(pair.module, "GUIDES", ()), build, x)
@@ -234,29 +263,29 @@ def _last_of_each(options: list[str]) -> list[str]:
     return list({option.partition("=")[0].strip(): option for option in options}.values())
 
 
-def with_likelihood(options: list[str], pair: PairBuilder, data: Data) -> list[str]:
-    """The options, and the likelihood that the data ask for, where the pair has that option and none is given."""
-    given = any(option.partition("=")[0].strip() == "likelihood" for option in options)
-    return (
-        [*options, f"likelihood={data.transform.likelihood}"]
-        if data.transform.discrete and "likelihood" in pair.options and not given
-        else options
-    )
+def with_data_options(options: list[str], pair: PairBuilder, data: Data) -> list[str]:
+    """The options, and those that the pair has for data of this kind, where they are not given."""
+    given = {option.partition("=")[0].strip() for option in options}
+    suited: dict[str, Any] = {}
+    if data.transform.discrete and "likelihood" in pair.options:
+        suited["likelihood"] = data.transform.likelihood
+    elif data.transform.pixels and not data.transform.discrete:
+        suited = getattr(pair.module, "PIXEL_OPTIONS", {})
+    return [*options, *(f"{name}={value}" for name, value in suited.items() if name not in given)]
 
 
 def _fingerprint(config: Config, points: list[int] | None) -> list[int] | None:
     """Without the checksum of points that are drawn anew at every use: it goes by the device that drew them."""
-    is_fresh = config.transform in TRANSFORMS and TRANSFORMS[config.transform](2).fresh
+    is_fresh = transform_from_state(config.fitted_transform).fresh
     return points[:2] if points is not None and is_fresh else points
 
 
-def data_of(run: Run, root: str | Path | None = None) -> Data:
-    """The data of a loaded run, on the CPU; `root` is where MNIST lies now, if not where it was.
+def unchanged_data_of(run: Run, root: str | Path | None = None) -> Data:
+    """The data that a loaded run was trained on, on the CPU; `root` is where MNIST lies now, if not where it was.
 
     Raises `InvalidInputError` where they are no longer what the run was trained on.
     """
-    config = run.config
-    data = load_data(config.data, config.transform, seed=config.split_seed, root=root or config.root)
+    data = data_of(run.config, root=root)
     known, points = run.data_fingerprint, fingerprint(source_of(data.train, None, 0, data.test.device))
     if known is not None and points is not None and points[: len(known)] != known:
         raise InvalidInputError(
@@ -290,7 +319,7 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     state = load_checkpoint(folder, device)
     model, guide = _build(pair, config, device)
     # pyro.param creates what it names when it is run; no density is asked for, so the zeros may lie outside the support
-    unconstrained_parameters(torch.zeros(2, config.dim, device=device), guide, model)
+    unconstrained_parameters(torch.zeros(2, config.dim, device=device, dtype=DTYPES[config.dtype]), guide, model)
     try:
         load_pair_state(state["pair"], model, guide)
         names, progress = tuple(state["pair"]["store"]), FitResult(**state["training"]["result"])

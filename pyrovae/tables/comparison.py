@@ -35,7 +35,8 @@ def show(
     if console.width == WIDTH and not console.is_terminal:
         console.width = max(WIDTH, needed)
     sheet = wide if needed <= console.width else _transposed(_cells(comparison), comparison.best)
-    messages = [text for text in (_differences(comparison), _reliability(comparison), _failures(comparison)) if text]
+    texts = _differences(comparison), _reliability(comparison), _notes(comparison, metadata), _failures(comparison)
+    messages = [text for text in texts if text]
     below = [Padding(part, (0, 0, 1, 1)) for part in messages] + [Padding(part, (0, 0, 0, 1)) for part in further]
     console.print(Group(sheet, *below, Padding(metadata_line(metadata), (0, 0, 0, 1))))
 
@@ -194,6 +195,14 @@ def _reliability(comparison: Comparison) -> Text | None:
 def _status(evidence: Evidence) -> str:
     """Of an estimate to a tolerance, how reliable its mean is."""
     return "" if evidence.tolerance is None else f", {evidence.reliability.replace('_', ' ')}"
+
+
+def _notes(comparison: Comparison, metadata: Mapping[str, Any]) -> Text | None:
+    """What is to be known of columns, and in which models the floor of variances binds."""
+    floors = {name: evidence.metadata.get("variance_floor", "") for name, evidence in comparison.evidence.items()}
+    lines = [f"{metadata['data']}: {note}\n" for note in metadata.get("notes", ())]
+    lines += [f"{name}: {message}\n" for name, message in floors.items() if message]
+    return Text("".join(lines), style="yellow", end="") if lines else None
 
 
 def _failures(comparison: Comparison) -> Text | None:

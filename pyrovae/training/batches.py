@@ -40,6 +40,10 @@ class Source(Protocol):
     steps: int | None  # batches of an epoch, where that is known
     example: Tensor  # all points, or the first of them: what the pair is looked over and started on
 
+    def join_single(self) -> None:
+        """Make no batch of a single point, as far as batches are made here."""
+        ...
+
     def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield the batches of an epoch, beginning with the one numbered `start`.
 
@@ -73,6 +77,7 @@ class InMemoryBatches:
         check_points(self.example)
         self.size = min(batch_size or len(self.rows), len(self.rows))
         self.steps: int | None = -(-len(self.rows) // self.size)
+        self.joins_single = False
 
         self._whole = self.example if self.size == len(self.rows) and isinstance(x, Tensor) else None
 
@@ -83,8 +88,12 @@ class InMemoryBatches:
             return
         generator = torch.Generator(self.device).manual_seed(seed_of("order", self.seed, epoch))
         order = self.rows[torch.randperm(len(self.rows), generator=generator, device=self.device)]
-        for rows in order.split(self.size)[start:]:
+        for rows in order.split(batch_sizes(len(order), self.size, self.joins_single))[start:]:
             yield index_rows(self.x, rows) if isinstance(self.x, Tensor) else self.x[rows], rows
+
+    def join_single(self) -> None:
+        """Make no batch of a single point: one that is left over goes into the batch before it."""
+        self.joins_single, self.steps = True, len(batch_sizes(len(self.rows), self.size, True))
 
     def hold_out(self, share: float) -> Tensor:
         """Take that share of the points out of the batches, at random, and return them."""
@@ -98,6 +107,14 @@ class InMemoryBatches:
         order = self.rows[torch.randperm(points, generator=generator, device=self.device)]
         self.__init__(self.x, min(self.size, points - count), self.seed, order[count:].sort().values)  # type: ignore[misc]
         return self.x[order[:count]]
+
+
+def batch_sizes(points: int, size: int, joins_single: bool) -> list[int]:
+    """How many points each batch of an epoch has; a single last one may be joined to the batch before it."""
+    full, rest = divmod(points, size)
+    if joins_single and rest == 1 and full:
+        return [size] * (full - 1) + [size + 1]
+    return [size] * full + ([rest] if rest else [])
 
 
 class StreamingBatches:
@@ -123,6 +140,7 @@ class StreamingBatches:
                 f"x is a {type(data).__name__} of unknown length: give it __len__, or make it iterable."
             )
         self._batch_size = batch_size
+        self.joins_single = False
         self.size = min(batch_size or 1, len(data)) if self._map_style else 0
         self._kind: tuple[torch.Size, torch.dtype] | None = None  # of the first batch
         several, points = [], 0
@@ -137,9 +155,13 @@ class StreamingBatches:
         self.steps = self._count()
         self.example = torch.cat(several)
 
+    def join_single(self) -> None:
+        """As of `InMemoryBatches`; what comes in batches keeps its own."""
+        self.joins_single, self.steps = True, self._count()
+
     def _count(self) -> int | None:
         if self._map_style:
-            return -(-len(self.data) // self.size)
+            return len(batch_sizes(len(self.data), self.size, self.joins_single))
         try:
             length = len(self.data)
         except TypeError:
@@ -155,7 +177,8 @@ class StreamingBatches:
         with fork_rng(self.device, seed_of("order", self.seed, epoch)):
             if self._map_style:
                 order = torch.randperm(len(self.data))
-                loader: Any = self._loader(sampler=order[start * self.size :].tolist())
+                parts = order.split(batch_sizes(len(order), self.size, self.joins_single)) if len(order) else ()
+                loader: Any = self._loader([part.tolist() for part in parts[start:]])
             else:
                 loader = self._loader() if isinstance(self.data, Dataset) else self.data
                 self._shuffle_again(loader, epoch)
@@ -169,7 +192,7 @@ class StreamingBatches:
                 return
             if number < start:
                 continue
-            rows = None if order is None else order[number * self.size :][: self.size]
+            rows = None if order is None else parts[number]
             yield self._checked(batch, number, epoch), rows
 
     def _shuffle_again(self, loader: Any, epoch: int) -> None:
@@ -180,11 +203,14 @@ class StreamingBatches:
             if isinstance(generator, torch.Generator):
                 generator.manual_seed(seed_of("order", self.seed, epoch))
 
-    def _loader(self, **sampler: Any) -> DataLoader:
+    def _loader(self, batches: list[list[int]] | None = None) -> DataLoader:
+        """A loader of the data's own order, or of these batches."""
         generator = torch.Generator()  # of its own: a loader draws a number whenever it is iterated over
         generator.manual_seed(0)
         pinned = self.device.type == "cuda"
-        return DataLoader(self.data, self._batch_size, generator=generator, pin_memory=pinned, **sampler)
+        if batches is not None:
+            return DataLoader(self.data, batch_sampler=batches, generator=generator, pin_memory=pinned)
+        return DataLoader(self.data, self._batch_size, generator=generator, pin_memory=pinned)
 
     def _checked(self, batch: Any, number: int, epoch: int) -> Tensor:
         x = batch[0] if isinstance(batch, list | tuple) and len(batch) else batch

@@ -1,10 +1,11 @@
 """All parameters of a pair in one vector: one kernel each for the optimiser, clipping, averaging and the sum over processes."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InvalidInputError
 
@@ -31,6 +32,36 @@ class FlatParameters:
     def set(self, vector: Tensor) -> None:
         with torch.no_grad():
             self.vector.copy_(vector)
+
+
+@runtime_checkable
+class HasParameterUnits(Protocol):
+    """A module whose parameters have the units of the data.
+
+    `parameter_units()` gives, for some parameters, what a step of size 1 is to move them by, in a shape that broadcasts to the
+    parameter's. Gradients are then taken, and steps made, in these units. So training does not depend on those of x.
+    """
+
+    def parameter_units(self) -> list[tuple[Tensor, Tensor]]: ...
+
+
+def parameter_units(modules: Iterable[nn.Module], flat: FlatParameters) -> Tensor | None:
+    """The units of all parameters as one vector, 1 where a module says nothing; None where no module does."""
+    told = [
+        pair
+        for module in modules
+        for part in module.modules()
+        if isinstance(part, HasParameterUnits)
+        for pair in part.parameter_units()
+    ]
+    if not told:
+        return None
+    vector = torch.ones_like(flat.vector.data)
+    places = {id(leaf): view for leaf, view in zip(flat.leaves, flat.views(vector), strict=True)}
+    for parameter, unit in told:
+        if id(parameter) in places:
+            places[id(parameter)].copy_(unit)
+    return vector
 
 
 @contextlib.contextmanager

@@ -9,13 +9,16 @@ import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InvalidInputError, user_code_errors
+from ..nn import EncoderMLP
 from ..objectives import resolve_objective
 from ..pair.execution import ModelOrGuide, local_parameters, modules
 from ..pair.parameters import check_registered, unconstrained_parameters
 from ..pair.sites import observed_sites
 from ..pair.structure import Structure, inspect_pair
+from ..pair.supports import has_fixed_support
 from ..pair.validation import check_value
 from ..utils.random import fork_rng
 from .arguments import TrainingSettings
@@ -83,6 +86,8 @@ def prepared_trainer(
         source = source_of(x, settings.batch_size, settings.seed, device)
         if early_stopping is not None:
             early_stopping.prepare(source)
+        if any(isinstance(part, _BatchNorm) for module in modules(model, guide) for part in module.modules()):
+            source.join_single()  # one point has no variance to be divided by
         whole = isinstance(source, InMemoryBatches) and source.size == len(source.rows)
         if not whole and isinstance(guide, AutoGuide):
             raise InvalidInputError(
@@ -92,7 +97,7 @@ def prepared_trainer(
         if early_stopping is not None and early_stopping.x is not None:
             inspect_pair(model, guide, early_stopping.x[:ROWS], scored=False)
         if start:
-            _start(model, source, settings.init)
+            _start(model, guide, source, settings.init)
         objective = settings.objective if settings.objective is not None else resolve_objective(guide, structure)
         settings.check_objective(objective, guide, structure)
         leaves = unconstrained_parameters(source.example[: source.size], guide, model)
@@ -117,18 +122,26 @@ def _inspect_all(model: ModelOrGuide, guide: ModelOrGuide, source: Source, known
     for site in observed:
         if site["value"] is structure.x:
             check_value(site, x)
-    if any(site["value"] is not structure.x for site in observed):  # a function of x: only a run knows its value
+    # a function of x, or a support that depends on x: only a run knows them
+    if any(site["value"] is not structure.x or not has_fixed_support(site["fn"]) for site in observed):
         for batch in x.split(size)[1:]:
             inspect_pair(model, guide, batch, scored=False)
     return structure
 
 
-def _start(model: ModelOrGuide, source: Source, init: Any) -> None:
-    """The model's own start from the data, once, then the caller's."""
+def _start(model: ModelOrGuide, guide: ModelOrGuide, source: Source, init: Any) -> None:
+    """The model's own start from the data, once, that of encoders, then the caller's."""
     if isinstance(model, StartsFromData) and not bool(model.initialised):
         # What follows is the same, whether the model had to be started or came started.
         with fork_rng(source.device), user_code_errors("model.initialise(x)"):
             model.initialise(source.example)
+    for network in (part for module in modules(model, guide) for part in module.modules()):
+        if (
+            isinstance(network, EncoderMLP)
+            and network.centre.shape == source.example.shape[1:]
+            and not bool(network.initialised)
+        ):
+            network.start(source.example)
     if init is not None:
         with fork_rng(source.device), user_code_errors("init(model, x)"):
             _initialiser(init)(model, source.example)

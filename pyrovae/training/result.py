@@ -39,8 +39,10 @@ class FitResult:
     no_density: str = ""  # why `losses` are no −ELBO, and there is none in `history`: the model's own sentence
     initial_elbo: float = math.nan  # the ELBO before the first step, of some points, nats per point
     initial_elbo_se: float = math.nan
+    floor_message: str = ""  # in how many directions of which columns variances ended at their floor
 
     @property
     def warning(self) -> str:
-        """A warning if the ELBO ended below its start, beyond its noise; else an empty text."""
-        return elbo_decline_warning(self.history, self.initial_elbo, self.initial_elbo_se)
+        """A warning if the ELBO ended below its start, beyond its noise, or a floor of variances binds; else ""."""
+        decline = elbo_decline_warning(self.history, self.initial_elbo, self.initial_elbo_se)
+        return " ".join(filter(None, (decline, self.floor_message)))

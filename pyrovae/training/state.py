@@ -34,6 +34,7 @@ class TrainingState:
         num_steps: int,
         result: FitResult,
         fingerprint: dict[str, Any],
+        units: Tensor | None = None,
     ):
         """`num_steps` is the length of the whole training, for the schedule."""
         self.buffers, self.settings, self.num_steps = buffers, settings, num_steps
@@ -47,6 +48,7 @@ class TrainingState:
             settings.max_grad_norm,
             settings.ema_decay,
             average,
+            units,
         )
         self.kl_weight = torch.ones((), device=self.device)
         self.executions: dict[

@@ -29,10 +29,13 @@ class ParameterUpdater:
     max_grad_norm: float | None  # the largest norm of the gradient of a batch's mean
     decay: float | None  # of the moving average
     average: Tensor | None  # of the parameters
+    units: Tensor | None = None  # of the parameters: what a step of size 1 moves each by
     num_updates: int = 0
 
     def update(self, gradient: Tensor, points: int) -> Tensor:
         """Move the parameters, unless the gradient is no number. Returns its norm for the mean over the batch."""
+        if self.units is not None:
+            gradient = gradient * self.units
         norm = gradient.norm() / points
         if not bool(torch.isfinite(norm)):
             return norm
@@ -43,7 +46,12 @@ class ParameterUpdater:
         else:
             for leaf, part in zip(self.flat.leaves, self.flat.views(gradient), strict=True):
                 leaf.grad = part
-        self.optimizer.step()
+        if self.units is None:
+            self.optimizer.step()
+        else:
+            self.flat.vector.data.div_(self.units)
+            self.optimizer.step()
+            self.flat.vector.data.mul_(self.units)
         self.num_updates += 1
         if self.average is not None and self.decay is not None:
             self.average.lerp_(self.flat.vector.detach(), 1 - _decay(self.decay, self.num_updates))
@@ -122,7 +130,8 @@ def _with_adam(
     moving = [vector, state["exp_avg"], state["exp_avg_sq"], *([] if updater.average is None else [updater.average])]
     # On a GPU one kernel moves the one vector; on a CPU each leaf is moved by its gradient where that lies, and none is copied.
     by_leaf = vector.device.type == "cpu"
-    pieces = [flat.views(value) if by_leaf else [value] for value in moving]
+    fixed = [] if updater.units is None else [updater.units]
+    pieces = [flat.views(value) if by_leaf else [value] for value in (*moving, *fixed)]
     # Adam in the order of Kingma & Ba 2015, end of section 2, with one division for each parameter: lr √(1 − β₂ᵗ) / (1 − β₁ᵗ) and
     # ε √(1 − β₂ᵗ); and the average's decay. The compiler would compute these powers anew for every parameter.
     rate, small, decay = (vector.new_ones(()) for _ in range(3))
@@ -133,6 +142,10 @@ def _with_adam(
         leaves = places[0] if by_leaf else flat.views(places[0][0])
         (value, *others), parts = graph(leaves, x, beta, *tensors[len(pieces) * count :])
         gradients = parts if by_leaf else [joined(parts)]
+        units: Sequence[Tensor | None] = [None] * count
+        if fixed:
+            *places, units = places
+            gradients = [g * unit for g, unit in zip(gradients, units, strict=True)]
         norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt() / points
         # over two numbers, all() and amin() are reductions, made once; the compiler makes other scalars anew for every parameter
         fine = torch.isfinite(torch.stack([value, norm])).all()
@@ -141,11 +154,12 @@ def _with_adam(
             if updater.max_grad_norm is None
             else torch.stack([updater.max_grad_norm / norm, torch.ones_like(norm)]).amin()
         )
-        for g, p, m, v, *average in zip(gradients, *places, strict=True):
+        for unit, g, p, m, v, *average in zip(units, gradients, *places, strict=True):
             g = g if shrink is None else g * shrink
             m1 = m * beta1 + g * (1 - beta1)
             v1 = v * beta2 + g * g * (1 - beta2)
-            moved = p - rate * m1 / (v1.sqrt() + small)
+            step = rate * m1 / (v1.sqrt() + small)
+            moved = p - (step if unit is None else step * unit)
             for old in average:
                 old.copy_(torch.where(fine, old.lerp(moved, 1 - decay), old))
             m.copy_(torch.where(fine, m1, m))

@@ -13,11 +13,12 @@ from ..objectives import is_elbo, name_of
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.state import load_pair_state, pair_state, store_names
 from ..pair.structure import Structure
+from ..pair.variance_floor import floor_message
 from ..utils.distributed import ProcessGroup
 from .arguments import TrainingSettings
 from .batches import Source
 from .checkpoints import Checkpoints
-from .flat_parameters import FlatParameters
+from .flat_parameters import FlatParameters, parameter_units
 from .nonfinite import locate_nonfinite
 from .result import FitResult
 from .state import NUM_SUMS, TrainingState
@@ -59,7 +60,8 @@ class Trainer:
             "objective": result.objective,
             "random numbers (seed)": settings.seed,
         }
-        self.state = TrainingState(flat, lambda: _fixed_tensors(model, guide), settings, num_steps, result, fingerprint)
+        buffers, units = lambda: _fixed_tensors(model, guide), parameter_units(modules(model, guide), flat)
+        self.state = TrainingState(flat, buffers, settings, num_steps, result, fingerprint, units)
         self.steps = StepBuilder(model, guide, source, structure, objective, self.state, self.warmup_steps, self.group)
 
     @property
@@ -103,6 +105,10 @@ class Trainer:
             vector = self.state.updater.flat.vector
             # the others wait for this one's part
             self.group.sum(vector.new_full((vector.numel() + SCALARS,), math.nan))
+            if "more than 1 value per channel" in str(error):
+                raise InvalidInputError(
+                    f"{self._where()}: a batch has a single point, and BatchNorm needs two. Give the loader drop_last=True."
+                ) from error
             raise NonFiniteError(
                 f"{self._where()}: {in_one_line(error).rstrip('.')}. Lower the learning rate or floor the variances."
             ) from error
@@ -198,6 +204,8 @@ class Trainer:
         """Raises `InvalidInputError` where the checkpoint is another training's."""
         self.group.barrier()  # what is being written is whole before any reads
         self.state.load_checkpoint(checkpoints.load(self.device)["training"])
+        updater = self.state.updater
+        updater.units = parameter_units(modules(self.model, self.guide), updater.flat)  # buffers may say another now
         self.steps.forget()
         self.group.barrier()
 
@@ -214,6 +222,7 @@ class Trainer:
         if self.early_stopping is not None and self.early_stopping.best is not None:
             final = self.early_stopping.best
         load_pair_state(final, self.model, self.guide)
+        self.result.floor_message = values["result"]["floor_message"] = floor_message(self.model)
         if checkpoints is not None and self.group.first:
             checkpoints.save({"pair": final, "training": values})
         return self.result

@@ -39,6 +39,8 @@ def test_digits_sizes_and_card(seed: int) -> None:
         "test_points": 359,
         "transform": "(pixel + u) / 17",
         "base_measure": "Lebesgue on [0,1]^64",
+        "column_names": load_digits().feature_names,
+        "notes": [],
     }
 
 
@@ -171,10 +173,34 @@ def test_bytes_are_pixels_of_256_levels(tmp_path: Path) -> None:
     )
 
 
-def test_wider_integers_have_as_many_levels_as_they_use(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).integers(0, 5, (20, 4))
-    x[7, 2] = 4
+def test_wider_integers_in_images_have_as_many_levels_as_they_use(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 5, (20, 2, 2))
+    x[7, 1, 0] = 4
     assert str(load_data(save(tmp_path / "x.npy", x)).transform) == "(pixel + u) / 5"
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+def test_a_table_of_whole_numbers_keeps_its_units(tmp_path: Path, suffix: str) -> None:
+    """x = n + u in every column: no number depends on which column has the largest."""
+    x = np.random.default_rng(0).integers([-9, 0, 10_000], [9, 3, 90_000], (50, 3))
+    path = tmp_path / f"x{suffix}"
+    save(path, x) if suffix == ".npy" else np.savetxt(path, x, fmt="%d", delimiter=",")
+    data = load_data(path)
+    assert torch.equal(data.train.floor(), torch.as_tensor(x)[data.train_rows].to(data.train))
+    assert torch.equal(data.test.floor(), torch.as_tensor(x)[data.test_rows].to(data.test))
+    assert 0.3 < (data.train - data.train.floor()).mean() < 0.7
+    assert not data.transform.log_jacobian(data.train).any()
+    assert data.train.dtype == torch.float64  # of unlike scales
+    assert not data.notes
+
+
+def test_pixels_are_what_the_user_says(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 100, (20, 4))
+    path = save(tmp_path / "x.npy", x)
+    assert str(load_data(path, levels=256).transform) == "(pixel + u) / 256"
+    assert str(load_data(path, "threshold").transform) == f"pixel / {x.max()} ≥ 0.5"
+    assert isinstance(load_data(path, "none").transform, Identity)
+    refuse("pixels of 50 levels are whole numbers from 0 to 49", path, levels=50)
 
 
 def test_three_dimensions_are_images(tmp_path: Path) -> None:
@@ -196,7 +222,7 @@ def refuse(fragment: str, *args: object, **kwargs: object) -> None:
 
 def test_unknown_names(tmp_path: Path) -> None:
     refuse("There is no data set 'digts' (did you mean 'digits'?)", "digts")
-    refuse("There is no data set 'x.txt'", "x.txt")
+    refuse("There is no data set 'x.doc'", "x.doc")
     refuse("There is no data file", tmp_path / "x.npy")
     refuse("There is no transform 'logits' (did you mean 'logit'?)", "digits", "logits")
     refuse("have no density as they are: give one of dequantise, logit, binarise, threshold", "digits", "none")
@@ -215,7 +241,7 @@ def test_what_is_not_finite_is_named(tmp_path: Path, value: float, suffix: str) 
     x[4, 2] = value
     path = tmp_path / f"x{suffix}"
     save(path, x) if suffix == ".npy" else np.savetxt(path, x, delimiter=",")
-    refuse(f"has {'nan' if np.isnan(value) else 'inf'} at row 4, column 2", path)
+    refuse(f"has {value} at row 4, column 2", path)
 
 
 def test_constant_columns(tmp_path: Path) -> None:
@@ -293,7 +319,7 @@ def test_arrays_that_are_no_points(tmp_path: Path) -> None:
     refuse("<U1 of shape (1, 1)", save(tmp_path / "x.npy", np.array([["a"]])))
     refuse("of shape (0, 3)", save(tmp_path / "x.npy", np.zeros((0, 3))))
     refuse("complex numbers", save(tmp_path / "x.npy", normal() + 1j))
-    refuse("whole numbers below 0", save(tmp_path / "x.npy", np.arange(-5, 15).reshape(10, 2)))
+    refuse("whole numbers below 0", save(tmp_path / "x.npy", np.arange(-8, 12).reshape(5, 2, 2)))
     refuse("4 points are too few to hold some out", save(tmp_path / "x.npy", normal(4)))
 
 

@@ -18,7 +18,7 @@ CODE = re.compile(r"`[^`]*`")
 SECTION = re.compile(r"^(Args|Returns|Raises|Attributes|Yields|Note):$", re.MULTILINE)
 SKIPPED = re.compile(r"^(References|Example|Examples):\n(?:[ ]+.*\n|\n)*", re.MULTILINE)
 ITEM = re.compile(r"^ *(?:[-*+]|\d+\.) +|^ {4}\*{0,2}\w+(?:, \w+)*: +|^#+ .*$|^>? ?\|?[-|: ]+\|$", re.MULTILINE)
-END = re.compile(r"(?<=[.!?])(?<!al\.)(?<!eq\.)(?<!alg\.)(?<!e\.g\.)(?<!i\.e\.)[)*\"”]*\s+|\n\s*\n|\|(?=\s)")
+END = re.compile(r"(?<=[.!?])(?<!\bal\.)(?<!\beq\.)(?<!\balg\.)(?<!e\.g\.)(?<!i\.e\.)[)*\"”]*\s+|\n\s*\n|\|(?=\s)")
 
 
 def texts(root: Path) -> Iterator[tuple[str, str, str]]:

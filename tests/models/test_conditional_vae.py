@@ -32,7 +32,7 @@ def test_evidence_against_quadrature(seed):
         log_p = []
         for row in x:
             eta = model.decoder(torch.cat([z, row[4:].expand(steps, 3)], dim=-1)) + model.offset
-            seen = torch.distributions.Normal(eta, 0.4).log_prob(row[:4]).sum(-1)
+            seen = torch.distributions.Normal(model.centre + model.scale * eta, 0.4).log_prob(row[:4]).sum(-1)
             log_p.append((prior + seen).logsumexp(0) + math.log(2 * width / steps))
     found = evaluate(model, guide, x, num_samples=20_000, seed=seed)
     assert found.dim == 4

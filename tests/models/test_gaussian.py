@@ -64,6 +64,7 @@ def test_draws_have_the_datas_covariance(seed):
 
 def test_directions_without_data_have_the_floors_variance():
     x = torch.randn(50, 1).double() * torch.tensor([1.0, 1.0, 0.0]).double()
+    x = x / x[:, 0].std(correction=0)
     model, _ = fitted(x, floor=0.01)
     variances, _ = model.eigen()
     torch.testing.assert_close(variances[1:], torch.full((2,), 0.01, dtype=torch.float64), rtol=1e-9, atol=0)

@@ -123,13 +123,21 @@ def test_em_step_is_tipping_and_bishops(seed):
     torch.testing.assert_close(model.mu.detach(), x.mean(0))
 
 
-@pytest.mark.parametrize("points", [1, 2, 4])
-def test_fewer_points_than_directions(points):
+@pytest.mark.parametrize("points", [1, 2, 4, 7])
+def test_as_many_directions_as_points(points):
+    """W holds them all, which leaves no noise: no lower learning rate would help."""
     x = torch.randn(points, 9)
-    model, guide = load("ppca")(9, latent=6)
-    model.initialise(x)
-    assert torch.isfinite(model.log_prob(x)).all()
+    with pytest.raises(
+        pyrovae.InvalidInputError, match=rf"latent=6 directions hold all of {points} points.* has no maximum"
+    ):
+        fit(*load("ppca")(9, latent=6), x)
+
+
+def test_as_many_directions_as_the_message_says():
+    x = torch.randn(7, 9)
+    model, guide = load("ppca")(9, latent=5)
     fit(model, guide, x, epochs=3, batch_size=None)
+    assert torch.isfinite(model.log_prob(x)).all()
 
 
 def test_principal_directions_are_the_covariances_eigenvectors():

@@ -300,10 +300,10 @@ def test_damaged_config(folder: tuple[Path, Data], damage) -> None:
 def test_a_run_of_another_format_is_refused_with_what_to_do(folder: tuple[Path, Data]) -> None:
     path = folder[0] / "config.json"
     config = json.loads(path.read_text())
-    assert config["format"] == 2
-    path.write_text(json.dumps({**config, "format": 3}))
+    assert config["format"] == 3
+    path.write_text(json.dumps({**config, "format": 4}))
     assert refusal(reopen, *folder) == (
-        f"{folder[0]} is a run of format 3, and this version of pyrovae reads format 2: train it again, or use the version that "
+        f"{folder[0]} is a run of format 4, and this version of pyrovae reads format 3: train it again, or use the version that "
         "wrote it."
     )
     del config["format"]
@@ -311,7 +311,7 @@ def test_a_run_of_another_format_is_refused_with_what_to_do(folder: tuple[Path, 
     assert "config.json is damaged, or of another version of pyrovae" in refusal(reopen, *folder)
     config["file"], config["fit"] = config.pop("user_file"), config.pop("fit_arguments")
     path.write_text(json.dumps(config))
-    assert "is a run of format 1, and this version of pyrovae reads format 2: train it again" in refusal(
+    assert "is a run of format 1, and this version of pyrovae reads format 3: train it again" in refusal(
         reopen, *folder
     )
 

@@ -1,5 +1,6 @@
 """Data larger than memory: any Dataset, or whatever gives batches again and again, trains as the resident tensor does."""
 
+import math
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -269,3 +270,43 @@ def test_a_stream_cannot_be_split() -> None:
     assert "A stream cannot be split: give EarlyStopping the points to validate on" in refusal(
         Rows(8), early_stopping=pyrovae.training.EarlyStopping(0.2)
     )
+
+
+class Normalised(pyrovae.Module):
+    """A guide with batch statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(self.net(x), 1.0).to_event(1))
+
+
+class Noisy(pyrovae.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 3)
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(3), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.net(z), 1.0).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize("points", [32, 33, 34, 17])
+def test_batch_norm_gets_no_batch_of_one_point(points):
+    """The odd point joins another batch: every point is used once, as the number of steps tells."""
+    x = torch.randn(points, 3)
+    for data in (x, TensorDataset(x)):
+        result = fit(Noisy(), Normalised(), data, epochs=2, batch_size=16)
+        assert result.steps == 2 * {32: 2, 33: 2, 34: 3, 17: 1}[points]
+        assert math.isfinite(result.losses[-1])
+    with pytest.raises(InvalidInputError, match="a batch has a single point, and BatchNorm needs two"):
+        fit(Noisy(), Normalised(), DataLoader(TensorDataset(torch.randn(33, 3)), 16), epochs=1)
+    fit(Noisy(), Normalised(), DataLoader(TensorDataset(torch.randn(33, 3)), 16, drop_last=True), epochs=1)
+
+
+def test_other_pairs_keep_their_last_point_for_itself():
+    assert fit(Noisy(), pyrovae.guides.MeanField(3, 3), torch.randn(33, 3), epochs=1, batch_size=16).steps == 3

@@ -690,3 +690,27 @@ def test_killed_at_random_moments(seed: int) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every run ended bit by bit where the uninterrupted one did." in done.stdout
+
+
+def test_a_resumed_training_has_the_same_units(tmp_path):
+    """Steps of a model whose columns differ in scale are in units from the data, which the checkpoint brings back."""
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(1)).double() * torch.tensor([1e-3, 1.0, 1.0, 1e3])
+
+    def pair():
+        torch.manual_seed(0)
+        model, guide = pyrovae.load("factor_analysis")(4, latent=2)
+        return model.double(), guide
+
+    whole, half, resumed = pair(), pair(), pair()
+    settings = {"epochs": 6, "batch_size": 16, "lr": 1e-2, "seed": 3}
+
+    def stop(result):
+        if len(result.losses) == 3:
+            raise KeyboardInterrupt
+
+    pyrovae.fit(*whole, x, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        pyrovae.fit(*half, x, checkpoints=pyrovae.Checkpoints(tmp_path, 0.0), on_epoch=stop, **settings)
+    pyrovae.fit(*resumed, x, checkpoints=pyrovae.Checkpoints(tmp_path, 0.0, resume=True), **settings)
+    assert torch.equal(resumed[0].W, whole[0].W)
+    assert torch.equal(resumed[0].mu, whole[0].mu)

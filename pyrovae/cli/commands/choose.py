@@ -92,7 +92,7 @@ def choose_command(
     from ...loading.options import parse_range, with_settings
     from ...loading.pairs import load
     from ...runs.config import parse_fit_arguments
-    from ...runs.run import with_likelihood
+    from ...runs.run import with_data_options
     from ...tables.choice import as_text, show
     from ...utils.provenance import versions
 
@@ -102,7 +102,7 @@ def choose_command(
     pair = load(name)
     option, values = parse_range(over, pair.parse)
     loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(device_of(device))
-    fixed = pair.parse(with_likelihood(settings, pair, loaded))
+    fixed = pair.parse(with_data_options(settings, pair, loaded))
     if option in fixed:
         raise InvalidInputError(f"{option} is both fixed and chosen: leave it out of {model}, or out of --over.")
     if json_file is None or out is None or out not in json_file.parents:

@@ -26,8 +26,12 @@ from ..options import (
     DataOption,
     DeviceOption,
     DownloadOption,
+    DropOption,
+    DtypeOption,
     EpochsOption,
     JsonOption,
+    LabelOption,
+    LevelsOption,
     OverwriteOption,
     RootOption,
     SeedOption,
@@ -89,6 +93,10 @@ def compare_command(
     out: Annotated[Path | None, typer.Option(help="New folder for the table, the runs and the figures.")] = None,
     json_file: JsonOption = None,
     transform: TransformOption = None,
+    label: LabelOption = None,
+    drop: DropOption = None,
+    levels: LevelsOption = None,
+    dtype: DtypeOption = None,
     split_seed: SplitSeedOption = 0,
     root: RootOption = None,
     download: DownloadOption = False,
@@ -214,20 +222,23 @@ def compare_command(
         )
 
 
+OF_DATA = ("data", "transform", "split_seed", "label", "drop", "levels", "dtype")
+
+
 def _load_data(context: typer.Context, runs: Mapping[str, "Run"]) -> "Data":
     """The data of the runs, if there are any; else those of the command line."""
     given = context.params
     if runs:
-        from ...runs.run import data_of
+        from ...runs.run import unchanged_data_of
 
         name, run = next(iter(runs.items()))
-        if own := options_given(context, lambda option: option in ("data", "transform", "split_seed")):
+        if own := options_given(context, lambda option: option in OF_DATA):
             raise InvalidInputError(f"The data are those that {name} was trained on: leave out {', '.join(own)}.")
-        return data_of(run, given["root"])
+        return unchanged_data_of(run, given["root"])
     from ...data.datasets import load_data
 
-    where = {"root": given["root"], "download": given["download"]}
-    return load_data(given["data"], given["transform"], seed=given["split_seed"], **where)
+    reading = {name: given[name] for name in ("root", "download", "label", "drop", "levels", "dtype")}
+    return load_data(given["data"], given["transform"], seed=given["split_seed"], **reading)
 
 
 def _folder(run: "Run") -> str:

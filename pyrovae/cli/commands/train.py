@@ -14,7 +14,11 @@ from ..options import (
     DataOption,
     DeviceOption,
     DownloadOption,
+    DropOption,
+    DtypeOption,
     EpochsOption,
+    LabelOption,
+    LevelsOption,
     OverwriteOption,
     RateOption,
     RootOption,
@@ -93,6 +97,10 @@ def train_command(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     transform: TransformOption = None,
+    label: LabelOption = None,
+    drop: DropOption = None,
+    levels: LevelsOption = None,
+    dtype: DtypeOption = None,
     split_seed: SplitSeedOption = 0,
     root: RootOption = None,
     download: DownloadOption = False,
@@ -123,7 +131,17 @@ def train_command(
             raise InvalidInputError("Name a model (`pyrovae models` lists them), or --resume RUN.")
         if out is None and ranks.count > 1:
             raise InvalidInputError("Name the folder of the run, --out FOLDER, which all processes must know.")
-        loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(where)
+        loaded = load_data(
+            data,
+            transform,
+            seed=split_seed,
+            root=root,
+            download=download,
+            label=label,
+            drop=drop,
+            levels=levels,
+            dtype=dtype,
+        ).to(where)
         fit_arguments: dict[str, Any] = {
             "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
             "init": init, "max_grad_norm": max_grad_norm, "kl_warmup_fraction": kl_warmup_fraction,

@@ -1,0 +1,66 @@
+"""What is to be known of columns before a density is fitted to them: constants, few values, and what single precision can resolve."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInputError
+
+LARGEST_OFFSET = 100.0  # standard deviations from 0, beyond which single precision has lost two digits
+LARGEST_RATIO = 1e3  # of the columns' standard deviations
+BLURRED = 1e-3  # a standard deviation of rounding, as a fraction of the column's, that is worth a word
+MOST_COMMON = 0.25  # share of the points that have one value
+FEW = 20  # different values at most that count as few
+
+
+def check_not_constant(x: Tensor, source: str, names: Sequence[str]) -> None:
+    """Raise `InvalidInputError` for columns of x (N, D) that do not vary."""
+    constant = (x == x[0]).all(dim=0).nonzero().flatten().tolist()
+    if constant:
+        raise InvalidInputError(
+            f"{len(constant)} of the {x.shape[1]} columns of {source} are constant ({named(constant, names)}): a density there grows "
+            "without bound; drop them, or save pixels as an array of integers so that they are dequantised."
+        )
+
+
+def resolving_dtype(x: Tensor) -> torch.dtype:
+    """float32 where it tells the values of every column of x (N, D) apart, and columns do not differ much in scale; else float64."""
+    sd = x.std(dim=0, correction=0)
+    offset, ratio = (x.abs().amax(dim=0) / sd).max(), sd.max() / sd.min()
+    return torch.float64 if offset > LARGEST_OFFSET or ratio > LARGEST_RATIO else torch.float32
+
+
+def rounding_message(x: Tensor, names: Sequence[str]) -> str:
+    """A sentence where single precision blurs a column of x (N, D), given in double precision; else ""."""
+    sd, largest = x.std(dim=0, correction=0), x.abs().amax(dim=0)
+    spacing = largest * torch.finfo(torch.float32).eps
+    blurred = (spacing > BLURRED * sd).nonzero().flatten().tolist()
+    if not blurred:
+        return ""
+    column = blurred[0]
+    return (
+        f"Single precision rounds {named(blurred, names)}: numbers near {largest[column]:.4g} are {spacing[column]:.2g} apart, and the "
+        f"standard deviation is {sd[column]:.2g}. Use --dtype float64, or subtract an offset."
+    )
+
+
+def few_values_message(x: Tensor, names: Sequence[str]) -> str:
+    """A sentence where a column of x (N, D) takes few values, or one value often; else ""."""
+    few = []
+    for place in range(x.shape[1]):
+        counts = x[:, place].unique(return_counts=True)[1]
+        if len(counts) <= max(2, min(FEW, len(x) // 20)) or counts.max() > MOST_COMMON * len(x):
+            few.append(place)
+    if not few:
+        return ""
+    return (
+        f"C{named(few, names)[1:]} {'take' if len(few) > 1 else 'takes'} few values. A density there has no maximum, and the floor of "
+        "variances decides its size. Drop such columns, or model them as probabilities."
+    )
+
+
+def named(columns: Sequence[int], names: Sequence[str]) -> str:
+    """Columns by name, or by number where they have none; the first five."""
+    called = [str(names[column]) if names else str(column) for column in columns[:5]]
+    return "column " + ", ".join(called) + (", …" if len(columns) > 5 else "")

@@ -1,0 +1,89 @@
+"""What a transform from a source's numbers to x is: it knows its base measure and how much it stretches space.
+
+Pixels are whole numbers 0 … levels − 1. A density of x is one of pixels only after log|dx/dpixel| is added; a probability of
+binary x has no such factor, and neither kind may be compared with the other.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInputError
+
+
+class Transform:
+    """pixels (N, D) → x (N, D)."""
+
+    discrete: bool = False  # x has probabilities (counting measure), else densities (Lebesgue)
+    fresh: bool = False  # training data are drawn anew at every use
+    pixels: bool = False  # x comes from pixels, whose columns have one unit
+    space: str = "R^D"
+    likelihood: str = "Bernoulli"  # of x that have probabilities, where none is chosen
+
+    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """x from pixels; random draws come from `generator`, or from torch's global one."""
+        raise NotImplementedError
+
+    def log_jacobian(self, x: Tensor) -> Tensor | None:
+        """log|dx/dpixel| at x: (N, D) → (N,), nats. None where there is no pixel scale."""
+        raise NotImplementedError
+
+    def grey(self, x: Tensor) -> Tensor:
+        """x as grey levels in [0, 1], to be looked at."""
+        return x.clamp(0, 1)
+
+    @property
+    def log_unit_jacobian(self) -> float:
+        """What is added to log p(x) so that it is a density in the source's units, nats: 0 where x has these."""
+        return 0.0
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that the transform was made with or fitted to, in plain types."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """The transform with all that was fitted, in plain types: `transform_from_state` makes it again."""
+        return {"name": type(self).__name__, **self.settings()}
+
+    def check(self, values: Tensor) -> None:
+        """Raise `InvalidInputError` for values (N, D) that the transform is not made for, by row and column."""
+
+    def _refuse(self, values: Tensor, bad: Tensor, wanted: str) -> None:
+        if bool(bad.any()):
+            row, column = bad.nonzero()[0].tolist()
+            raise InvalidInputError(
+                f"The value {values[row, column].item():g} at row {row}, column {column} is none that x = {self} is made of: give "
+                f"{wanted}."
+            )
+
+    def base_measure(self, dim: int) -> str:
+        """The base measure, in words: what `compare` holds models to."""
+        return f"{'counting' if self.discrete else 'Lebesgue'} on {self.space.replace('D', str(dim))}"
+
+
+class Identity(Transform):
+    """x as it is: real numbers with no pixel scale, or {0, 1} already."""
+
+    def __init__(self, discrete: bool = False):
+        self.discrete = discrete
+        self.space = "{0,1}^D" if discrete else "R^D"
+
+    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return pixels
+
+    def settings(self) -> dict[str, Any]:
+        return {"discrete": self.discrete}
+
+    def check(self, values: Tensor) -> None:
+        if self.discrete:
+            self._refuse(values, (values != 0) & (values != 1), "0 or 1")
+
+    def log_jacobian(self, x: Tensor) -> Tensor | None:
+        return x.new_zeros(len(x)) if self.discrete else None
+
+    def grey(self, x: Tensor) -> Tensor:
+        return (x - x.min()) / (x.max() - x.min()).clamp(min=torch.finfo(x.dtype).tiny)
+
+    def __str__(self) -> str:
+        return "as given"
