@@ -1,4 +1,4 @@
-"""Make the pictures of README.md and of the documentation from embedded data: python docs/make_figures.py
+"""Make the pictures of README.md and of the documentation from embedded data: `python docs/make_figures.py`.
 
 It trains the three default models on the digits, which takes about a minute, and writes docs/pictures/. Then it makes the gallery,
 which takes a few minutes more.

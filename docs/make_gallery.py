@@ -1,4 +1,4 @@
-"""Make the gallery and its pictures from embedded data: called by docs/make_figures.py
+"""Make the gallery and its pictures from embedded data: called by docs/make_figures.py.
 
 It trains four models on the digits and one on iris, and writes docs/gallery.md and docs/pictures/gallery/.
 """

@@ -1,5 +1,7 @@
-"""Two unbiased gradients of E (z − c)², z ~ N(μ, s²), by μ, and their variances beside the closed forms: d⁴/s² + 14d² + 15s² for the
-score function, 4s² for the path through the draw, with d = μ − c."""
+"""Compare two unbiased gradients of E (z − c)², z ~ N(μ, s²), by μ, with the closed forms of their variances.
+
+With d = μ − c, the variance is d⁴/s² + 14d² + 15s² for the score function, and 4s² for the path through the draw.
+"""
 
 import pyro
 import pyro.distributions as dist

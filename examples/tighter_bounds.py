@@ -1,5 +1,8 @@
-"""Tighter bounds are not better for the encoder, unless by another gradient: the signal-to-noise ratio |E g| / sd(g) of the guide's
-gradient falls as 1/√K for IWAE (Rainforth et al. 2018) and grows as √K for the same bound by DReG (Tucker et al. 2019)."""
+"""Show that a tighter bound is not better for the encoder, unless its gradient is another one.
+
+The signal-to-noise ratio |E g| / sd(g) of the guide's gradient falls as 1/√K for IWAE (Rainforth et al. 2018). For
+the same bound by DReG it grows as √K (Tucker et al. 2019).
+"""
 
 import pyro
 import pyro.distributions as dist

@@ -1,5 +1,7 @@
-"""Split the gap between log p(x) and the ELBO into what the guide's family cannot reach and what its network loses, and bound
-log p(x) from both sides; all of it beside values known in closed form."""
+"""Split the gap between log p(x) and the ELBO into the part of the guide's family and the part of its network.
+
+Bounds on log p(x) from both sides, and values known in closed form, stand beside it.
+"""
 
 import torch
 

@@ -1,7 +1,8 @@
 """Autoencoder: z = g(x), x̂ = f(z), at the least E‖x − x̂‖²: no density.
 
-Certain where a VAE has distributions: the guide is a point, there is no p(z), and the loss is no −log p(x|z): nothing of it can stand in a table of likelihoods, and the
-model says so wherever one is asked for. With linear f and g it spans the principal subspace (Baldi & Hornik 1989).
+It is deterministic where a VAE has distributions. The guide is a point, there is no p(z), and the loss is no −log
+p(x|z). So it has no place in a table of likelihoods, and the model says so. With linear f and g it spans the
+principal subspace (Baldi & Hornik 1989).
 """
 
 from typing import Any

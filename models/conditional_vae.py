@@ -1,7 +1,7 @@
 """Conditional VAE: z ~ N(0, I), x|z,c ~ p(x | decoder(z, c)), c given; what is measured is log p(x|c).
 
-A pair takes one x, so what is given stands in its last columns, one-hot labels for instance: they are read by both halves and scored
-by neither (Sohn, Lee & Yan 2015, with a prior that does not know c: Kingma et al. 2014, M2).
+A pair takes one x, so what is given stands in its last columns, for example one-hot labels. Model and guide read
+them, and neither scores them (Sohn, Lee & Yan 2015, with a prior that does not know c: Kingma et al. 2014, M2).
 """
 
 import pyro

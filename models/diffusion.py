@@ -1,9 +1,9 @@
 """Diffusion: z_T ~ N(0, I), z_{t−1}|z_t ~ N(μ_t(z_t), diag σ_t(z_t)²), x|z_1 ~ p(x | decoder(z_1)); one network for all t.
 
-The deepest hierarchical VAE: T layers of x's own size, and a guide with nothing to learn, which adds noise (Sohl-Dickstein et al.
-2015; Ho, Jain & Abbeel 2020; Kingma et al. 2021, VDM). What can be said is its ELBO, all T terms of it, from the evidence as any
-other's. What cannot is log p(x), and how far below it the ELBO lies: weights over T layers are carried by a few draws, k̂ is high,
-and log p̂ is a lower bound, tighter than the ELBO and loose by an unknown amount.
+It is a hierarchical VAE with T layers of the size of x. The guide adds noise and has nothing to learn (Sohl-Dickstein
+et al. 2015; Ho, Jain & Abbeel 2020; Kingma et al. 2021, VDM). Its ELBO, with all T terms, is estimated like any
+other. log p(x) is not: a few draws carry the weights over T layers, and k̂ is high. So log p̂ is a lower bound. It is
+tighter than the ELBO, and loose by an unknown amount.
 """
 
 import pyro
@@ -93,8 +93,10 @@ class Diffusion(pyrovae.Module):
         return dist.Normal(alpha * c, sigma.expand_as(c)).to_event(1)
 
     def step(self, z: Tensor, t: int | Tensor, c: Tensor, variance: Tensor | float = 0.0) -> dist.TorchDistribution:
-        """q(z_{t−1}|z_t, x) = N(r (α_{t−1}/α_t) z_t + (1 − r) α_{t−1} c, (1 − r) σ_{t−1}² I), r = SNR_t/SNR_{t−1} (VDM, appendix A),
-        its c a mean with a variance, over which it is averaged."""
+        """Return q(z_{t−1}|z_t, x), averaged over a c with a mean and a variance.
+
+        N(r (α_{t−1}/α_t) z_t + (1 − r) α_{t−1} c, (1 − r) σ_{t−1}² I), r = SNR_t/SNR_{t−1} (VDM, appendix A).
+        """
         (alpha, _), (above, sigma) = self.signal(t), self.signal(t - 1)
         lost = -torch.expm1(self.log_snr[t - 1] - self.log_snr[t - 2]).unsqueeze(-1)  # 1 − r
         loc = (1 - lost) * above / alpha * z + lost * above * c
@@ -147,8 +149,11 @@ class Noise(pyrovae.Module):
 
 
 class OneStep:
-    """−ELBO with one t ≥ 2 for each point in place of the sum over all, T − 1 times: the same mean at two passes through networks
-    (VDM, eq. 13). A batch's t are spread evenly over 2 … T (VDM, appendix I.1)."""
+    """−ELBO with one t ≥ 2 for each point, times T − 1, in place of the sum over all t.
+
+    It has the same mean, for two passes through networks (VDM, eq. 13). The t of a batch are spread evenly over 2 … T
+    (VDM, appendix I.1).
+    """
 
     def terms(self, model: Diffusion, guide: Noise, x: Tensor) -> Terms:
         c, steps = model.clean(x), model.steps
@@ -170,8 +175,16 @@ def pair(
     ends: tuple[float, float] = (0.5, -5.0),
     learn_variance: bool = True,
 ) -> tuple[Diffusion, Noise]:
-    """`steps` T layers, of networks of `width` units; log SNR falls from the first of `ends`, at z1, to the second, at zT;
-    `learn_variance=False` leaves the variance of c given z_t out, as VDM does, whose p(z_{t−1}|z_t) is q's at the network's x; `likelihood`
-    as for the vae."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        steps: T, the number of layers.
+        width: Hidden units of the networks.
+        likelihood: As for the vae.
+        ends: log SNR falls from the first of these, at z1, to the second, at zT.
+        learn_variance: False leaves out the variance of c given z_t, as VDM does. Then p(z_{t−1}|z_t) is that of q,
+            at the x of the network.
+    """
     model = Diffusion(dim, steps, width, likelihood or pyrovae.likelihoods.PixelNormal(), ends, learn_variance)
     return model, Noise(model)

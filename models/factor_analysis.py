@@ -45,8 +45,10 @@ class FactorAnalysis(FactorModel):
         self.rho.copy_(torch.maximum(residual.double() - least, 1e-6 * least).log())
 
     def initialise(self, x: Tensor) -> None:
-        """Begin at the principal directions of the standardised x: factors do not depend on its units, and neither does
-        the start."""
+        """Begin at the principal directions of the standardised x.
+
+        Neither the factors nor the start depend on the units of x.
+        """
         _, left = self.begin(x, standardised=True)
         with torch.no_grad():
             self.set_noise(left)
@@ -55,8 +57,14 @@ class FactorAnalysis(FactorModel):
 def pair(
     dim: int, latent: int | None = None, floor: float = 1e-4, guide: type = pyrovae.guides.ExactPosterior
 ) -> tuple[FactorAnalysis, object]:
-    """`latent` is 8, or dim − 1 where that is less; no ψ_d falls below `floor`, a fraction of the column's variance; `guide` is ExactPosterior, LinearGaussian, or
-    any other for R^k."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z: 8, or D − 1 if that is less.
+        floor: The smallest ψ_d, as a fraction of the variance of the column.
+        guide: ExactPosterior, LinearGaussian, or any other for R^k.
+    """
     latent = checked_latent(dim, latent)
     model = FactorAnalysis(dim, latent, floor)
     return model, guide(model) if guide is pyrovae.guides.ExactPosterior else guide(dim, latent)

@@ -1,7 +1,7 @@
 """Normalising flow: z ~ N(0, I), x = f(z), f a bijection: log p(x) = log N(f⁻¹(x) | 0, I) + log|det ∂f⁻¹/∂x|.
 
 A latent-variable model whose decoder p(x|z) = δ(x − f(z)) and encoder q(z|x) = δ(z − f⁻¹(x)) are both certain. Their ratio is
-the Jacobian's determinant, δ(x − f(z)) / δ(z − f⁻¹(x)) = |det ∂f⁻¹/∂x|, so the ELBO is log p(x) itself, without a gap
+the Jacobian's determinant, δ(x − f(z)) / δ(z − f⁻¹(x)) = |det ∂f⁻¹/∂x|. So the ELBO is log p(x) itself, without a gap
 (Nielsen et al. 2020, section 3). Transforms are Pyro's, and go from x to z: a density costs one pass through them.
 """
 
@@ -41,8 +41,10 @@ class Linear(transforms.GeneralizedChannelPermute):
 
 
 class Autoregressive(transforms.AffineAutoregressive):
-    """z_i = σ_i(x_<i) x_i + μ_i(x_<i): x_i given x_<i is Gaussian (Papamakarios, Pavlakou & Murray 2017). Draws take a pass for
-    each of the x_i. A masked network needs layers of at least dim units, and gets them."""
+    """z_i = σ_i(x_<i) x_i + μ_i(x_<i): x_i given x_<i is Gaussian (Papamakarios, Pavlakou & Murray 2017).
+
+    A draw takes a pass for each x_i. A masked network needs layers of at least dim units, and gets them.
+    """
 
     def __init__(self, dim: int, hidden: tuple[int, ...]):
         super().__init__(AutoRegressiveNN(dim, [max(width, dim) for width in hidden], nonlinearity=nn.Tanh()))
@@ -183,8 +185,15 @@ class Encoder:
 def pair(
     dim: int, layers: int = 2, hidden: tuple[int, ...] = (64,), transform: type = Autoregressive
 ) -> tuple[Flow, Encoder]:
-    """`transform` is Linear, Autoregressive, Coupling or Spline, any of Pyro's that is made from (dim, hidden) and goes from x
-    to z; each but the first has a Linear before it. `hidden` widths are their networks'."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        transform: Linear, Autoregressive, Coupling or Spline, or any of Pyro's that is made from (dim, hidden) and
+            goes from x to z. Each but the first has a Linear before it.
+        layers: How many transforms are composed.
+        hidden: Widths of the networks of the transforms.
+    """
     if dim < 2 or layers < 1:
         raise pyrovae.InvalidInputError(
             f"A flow of {layers} layers over {dim} numbers: give at least 1 layer, and 2 numbers."

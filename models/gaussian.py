@@ -57,8 +57,10 @@ class Gaussian(pyrovae.Module):
         return ((x - self.mean) @ vectors) / variances.sqrt()
 
     def initialise(self, x: Tensor) -> None:
-        """Begin, and end, at x's mean and covariance (divisor N). Where an eigenvalue of the correlation matrix is below the floor,
-        it is raised to it."""
+        """Set the mean and the covariance of x (divisor N), where training also ends.
+
+        Eigenvalues of the correlation matrix below the floor are raised to it.
+        """
         self.components.start(x, x.new_ones(len(x), 1))
         self.initialised.fill_(True)
 

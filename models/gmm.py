@@ -50,11 +50,13 @@ class Mixture(pyrovae.Module):
     num_redundant_parameters = 1  # a constant added to the logits changes no density
 
     def em_step(self, x: Tensor) -> Tensor:
-        """One step of EM (Dempster, Laird & Rubin 1977) over all of x (N, dim): coordinate ascent on the ELBO, first in q(z|x),
-        which becomes p(z|x), then in the parameters, which become the family's best for those q. Returns the mean log p(x)
-        before the step, (), nats per point; the next step's is never lower, but for rounding.
+        """Make one step of EM (Dempster, Laird & Rubin 1977) over all of x (N, dim).
 
-        Points are taken in blocks, and densities in chunks of these, so that memory does not grow with N.
+        It is coordinate ascent on the ELBO: q(z|x) becomes p(z|x), then the parameters become the best of the family
+        for that q. Points are taken in blocks, and densities in chunks of these, so that memory does not grow with N.
+
+        Returns:
+            The mean log p(x) before the step, (), nats per point. Up to rounding, the next step's is never lower.
         """
         with torch.no_grad():
             family, count = self.components.family_detached(), self.components.count
@@ -118,13 +120,21 @@ def pair(
     floor: float = 1e-3,
     guide: type = pyrovae.guides.ExactPosterior,
 ) -> tuple[Mixture, object]:
-    """`covariance` is Full, Diagonal, Spherical or Tied; no variance falls below `floor`, a fraction of its column's; `guide` is
-    ExactPosterior or AmortisedCategorical."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        components: K, the number of Gaussians.
+        covariance: Full, Diagonal, Spherical or Tied.
+        floor: The smallest variance, as a fraction of the variance of the column.
+        guide: ExactPosterior or AmortisedCategorical.
+    """
     model = Mixture(covariance(components, dim, floor))
     return model, mixture_guide(guide, model, dim)
 
 
 def mixture_guide(guide: type, model: Mixture, dim: int) -> object:
+    """Return the guide of a mixture."""
     if guide is pyrovae.guides.ExactPosterior:
         return guide(model)
     return guide(dim, model.components.count)

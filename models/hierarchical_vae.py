@@ -65,8 +65,11 @@ class BottomUp(pyrovae.Module):
 
 
 class Ladder(pyrovae.Module):
-    """q(z_L|x) q(z_{L−1}|z_L, x) … q(z_1|z_2, x), from the top down as the model draws: features of x go up without noise, and each
-    layer's q is the product of the model's p(z_l|z_{l+1}) and a Gaussian of those features (Sønderby et al. 2016, eq. 10–12)."""
+    """Ladder guide: q(z_L|x) q(z_{L−1}|z_L, x) … q(z_1|z_2, x), from the top down as the model draws.
+
+    Features of x go up without noise. The q of each layer is the product of the model's p(z_l|z_{l+1}) and a Gaussian
+    of those features (Sønderby et al. 2016, eq. 10–12).
+    """
 
     def __init__(self, model: HierarchicalVAE, dim: int, hidden: tuple[int, ...]):
         super().__init__()
@@ -106,6 +109,7 @@ def moments(outputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normal(outputs: Tensor) -> dist.TorchDistribution:
+    """Return the Gaussian that a network's outputs stand for."""
     loc, scale = moments(outputs)
     return dist.Normal(loc, scale).to_event(1)
 
@@ -130,7 +134,14 @@ def pair(
     likelihood: pyrovae.likelihoods.Likelihood | None = None,
     guide: type = BottomUp,
 ) -> tuple[HierarchicalVAE, nn.Module]:
-    """`latents` from x upwards, two or more; `hidden` widths between x and z1, half of the last between latents; `guide` is BottomUp
-    or Ladder; `likelihood` as for the vae."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        latents: Sizes of the latents from x upwards, two or more.
+        hidden: Widths between x and z1; half of the last between latents.
+        guide: BottomUp or Ladder.
+        likelihood: As for the vae.
+    """
     model = HierarchicalVAE(dim, latents, hidden, likelihood or pyrovae.likelihoods.PixelNormal())
     return model, guide(model, dim, hidden)

@@ -1,9 +1,9 @@
 """Linear VAE: z ~ N(0, I), x|z ~ N(Wz + μ, σ²I), q(z|x) = N(Ax + b, diag s²): a VAE without its networks.
 
-The model is PPCA. Its posterior has a covariance that is no diagonal until W's columns are orthogonal, so the ELBO's maximum is
-PPCA's likelihood, without a gap, at W = the leading eigenvectors themselves, where PPCA takes any rotation of them. With σ²
-fixed, latent j carries nothing, q(z_j|x) = p(z_j), if and only if the j-th eigenvalue of the data's covariance is at most σ²
-(Lucas, Tucker, Grosse & Norouzi 2019).
+The model is PPCA. The covariance of its posterior is not diagonal until the columns of W are orthogonal. So the
+maximum of the ELBO is the likelihood of PPCA, without a gap. There W has the leading eigenvectors themselves, where
+PPCA allows any rotation of them. With σ² fixed, latent j carries nothing, q(z_j|x) = p(z_j), if and only if the j-th
+eigenvalue of the data's covariance is at most σ² (Lucas, Tucker, Grosse & Norouzi 2019).
 """
 
 import math
@@ -23,8 +23,8 @@ TRAINING_DEFAULTS = {"steps": 300, "batch_size": 2048, "lr": 1e-3}
 class LinearVAE(PPCA):
     """z ~ N(0, I_k), x|z ~ N(Wz + μ, σ²I), σ learned or given.
 
-    Steps in W and μ are of the noise's size where columns vary more: the guide follows the model with a delay, and what it lags
-    behind counts in units of σ.
+    Steps in W and μ are of the noise's size where columns vary more. The guide follows the model with a delay, and
+    its lag counts in units of σ.
     """
 
     step_unit: Tensor
@@ -99,8 +99,14 @@ class LinearMeanField(pyrovae.Module):
 def pair(
     dim: int, latent: int | None = None, sigma: float | None = None, guide: type = LinearMeanField
 ) -> tuple[LinearVAE, object]:
-    """`latent` is 8, or dim − 1 where that is less; σ is learned, or `sigma` if it is given; `guide` is LinearMeanField,
-    LinearGaussian, MeanField or FullCovariance."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z: 8, or D − 1 if that is less.
+        sigma: The standard deviation of the noise; learned if it is not given.
+        guide: LinearMeanField, LinearGaussian, MeanField or FullCovariance.
+    """
     latent = checked_latent(dim, latent)
     model = LinearVAE(dim, latent, sigma)
     if guide is pyrovae.guides.ExactPosterior:

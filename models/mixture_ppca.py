@@ -20,8 +20,11 @@ TRAINING_DEFAULTS = {"steps": 50, "batch_size": 2048, "lr": 1e-3}
 
 
 class MixtureOfFactors(pyrovae.Module):
-    """k ~ Cat(π), z ~ N(0, I_q), x|k,z ~ N(W_k z + μ_k, diag ψ_k): what mixtures of PPCAs (ψ = σ²) and of factor analysers have
-    in common. ψ_k = floor · (units of the noise)² + exp(ρ_k), units being those of the data that it begins at, and 1 before."""
+    """k ~ Cat(π), z ~ N(0, I_q), x|k,z ~ N(W_k z + μ_k, diag ψ_k).
+
+    It is the base of mixtures of PPCAs (ψ = σ²) and of factor analysers. ψ_k = floor · (units of the noise)² +
+    exp(ρ_k). The units are those of the data that it begins at, and 1 before.
+    """
 
     initialised: Tensor
     unit: Tensor
@@ -82,8 +85,11 @@ class MixtureOfFactors(pyrovae.Module):
         return torch.einsum("...dq,...q->...d", self.W[k], z) + self.mu[k]
 
     def inverse_model(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """For every k, lower triangular C with CCᵀ = I + Wᵀψ⁻¹W, the precision of z|x,k; C⁻¹; and G (K, dim, q) with
-        E[z|x,k] = G_kᵀ(x − μ_k)."""
+        """Return, for every k, C, C⁻¹ and G.
+
+        C is lower triangular with CCᵀ = I + Wᵀψ⁻¹W, the precision of z|x,k. G is (K, dim, q), with E[z|x,k] = G_kᵀ(x
+        − μ_k).
+        """
         W = self.W.to(dtype or self.W.dtype)
         scaled = W / self.noise.to(W).unsqueeze(-1)
         identity = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
@@ -92,8 +98,10 @@ class MixtureOfFactors(pyrovae.Module):
         return root, inverse, scaled @ (inverse.mT @ inverse)
 
     def log_joint(self, x: Tensor) -> Tensor:
-        """log π_k + log N(x_n | μ_k, W_k W_kᵀ + diag ψ_k): (N, dim) → (N, K), nats. As in factor analysis, nothing cancels, in double
-        precision."""
+        """Compute log π_k + log N(x_n | μ_k, W_k W_kᵀ + diag ψ_k): (N, dim) → (N, K), nats.
+
+        It is in double precision and, as in factor analysis, nothing cancels.
+        """
         root, _, gain = self.inverse_model(torch.float64)
         noise = self.noise.double()
         centred = x.double() - self.mu.double().unsqueeze(1)  # (K, N, dim)
@@ -119,9 +127,13 @@ class MixtureOfFactors(pyrovae.Module):
         return pyrovae.distributions.PrecisionNormal(means[k, every], root[k], inverse=inverse[k])
 
     def em_step(self, x: Tensor) -> Tensor:
-        """One step of EM over all of x (N, dim) in two stages (Tipping & Bishop 1999, appendix C): for q(k|x) = p(k|x), π and μ;
-        then, for those and q(z|x,k) = p(z|x,k), W and ψ. Returns the mean log p(x) before the step, (), nats per point; the next
-        step's is never lower, but for rounding."""
+        """Make one step of EM over all of x (N, dim), in two stages (Tipping & Bishop 1999, appendix C).
+
+        The first sets π and μ for q(k|x) = p(k|x). The second sets W and ψ for those and q(z|x,k) = p(z|x,k).
+
+        Returns:
+            The mean log p(x) before the step, (), nats per point. Up to rounding, the next step's is never lower.
+        """
         with torch.no_grad():
             chunks = x.split(max(1, NUMBERS // self.mu.numel()))
             joint = torch.cat([self.log_joint(chunk) for chunk in chunks]).double()
@@ -230,7 +242,13 @@ class JointPosterior:
 def pair(
     dim: int, components: int = 10, latent: int | None = None, floor: float = 1e-3
 ) -> tuple[MixturePPCA, JointPosterior]:
-    """`latent` directions in each component, 4, or dim − 1 where that is less; no σ_k² falls below `floor`, a fraction of the
-    smallest variance of a column."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        components: K, the number of components.
+        latent: Directions in each component: 4, or D − 1 if that is less.
+        floor: The smallest σ_k², as a fraction of the smallest variance of a column.
+    """
     model = MixturePPCA(dim, components, min(4, dim - 1) if latent is None else latent, floor)
     return model, JointPosterior(model)

@@ -1,7 +1,8 @@
 """Principal component analysis: z ~ N(0, I), x = Wz + μ: probabilistic PCA without its noise, σ → 0.
 
-W = E_k Λ_k^½, of the k leading eigenvectors and eigenvalues of the data's covariance, and z = W⁺(x − μ): of all linear maps to k
-numbers and back these lose least (Pearson 1901; Hotelling 1933). All x lie in k dimensions of dim, so there is no density.
+W = E_k Λ_k^½, of the k leading eigenvectors and eigenvalues of the data's covariance, and z = W⁺(x − μ). No other
+linear maps to k numbers and back lose less (Pearson 1901; Hotelling 1933). All x lie in k dimensions of dim, so there
+is no density.
 """
 
 import pyro

@@ -52,9 +52,12 @@ class FactorModel(pyrovae.Module):
         return inverse_model(self.W, self.noise)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log N(x | μ, WWᵀ + diag ψ): (N, dim) → (N,), nats. O(D k²) by the determinant lemma and, with m = E[z|x],
-        (x − μ)ᵀ(WWᵀ + ψ)⁻¹(x − μ) = |x − μ − Wm|²/ψ + |m|². In double precision: where columns differ in scale, x − μ and Wm may agree
-        in all digits of single precision."""
+        """Compute log N(x | μ, WWᵀ + diag ψ): (N, dim) → (N,), nats.
+
+        It costs O(D k²) by the determinant lemma. With m = E[z|x], (x − μ)ᵀ(WWᵀ + ψ)⁻¹(x − μ) = |x − μ − Wm|²/ψ +
+        |m|². It is in double precision: where columns differ in scale, x − μ and Wm may agree in all digits of single
+        precision.
+        """
         W, mu, noise = self.W.double(), self.mu.double(), self.noise.double()
         root, _, gain = inverse_model(W, noise)
         centred = x.double() - mu
@@ -70,8 +73,10 @@ class FactorModel(pyrovae.Module):
 
     @property
     def num_redundant_parameters(self) -> int:
-        """How many parameters exceed the degrees of freedom of p(x): a rotation of the latents changes no density, and a
-        covariance has dim (dim + 1)/2 numbers."""
+        """The number of parameters beyond the degrees of freedom of p(x).
+
+        A rotation of the latents changes no density, and a covariance has dim (dim + 1)/2 numbers.
+        """
         dim, latent = self.W.shape
         return max(latent * (latent - 1) // 2, dim * latent + self.noise.numel() - dim * (dim + 1) // 2)
 
@@ -80,12 +85,17 @@ class FactorModel(pyrovae.Module):
         return self.posterior(x).mean
 
     def em_step(self, x: Tensor) -> Tensor:
-        """One step of EM over all of x (N, dim): μ becomes the mean, then q(z|x) = p(z|x), then W and ψ the best for those q
-        (Rubin & Thayer 1982; Tipping & Bishop 1999, appendix B). Returns the mean log p(x) before the step, (), nats per
-        point; the next step's is never lower, but for rounding. No covariance of x is formed.
+        """Make one step of EM over all of x (N, dim) (Rubin & Thayer 1982; Tipping & Bishop 1999, appendix B).
 
-        Sums are in double precision and about the mean. ψ is the mean square of residuals under the new W, from a second pass: as
-        a difference of variances it would drown in the rounding of the largest."""
+        μ becomes the mean, q(z|x) becomes p(z|x), and W and ψ become the best for those. No covariance of x is
+        formed.
+
+        Sums are in double precision and about the mean. ψ is the mean square of residuals under the new W, from a
+        second pass. As a difference of variances it would be lost in the rounding of the largest.
+
+        Returns:
+            The mean log p(x) before the step, (), nats per point. Up to rounding, the next step's is never lower.
+        """
         with torch.no_grad():
             chunks = x.split(max(1, NUMBERS // x.shape[1]))
             log_p = cross = second = residual = x.new_zeros((), dtype=torch.float64)
@@ -116,10 +126,12 @@ class FactorModel(pyrovae.Module):
         return [(self.W, self.unit.unsqueeze(-1)), (self.mu, self.unit)]
 
     def begin(self, x: Tensor, *, standardised: bool) -> tuple[Tensor, Tensor]:
-        """Set μ, W and the columns' units from a subset of x: W spans the principal directions, of the standardised columns or of
-        x as it is.
+        """Set μ, W and the units of the columns from a subset of x.
 
-        Returns the mean of the eigenvalues that W leaves out, (), and what it leaves of each column's variance, (dim,).
+        W spans the principal directions, of the standardised columns or of x as it is.
+
+        Returns:
+            The mean of the eigenvalues that W leaves out, (), and what it leaves of each column's variance, (dim,).
         """
         latent = self.W.shape[1]
         subset = x[torch.randperm(len(x), device=x.device)[:SUBSET]]
@@ -149,12 +161,16 @@ def inverse_model(W: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def principal_axes(y: Tensor, scale: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The `count` largest eigenvalues of the covariance of scale · y, their eigenvectors (dim, count), and the mean of the other
-    eigenvalues: y (N, dim) standardised, scale (dim,), in double precision.
+    """Return the largest eigenvalues of the covariance of scale · y, their eigenvectors, and the mean of the others.
 
-    With R = Cov(y) = E Λ Eᵀ they are the squared singular values of diag(scale) E Λ^½. Its smallest are right to 10⁻¹⁶ of the largest,
-    where those of the covariance itself would be right to the square root of that. Above DENSE columns a randomised
-    decomposition takes the place of R (Halko, Martinsson & Tropp 2011).
+    With R = Cov(y) = E Λ Eᵀ they are the squared singular values of diag(scale) E Λ^½. The smallest are then right to
+    10⁻¹⁶ of the largest. Those of the covariance itself would be right to the square root of that. Above DENSE
+    columns a randomised decomposition replaces R (Halko, Martinsson & Tropp 2011).
+
+    Args:
+        y: Standardised points (N, dim), in double precision.
+        scale: The scale of each column, (dim,).
+        count: How many eigenvalues.
     """
     dim = y.shape[1]
     if dim <= DENSE:
@@ -186,8 +202,11 @@ class PPCA(FactorModel):
         self.log_sigma.copy_(0.5 * torch.maximum(residual.double().mean(), least).log())
 
     def principal_directions(self) -> Tensor:
-        """The orthonormal axes of W's span, (dim, k), widest first: at the maximum of the likelihood the leading
-        eigenvectors of the data's covariance, each up to its sign."""
+        """Return orthonormal axes of the span of W, (dim, k), widest first.
+
+        At the maximum of the likelihood they are the leading eigenvectors of the covariance of the data, each up to
+        its sign.
+        """
         return torch.linalg.svd(self.W.detach(), full_matrices=False)[0]
 
     @staticmethod
@@ -200,7 +219,8 @@ class PPCA(FactorModel):
     def initialise(self, x: Tensor) -> None:
         """Begin at the maximum of the likelihood of a subset of x (Tipping & Bishop 1999, eq. 3.7 and 3.8).
 
-        Raises `InvalidInputError` where W may hold all points: then σ² has no maximum above 0."""
+        Raises `InvalidInputError` where W may hold all points: then σ² has no maximum above 0.
+        """
         points, latent = len(x), self.W.shape[1]
         if self.log_sigma.requires_grad and latent >= points - 1:
             raise pyrovae.InvalidInputError(
@@ -213,13 +233,20 @@ class PPCA(FactorModel):
 
 
 def pair(dim: int, latent: int | None = None, guide: type = pyrovae.guides.ExactPosterior) -> tuple[PPCA, object]:
-    """`latent` is 8, or dim − 1 where that is less; `guide` is ExactPosterior, LinearGaussian, or any other for R^k."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z: 8, or D − 1 if that is less.
+        guide: ExactPosterior, LinearGaussian, or any other for R^k.
+    """
     latent = checked_latent(dim, latent)
     model = PPCA(dim, latent)
     return model, guide(model) if guide is pyrovae.guides.ExactPosterior else guide(dim, latent)
 
 
 def checked_latent(dim: int, latent: int | None) -> int:
+    """Return k, 8 or D − 1 if it is not given. It must lie between 1 and D − 1."""
     if latent is None:
         latent = min(8, dim - 1)
     if not 0 < latent < dim:

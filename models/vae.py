@@ -22,8 +22,15 @@ class VAE(pyrovae.nn.DecoderModel):
         likelihood: pyrovae.likelihoods.Likelihood,
         prior: pyrovae.priors.Prior | None = None,
     ):
-        """`decoder` is any module from (B, latent) to (B, likelihood.num_outputs(dim)); `prior` is bound to the pair, N(0, I_k) if
-        there is none."""
+        """Make the model.
+
+        Args:
+            decoder: Any module from (B, latent) to (B, likelihood.num_outputs(dim)).
+            latent: k, the size of z.
+            dim: D, the size of one point x.
+            likelihood: p(x|z).
+            prior: p(z), bound to the pair; N(0, I_k) if not given.
+        """
         super().__init__(decoder, likelihood, dim)
         self.latent = latent
         self.prior = prior if prior is not None else pyrovae.priors.StandardNormal().bind(dim, latent, None)
@@ -49,11 +56,20 @@ def pair(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
 ) -> tuple[VAE, nn.Module]:
-    """Networks of `hidden` tanh layers. `likelihood` is any object of `pyrovae.likelihoods.Likelihood`: PixelNormal() by default,
-    Bernoulli() for binary x, LogisticMixture(levels) for levels; `guide` is MeanField, FullCovariance or any other for R^k;
-    `prior` is StandardNormal, MixtureOfGaussians, VampPrior or FlowPrior, or such an object, `VampPrior(100)`. `encoder` (dim to
-    the guide's outputs) and `decoder` (latent to the likelihood's) are modules that take the place of those networks:
-    `ConvDecoder((8, 8), 16, 2)`."""
+    """Build the model and its guide, with networks of tanh layers.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z.
+        hidden: Widths of the hidden layers.
+        likelihood: One of `pyrovae.likelihoods`: PixelNormal() by default, Bernoulli() for binary x,
+            LogisticMixture(levels) for levels.
+        guide: MeanField, FullCovariance or any other for R^k.
+        prior: StandardNormal, MixtureOfGaussians, VampPrior or FlowPrior, or such an object, `VampPrior(100)`.
+        encoder: A module from x to the outputs of the guide, in place of the default network.
+        decoder: A module from z to the outputs of the likelihood, in place of the default network: `ConvDecoder((8,
+            8), 16, 2)`.
+    """
     likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
     decoder = decoder or pyrovae.MLP(latent, *reversed(hidden), likelihood.num_outputs(dim))
     q = guide(dim, latent, hidden, encoder=encoder) if encoder is not None else guide(dim, latent, hidden)

@@ -1,8 +1,8 @@
 """Vector-quantised VAE: z ~ Π_m p(z_m|z_1 … z_{m−1}), M codes of K, x|z ~ p(x | decoder(e_{z_1}, …, e_{z_M})), e a codebook.
 
-The guide puts all its mass on the codes nearest to the encoder's vectors (van den Oord, Vinyals & Kavukcuoglu 2017), so that
-log p(x) ≥ log p(x|z) + log p(z), with the prior of the codes learned beside the rest: an honest bound, which all draws agree on.
-That they do says nothing of how tight it is; `Soft`, a guide that draws, tightens it.
+The guide puts all its mass on the codes nearest to the encoder's vectors (van den Oord, Vinyals & Kavukcuoglu 2017),
+so log p(x) ≥ log p(x|z) + log p(z). The prior of the codes is learned too. The bound has no noise, because all draws
+are equal. That says nothing of how tight it is. `Soft`, a guide that draws, tightens it.
 """
 
 import math
@@ -141,9 +141,12 @@ class Nearest(Soft):
 
 
 class StraightThrough:
-    """−[log p(x|z) + log p(z)], z the nearest codes, with a gradient for what argmin has none of (van den Oord et al. 2017, eq. 3):
-    the decoder's goes to e(x) as if it were e_z, ‖sg e(x) − e_z‖² moves the codebook, β‖e(x) − sg e_z‖² the encoder. Of the two
-    squares only the gradients are added, so that the loss stays −ELBO, in nats."""
+    """−[log p(x|z) + log p(z)] at the nearest codes z, with a gradient where argmin has none.
+
+    The gradient of the decoder goes to e(x) as if it were e_z. ‖sg e(x) − e_z‖² moves the codebook, β‖e(x) − sg e_z‖²
+    the encoder. Only the gradients of the two squares are added, so the loss stays −ELBO, in nats (van den Oord et
+    al. 2017, eq. 3).
+    """
 
     def __init__(self, beta: float = 0.25):
         self.beta = beta
@@ -169,8 +172,17 @@ def pair(
     likelihood: pyrovae.likelihoods.Likelihood | None = None,
     guide: type = Nearest,
 ) -> tuple[VQVAE, Soft]:
-    """`positions` M codes of `codes` K, which are vectors of `size` numbers; `guide` is Nearest or Soft; `hidden` and `likelihood`
-    as for the vae."""
+    """Build the model and its guide.
+
+    Args:
+        dim: D, the size of one point x.
+        positions: M, the number of codes of one point.
+        codes: K, the size of the codebook.
+        size: The numbers in each code vector.
+        hidden: As for the vae.
+        guide: Nearest or Soft.
+        likelihood: As for the vae.
+    """
     likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
     decoder = pyrovae.MLP(positions * size, *reversed(hidden), likelihood.num_outputs(dim))
     model = VQVAE(decoder, CodePrior(positions, codes, 64), size, dim, likelihood)

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator
 
 
 class InvalidInputError(ValueError):
-    """Input that cannot be honoured. The message is complete: the command line prints it alone and exits with 2."""
+    """Invalid input. The message says what to change.
+
+    The command line prints the message alone and exits with 2.
+    """
 
 
 class RunError(RuntimeError):
-    """What went wrong on the way, with valid input. The command line prints the message alone and exits with 1."""
+    """The run failed, although the input is valid. The command line prints the message alone and exits with 1."""
 
 
 class NonFiniteError(RunError):
@@ -28,14 +31,14 @@ def check_int(name: str, value: object, least: int, *, shown: str = "", why: str
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Text such as " (did you mean 'gmm'?)", or nothing where no known name is near."""
+    """Return a text such as " (did you mean 'gmm'?)", or nothing if no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 @contextlib.contextmanager
 def user_code_errors(what: str) -> Iterator[None]:
-    """An error in code that is not ours becomes a refusal that says whose it was: "model.initialise failed: …"."""
+    """Turn an error in the user's code into a message that names the code: "model.initialise failed: …"."""
     try:
         yield
     except (InvalidInputError, RunError):
@@ -47,18 +50,18 @@ def user_code_errors(what: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had too little memory. It does not import torch, so that `pyrovae --help` is fast."""
+    """Return whether a device had too little memory. It does not import torch, so that `pyrovae --help` is fast."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def failure_message(error: BaseException) -> str | None:
-    """What to tell the user of an error that has a remedy, in one line; None for any other error, which is a bug."""
+    """Return what to tell the user about an error that has a remedy, in one line; None for a bug."""
     if is_out_of_memory(error):
         return "The device is out of memory: use --device cpu, or a smaller model."
     return in_one_line(error) if isinstance(error, InvalidInputError | RunError) else None
 
 
 def in_one_line(error: Exception) -> str:
-    """What an error says, without the table of every site that Pyro adds."""
+    """Return the message of an error, without the table of every site that Pyro adds."""
     return " ".join(str(error).split("Trace Shapes:")[0].split())

@@ -31,10 +31,10 @@ LEAST_VARIANCE = 1e-3  # of columns in [0, 1], on average, that are taken for pi
 
 
 class Module(PyroModule):
-    """A `PyroModule` whose root name is its own.
+    """A `PyroModule` with a root name of its own.
 
-    Pyro finds parameters by name: two modules with one name share them, and where a model and a guide use a name twice,
-    `SVI` trains only one of the two, silently. A running number in the name makes both impossible.
+    Pyro finds parameters by name, and two modules with one name share them. If a model and a guide use the same name,
+    `SVI` trains only one of the two, without a warning. A running number in the name prevents both.
     """
 
     _numbers = itertools.count()
@@ -45,9 +45,18 @@ class Module(PyroModule):
 
 
 class MLP(nn.Sequential):
-    """Linear layers with `activation` between them: `MLP(64, 200, 200, 8)` maps (..., 64) to (..., 8).
+    """Linear layers with an activation between them. With two sizes it is a linear map.
 
-    Weights start Glorot-uniform and biases at 0. With two sizes it is a linear map.
+    Weights start Glorot-uniform and biases at 0.
+
+    Args:
+        *sizes: The widths: of the input, of each hidden layer, of the output.
+        activation: Makes the module between two layers.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> pyrovae.MLP(64, 200, 200, 8)(torch.zeros(5, 64)).shape
+        torch.Size([5, 8])
     """
 
     def __init__(self, *sizes: int, activation: Callable[[], nn.Module] = nn.Tanh):
@@ -91,8 +100,20 @@ class EncoderMLP(MLP):
 
 
 def over_batch(net: nn.Module, inputs: Tensor) -> Tensor:
-    """`net` applied to (*batch, features) as one flat batch, so that a network which knows only (B, features) can be used
-    under any number of sample dimensions. Returns (*batch, *outputs)."""
+    """Apply a network that knows only (B, features) to inputs with any number of leading dimensions.
+
+    Args:
+        net: The network.
+        inputs: Inputs (*batch, features).
+
+    Returns:
+        The outputs (*batch, *outputs).
+
+    Example:
+        >>> import pyrovae, torch
+        >>> pyrovae.over_batch(torch.nn.Linear(2, 4), torch.zeros(3, 5, 2)).shape
+        torch.Size([3, 5, 4])
+    """
     if inputs.dim() == 2:
         return net(inputs)
     outputs = net(inputs.reshape(-1, inputs.shape[-1]))
@@ -112,9 +133,15 @@ class _ReadsOutputs(Protocol):
 
 
 class DecoderModel(Module):
-    """A model with p(x|z) = likelihood(decoder(z) + offset), whose offset begins at the data's moments. A subclass writes `forward`.
+    """Base of the models with p(x|z) = likelihood(decoder(z) + offset). A subclass writes `forward`.
 
-    A likelihood on R^D is one of the columns in their own units, (x − m)/s, which are `column_units` of the training data.
+    The offset begins at the moments of the data. A likelihood on R^D is one of the columns in their own units, (x −
+    m)/s, which are `column_units` of the training data.
+
+    Args:
+        decoder: Any module from (B, latent) to (B, likelihood.num_outputs(dim)).
+        likelihood: p(x|z).
+        dim: D, the size of one point x.
     """
 
     initialised: Tensor
@@ -122,7 +149,6 @@ class DecoderModel(Module):
     scale: Tensor
 
     def __init__(self, decoder: nn.Module, likelihood: _ReadsOutputs, dim: int):
-        """`decoder` is any module from (B, latent) to (B, likelihood.num_outputs(dim))."""
         super().__init__()
         self.decoder, self.likelihood = decoder, likelihood
         self.offset = nn.Parameter(torch.zeros(likelihood.num_outputs(dim)))
@@ -131,7 +157,7 @@ class DecoderModel(Module):
         self.register_buffer("initialised", torch.tensor(False))
 
     def decode(self, z: Tensor) -> dist.TorchDistribution:
-        """p(x|z): (*batch, k) → a distribution with batch_shape `batch`."""
+        """Return p(x|z), with batch_shape `batch`, for z (*batch, k)."""
         density = self.likelihood(over_batch(self.decoder, z) + self.offset)
         return self.likelihood.in_units(density, self.centre, self.scale)
 
@@ -147,10 +173,10 @@ class DecoderModel(Module):
 
 
 def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (divisor N) of each column of x (N, D), in double precision: (D,) and (D,).
+    """Return mean and standard deviation (divisor N) of each column of x (N, D), in double precision: (D,) and (D,).
 
-    The standard deviation is the column's unit: divided by it, a column no longer depends on how it was measured. A column that does
-    not vary gets 1.
+    The standard deviation is the unit of the column. Divided by it, a column no longer depends on how it was
+    measured. A column that does not vary gets 1.
     """
     variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
     sd = variance.sqrt()
@@ -159,10 +185,10 @@ def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def column_units(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre and scale of each column of x (N, D) for networks, (D,) and (D,): mean and standard deviation.
+    """Return centre and scale of each column of x (N, D) for networks, (D,) and (D,): mean and standard deviation.
 
-    They are 0 and 1 where x lies in [0, 1] and varies over it, as pixels, bits and probabilities do: such columns have one unit
-    already, and one that hardly varies is not to be enlarged.
+    They are 0 and 1 where x lies in [0, 1] and varies over it, as pixels, bits and probabilities do. Such columns
+    have one unit already, and one that hardly varies is not to be enlarged.
     """
     mean, sd = column_moments(x)
     if bool((x >= 0).all()) and bool((x <= 1).all()) and float(sd.square().mean()) > LEAST_VARIANCE:
@@ -171,14 +197,22 @@ def column_units(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inverse_softplus(y: Tensor) -> Tensor:
-    """x with log(1 + eˣ) = y, for y > 0."""
+    """Return x with log(1 + eˣ) = y, for y > 0."""
     return y + torch.log(-torch.expm1(-y))
 
 
 class ConvEncoder(nn.Module):
-    """Images, as rows of `height × width` pixels, to `outputs` numbers: convolutions that halve the image, then a linear layer.
+    """Convolutions that halve an image, then a linear layer: rows of `height × width` pixels to `outputs` numbers.
 
-    `ConvEncoder((28, 28), 100)` is an encoder for `MeanField(784, 50, encoder=…)`.
+    Args:
+        shape: (height, width) of an image.
+        outputs: How many numbers to return.
+        channels: Channels of each convolution.
+
+    Example:
+        >>> import pyrovae
+        >>> encoder = pyrovae.nn.ConvEncoder((28, 28), 100)
+        >>> guide = pyrovae.guides.MeanField(784, 50, encoder=encoder)
     """
 
     def __init__(self, shape: tuple[int, int], outputs: int, channels: tuple[int, ...] = (16, 32)):
@@ -197,9 +231,16 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """(B, latent) to `numbers` for each pixel of a `height × width` image: a linear layer, then transposed convolutions that double
-    the image. All of a pixel's first numbers come first, then its second (as `PixelNormal` takes them), or, with `beside`, a
-    pixel's numbers stand beside one another (as `Categorical` and `LogisticMixture` take them)."""
+    """A linear layer, then transposed convolutions that double an image: (B, latent) to `numbers` for each pixel.
+
+    Args:
+        shape: (height, width) of an image.
+        latent: k, the size of z.
+        numbers: Numbers for each pixel.
+        channels: Channels of each convolution.
+        beside: How the numbers are ordered. False: the first numbers of all pixels, then the second, as `PixelNormal`
+            takes them. True: all numbers of a pixel together, as `Categorical` and `LogisticMixture` take them.
+    """
 
     def __init__(
         self,
@@ -228,7 +269,17 @@ class ConvDecoder(nn.Module):
 
 
 class Residual(nn.Module):
-    """h + W₂ a(W₁ a(h)), `blocks` of them between two linear maps (He et al. 2016): `Residual(64, 8, width=100)`."""
+    """Residual network: `blocks` of h + W₂ a(W₁ a(h)) between two linear maps.
+
+    Args:
+        inputs: The size of the input.
+        outputs: The size of the output.
+        width: The size of h.
+        blocks: The number of blocks.
+
+    References:
+        He, Zhang, Ren & Sun (2016). Identity mappings in deep residual networks.
+    """
 
     def __init__(self, inputs: int, outputs: int, width: int = 200, blocks: int = 2):
         super().__init__()

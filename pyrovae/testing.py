@@ -20,20 +20,33 @@ SIGMAS = 6.0  # a Monte-Carlo check of a correct pair fails once in 5e8 times
 
 
 def check_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, seed: int = 0) -> None:
-    """Hold a pair to everything that training, evidence and the command line assume of it.
+    """Check that a pair keeps the contract on which training, estimation and the command line depend.
 
-    x is (N, ...), N ≥ 4, a few points of the kind that the pair is for. Returns nothing, and raises `InvalidInputError`, whose sentence
-    says what is wrong and what to do:
+    The checks are:
 
     1. sites: the same latents in both, inside plate("data"), no scales, x observed and inside the support;
     2. weights: `log_weights` is (samples, N) and finite, under any number of samples;
-    3. points are independent: neither p nor q of a point depends on which others stand beside it;
-    4. constants: −loss of the objective that `fit` chooses is the mean log-weight, within Monte-Carlo error;
-    5. gradients reach every parameter, and stock Pyro sees each under a name of its own;
-    6. `log_prob(x)`, where there is one, is not below the importance-weighted bound;
-    7. the model can be sampled, and its x is one that it could have observed.
+    3. independence: neither p nor q of a point depends on the other points of the batch;
+    4. constants: −loss of the objective that `fit` chooses is the mean log-weight, within Monte Carlo error;
+    5. gradients: they reach every parameter, and plain Pyro sees each parameter under a name of its own;
+    6. `log_prob(x)`, if the model has it, is not below the importance-weighted bound;
+    7. sampling: the model can draw x, and what it draws lies in its support.
 
-    The pair's parameters and torch's random state are left as they were.
+    The parameters of the pair and the random state of torch are left as they were.
+
+    Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
+        x: Some points (N, ...) of the kind that the pair is for, N ≥ 4.
+        seed: The same seed gives the same checks.
+
+    Raises:
+        InvalidInputError: A check fails. The message says what is wrong and what to do.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> model, guide = pyrovae.load("ppca")(4, latent=2)
+        >>> pyrovae.check_pair(model, guide, torch.randn(8, 4))
     """
     if len(x) < 4:
         raise InvalidInputError(f"check_pair needs at least 4 points to tell them apart; got {len(x)}.")

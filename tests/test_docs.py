@@ -6,6 +6,7 @@ A block after `<!-- no test: reason -->` is not run. A Python block with a title
 import os
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import matplotlib
@@ -76,3 +77,10 @@ def test_the_reference_has_every_public_name():
     names = {f"::: pyrovae.{name}" for name in pyrovae.__all__ if name not in pyrovae.NAMESPACES}
     missing = sorted((spaces | names) - lines)
     assert not missing, f"write these lines into a page of docs/api: {missing}"
+
+
+def test_the_citation_names_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = (ROOT / "CITATION.cff").read_text().splitlines()
+    assert f"version: {project['version']}" in citation
+    assert f"license: {project['license']}" in citation

@@ -18,6 +18,8 @@ from .commands.sample import sample_command
 from .commands.show import show_command
 from .commands.train import train_command
 from .errors import report_errors
+from .examples import epilog
+from .verbosity import with_verbosity
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare_command,
@@ -37,21 +39,22 @@ COMMANDS: dict[str, Callable[..., None]] = {
 app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Latent-variable models as Pyro model/guide pairs, with a log p(x) that can be believed.",
+    help="Train latent-variable models in Pyro, and estimate log p(x) of each data point with its standard error.",
 )
 for name, command in COMMANDS.items():
-    app.command(name)(report_errors(command))
+    app.command(name, epilog=epilog(name))(report_errors(with_verbosity(command)))
 
 
 def main() -> None:
+    """Run the command line."""
     app()
 
 
 @app.callback(invoke_without_command=True)
 def print_version(show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Print the version, if it is asked for. The help text of the program is that of `app`."""
     if show:
         from importlib.metadata import version
 

@@ -77,6 +77,7 @@ def score_run(
     max_draws: int = 20_000,
     max_seconds: float | None = None,
 ) -> "Evidence":
+    """Evaluate a run on the held-out points, with a progress bar."""
     from ..evaluation.evaluating import evaluate
 
     return evaluate(
@@ -127,6 +128,7 @@ def _transform_of(run: "Run") -> str:
 
 
 def draw_points(run: "Run", data: "Data", num: int, seed: int, mean: bool = False) -> "torch.Tensor":
+    """Draw points from the model of a run, under a seed of their own."""
     from ..pair.sampling import sample
     from ..utils.random import fork_rng
 
@@ -135,6 +137,7 @@ def draw_points(run: "Run", data: "Data", num: int, seed: int, mean: bool = Fals
 
 
 def device_of(name: str) -> "torch.device":
+    """Return the device that `--device` names."""
     import torch
 
     if name == "auto":

@@ -95,8 +95,10 @@ def repeat_training(run: "Run", data: "Data", settings: dict[str, Any], count: i
 
 
 def prepare_all(data: "Data", settings: dict[str, Any], excluded: dict[str, str]) -> list["Run"]:
-    """Every built-in pair that gives all of x a density, or all of it a probability, as the data ask, or that reconstructs it and
-    has no density at all; and of the others, why not."""
+    """Return the built-in pairs that give all of x a density, or a probability, as the data need, or that reconstruct it.
+
+    Also return why the others do not.
+    """
     from ..loading.pairs import available
 
     prepared = []

@@ -4,12 +4,14 @@ import contextlib
 import functools
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
 
 from ..errors import InvalidInputError, failure_message
+from .verbosity import log_level
 
 
 def report_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -25,6 +27,8 @@ def report_errors(command: Callable[..., None]) -> Callable[..., None]:
             if described is None:
                 raise
             code, message = described
+            if kwargs.get("verbose") and not kwargs.get("quiet"):
+                traceback.print_exc()
             text = " ".join([message, *getattr(error, "__notes__", [])])
         print(f"pyrovae: {' '.join(text.split())}", file=sys.stderr)
         raise typer.Exit(code)
@@ -55,7 +59,7 @@ def warnings_on_stderr(name: str) -> Iterator[None]:
                 f"pyrovae: {name}: {' '.join(record.getMessage().split())}", file=sys.stderr
             )  # the stderr of that time
 
-    handler, log = LineHandler(logging.WARNING), logging.getLogger("pyrovae")
+    handler, log = LineHandler(log_level()), logging.getLogger("pyrovae")
     log.addHandler(handler)
     try:
         yield

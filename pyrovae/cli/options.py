@@ -6,81 +6,99 @@ from typing import Annotated
 import typer
 
 AisOption = Annotated[bool, typer.Option("--ais", help="Add annealed importance sampling.")]
-ChainsOption = Annotated[int, typer.Option(min=2, help="With --ais: chains for each point.")]
+ChainsOption = Annotated[int, typer.Option(min=2, help="With --ais: annealing chains for each point.")]
 StepsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="With --ais: distributions that each chain passes; 100 from the posterior, else 1000."),
+    typer.Option(min=1, help="With --ais: temperatures of each chain [default: 100 from the posterior, else 1000]."),
 ]
 StartOption = Annotated[
     str | None,
-    typer.Option(help="With --ais: where chains begin, posterior, guide or prior [default: the first that there is]."),
+    typer.Option(
+        help="With --ais: where chains begin, posterior, guide or prior [default: the first that is possible]."
+    ),
 ]
-AisPointsOption = Annotated[int, typer.Option(min=2, help="With --ais: how many of the points, drawn at random.")]
+AisPointsOption = Annotated[int, typer.Option(min=2, help="With --ais: how many points, chosen at random.")]
 BdmcOption = Annotated[
-    bool, typer.Option("--bdmc", help="With --ais: also bracket log p(x) on as many points that the model draws.")
+    bool,
+    typer.Option(
+        "--bdmc", help="With --ais: also bound log p(x) from both sides, on as many points that the model draws."
+    ),
 ]
 
-RunArgument = Annotated[Path, typer.Argument(help="A folder that `pyrovae train --out` wrote.")]
+RunArgument = Annotated[Path, typer.Argument(help="The folder of a run, which `pyrovae train` wrote.")]
 DataOption = Annotated[
-    str, typer.Option(help="digits, mnist, iris, wine, breast_cancer, or a .npy, .npz or .csv file, a point to a row.")
+    str,
+    typer.Option(help="digits, mnist, iris, wine, breast_cancer, or a .npy, .npz or .csv file with one point per row."),
 ]
 TransformOption = Annotated[
     str | None,
     typer.Option(
-        help="dequantise, standardise, logit, binarise, threshold, levels or none; the data's own if not given."
+        help="dequantise, standardise, logit, binarise, threshold, levels or none [default: that of the data]."
     ),
 ]
 LabelOption = Annotated[
-    str | None, typer.Option(help="A column of the file that holds labels: it is taken out of x. Its name or number.")
+    str | None, typer.Option(help="The name or number of a column that holds labels. It is taken out of x.")
 ]
 DropOption = Annotated[
-    list[str] | None, typer.Option(help="A column of the file that is left out, its name or number; may be repeated.")
+    list[str] | None, typer.Option(help="The name or number of a column to leave out; may be repeated.")
 ]
 LevelsOption = Annotated[
-    int | None, typer.Option(min=2, help="The file holds pixels of so many levels, 256 for bytes.")
+    int | None, typer.Option(min=2, help="The numbers of the file are pixels of this many levels, 256 for bytes.")
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option(help="float32 or float64; by itself float64 where float32 would blur a column.")
+    str | None, typer.Option(help="float32 or float64 [default: float64 only if float32 would blur a column].")
 ]
 SplitSeedOption = Annotated[
-    int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split and of the noise that is drawn once.")
+    int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split, and of noise that is added to the data once.")
 ]
 RootOption = Annotated[
-    Path | None, typer.Option(help="Folder that holds MNIST/raw; else $PYROVAE_DATA, else the user's cache.")
+    Path | None, typer.Option(help="Folder with MNIST/raw [default: $PYROVAE_DATA, or the user's cache].")
 ]
-DownloadOption = Annotated[bool, typer.Option("--download", help="Get MNIST if it is not in the folder.")]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random draws but the split's.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Download MNIST if it is not in the folder.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers except the split.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda. auto takes a GPU if there is one.")]
 EpochsOption = Annotated[
-    int | None, typer.Option(min=0, help="Passes over the training data; each pair's own if not given.")
+    int | None, typer.Option(min=0, help="Passes over the training data [default: that of the model].")
 ]
-BatchOption = Annotated[int | None, typer.Option(min=1, help="Points to a step; the pair's own if not given.")]
-RateOption = Annotated[float | None, typer.Option(help="Adam's first learning rate; the pair's own if not given.")]
+BatchOption = Annotated[
+    int | None, typer.Option(min=1, help="Points for each training step [default: that of the model].")
+]
+RateOption = Annotated[
+    float | None, typer.Option(help="Learning rate of Adam at the start [default: that of the model].")
+]
 BoundSamplesOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Give the K-sample bound of so many draws of the guide instead, whatever its error; with --tolerance beside it.",
+        help="Compute the K-sample bound with this many draws of the guide. Together with --tolerance, add it to the estimate.",
     ),
 ]
 ToleranceOption = Annotated[
     float | None,
-    typer.Option(help="Standard error that log p(x) of each point is to have, nats; 0.05 if neither is given."),
+    typer.Option(
+        help="Largest standard error of log p(x) of a point, in nats [default: 0.05, unless --num-samples is given]."
+    ),
 ]
 MaxDrawsOption = Annotated[
     int,
-    typer.Option(min=128, help="Draws of a point at most, in pursuit of --tolerance; an annealed chain counts for 32."),
+    typer.Option(min=128, help="The most draws for one point. An annealing chain counts as 32 draws."),
 ]
 MaxSecondsOption = Annotated[
-    float | None, typer.Option(help="Begin no further points after so many seconds; they get the K-sample bound.")
+    float | None,
+    typer.Option(help="Start no new points after this time. The points that are left get the K-sample bound."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="An option of the pair (`pyrovae models NAME`), name=value; may be repeated."),
+    typer.Option(
+        "--set", help="An option of the model, name=value; may be repeated. `pyrovae models NAME` lists them."
+    ),
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write everything there, in full precision.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is an earlier run.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file, in full precision.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if pyrovae wrote it.")]
 OtherDataOption = Annotated[
-    str | None, typer.Option(help="Other data than the run's held-out points: all points of a file, or its 'test'.")
+    str | None,
+    typer.Option(help="Use these data instead of the run's test points: all points of a file, or its array 'test'."),
 ]
-NetcdfOption = Annotated[Path | None, typer.Option(help="Write the per-point values there, as ArviZ's InferenceData.")]
+NetcdfOption = Annotated[
+    Path | None, typer.Option(help="Write the values of each point to this file, as an InferenceData of ArviZ.")
+]

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import logging
 import os
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError
 from ..utils.files import replacing
+from .verbosity import log_level
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +53,7 @@ def output_folder(out: Path | None, overwrite: bool) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all."""
     with replacing(path) as file:
         file.write_text(text, encoding="utf-8")
 
@@ -81,6 +84,7 @@ def save_figure(path: Path, figure: "Figure", format: str | None = None) -> None
 
 
 def console() -> "Console":
+    """Return the console for results: as wide as the terminal, or as the widest table if the output is a file."""
     from rich.console import Console
 
     from ..tables.comparison import WIDTH
@@ -111,6 +115,7 @@ def progress_bars(show: bool = True) -> Iterator["Progress"]:
             begun[task_id] = time.monotonic()
             return task_id
 
+    show = show and log_level() < logging.ERROR
     started, begun = time.monotonic(), dict[TaskID, float]()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())

@@ -23,8 +23,10 @@ class CompilationError(Exception):
 
 
 def compile_graph(function: Function, inputs: Sequence[Tensor]) -> Function:
-    """Machine code for `function` of tensors like `inputs`, which it may change in place. Noise comes from torch's own kernels,
-    in their order. Raises `CompilationError`."""
+    """Compile `function` of tensors like `inputs`, which it may change in place.
+
+    Noise comes from torch's own kernels, in their order. Raises `CompilationError`.
+    """
     if inputs[0].device.type == "cpu" and compiler() is None:
         raise CompilationError("there is no C++ compiler: install g++, or name one in $CXX")
     import torch._inductor as inductor  # here, for it takes a second to import
@@ -42,8 +44,11 @@ def compile_graph(function: Function, inputs: Sequence[Tensor]) -> Function:
 
 
 def _options(device: torch.device) -> dict[str, Any]:
-    """Noise by torch's own kernels; and on a CPU the width of the vectors that this process may use. Inductor would choose the
-    same width, but its cache on the disk would not know it: code for other vectors, kept by another process, would be run."""
+    """Return the compiler's options: noise by torch's own kernels and, on a CPU, the vector width of this process.
+
+    Inductor would choose the same width. But its cache on the disk does not record it, so code for other vectors,
+    kept by another process, would be run.
+    """
     from torch._inductor.cpu_vec_isa import pick_vec_isa
 
     width = {"cpp.simdlen": pick_vec_isa().bit_width()} if device.type == "cpu" else {}

@@ -8,8 +8,10 @@ from torch.fx import GraphModule, Node
 
 
 def lift_constants(graph: GraphModule, first: Sequence[Tensor] = ()) -> list[Tensor]:
-    """Tensors that were recorded as constants (parameters, buffers) become inputs of the graph: those of `first` in front of its
-    own, known or not, and all others, which are returned, behind."""
+    """Turn tensors that were recorded as constants (parameters, buffers) into inputs of the graph.
+
+    Those of `first` go in front of its own inputs, known or not. All others go behind, and are returned.
+    """
     nodes = graph.graph
     given = [node for node in nodes.nodes if node.op == "placeholder"]
     inputs: dict[int, Node] = {}

@@ -60,9 +60,10 @@ class Data(ShownAsHTML):
         train_rows, test_rows: Which rows of the source `train` and `test` are, so that `labels[test_rows]` are those of `test`.
 
     Example:
-        >>> data = load_data("digits")
-        >>> data.test_labels[:3], data.shape
-        (tensor([3, 9, 5]), (8, 8))
+        >>> import pyrovae
+        >>> data = pyrovae.load_data("digits")
+        >>> data.dim, data.shape, int(data.test_labels.max())
+        (64, (8, 8), 9)
     """
 
     name: str
@@ -126,36 +127,41 @@ def load_data(
     dtype: str | None = None,
     columns: Sequence[str] = (),
 ) -> Data:
-    """Load a data set by name, or a file of points in rows, split it and transform it.
+    """Load a data set by its name or from a file, split it, and transform it.
 
-    Names are `digits`, `mnist`, `iris`, `wine` and `breast_cancer`; files are .npy, .npz, .csv, .tsv and .txt, also as .gz.
+    Names are `digits`, `mnist`, `iris`, `wine` and `breast_cancer`. Files are .npy, .npz, .csv, .tsv and .txt, also
+    as .gz, with one point per row.
 
     Args:
         name_or_file: The name, or the path.
-        transform: dequantise, standardise, logit, binarise, threshold, levels or none. None takes the data's own: dequantise for
-            pixels and for tables of whole numbers, none for real numbers and for {0, 1}. A `Transform` object is applied as it is,
-            with all that was fitted.
+        transform: "dequantise", "standardise", "logit", "binarise", "threshold", "levels" or "none". A `Transform`
+            object is applied as it is, with all that was fitted. Default: "dequantise" for pixels and tables of whole
+            numbers, else "none".
         seed: Of the split, where the data come without one, and of the noise that is drawn once.
-        root: The folder that holds MNIST/raw; else $PYROVAE_DATA, or the user's cache.
-        download: Get MNIST if it is not there.
-        split: False leaves a file without a split of its own unsplit: all its points are held-out points.
-        label: A column that is no part of x, and becomes the points' labels; its name, or its number where a file has no names.
-        drop: Columns that are left out.
-        levels: The numbers of a file are pixels of so many levels. Bytes, and whole numbers in images, are pixels by themselves.
-        dtype: "float32" or "float64". None takes float32, and float64 for a table whose columns single precision would blur: values
-            far from 0 beside their standard deviation, or standard deviations a thousand times apart.
+        root: The folder with MNIST/raw. Default: $PYROVAE_DATA, or the user's cache.
+        download: Whether MNIST may be downloaded.
+        split: False holds out all points of a file that has no split of its own.
+        label: The name of a column that holds labels, or its number where a file has no names. It is taken out of x.
+        drop: Columns to leave out.
+        levels: The numbers of a file are pixels of this many levels. Bytes, and whole numbers in images, are pixels
+            by themselves.
+        dtype: "float32" or "float64". Default: float32, or float64 for a table whose columns single precision would
+            blur. These have values far from 0 beside their standard deviation, or standard deviations a thousand
+            times apart.
         columns: The names of the columns that x is to have, for a file that has names.
 
     Returns:
         The data.
 
     Raises:
-        InvalidInputError: For an unknown name, an unreadable file, NaN, columns of text, columns that are constant where x must have
-            a density, and values that a given transform is not made for.
+        InvalidInputError: The name is unknown, the file cannot be read, or a value is NaN. A column is text, or
+            constant where x must have a density. Values do not suit the given transform.
 
     Example:
-        >>> load_data("wine", "standardise").train.std(0, correction=0)[:2]
-        tensor([1., 1.])
+        >>> import pyrovae
+        >>> data = pyrovae.load_data("iris")
+        >>> data.train.shape, data.test.shape
+        (torch.Size([120, 4]), torch.Size([30, 4]))
     """
     name = str(name_or_file)
     if dtype is not None and dtype not in DTYPES:

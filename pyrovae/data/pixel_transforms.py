@@ -75,8 +75,11 @@ class Logit(Dequantise):
 
 
 class Binarise(_OfLevels):
-    """x ~ Bernoulli(pixel / (levels − 1)): drawn afresh at every use of a training image, once for the test images
-    (Burda, Grosse & Salakhutdinov 2016, §5). The images are changed, so a probability of x says nothing about the pixels."""
+    """x ~ Bernoulli(pixel / (levels − 1)): drawn again at every use of a training image, once for the test images.
+
+    The images are changed, so a probability of x says nothing about the pixels (Burda, Grosse & Salakhutdinov 2016,
+    §5).
+    """
 
     discrete = True
     fresh = True

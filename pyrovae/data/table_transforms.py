@@ -9,7 +9,7 @@ from .transform import Identity, Transform
 
 
 class DequantiseTable(Transform):
-    """x = n + u, u ~ U[0, 1), of whole numbers n in columns of their own units: log|dx/dn| = 0, and x keeps the source's units.
+    """x = n + u, u ~ U[0, 1), of whole numbers n in columns: log|dx/dn| = 0, and x keeps the units of the source.
 
     The mean of log p(x) over u is a lower bound on the log-probability of the whole numbers.
     """
@@ -33,9 +33,9 @@ class DequantiseTable(Transform):
 
 
 class Standardise(Transform):
-    """y = (x − m)/s of each column, after another transform to x: m and s are the training points' mean and standard deviation.
+    """y = (x − m)/s of each column, with mean and standard deviation of the training points.
 
-    Log-densities are given in the units of x: log p(x) = log p(y) − Σ_d log s_d.
+    x is what another transform made. Log-densities are given in the units of x: log p(x) = log p(y) − Σ_d log s_d.
     """
 
     def __init__(self, mean: Tensor, sd: Tensor, before: Transform | None = None):

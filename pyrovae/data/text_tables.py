@@ -30,8 +30,8 @@ def read_text_table(path: Path) -> Table:
     """Read a table with a point to a row.
 
     The separator is a comma, a semicolon, a tab, a bar or spaces. Cells may stand in quotes, decimals behind a comma where it is not
-    the separator. A first line that is no point is a header: it has no number, or it counts the columns, 0, 1, 2, … A first column
-    that has no name and counts the rows is an index, and is left out.
+    the separator. A first line that is no point is a header: it has no number, or it counts the columns (0, 1, 2). A
+    first column that has no name and counts the rows is an index, and is left out.
 
     Raises `InvalidInputError` that names the cell that is no number.
     """
@@ -84,8 +84,11 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _is_header(first: list[str], second: list[str]) -> bool:
-    """One number in it makes the first line a point: it is never dropped for a cell that cannot be read. But columns that are
-    counted are no point, and neither are names under which whole columns of text stand."""
+    """Return whether the first line of a table is its header.
+
+    One number in it makes it a point, which is never dropped for a cell that cannot be read. But numbers that only
+    count the columns are no point, and neither are names above columns of text.
+    """
     counted = first[1:] if first[0].strip() in UNNAMED else first
     if len(first) > 1 and counted == [str(place) for place in range(len(counted))] and first != second:
         return True

@@ -9,8 +9,8 @@ from torch import Tensor
 def activity(means: Tensor) -> tuple[Tensor, Tensor]:
     """A = Var_x(E_q[z|x]) and its standard error over points. (S, N, D) → two (D,).
 
-    `means` is E_q[z|x] in every row s where that is known, and a draw of it where it is not: the draws' own share of the
-    variance, their variance at a point / S, is taken off (so that A of a dead unit may come out a little below 0).
+    `means` is E_q[z|x] in every row s where that is known, and a draw of it elsewhere. The part of the variance that
+    comes from the draws, their variance at a point / S, is subtracted. So A of a dead unit may be a little below 0.
     Burda, Grosse & Salakhutdinov 2016, §5.2, where a unit is active if A > 0.01. The divisors are N − 1 and S − 1.
     """
     num_samples, points, _ = means.shape
@@ -34,5 +34,5 @@ class ClassUsage:
 
     @property
     def perplexity(self) -> Tensor:
-        """exp H(q(z)): how many classes are in use, between 1 and K. (D,)"""
+        """The effective number of classes exp H(q(z)), between 1 and K: (D,)."""
         return self.entropy.exp()

@@ -37,14 +37,38 @@ def diagnose(
     prior_samples: int = 2000,
     on_progress: Any = None,
 ) -> LatentDiagnostics:
-    """Which latents carry x, I(n; z), KL(q(z) ‖ p(z)), and the prior's holes, with q(z) = 1/N Σ_n q(z|x_n) over all rows of x.
+    """Diagnose the latent space: active latents, I(n; z), KL(q(z) ‖ p(z)) and holes of the prior.
 
-    x is (N, ...), N ≥ 2, on the device and in the type of the pair's parameters; `num_samples` draws of z for each, at least 2;
-    `prior_samples` draws of the prior are looked at for holes. Time grows as N² · samples, memory as N · samples. `on_progress`
-    is called with the number of points done since its last call, each point counting twice: drawn, and compared with all.
+    q(z) = 1/N Σ_n q(z|x_n) is over all rows of x. Time grows as N² · num_samples, memory as N · num_samples. Modules
+    are put in evaluation mode and back. The random state of torch is left as it was.
 
-    Modules are put in evaluation mode and back; torch's random state is left as it was. Raises what `log_weights` raises, and
-    `InvalidInputError` for a guide that draws nothing, masked latents, and a prior that depends on x.
+    Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
+        x: The points (N, ...), N ≥ 2, on the device and in the type of the pair's parameters.
+        num_samples: Draws of z for each point, at least 2.
+        seed: The same seed gives the same numbers.
+        prior_samples: Draws of the prior that are tested for holes.
+        on_progress: Called with the number of points done since its last call. Each point counts twice: drawn, and
+            compared with all.
+
+    Returns:
+        A `LatentDiagnostics`, nats.
+
+    Raises:
+        InvalidInputError: As for `log_weights`, or the guide draws nothing, a latent is masked, or the prior depends
+            on x.
+
+    References:
+        Burda, Grosse & Salakhutdinov (2016). Importance weighted autoencoders. Section 5.2.
+        Hoffman & Johnson (2016). ELBO surgery.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> model, guide = pyrovae.load("ppca")(4, latent=2)
+        >>> diagnosis = pyrovae.diagnose(model, guide, torch.randn(30, 4), prior_samples=50)
+        >>> diagnosis.kl.shape
+        torch.Size([30])
     """
     check_int("num_samples", num_samples, 2)
     check_int("prior_samples", prior_samples, 1)

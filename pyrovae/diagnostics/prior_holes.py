@@ -28,8 +28,9 @@ class Proportion(NamedTuple):
 class PriorHoles:
     """Draws of the prior, and how near encodings come to them.
 
-    A score is log q(z), nats. z is in a hole if its score is below `threshold`, which 1 % of encodings z ~ q(z|x_n) have of
-    the other points' q: were the aggregate posterior of all x the prior, 1 % of prior draws would be in holes, whatever N.
+    A score is log q(z), nats. z is in a hole if its score is below `threshold`, which 1 % of encodings z ~ q(z|x_n)
+    have under the q of the other points. If the aggregate posterior of all x were the prior, 1 % of prior draws would
+    be in holes, for any N.
     """
 
     latents: Rows  # of the prior draws: for each latent (K, ...)
@@ -50,8 +51,8 @@ def threshold(reference: Tensor) -> Tensor:
 def fraction_below(scores: Tensor, reference: Tensor) -> Proportion:
     """The fraction of `scores` (K,) below the threshold of `reference` (S, N).
 
-    scores: log q(z_k) at prior draws z_k. reference: log 1/(N−1) Σ_{m≠n} q(z_sn|x_m) at encodings z_sn of point n, which is
-    what log q(z) is at the encoding of a point that was never in the sum. If the aggregate posterior of all x is the prior,
+    scores: log q(z_k) at prior draws z_k. reference: log 1/(N−1) Σ_{m≠n} q(z_sn|x_m) at encodings z_sn of point n. That is
+    log q(z) at the encoding of a point that is not in the sum. If the aggregate posterior of all x is the prior,
     the fraction is TAIL_FRACTION, whatever N and the dimension.
 
     The error is a bootstrap's, over prior draws and over points with all their encodings; it is never below that of one draw.

@@ -28,8 +28,9 @@ HOLES_FRACTION = 2 * TAIL_FRACTION  # that, by three of its errors, is more than
 class LatentDiagnostics(PointwiseResult):
     """What `diagnose` found: tensors on the CPU in double precision, nats. N points, S draws for each, D continuous latents.
 
-    Per point (N,), means over its draws, with their Monte-Carlo errors: `kl`, KL(q(z|x_n) ‖ p(z)); `information`,
-    KL(q(z|x_n) ‖ q(z)) with q(z) = 1/N Σ_n q(z|x_n); `information_upper`, the same with point n left out of q(z).
+    Numbers of each point (N,) are means over its draws, with Monte Carlo errors. `kl` is KL(q(z|x_n) ‖ p(z)).
+    `information` is KL(q(z|x_n) ‖ q(z)) with q(z) = 1/N Σ_n q(z|x_n). `information_upper` is the same with point n
+    left out of q(z).
     """
 
     labels: ClassVar[Mapping[str, str]] = {
@@ -97,13 +98,15 @@ class LatentDiagnostics(PointwiseResult):
 
     @property
     def mutual_information_upper(self) -> Estimate:
-        """An upper bound in expectation on I(x; z) of all x: each point is left out of the q(z) that it is compared with.
-        Poole et al. 2019, eq. 13."""
+        """An upper bound in expectation on I(x; z) of all x.
+
+        Each point is left out of the q(z) that it is compared with (Poole et al. 2019, eq. 13).
+        """
         return self.mean("information_upper")
 
     @property
     def marginal(self) -> Tensor:
-        """kl − information, whose mean is `marginal_kl`. (N,)"""
+        """The difference kl − information of each point, (N,). Its mean is `marginal_kl`."""
         return self.kl - self.information
 
     @property
@@ -113,8 +116,11 @@ class LatentDiagnostics(PointwiseResult):
 
     @property
     def information_range(self) -> tuple[float, float]:
-        """Bounds in expectation, from below and above, on I(x; z) of all x: of these N points, and the smaller of the bound
-        that leaves one out and the mean KL."""
+        """Bounds in expectation on I(x; z) of all x, from below and above.
+
+        The lower one is the information of these N points. The upper one is the smaller of the leave-one-out bound
+        and the mean KL.
+        """
         above = min(self.mutual_information_upper.value, self.mean_kl.value)
         return min(self.mutual_information.value, above), above
 
@@ -217,8 +223,11 @@ class LatentDiagnostics(PointwiseResult):
         }
 
     def datasets(self) -> dict[str, Any]:
-        """`sample_stats` over `point`, `unit` and `prior_draw`, the encodings in `posterior` and the prior's draws in `prior`,
-        both over `unit`."""
+        """Return the groups of `to_arviz`.
+
+        `sample_stats` is over `point`, `unit` and `prior_draw`. `posterior` has the encodings and `prior` the draws
+        of the prior, both over `unit`.
+        """
         import xarray
 
         (stats,) = super().datasets().values()

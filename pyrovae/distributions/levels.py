@@ -70,10 +70,16 @@ class CategoricalLevels(LevelDistribution):
 
 
 class LogisticLevels(LevelDistribution):
-    """P(j) = Σ_m π_m [S((j + ½ − μ_m)/s_m) − S((j − ½ − μ_m)/s_m)], S the sigmoid, the outermost bins reaching to ±∞ (Salimans et al.
-    2017, eq. 2). Parameters are (π's logits, μ in units of x, log s in levels), M numbers each.
+    """P(j) = Σ_m π_m [S((j + ½ − μ_m)/s_m) − S((j − ½ − μ_m)/s_m)], where S is the sigmoid.
 
-    log[S(a) − S(b)] = log S(a) + log S(−b) + log(1 − e^{b−a}): no difference of near-equal numbers in either tail.
+    The outermost bins reach to ±∞. Parameters are the logits of π, μ in units of x, and log s in levels, M numbers
+    each.
+
+    log[S(a) − S(b)] = log S(a) + log S(−b) + log(1 − e^{b−a}). It has no difference of nearly equal numbers in either
+    tail.
+
+    References:
+        Salimans et al. (2017). PixelCNN++. Equation 2.
     """
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,10 +10,11 @@ from torch import Tensor
 class MixtureNormal(dist.MixtureOfDiagNormals):
     """Pyro's mixture of diagonal normals, with another pathwise gradient of its draws.
 
-    The distributional transform u_d = F(z_d | z_<d) of a draw is uniform whatever the parameters φ are; held still, it moves the
-    draw by dz/dφ = −(∂u/∂z)⁻¹ ∂u/∂φ (implicit reparameterisation: Figurnov, Mohamed & Mnih 2018, §4). ∂u/∂z is triangular.
-    Pyro's own gradient divides by the density itself, which in single precision is 0 from about 90 latent numbers on, does
-    not take one latent number, and is not a number where two components have one mean.
+    The distributional transform u_d = F(z_d | z_<d) of a draw is uniform, whatever the parameters φ are. If u is
+    fixed, the draw moves with φ by dz/dφ = −(∂u/∂z)⁻¹ ∂u/∂φ (implicit reparameterisation: Figurnov, Mohamed & Mnih
+    2018, §4). ∂u/∂z is triangular. Pyro's own gradient divides by the density itself. In single precision that is 0
+    from about 90 latent numbers on. It also does not take one latent number, and is NaN where two components have one
+    mean.
     """
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "MixtureNormal":

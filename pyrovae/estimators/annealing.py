@@ -118,30 +118,60 @@ def ais(
     on_progress: Callable[[float], None] | None = None,
     progress: bool = True,
 ) -> AISResult:
-    """Annealed importance sampling of log p(x_n) for every row of x.
+    """Estimate log p(x_n) by annealed importance sampling, for every row of x.
 
-    Chains begin at draws of a start q₀ and pass `num_temperatures` distributions f_β = q₀(z)^(1−β) p(x, z)^β, β from 0 to 1.
-    log w = Σ_t (β_t − β_{t−1}) log p(x, z_{t−1}) / q₀(z_{t−1}), E w = p(x) (Neal 2001, eq. 11; Wu et al. 2017, alg. 1). The
-    transition is a Hamiltonian trajectory of `num_leapfrog_steps` steps in unconstrained space, accepted or not, its momentum
-    scaled by the start's spread in each direction.
+    Chains begin at draws of a start q₀ and pass the distributions f_β = q₀(z)^(1−β) p(x, z)^β, with β from 0 to 1.
+    log w = Σ_t (β_t − β_{t−1}) log p(x, z_{t−1}) / q₀(z_{t−1}), and E w = p(x). A transition is a Hamiltonian
+    trajectory in unconstrained space, accepted or rejected. Its momentum has the scale of the start's spread in each
+    direction.
 
-    **Start.** "posterior" is the mixture fitted about the modes of p(z|x): near its end already, so that 100 temperatures of 4
-    steps are the default. "guide" and "prior" need more, by default 1,000 of 10. If None, it is the posterior where its modes can
-    be searched (up to 128 continuous latents, none of them an angle), else the guide, else the prior; `metadata["start"]` says which.
+    **Start.** "posterior" is the mixture fitted about the modes of p(z|x). It is already near the end of the path, so
+    few temperatures suffice. "guide" and "prior" need more. The default is the posterior, if its modes can be
+    searched: up to 128 continuous latents, none of them an angle. Otherwise it is the guide, or else the prior.
+    `metadata["start"]` names the start.
 
-    **Step sizes.** Wu et al. adapt each chain's step by its own acceptance, and a transition that knows its chain's past leaves no
-    f_β invariant: E w = p(x) no longer holds exactly. So the chains that count adapt nothing. Beside them run pilots, one for four
-    chains; a pilot's step goes ×1.02 or ×0.98 towards an acceptance of 0.65 within [1e-4, 0.5], and its chains use the pilot's.
-    Pilots know nothing of those chains and are thrown away, so every transition leaves its f_β invariant, and the bound holds.
+    **Step sizes.** Wu et al. adapt the step size of each chain to its own acceptance. A transition that depends on
+    the past of its chain leaves no f_β invariant, so E w = p(x) no longer holds exactly. Here, one pilot chain for
+    every four chains adapts the step in their place. It multiplies the step by 1.02 or 0.98, towards an acceptance of
+    0.65, within [1e-4, 0.5]. Pilots know nothing of the other chains and are thrown away. So every transition leaves
+    its f_β invariant, and the bound holds.
 
-    `guide` says which latents are drawn and which summed out, also where the prior is the start. `on_progress` is called with the
-    number of points done since its last call, a fraction; without it a bar shows the progress in a terminal or a notebook, unless
-    `progress` is False. x is on the device and in the type of the pair's parameters; modules
-    are put in evaluation mode and back, torch's random state is left as it was. The same seed gives the same numbers. Where single
-    precision does not resolve the density, a warning says so and all is computed in double precision.
+    Modules are put in evaluation mode and back. The random state of torch is left as it was. Where single precision
+    does not resolve the density, a warning says so and all is computed in double precision.
 
-    Raises `InvalidInputError` for num_chains < 2, discrete latents that are not summed out, a start that there is not for this pair;
-    `NonFiniteError` where no chain of a point has a finite weight.
+    Args:
+        model: The model, a function of x.
+        guide: The guide. It says which latents are drawn and which are summed out, for every start.
+        x: The points (N, ...), on the device and in the type of the pair's parameters.
+        num_chains: C, how many chains each point gets, at least 2.
+        num_temperatures: How many values β takes. Default: 100 from the posterior, 1,000 from the guide or the prior.
+        seed: The same seed gives the same numbers.
+        start: "posterior", "guide" or "prior".
+        schedule: The values of β, one of `estimators.annealing_schedules`.
+        num_leapfrog_steps: Steps of each Hamiltonian trajectory. Default: 4 from the posterior, 10 from the guide or
+            the prior.
+        on_progress: Called with the number of points done since its last call, a fraction.
+        progress: Whether to show a bar in a terminal or a notebook, if `on_progress` is not given.
+
+    Returns:
+        An `AISResult`, nats.
+
+    Raises:
+        InvalidInputError: `num_chains` is below 2, a discrete latent is not summed out, or the pair has no such
+            start.
+        NonFiniteError: No chain of some point has a finite weight.
+
+    References:
+        Neal (2001). Annealed importance sampling. Equation 11.
+        Wu, Burda, Salakhutdinov & Grosse (2017). On the quantitative analysis of decoder-based generative models.
+            Algorithm 1.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> model, guide = pyrovae.load("ppca")(3, latent=1)
+        >>> result = pyrovae.ais(model, guide, torch.randn(2, 3), num_chains=4, num_temperatures=10)
+        >>> result.log_likelihood.shape
+        torch.Size([2])
     """
     check_settings(num_chains, num_temperatures, num_leapfrog_steps)
     check_points(x)
@@ -181,6 +211,7 @@ def check_settings(num_chains: int, num_temperatures: int | None, num_leapfrog_s
 
 
 def check_weights(log_w: Tensor, start: int) -> None:
+    """Raise `NonFiniteError` where no chain of a point has a finite weight. Points count from `start`."""
     not_finite = ~torch.isfinite(log_w.logsumexp(0))
     if bool(not_finite.any()):
         point = int(not_finite.nonzero()[0])

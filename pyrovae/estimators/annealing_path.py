@@ -28,14 +28,17 @@ def anneal_from_mixture(
 ) -> "AISTrajectory":
     """Anneal from the mixture fitted to each point's posterior to the posterior itself: E w = p(x) for every chain.
 
-    Few temperatures suffice, since the mixture is near the posterior. Call it without gradients, in evaluation mode. For some
-    of the points give `joint.subset(rows)` and `mixture.subset(rows)`.
+    Few temperatures suffice, since the mixture is near the posterior. Call it without gradients, in evaluation mode.
+    For some of the points give `joint.subset(rows)` and `mixture.subset(rows)`.
 
     Args:
         joint: The densities at N points.
         mixture: The normalised density q₀ of each point, such as `fit_mixture` returns.
-        num_chains: How many weights each point gets. A quarter as many chains run beside them and choose the step sizes.
+        num_chains: How many weights each point gets. A quarter as many chains run beside them and choose the step
+            sizes.
         num_temperatures: How many steps lead from q₀ to the posterior.
+        num_leapfrog_steps: Steps of each Hamiltonian trajectory.
+        schedule: The values of β, as for `ais`.
         on_progress: Called with the fraction of the work done since its last call.
 
     Returns:
@@ -74,8 +77,10 @@ class Path:
     def backward(
         self, z: Tensor, betas: Tensor, steps: Tensor, num_leapfrog_steps: int, on_progress: Callable[[float], None]
     ) -> AISTrajectory:
-        """From an exact posterior draw z (1, N, d) to q₀: weights whose mean is 1/p(x). The step sizes are those of a forward
-        walk, (T − 1, N), which knew nothing of z."""
+        """Go from an exact posterior draw z (1, N, d) to q₀, with weights whose mean is 1/p(x).
+
+        The step sizes (T − 1, N) are those of a forward walk, which knew nothing of z.
+        """
         v = self.start.coordinates(z).expand(self.num_chains, *z.shape[1:]).contiguous()
         return self._walk(v, betas.flip(0), FixedStepSizes(steps.flip(0)), num_leapfrog_steps, on_progress)
 

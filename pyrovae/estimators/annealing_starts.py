@@ -74,8 +74,9 @@ class GuideStart(PriorStart):
 class MixtureStart:
     """q₀ = the mixture about the modes of p(u|x), without its share of the prior.
 
-    A chain that begins far out, at a draw of the prior, ends there with next to no weight. A twentieth of such chains would make
-    the others' weights a twentieth too large, and a standard error from a few chains would not show it.
+    A chain that begins far out, at a draw of the prior, ends there with next to no weight. If a twentieth of the
+    chains did so, the weights of the others would be a twentieth too large. A standard error from a few chains would
+    not show it.
 
     v are standard deviations along the axes of the heaviest component, as seen from its centre. In them the posterior has about
     the same width in every direction, so that one step size serves all.
@@ -146,8 +147,10 @@ def start_name(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, start: str |
 
 
 def _spread(draws: Tensor) -> Tensor:
-    """Half the width of the middle two thirds of draws (S, N, d) → (N, d): about a standard deviation, which heavy tails do not
-    move."""
+    """Return half the width of the middle two thirds of draws (S, N, d) → (N, d).
+
+    That is about a standard deviation, which heavy tails do not change.
+    """
     ordered, outside = draws.sort(dim=0).values, len(draws) // 6
     width = 0.5 * (ordered[-1 - outside] - ordered[outside])
     return torch.where(torch.isfinite(width) & (width > 0), width, 1.0)

@@ -31,10 +31,10 @@ def rows_at_once(x: Tensor) -> int:
 class BatchLayout:
     """How the noise is laid out: `batch` points by `draws` draws to a block.
 
-    A batch has a stream of random numbers of its own, of (seed, its first point), and takes its blocks from it in order. So
-    what a point's draws are follows from the seed, the number of points and of samples, and the kind of device; how much of
-    a block is scored at once changes nothing of it. Blocks are large because a draw is dear to start, and bounded, so that
-    memory is the same for any number of samples.
+    A batch has a stream of random numbers of its own, of (seed, its first point), and takes its blocks from it in
+    order. So the draws of a point follow from the seed, the number of points and of samples, and the kind of device.
+    They do not depend on how much of a block is scored at once. Blocks are large because a draw is dear to start, and
+    bounded, so that memory is the same for any number of samples.
     """
 
     batch: int

@@ -52,9 +52,9 @@ def score(
 
     Processes of a group score whole batches each, and all have the result.
 
-    Out of memory, the chunk is halved and its block goes on. Where a block's latents alone are too much, or one draw of every
-    point of the batch, the batch is halved, or, of points that cannot be split, the block: the noise of the points to come
-    is then another.
+    Out of memory, the chunk is halved and its block goes on. If the latents of a block, or one draw of every point of
+    the batch, are still too much, the batch is halved. If the points cannot be split, the block is halved instead.
+    The noise of the remaining points then differs.
     """
     layout, ranks = BatchLayout.of(x, num_samples, structure, per_point), ProcessGroup()
     batches = ranks.share(-(-len(x) // layout.batch))  # each with noise of its own
@@ -93,8 +93,11 @@ def score(
 
 
 class Scorer:
-    """log w of blocks of draws, in chunks of at most `chunk_size` draws times points; fewer, once they have proved too many for
-    the device. Whole blocks by a compiled graph, where the work is worth one."""
+    """Computes log w of blocks of draws, in chunks of at most `chunk_size` draws times points.
+
+    Chunks become smaller once they have proved too large for the device. Whole blocks use a compiled graph, if that
+    pays off.
+    """
 
     def __init__(self, model: ModelOrGuide, max_plate_nesting: int, options: ScoringOptions, num_blocks: int):
         self.model, self.max_plate_nesting, self.chunk_size = model, max_plate_nesting, options.chunk_size
@@ -109,8 +112,10 @@ class Scorer:
     def __call__(
         self, x: Tensor, q: poutine.Trace, size: int, draws: int, first: int, dtype: torch.dtype | None
     ) -> LogDensities:
-        """The first `draws` of a block of `size`; `first` is the index of x's first point among all; matrix products in
-        `dtype`."""
+        """Compute log w of the first `draws` of a block of `size`, with matrix products in `dtype`.
+
+        `first` is the index of the first point of x among all.
+        """
 
         def eager(count: int) -> LogDensities:
             count = min(count, draws)

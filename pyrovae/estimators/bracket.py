@@ -40,12 +40,12 @@ class BracketResult(JudgedResult):
 
     @property
     def width(self) -> Tensor:
-        """upper − lower: in expectation the sum of what both bounds miss. (N,)"""
+        """The difference upper − lower of each point, (N,): in expectation the sum of the errors of both bounds."""
         return self.upper - self.lower
 
     @property
     def log_likelihood(self) -> Tensor:
-        """The lower bound, the estimate of log p(x) that the upper one checks. (N,)"""
+        """The lower bound, (N,). It is the estimate of log p(x) that the upper bound checks."""
         return self.lower
 
     @property

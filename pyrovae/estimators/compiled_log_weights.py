@@ -23,11 +23,13 @@ LogDensities = tuple[Tensor, Tensor]  # log w and log q, (draws, N)
 
 
 class CompiledLogWeights:
-    """log w of a block of one shape, (draws, N), by graphs recorded from a run of the pair on such a block: one of the guide's
-    half, where log q is not given, and one of the model's half, of as many of the draws as a cache holds.
+    """log w of a block of one shape, (draws, N), by graphs that were recorded from a run of the pair on such a block.
 
-    Parameters are read where they are, at every call. What a model computes in Python, out of the recorder's reach, is frozen
-    as it was: so `CompiledScorer` first compares a graph with Pyro's own run, on other draws and other points.
+    One graph is of the guide, where log q is not given. Another is of the model, for as many of the draws as a cache
+    holds.
+
+    Parameters are read at every call. What a model computes in Python, which the recorder does not see, is frozen. So
+    `CompiledScorer` first compares a graph with Pyro's own run, on other draws and other points.
     """
 
     def __init__(
@@ -76,8 +78,11 @@ class CompiledLogWeights:
         return same and _shapes([x, *_values(q)]) == self.shapes
 
     def __call__(self, x: Tensor, q: poutine.Trace, log_q: Tensor | None) -> LogDensities | None:
-        """Of as many points as it was made for, or somewhat fewer. None where a block's shape is another, a value lies outside of
-        its support, or a weight is no number: Pyro's own run says which."""
+        """Compute log w of as many points as it was made for, or somewhat fewer.
+
+        Return None where a block has another shape, a value lies outside its support, or a weight is NaN. Pyro's own
+        run says which.
+        """
         log_q = self._log_q(x, q) if log_q is None else log_q
         inputs = self._inputs(x, q, log_q)
         if _shapes([value for value, _ in inputs[:-1]]) != self.shapes:
@@ -97,8 +102,10 @@ class CompiledLogWeights:
         return guide_density(q, x, self.draws, self.max_plate_nesting)
 
     def _inputs(self, x: Tensor, q: poutine.Trace, log_q: Tensor) -> list[tuple[Tensor, int | None]]:
-        """x, the latents and log q, with the axis of each along which the draws are; copies of the first point where a few are
-        missing."""
+        """Return x, the latents and log q, with the axis of each along which the draws are.
+
+        Copies of the first point fill up where a few points are missing.
+        """
         latents = [
             (site["value"], draws_axis(site, self.max_plate_nesting), points_axis(site)) for site in density_sites(q)
         ]

@@ -30,10 +30,10 @@ class DrawBlock(NamedTuple):
 class CompiledScorer:
     """A compiled graph where the work is worth one, or Pyro's eager run: for the blocks of one evaluation, `num_blocks` of them.
 
-    `compile` is whether to compile, None: where a block's operations times `num_blocks` are worth it. A graph is compared with
-    Pyro's run on a block that it was not made from, and again on the first block of other points; it must agree to a
-    thousand units of rounding (of bfloat16, to some hundredths). Pairs that cannot be recorded, because they read numbers into
-    Python, and machines without a compiler do without.
+    `compile` is whether to compile, None: where a block's operations times `num_blocks` are worth it. A graph is
+    compared with Pyro's run on a block that it was not made from, and again on the first block of other points. They
+    must agree to a thousand units of rounding (of bfloat16, to some hundredths). Pairs that cannot be recorded,
+    because they read numbers into Python, and machines without a compiler do without.
     """
 
     def __init__(

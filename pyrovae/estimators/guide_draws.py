@@ -55,8 +55,10 @@ def draws_axis(site: dict[str, Any], max_plate_nesting: int) -> int:
 
 
 def independent_sites(guide: ModelOrGuide, x: Tensor) -> bool:
-    """Whether no latent's distribution in the guide is computed from a draw, of its own or of another latent: then all of
-    them can be drawn again without running the guide. Where it cannot be told, False."""
+    """Return whether no latent's distribution in the guide is computed from a draw, of its own or of another latent.
+
+    Then all of them can be drawn again without running the guide. False if it is unknown.
+    """
     watch = _Watch()
     try:
         with isolated_parameters(guide), torch.no_grad():

@@ -37,8 +37,8 @@ def trajectory(
 ) -> tuple[State, Tensor]:
     """A Hamiltonian trajectory that leaves f_β invariant, and the probability (C, N) with which it was accepted.
 
-    `step` (C, N, d) is jittered by up to a fifth, one factor for each chain: at one length a trajectory may come back to where
-    it began. Where the energy is no number, the trajectory is rejected.
+    `step` (C, N, d) is jittered by up to a fifth, with one factor for each chain. With a single length, a trajectory
+    may come back to where it began. Where the energy is no number, the trajectory is rejected.
     """
     step = step * (0.8 + 0.4 * torch.rand_like(state.u[..., :1]))
     momentum = torch.randn_like(state.u)

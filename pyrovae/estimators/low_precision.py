@@ -40,12 +40,15 @@ class LowPrecisionCorrection:
     def correct(
         self, running: StreamingStatistics, in_full_precision: Callable[[poutine.Trace, Tensor], Tensor]
     ) -> Tensor:
-        """The kept weights become exact; all others are shifted by what the controls say of the error of low precision: on
-        average of log w for the ELBO, of w for their sum.
+        """Make the kept weights exact, and shift all others by the error of low precision that the controls show.
 
-        Returns what is left of the error in log p̂, (N,), nats: the others' share of the sum, times the error of the shift, which
-        has two parts. With s the standard deviation of the error of log w: s/√128, of so many controls; and s², because a draw
-        whose weight was found too large is more likely to be among the kept, and not among the others."""
+        The shift is the mean error of log w for the ELBO, and of w for their sum.
+
+        Returns what is left of the error in log p̂, (N,), nats: the others' share of the sum, times the error of the
+        shift. That error has two parts. With s the standard deviation of the error of log w, one is s/√128, of so
+        many controls. The other is s², because a draw whose weight was found too large is more likely to be among the
+        kept than among the others.
+        """
         assert self.controls_log_w is not None
         *values, log_q = [torch.cat(pair) for pair in zip(self.waiting[0], self.controls, strict=True)]
         log_w = in_full_precision(self._run(values), log_q).double()

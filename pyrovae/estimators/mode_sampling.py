@@ -41,8 +41,9 @@ UNFINISHED_ESS_FRACTION = 0.2  # below it the draws do not show that a place whe
 class ModeSamplingResult(PointwiseResult):
     """What `mode_sampling_log_likelihood` estimated, point by point: tensors (N,) on the CPU, nats.
 
-    exp(log p̂(x)) is unbiased, because the number of draws was chosen from other draws; so log p̂(x) is a lower bound on log p(x)
-    in expectation. All is said given the modes found: no method knows of a narrow mode that no start has come near.
+    exp(log p̂(x)) is unbiased, because the number of draws was chosen from other draws. So log p̂(x) is a lower bound
+    on log p(x) in expectation. All is said given the modes found: no method knows of a narrow mode that no start has
+    come near.
     """
 
     labels: ClassVar[Mapping[str, str]] = {"log_likelihood": "importance sampling about the modes"}
@@ -91,9 +92,9 @@ class ModeSamplingResult(PointwiseResult):
     def shortfall(self) -> Tensor:
         """By how much log p̂(x) may be too low, as far as the draws and the search show, nats: (N,).
 
-        0 where a point is reliable; infinite where no start came to rest at a mode; NaN where one draw has all the weight, so that
-        there is no estimate. A draw that carries the share r of all weight
-        says that as much may be missing, −log(1 − r). So does the share of starts whose mode no other start found (Good 1953).
+        0 where a point is reliable; infinite where no start came to rest at a mode. NaN where one draw has all the
+        weight, so that there is no estimate. A draw that carries the share r of all weight says that as much may be
+        missing, −log(1 − r). So does the share of starts whose mode no other start found (Good 1953).
         """
         unseen = self.share_found_once.clamp(min=0) * (self.share_found_once > MAX_SHARE_FOUND_ONCE)
         missing = -torch.log1p(-self.largest_weight) - torch.log1p(-unseen) + self.log_likelihood_se
@@ -186,16 +187,20 @@ def mode_sampling_log_likelihood(
 
     log p̂(x) = log (1/K) Σ_k p(x, u_k) / q(u_k), u_k ~ q. u are the latents, unconstrained. q is a mixture of Student t
     distributions about the modes of p(u|x), with a share of the prior. Newton's method finds the modes. It starts at the mean of
-    the guide and at draws of the prior, so that a poor guide costs time and no accuracy. A pilot chooses K for each point, and
-    its draws are not used again: K does not depend on the draws that count, and p̂ is unbiased (Stein 1945). Where a pilot says
-    that draws of q would be wasted, the weights are those of annealed importance sampling from q (Neal 2001), and K counts chains.
+    the guide and at draws of the prior, so that a poor guide costs time and no accuracy. A pilot run chooses K for
+    each point, and its draws are not used again. So K does not depend on the draws that count, and p̂ is unbiased
+    (Stein 1945). If the pilot shows that most draws of q would be wasted, annealed importance sampling from q is used
+    (Neal 2001). Then K counts chains.
 
     The error may be above the tolerance all the same: the pilot has not seen the tail of the weights. Such a point gets more draws
     beside those that it has. As these were looked at before, its p̂ is no longer exactly unbiased.
 
     Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
         x: The points (N, ...), on the device and in the type of the pair's parameters.
         tolerance: The standard error that each point is to have, nats.
+        seed: The same seed gives the same numbers.
         max_draws: The largest K. A point that needs more gets this many, and an error above the tolerance. A chain counts for 32.
         max_seconds: No further points are begun and no more draws are added after so many seconds, if given.
         partial: Where the numbers of finished points are kept. Those that it has are not computed again.

@@ -16,8 +16,11 @@ SAVE_INTERVAL_SECONDS = 5.0  # between two writes: at most so much is scored aga
 
 
 class PartialResults:
-    """Statistics of the points that are done, in order. `identity` tells one evaluation from another: a file of another, or
-    one that cannot be read, counts for nothing and is written over."""
+    """Statistics of the points that are done, in order.
+
+    `identity` tells one evaluation from another. A file of another one, or one that cannot be read, is ignored and
+    overwritten.
+    """
 
     def __init__(self, path: Path | None = None, identity: Callable[[], tuple[Any, ...]] = tuple):
         self.path, self.points, self.saved = path, 0, time.monotonic()

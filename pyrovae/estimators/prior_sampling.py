@@ -92,9 +92,10 @@ def prior_sampling_log_likelihood(
 ) -> PriorSamplingResult:
     """log (1/K) Σ_s p(x_n|z_s) for every row of x (N, ...), z_1 … z_K drawn from the model's prior, p(z).
 
-    One draw serves all points, and so does the decoder's pass over it, where the prior is the same for all of them; else every
-    point gets draws of its own. Latents that the model marks for enumeration are drawn too. `on_progress` is called with the
-    number of points done since its last call. Memory does not grow with `num_samples`; torch's random state is left as it was.
+    If all points have the same prior, they share each draw and the decoder's pass over it. Otherwise every point gets
+    draws of its own. Latents that the model marks for enumeration are drawn too. `on_progress` is called with the
+    number of points done since its last call. Memory does not grow with `num_samples`; torch's random state is left
+    as it was.
 
     The weights p(x|z) are those of a guide that does not look at x: their variance grows exponentially with KL(p(z|x) ‖ p(z)).
 

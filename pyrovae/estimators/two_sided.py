@@ -116,9 +116,12 @@ def two_sided_log_likelihood(
     mixture about the modes of p(z|x) of `mode_sampling_log_likelihood`. 3K draws make a replicate, if the chains meet at once.
 
     Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
         x: The points (N, ...), on the device and in the type of the pair's parameters.
         num_samples: K. The width falls as 1/K.
         num_replicates: Independent repetitions; the errors of a point are those over them.
+        seed: The same seed gives the same numbers.
         delta: With this probability, at most, the certificate is wrong.
         max_steps: The longest that coupled chains may run. A point whose chains have not met has no upper bound.
         proposal: "modes" draws about the modes, "guide" draws from the guide. If None, "guide" where there are no modes to search

@@ -35,25 +35,36 @@ def compare_annealing(
 ) -> "AnnealingComparison":
     """Compare annealed importance sampling with the importance weights of the same points.
 
-    Both estimate log p(x_n) from below, so the larger one is closer. `evidence` is what `evaluate` returned for this pair and
-    this x. AIS runs on `num_points` rows of x, drawn at random under `seed`, or on all rows if there are no more. With `bdmc`,
-    bidirectional Monte Carlo also brackets log p(x) on as many points that the model simulates.
+    Both estimate log p(x_n) from below, so the larger one is closer. AIS runs on `num_points` rows of x, drawn at
+    random, or on all rows if there are no more.
 
     Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
         x: The points (N, ...), on the device and in the type of the pair's parameters.
-        num_chains, num_temperatures, start: As of `ais`.
+        evidence: What `evaluate` returned for this pair and this x.
+        num_points: How many rows of x AIS runs on.
+        num_chains: As for `ais`.
+        num_temperatures: As for `ais`.
+        seed: The same seed gives the same rows and the same numbers.
+        start: As for `ais`.
+        bdmc: Also bracket log p(x) by bidirectional Monte Carlo, on as many points that the model simulates.
         on_progress: Called with the number of points done since its last call, a fraction.
 
     Returns:
-        An `AnnealingComparison`, in nats.
+        An `AnnealingComparison`, nats. Its `difference` is AIS − importance weights, with both errors.
 
     Raises:
-        InvalidInputError: `evidence` is of other points, or `ais` or `bdmc` refuses.
+        InvalidInputError: `evidence` is of other points, or `ais` or `bdmc` raises it.
 
     Example:
-        evidence = pyrovae.evaluate(model, guide, x)
-        comparison = pyrovae.compare_annealing(model, guide, x, evidence, num_points=50)
-        comparison.difference  # AIS − importance weights, with both errors
+        >>> import pyrovae, torch
+        >>> model, guide = pyrovae.load("ppca")(3, latent=1)
+        >>> x = torch.randn(4, 3)
+        >>> evidence = pyrovae.evaluate(model, guide, x, num_samples=100)
+        >>> comparison = pyrovae.compare_annealing(
+        ...     model, guide, x, evidence, num_points=2, num_chains=4, num_temperatures=10
+        ... )
     """
     if evidence.data_hash != data_hash(x):
         raise InvalidInputError("evidence is of other points than x: give what evaluate(model, guide, x) returned.")

@@ -8,6 +8,7 @@ from ..pair.structure import Structure
 
 
 def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
+    """Return log|dx/dpixel| of each point, (N,), on the CPU; None where the data have no pixel scale."""
     whole = structure.observed == x[0].numel()  # of a part the transform does not say how much it is stretched
     jacobian = transform.log_jacobian(x) if transform is not None and whole else None
     if jacobian is None and structure.base_measure == "counting":
@@ -16,11 +17,15 @@ def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure
 
 
 def log_unit_jacobian_of(transform: Transform | None, x: Tensor, structure: Structure) -> float:
-    """What brings log p(x) to the units before a standardisation, nats: 0 where x has these, or where only a part of x is scored."""
+    """Return what brings log p(x) to the units before a standardisation, in nats.
+
+    It is 0 where x has these units, or where only a part of x is scored.
+    """
     return transform.log_unit_jacobian if transform is not None and structure.observed == x[0].numel() else 0.0
 
 
 def measure_name(structure: Structure, transform: Transform | None) -> str:
+    """Return the base measure of a pair's log p(x), in words."""
     if isinstance(transform, Standardise):
         return f"{transform.before.base_measure(structure.observed)}, in the units before standardising"
     if transform is not None and transform.discrete == (structure.base_measure == "counting"):
@@ -29,8 +34,10 @@ def measure_name(structure: Structure, transform: Transform | None) -> str:
 
 
 def check_base_measure(structure: Structure, transform: Transform) -> None:
-    """A density on R^D says nothing of {0, 1}^D, where it could be raised without bound. (A probability of real x needs no
-    refusal here: such x are outside its support.)"""
+    """Raise `InvalidInputError` for a density on R^D of points in {0, 1}^D, where it could be raised without bound.
+
+    A probability of real x needs no check here: such x are outside its support.
+    """
     if transform.discrete and structure.base_measure != "counting":
         raise InvalidInputError(
             f"The data are binary, {transform.space}, and the model is a density on R^D: choose a model of binary data "

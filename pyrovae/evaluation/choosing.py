@@ -36,40 +36,44 @@ def choose(
 ) -> Choice:
     """Train a pair under each value of an option, and compare log p(x) of points that were not trained on.
 
-    All candidates are trained on the same points and scored on the same others, so that differences are paired. A random
-    part of x is held out; or each of the `folds` in turn, so that the pair of its fold scores every point once. Folds share
-    training points, so that errors with folds are somewhat too small (Bengio & Grandvalet 2004).
+    All candidates are trained on the same points and scored on the same others, so that differences are paired. A
+    random part of x is held out, or each of the `folds` in turn. Folds share training points, so their errors are
+    somewhat too small (Bengio & Grandvalet 2004).
 
-    The mean of the best value is too high, because it was chosen for being high. Score the chosen pair on points that had no
-    part in the choice.
+    The mean of the best value is too high, because it was chosen for being high. Score the chosen pair on points that
+    had no part in the choice.
 
     Args:
         build: Makes a pair: `build(dim, name=value)` returns (model, guide). What `load` returns is one.
         over: The option and its values: `{"latent": [2, 4, 8]}`.
-        x: The points to choose on (N, D). These are training points: test points are for the pair that was chosen.
-        num_samples: As of `evaluate`.
+        x: The points to choose on (N, D). These are training points. Keep test points for the pair that was chosen.
+        num_samples: As for `evaluate`.
         seed: Of the split, of training and of scoring.
-        tolerance: As of `evaluate`.
-        validation_fraction: The share of the points to hold out, where there are no folds.
+        tolerance: As for `evaluate`.
+        validation_fraction: The fraction of the points to hold out, if there are no folds.
         folds: How many folds, or an object with `split(x)`, such as scikit-learn's `KFold(5)`.
         level: The probability that the best set holds the best of the candidates.
         transform: What made x out of pixels.
-        training: Arguments of `fit`, `steps` among them; if not given, those of the file's TRAINING_DEFAULTS.
+        training: Arguments of `fit`, `steps` among them. Default: TRAINING_DEFAULTS of the file.
         on_candidate: Called with the name of each value before it is trained.
 
     Returns:
-        A `Choice`. Its BIC is of the training points; with folds, of all points after one more fit to all of them.
+        A `Choice`. Its BIC is of the training points. With folds it is of all points, after one more fit to all.
 
     Raises:
         InvalidInputError: The option has no values, or one twice; a pair cannot be scored on these points.
         RunError: No value could be trained and scored.
 
     References:
-        Schwarz 1978, Estimating the dimension of a model; Minka 2000, Automatic choice of dimensionality for PCA.
+        Schwarz (1978). Estimating the dimension of a model.
+        Minka (2000). Automatic choice of dimensionality for PCA.
 
     Example:
-        choice = pyrovae.choose(pyrovae.load("gmm"), {"components": range(1, 11)}, data.train, folds=5)
-        choice.best, choice.best_set, choice.difference("3", choice.best)
+        >>> import pyrovae, torch
+        >>> x = torch.randn(60, 2)
+        >>> choice = pyrovae.choose(pyrovae.load("gmm"), {"components": [1, 2]}, x, training={"epochs": 2})
+        >>> choice.best in ("1", "2")
+        True
     """
     option, values = _option(over)
     if num_samples is None:  # as `evaluate` does

@@ -32,20 +32,38 @@ def compare(
     transform: Transform | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Comparison:
-    """Score trained pairs, by name, on the same points: `evaluate` for each, then a `Comparison`.
+    """Evaluate trained pairs on the same points, and compare them point by point.
 
-    A pair is a tuple (model, guide), or a run that `load_run` has read. Runs must have been trained on the same points. A list of
-    pairs stands for trainings of one pair from several seeds: its row is their mean, and differences have an error over trainings.
-    `num_samples` and `tolerance` are as of `evaluate`. Each pair draws from a seed that follows from `seed` and its name. So the
-    Monte-Carlo errors of two are independent, and a pair's number does not depend on its place in the list.
+    A pair is a tuple (model, guide), or a run that `load_run` has read. Runs must have been trained on the same
+    points. A list of pairs stands for trainings of one pair from several seeds. Its row is their mean, and
+    differences have an error over trainings.
 
-    Raises `InvalidInputError` when their base measures differ, when two share parameters (in Pyro's global store, by name), or
-    when two runs were trained on different points.
+    Each pair draws from a seed that follows from `seed` and its name. So the Monte Carlo errors of two pairs are
+    independent, and the numbers of a pair do not depend on its place in the list.
+
+    Args:
+        pairs: A pair, or a list of pairs, by name.
+        x: The points (N, ...), on the device and in the type of the pairs' parameters.
+        num_samples: As for `evaluate`.
+        seed: The same seed gives the same numbers.
+        tolerance: As for `evaluate`.
+        transform: What made x out of pixels, for bits per dimension.
+        on_progress: Called with the number of points done since its last call, a fraction.
+
+    Returns:
+        A `Comparison`, nats.
+
+    Raises:
+        InvalidInputError: The base measures differ, two pairs share parameters (in Pyro's global store, by name), or
+            two runs were trained on different points.
 
     Example:
-        runs = {name: pyrovae.load_run(name) for name in ("runs/a", "runs/b")}
-        comparison = pyrovae.compare({**runs, "ppca": (model, guide)}, data.test, transform=data.transform)
-        comparison.difference("runs/a", "runs/b")
+        >>> import pyrovae, torch
+        >>> x = torch.randn(20, 3)
+        >>> pairs = {"ppca": pyrovae.load("ppca")(3, latent=1), "gaussian": pyrovae.load("gaussian")(3)}
+        >>> comparison = pyrovae.compare(pairs, x)
+        >>> sorted(comparison.evidence)
+        ['gaussian', 'ppca']
     """
     if not pairs:
         raise InvalidInputError("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")

@@ -38,9 +38,15 @@ def check_same_dim(dims: Mapping[str, int]) -> None:
 
 @dataclass(frozen=True)
 class Comparison(ShownAsHTML):
-    """Evidence of several models on the same points and base measure. `fits` are their trainings, where known; `failed` those
-    that were to stand here and have no evidence, with a sentence each that says why. Of a model that was trained several times
-    `evidence` is the mean over trainings, and `trainings` has that of each."""
+    """Evidence of several models on the same points and base measure.
+
+    Attributes:
+        evidence: An `Evidence` for each model, by name. For a model that was trained several times it is the mean
+            over trainings.
+        fits: The `FitResult` of each training, if it is known.
+        failed: Why a model has no evidence, by name.
+        trainings: The `Evidence` of each training, for models that were trained several times.
+    """
 
     evidence: Mapping[str, Evidence]
     fits: Mapping[str, FitResult] | None = None
@@ -67,8 +73,10 @@ class Comparison(ShownAsHTML):
         return max(self.evidence, key=lambda name: self.evidence[name].mean_log_likelihood.value)
 
     def difference(self, name: str, other: str) -> Estimate:
-        """Mean over points of log p̂_name(x_n) − log p̂_other(x_n), nats. Paired: what makes a point hard for both cancels,
-        so its data error is far below those of the two means."""
+        """Return the mean over points of log p̂_name(x_n) − log p̂_other(x_n), nats.
+
+        It is paired: what makes a point hard for both cancels. So its data error is far below those of the two means.
+        """
         a, b = self.evidence[name], self.evidence[other]
         return mean_difference(a.log_likelihood, a.log_likelihood_se, b.log_likelihood, b.log_likelihood_se)
 

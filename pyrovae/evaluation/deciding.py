@@ -46,7 +46,7 @@ class Decision:
     new_points: Mapping[tuple[str, str], tuple[float, float]]
 
     def relation(self, name: str, other: str) -> str:
-        """ ">", "<", "=" for a tie at the tolerance, or "?" where it is open."""
+        """Return ">", "<", "=" for a tie at the tolerance, or "?" where it is open."""
         if (name, other) in self.decisions:
             return self.decisions[name, other].relation
         return {">": "<", "<": ">"}.get(found := self.decisions[other, name].relation, found)
@@ -99,12 +99,12 @@ def decide(
     max_looks: int = 5,
     on_look: Callable[[int, list[str]], None] | None = None,
 ) -> Decision:
-    """Order models by mean log p(x) on the points x, with draws put only where the order is still open.
+    """Order models by mean log p(x) on the points x, with more draws only where the order is still open.
 
-    The first look is at the comparison. After each look, the models of an open difference are scored again from fresh draws, with half
-    the standard error. Models with an exact log p(x) need no draws. Every estimate is raised by half of its variance, which is
-    what the logarithm of an unbiased estimate loses in the second order. A mean that is only a lower bound decides nothing that
-    its shortfall could change.
+    The first look is at the comparison. After each look, the models of an open difference are scored again from fresh
+    draws, with half the standard error. Models with an exact log p(x) need no draws. Every estimate is raised by half
+    of its variance, which is what the logarithm of an unbiased estimate loses in the second order. A mean that is
+    only a lower bound decides nothing that its shortfall could change.
 
     Args:
         comparison: What `compare` returned for these pairs, to a tolerance.
@@ -117,14 +117,17 @@ def decide(
         on_look: Called before models are scored again, with the number of the look and their names.
 
     Returns:
-        A `Decision`. Its order is that of the trained models on these points; `new_points` says what holds beyond them.
+        A `Decision`. Its order is that of the trained models on these points. `new_points` says what holds beyond them.
 
     Raises:
-        InvalidInputError: A pair of the comparison is missing; x are other points; the comparison is of trainings or of bounds.
+        InvalidInputError: A pair of the comparison is missing; x are other points; the comparison is of trainings or
+            of bounds.
 
     Example:
-        comparison = pyrovae.compare(pairs, data.test)
-        pyrovae.decide(comparison, pairs, data.test).message
+        >>> import pyrovae, torch
+        >>> x = torch.randn(20, 3)
+        >>> pairs = {"ppca": pyrovae.load("ppca")(3, latent=1), "gaussian": pyrovae.load("gaussian")(3)}
+        >>> decision = pyrovae.decide(pyrovae.compare(pairs, x), pairs, x)
     """
     names = tuple(comparison.evidence)
     evidence = dict(comparison.evidence)

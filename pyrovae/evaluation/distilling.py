@@ -40,33 +40,40 @@ def distil(
 ) -> DistillationResult:
     """Train the guide, in place, on draws of each point's posterior, and report the gap before and after.
 
-    Maximises 1/N Σ_n E_{p(z|x_n)} log q(z|x_n), whose maximum over all q is p(z|x) itself. The ELBO's best q within a family is
-    too narrow, and this one covers all of the posterior: log-weights have a lighter tail, and L_K gains more than the ELBO. Where
-    the family is far from the posterior, the ELBO may fall. The model stays as it is.
+    It maximises 1/N Σ_n E_{p(z|x_n)} log q(z|x_n), whose maximum over all q is p(z|x) itself. The q of the best ELBO
+    within a family is too narrow. This one covers all of the posterior: log-weights have a lighter tail, and L_K
+    gains more than the ELBO. Where the family is far from the posterior, the ELBO may fall. The model stays as it is.
 
     Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x. It is trained.
         x: The points (N, ...) to train on, on the device and in the type of the pair's parameters.
-        x_test: Other points, to measure both errors on. If None, a fifth of x is held out at random.
+        x_test: Other points, to measure both gaps on. Default: a fifth of x is held out at random.
         epochs: Passes over x.
+        batch_size: Points for each step.
         lr: Adam's first learning rate. It falls to 0 along half a cosine.
-        num_draws: Draws of the posterior that are kept for each point: N times as many times d numbers. A step takes 8 of each.
+        num_draws: Draws of the posterior that are kept for each point. A step takes 8 of each.
         num_samples: K, draws of the guide for ELBO and L_K.
+        seed: The same seed gives the same numbers.
         on_progress: Called with the fraction of the work done since its last call.
 
     Returns:
         A `DistillationResult`, in nats.
 
     Raises:
-        InvalidInputError: The modes of the posterior are not searched for this pair; the guide has no parameters of its own, has
-            them for each point, or has no density at given latents.
-        NonFiniteError: log q became no finite number. The guide has then the parameters that it came with.
+        InvalidInputError: The modes of the posterior are not searched for this pair; the guide has no parameters of
+            its own, has them for each point, or has no density at given latents.
+        NonFiniteError: log q became NaN or infinite. The guide then has the parameters that it came with.
 
     References:
-        Bornschein, J. & Bengio, Y. (2015). Reweighted wake-sleep. ICLR.
+        Bornschein & Bengio (2015). Reweighted wake-sleep.
 
     Example:
-        result = pyrovae.distil(model, guide, data.train, data.test)
-        print(result.message)
+        >>> import pyrovae, torch
+        >>> model, _ = pyrovae.load("ppca")(3, latent=1)
+        >>> guide = pyrovae.guides.MeanField(3, 1)
+        >>> result = pyrovae.distil(model, guide, torch.randn(40, 3), epochs=1, num_samples=50)
+        >>> print(result.message)  # doctest: +SKIP
     """
     for name, value, least in (
         ("epochs", epochs, 1),

@@ -62,43 +62,67 @@ def evaluate(
     compile: bool | None = None,
     structure: Structure | None = None,
 ) -> Evidence:
-    """Estimate log p(x_n) for every row of x with a standard error of at most `tolerance` nats, 0.05 if not given; beside it the
-    ELBO, the K-sample bound and the exact value, where the model knows it.
+    """Estimate log p(x_n) for every row of x, with a standard error of at most `tolerance` nats.
 
-    log p̂(x) comes from the first of these methods that the pair has: "exact", the model's own `log_prob`; "laplace", importance
-    sampling about the posterior's modes (`estimators.mode_sampling_log_likelihood`), up to 128 latent dimensions; "ais", annealing
-    from there, at points where such draws would be wasted; "importance_sampling", the guide's draws. With `num_samples` K alone, log p̂(x) is the K-sample bound of the literature,
-    log (1/K) Σ_k p(x, z_k) / q(z_k|x), z_k ~ q (Burda et al. 2016), whatever its error; the exact value stands beside it. Without,
-    the bound and the ELBO come from 1,000 draws.
+    log p̂(x) comes from the first of these methods that the pair has:
 
-    `max_draws` of a point and `max_seconds` in all bound the work after the guide's draws. What was not reached is said, with
-    what it would take. A point that there is no time for has the K-sample bound.
+    - "exact": the model's own `log_prob`;
+    - "laplace": importance sampling about the modes of the posterior, up to 128 latent dimensions;
+    - "ais": annealing from there, at points where such draws would be wasted;
+    - "importance_sampling": the draws of the guide.
 
-    x is (N, ...), on the device and in the type of the pair's parameters. `transform` is what made x out of pixels, for bits
-    per dimension; where it standardised columns, log-densities are given in the units before. `on_progress` is called with the
-    number of points done since its last call; without it a bar shows the progress in a terminal or a notebook, unless `progress`
-    is False. Modules are put in evaluation mode and back; torch's random state is left as it was. Raises what `log_weights`
-    raises, and `InvalidInputError` for a point whose
-    weights are all zero.
+    With `num_samples` K alone, log p̂(x) is the K-sample bound of the literature, whatever its error:
+    log (1/K) Σ_k p(x, z_k) / q(z_k|x), z_k ~ q. Otherwise the bound and the ELBO come from 1,000 draws.
 
-    Memory does not grow with `num_samples`: points come in batches, draws in blocks (`BatchLayout`), and a block is scored in chunks
-    of at most `chunk_size` draws times points, all of it at once if None. Where that is too much for the device it is halved until
-    it fits. The noise of a point follows from the seed, the point and the draw: chunks change no number but by rounding.
+    `max_draws` and `max_seconds` limit the work after the draws of the guide. The message says which points did not
+    reach the tolerance, and what they would need. A point for which there is no time has the K-sample bound.
 
-    With `low_precision`, torch.bfloat16, weights are computed in that precision first (under torch.autocast), and the largest 224 or
-    more of each point again in full; the rest is corrected by what the same does to 128 other draws. Where these say that
-    log p̂ of a point could be off by thousandths of a nat, its batch is computed in full after all. There is no screen, and a
-    warning says so, where matrix products in that precision are no faster than in float32. The same holds where a latent that is
-    drawn is discrete. Without, all is computed in the type of x.
+    Memory does not grow with `num_samples`. The noise of a point follows from the seed, the point and the draw. So
+    chunks change numbers by rounding only, and so does compilation. Modules are put in evaluation mode and back. The
+    random state of torch is left as it was.
 
-    Where the work is worth it a block's computation is recorded and compiled, unless `compile` is False; True does so for
-    little work too. It changes no number but by rounding.
+    With `low_precision`, weights are computed in that precision first (under torch.autocast). The 224 largest or more
+    of each point are computed again in full. The others are corrected by what low precision does to 128 other draws.
+    If log p̂ of a point could be off by thousandths of a nat, its batch is computed in full. The same holds, with a
+    warning, where low precision is no faster, or where a drawn latent is discrete.
 
-    `structure` is what a caller has seen of the pair (`inspect_pair`, or `validate` of training): the pair is then not inspected
-    again, where the points can be checked without.
+    Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
+        x: The points (N, ...), on the device and in the type of the pair's parameters.
+        num_samples: K, draws of the guide for each point.
+        seed: The same seed gives the same numbers.
+        tolerance: The largest standard error of a point, in nats. Default: 0.05.
+        max_draws: The most draws for one point.
+        max_seconds: The most seconds for all points.
+        transform: What made x out of the data, for bits per dimension. If it standardised columns, log p(x) is in the
+            units before.
+        on_progress: Called with the number of points done since its last call, a fraction.
+        progress: Whether to show a bar in a terminal or a notebook, if `on_progress` is not given.
+        chunk_size: The most draws times points to compute at once. Default: as many as fit into memory.
+        partial_file: Keep finished batches in this file, and resume from it if points, samples, seed and parameters
+            are the same. It is removed at the end.
+        low_precision: `torch.bfloat16`, to compute most weights in that precision.
+        compile: Whether to compile the computation. Default: only where it pays off.
+        structure: What `inspect_pair` or `validate` has returned, so that the pair is not inspected again.
 
-    With `partial_file`, finished batches are kept in that file every few seconds, and an evaluation that was killed goes on from
-    there, if points, samples, seed and parameters are the same; the file is removed at the end.
+    Returns:
+        An `Evidence`: estimates of each point in nats, with standard errors and a reliability message.
+
+    Raises:
+        InvalidInputError: As for `log_weights`, or all weights of a point are zero.
+        NonFiniteError: A density is NaN or +∞.
+
+    References:
+        Burda, Grosse & Salakhutdinov (2016). Importance weighted autoencoders.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> x = torch.randn(20, 3)
+        >>> model, guide = pyrovae.load("ppca")(3, latent=1)
+        >>> evidence = pyrovae.evaluate(model, guide, x)
+        >>> evidence.method[0], evidence.reliability
+        ('exact', 'reliable')
     """
     if num_samples is None:
         num_samples, tolerance = GUIDE_DRAWS, TOLERANCE if tolerance is None else tolerance

@@ -117,8 +117,10 @@ class GapResult(JudgedResult):
 
     @property
     def amortisation(self) -> Tensor:
-        """L[q*] − L[q_φ]: what the network loses of it. Below 0 where the guide's own family is the wider one, or where q* has not
-        been found."""
+        """The amortisation gap L[q*] − L[q_φ]: what the network loses.
+
+        It is below 0 where the guide's own family is the wider one, or where q* has not been found.
+        """
         return self.refined_elbo - self.elbo
 
     @property
@@ -181,33 +183,44 @@ def gap(
     on_progress: Callable[[float], None] | None = None,
     progress: bool = True,
 ) -> GapResult:
-    """Split the gap between log p(x) and the ELBO into an approximation gap and an amortisation gap, for every row of x.
+    """Split the gap between log p(x) and the ELBO of every row of x into approximation gap and amortisation gap.
 
-    log p̂(x) is that of `evaluate`, exact or importance sampling about the modes of p(z|x) to 0.05 nats. Where a pair has neither,
-    it is the surest of three lower bounds. q is refined within `family`, and `num_samples` draws of the guide and of q* give their
-    bounds.
+    log p(x) − L[q_φ] = (log p(x) − L[q*]) + (L[q*] − L[q_φ]), where q* is the best q of the family for each point.
+    log p̂(x) is that of `evaluate`: exact, or importance sampling about the modes of p(z|x) to 0.05 nats. Where a
+    pair has neither, it is the most reliable of three lower bounds.
 
     Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
         x: The points (N, ...), on the device and in the type of the pair's parameters.
-        family: By default the one that the guide's own looks like.
-        start: Where q* and the chains begin: "posterior", "guide" or "prior", as in `refine` and `ais`.
-        annealing: Whether AIS adds an estimate that neither's shape limits. If None, where there is nothing better.
-        num_chains, num_temperatures: As of `ais`.
-        on_progress: Called with points done, a fraction, of 2 len(x) in all, and of 3 len(x) with AIS.
-        progress: Whether a bar is shown in a terminal or a notebook, where `on_progress` is not given.
+        family: The family of q*. Default: the one that resembles the guide's own.
+        num_samples: Draws of the guide and of q* for each point.
+        seed: The same seed gives the same numbers.
+        start: Where q* and the chains begin: "posterior", "guide" or "prior", as for `refine` and `ais`.
+        annealing: Whether AIS adds an estimate that the shape of neither q limits. Default: only where there is
+            nothing better.
+        num_chains: As for `ais`.
+        num_temperatures: As for `ais`.
+        protocol: Settings of the optimisation, as for `refine`.
+        on_progress: Called with points done, a fraction: of 2 len(x) in all, and of 3 len(x) with AIS.
+        progress: Whether to show a bar in a terminal or a notebook, if `on_progress` is not given.
 
     Returns:
         A `GapResult`, in nats.
 
     Raises:
-        InvalidInputError, NonFiniteError: What `evaluate`, `refine` and `ais` raise.
+        InvalidInputError: `evaluate`, `refine` or `ais` raises it.
+        NonFiniteError: `evaluate`, `refine` or `ais` raises it.
 
     References:
-        Cremer, C., Li, X. & Duvenaud, D. (2018). Inference suboptimality in variational autoencoders. ICML.
+        Cremer, Li & Duvenaud (2018). Inference suboptimality in variational autoencoders. Equation 5.
 
     Example:
-        result = pyrovae.gap(model, guide, x[:100])
-        result.mean_approximation, result.mean_amortisation, result.reliability
+        >>> import pyrovae, torch
+        >>> model, guide = pyrovae.load("ppca")(3, latent=1)
+        >>> result = pyrovae.gap(model, guide, torch.randn(2, 3), num_samples=50)
+        >>> result.amortisation.shape
+        torch.Size([2])
     """
     check_points(x)
     Joint(model, guide, x)  # first, so that what cannot be refined is rejected before anything is scored

@@ -1,5 +1,8 @@
-"""The methods that estimate log p(x) to a tolerance, in order of cost: the exact value, a mixture about the posterior's modes,
-annealing from it; where none of these can be had, the guide's draws."""
+"""The methods that estimate log p(x) to a tolerance, in order of cost.
+
+These are the exact value, a mixture about the modes of the posterior, and annealing from it. Where none of these is
+possible, the draws of the guide are used.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

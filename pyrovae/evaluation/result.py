@@ -81,8 +81,10 @@ class Evidence(JudgedResult, ShownAsHTML):
 
     @property
     def gap(self) -> Tensor:
-        """log p̂ − L: an estimate of KL(q(z|x) ‖ p(z|x)), low by as much as log p̂ is low; NaN where the guide is `deterministic_guide`, which
-        is at a distance −log p(z|x) that no draw shows. (N,), nats."""
+        """The gap log p̂ − L of each point, (N,), nats: an estimate of KL(q(z|x) ‖ p(z|x)).
+
+        It is too low by as much as log p̂ is too low. It is NaN for a deterministic guide, whose gap no draw shows.
+        """
         if self.deterministic_guide:
             return torch.full_like(self.elbo, math.nan)
         return self.log_likelihood - self.elbo
@@ -174,8 +176,11 @@ class Evidence(JudgedResult, ShownAsHTML):
 
     @property
     def bits_per_dim(self) -> float | None:
-        """−(log p̂(x) + log|dx/dpixel|) / (D log 2), averaged over points: bits for each pixel at the pixels' own scale, so
-        that transforms of one data set can stand side by side. None where the data have no pixel scale."""
+        """Bits per dimension, −(log p̂(x) + log|dx/dpixel|) / (D log 2), averaged over points.
+
+        They are at the scale of the pixels, so that transforms of one data set can be compared. None where the data
+        have no pixel scale.
+        """
         if self.log_jacobian is None:
             return None
         return float(-(self.log_likelihood + self.log_jacobian).double().mean() / (self.dim * math.log(2)))

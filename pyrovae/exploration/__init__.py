@@ -1,9 +1,10 @@
 """The arrays behind pictures of one trained pair: what a figure shows is computed here, and `plots` only draws it.
 
 `latent_space` is the continuous latents of a pair as plain vectors, which the others build on. `reconstruction` passes points
-through the guide and the model. `grids` varies one or two latents, `paths` goes from point to point, `encoding` places points
-in the latent space, `components` takes a mixture or a linear model apart, `point_posterior` holds q(z|x) beside p(z|x) of one
-point, and `generation` draws new x. `decoder_layers` takes a decoder out of PyTorch.
+through the guide and the model. `grids` varies one or two latents, and `paths` goes from point to point. `encoding`
+places points in the latent space. `components` takes a mixture or a linear model apart. `point_posterior` compares
+q(z|x) with p(z|x) of one point. `generation` draws new x. `decoder_layers` takes
+a decoder out of PyTorch.
 
 All functions take a pair and points (N, D), and return tensors on the CPU. Numbers about log p(x) belong in `evaluation`, and
 those about the use of latents in `diagnostics`. To add a picture: write its arrays here, and its drawing in `plots`.

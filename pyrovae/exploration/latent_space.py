@@ -125,8 +125,8 @@ class LatentSpace:
     def quantiles(self, probabilities: Tensor) -> tuple[Tensor, str]:
         """Values of each number below which the prior has these probabilities: (P, D), and where they are from.
 
-        The prior's own inverse distribution function is taken where it has one; else quantiles of draws of the prior; else,
-        of a model without a prior, those of the encodings E[z|x].
+        They come from the inverse distribution function of the prior if it has one, else from draws of the prior. A
+        model without a prior has those of the encodings E[z|x].
         """
         name = next(iter(self.shapes))
         if len(self.structure.latents) == 1:

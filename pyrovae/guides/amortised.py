@@ -14,10 +14,19 @@ from ..nn import EncoderMLP, Module, inverse_softplus
 
 
 class Amortised(Module):
-    """q(z|x) whose parameters are the outputs of one network, run once for each x.
+    """Guide q(z|x) whose parameters are the outputs of one network, which runs once for each x.
 
-    A family writes `num_outputs(latent)` and `distribution(outputs)`. One with sizes of its own (a rank, a number of components)
-    passes them on as named whole numbers, and gets them back in `num_outputs(latent, **sizes)` and as `self.sizes`.
+    A new family writes `num_outputs(latent)` and `distribution(outputs)`. A family with sizes of its own (a rank, a
+    number of components) passes them on as named whole numbers. They come back in `num_outputs(latent, **sizes)` and
+    as `self.sizes`.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z.
+        hidden: Widths of the hidden layers of the default encoder, an `EncoderMLP`.
+        encoder: Any module from x (N, D) to (N, `num_outputs(latent)`), in place of the default.
+        site: The name of the latent.
+        **sizes: The sizes of the family itself.
     """
 
     infer: dict[str, Any] = {}  # noqa: RUF012 (what Pyro is told of the site)
@@ -32,7 +41,6 @@ class Amortised(Module):
         site: str = "z",
         **sizes: int,
     ):
-        """`encoder` is any module from x (N, dim) to (N, `num_outputs(latent)`); without one, an `EncoderMLP` of `hidden` widths."""
         super().__init__()
         for name, size in {"latent": latent, **sizes}.items():
             check_int(name, size, 1, shown=f"{name}={size} of {type(self).__name__}")
@@ -41,11 +49,11 @@ class Amortised(Module):
 
     @staticmethod
     def num_outputs(latent: int, **sizes: int) -> int:
-        """How many numbers the encoder must return for each x."""
+        """Return how many numbers the encoder must give for each x."""
         raise NotImplementedError
 
     def distribution(self, outputs: Tensor) -> dist.TorchDistribution:
-        """q(z|x) from the encoder's outputs (N, `num_outputs(latent)`)."""
+        """Return q(z|x), given the outputs of the encoder (N, `num_outputs(latent)`)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> None:
@@ -62,12 +70,15 @@ class Amortised(Module):
 
 
 def positive(raw: Tensor) -> Tensor:
-    """σ > 0 from any number, 1 at 0: the guide begins at the prior's width."""
+    """Map any number to σ > 0. It is 1 at 0, so the guide begins with the width of the prior."""
     return softplus(raw + inverse_softplus(torch.ones_like(raw))) + 1e-6
 
 
 def lower(packed: Tensor, latent: int) -> Tensor:
-    """L (*batch, k, k), lower triangular with a positive diagonal, from k(k+1)/2 numbers: first the diagonal, then below."""
+    """Return L (*batch, k, k), lower triangular with a positive diagonal.
+
+    It is made of k(k+1)/2 numbers: first the diagonal, then what is below it.
+    """
     diagonal, below = packed[..., :latent], packed[..., latent:]
     matrix = torch.diag_embed(positive(diagonal))
     row, column = torch.tril_indices(latent, latent, offset=-1, device=packed.device)

@@ -7,7 +7,10 @@ from .amortised import Amortised
 
 
 class AmortisedCategorical(Amortised):
-    """q(z|x) = Cat(softmax f(x)) over `latent` classes; its expectation is summed exactly by `TraceEnum_ELBO`."""
+    """Guide q(z|x) = Cat(softmax f(x)) over `latent` classes.
+
+    `TraceEnum_ELBO` sums its expectation exactly. Arguments are those of `Amortised`.
+    """
 
     infer = {"enumerate": "parallel"}  # noqa: RUF012
 

@@ -8,16 +8,20 @@ from torch import Tensor
 
 
 class HasPosterior(Protocol):
-    """A model whose p(z|x) is known."""
+    """A model whose posterior p(z|x) is known."""
 
     def posterior(self, x: Tensor) -> dist.TorchDistribution: ...
 
 
 class ExactPosterior:
-    """q(z|x) = p(z|x), from a model that has `posterior(x)`: the gap is zero and every log-weight equals log p(x).
+    """Guide q(z|x) = p(z|x), from a model that has `posterior(x)`.
 
-    It has no parameters of its own: gradients reach the model's, and the pathwise gradient of the ELBO is then that of
-    log p(x), without variance.
+    The gap is zero, and every log-weight equals log p(x). The guide has no parameters of its own: gradients reach
+    those of the model. The pathwise gradient of the ELBO is then that of log p(x), without variance.
+
+    Args:
+        model: A model with a method `posterior(x)`, which returns p(z|x) for points x (N, D).
+        site: The name of the latent.
     """
 
     def __init__(self, model: HasPosterior, *, site: str = "z"):

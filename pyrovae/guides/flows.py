@@ -18,7 +18,22 @@ from .amortised import Amortised, positive
 
 
 class Flow(Amortised):
-    """z = μ(x) + σ(x) ∘ T(ε; h(x)): a new flow writes `layer(place)`."""
+    """Base of the guides that are normalising flows: z = μ(x) + σ(x) ∘ T(ε; h(x)), ε ~ N(0, I).
+
+    A new flow writes `layer(place)`.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z.
+        hidden: Widths of the hidden layers of the encoder.
+        layers: How many transforms T is made of.
+        width: Hidden units in the network of each transform, at least k + 1.
+        features: The size of h.
+        **given: As for `Amortised`.
+
+    References:
+        Rezende & Mohamed (2015). Variational inference with normalizing flows. Equation 13.
+    """
 
     layers: Any  # of conditional transforms, in a ModuleList
     reversal: Tensor
@@ -34,7 +49,6 @@ class Flow(Amortised):
         features: int = 32,
         **given: Any,
     ):
-        """`layers` transforms with networks of one hidden layer of `width` units (at least latent + 1); h has `features` numbers."""
         if latent < 2:
             raise InvalidInputError(
                 f"{type(self).__name__} turns one latent number by another, and latent is {latent}: take MeanField or Mixture."
@@ -48,11 +62,11 @@ class Flow(Amortised):
         return 2 * latent + features
 
     def layer(self, place: int) -> dist.ConditionalTransformModule:
-        """The transform at this place, conditioned on h."""
+        """Return the transform at this place, conditioned on h."""
         raise NotImplementedError
 
     def network(self, kind: Any, inputs: int, params: list[int], **given: Any) -> nn.Module:
-        """One of Pyro's networks from `inputs` numbers and h to `params`, near 0."""
+        """Return one of Pyro's networks from `inputs` numbers and h to `params`, with outputs near 0."""
         width = max(self.sizes["width"], self.latent + 1)
         net = kind(inputs, self.sizes["features"], [width], param_dims=params, nonlinearity=nn.Tanh(), **given)
         last = net.layers[-1]
@@ -75,9 +89,13 @@ class Flow(Amortised):
 
 
 class IAF(Flow):
-    """T_d(ε) = m_d + s_d ε_d, m_d and s_d functions of ε_1 … ε_{d−1}: inverse autoregressive flow (Kingma et al. 2016).
+    """Inverse autoregressive flow: T_d(ε) = m_d + s_d ε_d, where m_d and s_d are functions of ε_1 … ε_{d−1}.
 
-    One pass to draw; the density of a z that is not its own draw takes as many passes as z has numbers.
+    A draw takes one pass. The density at a z that is not its own draw takes k passes, where k is the size of z.
+    Arguments are those of `Flow`.
+
+    References:
+        Kingma et al. (2016). Improved variational inference with inverse autoregressive flow.
     """
 
     def layer(self, place: int) -> dist.ConditionalTransformModule:
@@ -87,7 +105,13 @@ class IAF(Flow):
 
 
 class AffineCoupling(Flow):
-    """T moves and stretches one half of ε by functions of the other, in turns (RealNVP; Dinh et al. 2017): one pass either way."""
+    """Affine coupling flow: in turns, T shifts and scales one half of ε by functions of the other half.
+
+    Draws and densities take one pass each. Arguments are those of `Flow`, with four layers.
+
+    References:
+        Dinh, Sohl-Dickstein & Bengio (2017). Density estimation using Real NVP.
+    """
 
     def __init__(self, dim: int, latent: int, hidden: Sequence[int] = (200, 200), *, layers: int = 4, **given: Any):
         super().__init__(dim, latent, hidden, layers=layers, **given)
@@ -99,8 +123,23 @@ class AffineCoupling(Flow):
 
 
 class NeuralSpline(Flow):
-    """T_d(ε) a monotone rational spline of ε_d on [−4, 4], its knots functions of ε_1 … ε_{d−1}; the identity beyond (Durkan et al.
-    2019; linear rational: Dolatabadi et al. 2020). One pass to draw, one for each number of z to score another's z."""
+    """Autoregressive spline flow: T_d(ε) is a monotone rational spline of ε_d on [−4, 4], and the identity beyond.
+
+    The knots are functions of ε_1 … ε_{d−1}. A draw takes one pass. The density at another z takes k passes, where k
+    is the size of z.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z.
+        hidden: Widths of the hidden layers of the encoder.
+        layers: How many splines are composed.
+        bins: Pieces of each spline.
+        **given: As for `Flow`.
+
+    References:
+        Durkan et al. (2019). Neural spline flows.
+        Dolatabadi, Erfani & Leckie (2020). Invertible generative modeling using linear rational splines.
+    """
 
     def __init__(self, dim: int, latent: int, hidden: Sequence[int] = (200, 200), *, bins: int = 8, **given: Any):
         super().__init__(dim, latent, hidden, bins=bins, **given)

@@ -13,9 +13,12 @@ from .amortised import Amortised, lower, positive
 
 
 class MeanField(Amortised):
-    """q(z|x) = N(μ(x), diag σ²(x)). Kingma & Welling 2014, appendix C.
+    """Guide q(z|x) = N(μ(x), diag σ²(x)): a Gaussian with independent components.
 
-    A subclass that reads another number than `positive` does sets `scale`, the function of it that is σ.
+    Arguments are those of `Amortised`. A subclass with another map from outputs to σ than `positive` sets `scale`.
+
+    References:
+        Kingma & Welling (2014). Auto-encoding variational Bayes. Appendix C.
     """
 
     scale: Callable[[Tensor], Tensor] = staticmethod(positive)
@@ -30,7 +33,10 @@ class MeanField(Amortised):
 
 
 class FullCovariance(Amortised):
-    """q(z|x) = N(μ(x), L(x) L(x)ᵀ), L lower triangular with a positive diagonal."""
+    """Guide q(z|x) = N(μ(x), L(x) L(x)ᵀ), where L is lower triangular with a positive diagonal.
+
+    Arguments are those of `Amortised`.
+    """
 
     @staticmethod
     def num_outputs(latent: int, **sizes: int) -> int:
@@ -43,8 +49,20 @@ class FullCovariance(Amortised):
 
 
 class LowRank(Amortised):
-    """q(z|x) = N(μ(x), diag σ²(x) + F(x) F(x)ᵀ), F of `rank` columns: k(rank + 2) numbers where `FullCovariance` has k(k + 3)/2
-    (Ong, Nott & Smith 2018)."""
+    """Guide q(z|x) = N(μ(x), diag σ²(x) + F(x) F(x)ᵀ), where F has `rank` columns.
+
+    The encoder returns k(rank + 2) numbers, where `FullCovariance` needs k(k + 3)/2.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z.
+        hidden: Widths of the hidden layers of the encoder.
+        rank: Columns of F.
+        **given: As for `Amortised`.
+
+    References:
+        Ong, Nott & Smith (2018). Gaussian variational approximation with a factor covariance structure.
+    """
 
     def __init__(self, dim: int, latent: int, hidden: Sequence[int] = (200, 200), *, rank: int = 2, **given: Any):
         super().__init__(dim, latent, hidden, rank=rank, **given)
@@ -60,7 +78,13 @@ class LowRank(Amortised):
 
 
 class LinearGaussian(Module):
-    """q(z|x) = N(Ax + b, L Lᵀ): the family that holds the posterior of every linear Gaussian model."""
+    """Guide q(z|x) = N(Ax + b, L Lᵀ), which contains the posterior of every linear Gaussian model.
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z.
+        site: The name of the latent.
+    """
 
     def __init__(self, dim: int, latent: int, *, site: str = "z"):
         super().__init__()

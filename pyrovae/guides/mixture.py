@@ -11,7 +11,17 @@ from .amortised import Amortised, positive
 
 
 class Mixture(Amortised):
-    """q(z|x) = Σ_j π_j(x) N(μ_j(x), diag σ_j²(x)), its draws reparameterised (`MixtureNormal`)."""
+    """Guide q(z|x) = Σ_j π_j(x) N(μ_j(x), diag σ_j²(x)), for posteriors with several modes.
+
+    Draws are reparameterised (`distributions.MixtureNormal`).
+
+    Args:
+        dim: D, the size of one point x.
+        latent: k, the size of z.
+        hidden: Widths of the hidden layers of the encoder.
+        num_components: Gaussians in the mixture.
+        **given: As for `Amortised`.
+    """
 
     def __init__(
         self, dim: int, latent: int, hidden: Sequence[int] = (200, 200), *, num_components: int = 4, **given: Any

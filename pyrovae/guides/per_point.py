@@ -29,10 +29,16 @@ class _Table(nn.Module):
 
 
 class PerPoint(Module):
-    """q_n(z) of any amortised family, with parameters of its own for each of `num_points` points: `PerPoint(len(x), 2, FullCovariance)`.
+    """Guide with parameters of its own for each point, so that there is no amortisation gap.
 
-    It belongs to its points and their order: fit it on all of them (`batch_size=None`) and evaluate the same. What the family
-    shares between points (a flow's networks) is still shared.
+    It belongs to its points and their order. Fit it on all of them (`batch_size=None`) and evaluate the same points.
+    Points still share the parameters that the family shares, such as the networks of a flow.
+
+    Args:
+        num_points: N, the number of points.
+        latent: k, the size of z.
+        family: Any amortised family, for example `FullCovariance`.
+        **given: As for the family.
     """
 
     def __init__(self, num_points: int, latent: int, family: type[Amortised] = MeanField, **given: Any):
@@ -46,8 +52,20 @@ class PerPoint(Module):
 
     @classmethod
     def starting_at(cls, guide: Amortised, x: Tensor) -> "PerPoint":
-        """Of the guide's family, and at what the guide's encoder says of each x (N, ...): what training then gains is what the
-        encoder lost (semi-amortised: Kim et al. 2018)."""
+        """Start from an amortised guide: its family, and the outputs of its encoder at each x.
+
+        What training then gains is what the encoder lost.
+
+        Args:
+            guide: The amortised guide.
+            x: The points (N, D).
+
+        Returns:
+            A guide for these points.
+
+        References:
+            Kim et al. (2018). Semi-amortized variational autoencoders.
+        """
         with torch.no_grad():
             rows = guide.encoder(x)
         own = cls.__new__(cls)

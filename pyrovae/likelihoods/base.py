@@ -1,7 +1,7 @@
 """p(x|z) families: objects that turn a decoder's outputs η into a distribution over x.
 
-A VAE, a logistic PCA and a mixture differ in where η comes from (a network, a linear map, a row of a table); what they do
-with it is here. To add a family, write `num_outputs`, `forward` and `initial_outputs`.
+η comes from a network in a VAE, from a linear map in a logistic PCA, and from a row of a table in a mixture. What
+follows is the same, and it is here. To add a family, write `num_outputs`, `forward` and `initial_outputs`.
 """
 
 import math
@@ -14,25 +14,31 @@ from ..nn import Module
 
 
 def checked_floor(floor: float) -> float:
-    """A floor of variances must be above 0: without one the density of data that hardly vary has no maximum."""
+    """Return the floor of variances, which must be above 0.
+
+    Without a floor, the density of data that hardly vary has no maximum.
+    """
     if not 0 < floor < math.inf:
         raise InvalidInputError(f"floor={floor} is no floor of variances: give a number above 0.")
     return floor
 
 
 class Likelihood(Module):
-    """p(x|η) over x of `dim` numbers, from η of `num_outputs(dim)` numbers."""
+    """Base of all p(x|η), where x has `dim` numbers and η, the output of the decoder, has `num_outputs(dim)`.
+
+    A new family writes `num_outputs`, `forward` and `initial_outputs`.
+    """
 
     def num_outputs(self, dim: int) -> int:
-        """How many numbers η must have for x of `dim` numbers."""
+        """Return how many numbers η must have for x of `dim` numbers."""
         return dim
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
-        """η (*batch, outputs) → a distribution with batch_shape `batch` and event_shape (dim,)."""
+        """Return p(x|η), with batch_shape `batch` and event_shape (dim,), for η (*batch, outputs)."""
         raise NotImplementedError
 
     def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """η (*batch, outputs) at which p(x|η) has about these moments (*batch, dim): where training begins."""
+        """Return η (*batch, outputs) where training begins: p(x|η) has about these moments (*batch, dim)."""
         raise NotImplementedError
 
     def in_units(self, density: dist.TorchDistribution, centre: Tensor, scale: Tensor) -> dist.TorchDistribution:
@@ -43,8 +49,13 @@ class Likelihood(Module):
         return density
 
     def m_step(self, mean: Tensor, variance: Tensor, fraction: Tensor) -> Tensor:
-        """η (K, outputs) that maximises the mean of log p(x|η_k) over points of these moments (K, dim), whose fractions of the data are (K,):
-        what an EM step needs; training does not."""
+        """Return the η (K, outputs) that maximises the mean of log p(x|η_k) over points. Only EM needs it.
+
+        Args:
+            mean: Means of the points of each component, (K, dim).
+            variance: Their variances, (K, dim).
+            fraction: The fraction of the data that belongs to each component, (K,).
+        """
         raise InvalidInputError(
             f"{type(self).__name__} does not say where its likelihood is highest: train without EM, or write "
             "m_step(mean, variance, fraction)."

@@ -10,7 +10,10 @@ from .base import Likelihood
 
 
 class Bernoulli(Likelihood):
-    """x_d ~ Bernoulli(sigmoid(η_d)), x in {0, 1}: a probability, not a density."""
+    """Binary pixels: x_d ~ Bernoulli(sigmoid(η_d)), x in {0, 1}.
+
+    log p(x|z) is the logarithm of a probability, not of a density.
+    """
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         return Pixels(dist.Bernoulli(logits=eta), 1)
@@ -23,14 +26,15 @@ class Bernoulli(Likelihood):
 
 
 class BernoulliMean(Likelihood):
-    """x_d ~ Bernoulli(η_d), x in {0, 1}, of a decoder that ends in a sigmoid: η in [0, 1].
+    """Binary pixels of a decoder that ends in a sigmoid: x_d ~ Bernoulli(η_d), η in [0, 1].
 
-    Logits are the better output: an η that has rounded to 0 or to 1 is taken to the nearest (normal) number inside, and the two ends
-    differ. In single precision 0 is 2⁻¹²⁶, 87 nats from certain where x is 1, and 1 is 1 − 2⁻²⁴, 17 nats where x is 0.
+    `Bernoulli`, which reads logits, is more accurate. Here, an η that has rounded to 0 or 1 is moved to the nearest
+    number inside. In single precision the two ends differ. An η of 0 becomes 2⁻¹²⁶, which costs 87 nats where x is 1.
+    An η of 1 becomes 1 − 2⁻²⁴, which costs 17 nats where x is 0.
 
-    Raises `InvalidInputError` at the first η that is no probability, if the pair's first run has one (later ones make the density nan), and where
-    a pair's outputs start at the data's mean: what is free to move from there does not stay a probability. Pyrovae's own pairs
-    return logits, for `Bernoulli`.
+    Raises:
+        InvalidInputError: In the first run of the pair, some η is no probability. In later runs the density is NaN.
+        InvalidInputError: The outputs of the pair start at the mean of the data. Then η does not stay a probability.
     """
 
     def __init__(self) -> None:
@@ -49,7 +53,7 @@ class BernoulliMean(Likelihood):
 
     @staticmethod
     def check_logits(eta: Tensor) -> None:
-        """Raises `InvalidInputError` where an η lies outside [0, 1]."""
+        """Raise `InvalidInputError` where an η lies outside [0, 1]."""
         if bool(((eta < 0) | (eta > 1)).any()):
             raise InvalidInputError(
                 f"The decoder returns {float(eta.min()):.3g} to {float(eta.max()):.3g}, and BernoulliMean reads probabilities: give "

@@ -13,14 +13,20 @@ from .base import Likelihood, checked_floor
 
 
 class ContinuousBernoulli(Likelihood):
-    """p(x_d) = C(λ) λ^x (1 − λ)^{1−x} on [0, 1], λ = sigmoid(η_d): what a Bernoulli of grey pixels lacks is C (Loaiza-Ganem &
-    Cunningham 2019)."""
+    """Grey pixels: p(x_d) = C(λ) λ^x (1 − λ)^{1−x} on [0, 1], λ = sigmoid(η_d).
+
+    A Bernoulli of grey pixels lacks C, so it is not a density.
+
+    References:
+        Loaiza-Ganem & Cunningham (2019). The continuous Bernoulli: fixing a pervasive error in variational
+            autoencoders.
+    """
 
     def forward(self, eta: Tensor) -> dist.TorchDistribution:
         return Tilted(logits=eta).to_event(1)
 
     def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """η with this mean, ½ + (coth(η/2) − 2/η)/2, by bisection."""
+        """Return the η whose mean ½ + (coth(η/2) − 2/η)/2 is the given one, by bisection."""
         low, high = torch.full_like(mean, -100.0), torch.full_like(mean, 100.0)
         wanted = mean.clamp(0.01, 0.99)
         for _ in range(50):
@@ -32,8 +38,16 @@ class ContinuousBernoulli(Likelihood):
 
 
 class StudentT(Likelihood):
-    """x_d ~ μ_d + σ_d t_ν, η = (μ, ρ), σ_d² = floor + softplus(ρ_d), one learned ν > 2: pixels that are far off cost log, not square
-    (Takahashi et al. 2018)."""
+    """Real numbers with heavy tails: x_d ~ μ_d + σ_d t_ν, η = (μ, ρ), σ_d² = floor + softplus(ρ_d).
+
+    All pixels share one learned ν > 2. A pixel that is far off costs its logarithm, not its square.
+
+    Args:
+        floor: The smallest σ².
+
+    References:
+        Takahashi et al. (2018). Student-t variational autoencoder for robust density estimation.
+    """
 
     def __init__(self, floor: float = 1e-3):
         super().__init__()
@@ -42,7 +56,7 @@ class StudentT(Likelihood):
 
     @property
     def df(self) -> Tensor:
-        """ν; it begins at 5."""
+        """The degrees of freedom ν. It begins at 5."""
         return 2 + softplus(self.raw)
 
     def num_outputs(self, dim: int) -> int:

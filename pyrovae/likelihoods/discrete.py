@@ -23,7 +23,11 @@ from .base import Likelihood
 
 
 class OverLevels(Likelihood):
-    """What likelihoods of levels share: each pixel has `numbers` of η beside one another."""
+    """Base of the likelihoods of levels. Each pixel has `numbers` of η, next to one another.
+
+    Args:
+        levels: L, how many levels a pixel can have.
+    """
 
     family: type[LevelDistribution]
     numbers: int
@@ -44,7 +48,13 @@ class OverLevels(Likelihood):
 
 
 class Categorical(OverLevels):
-    """P(x_d = j/(L − 1)) = softmax(η_d)_j: L numbers of η for a pixel, and no notion that neighbouring levels are alike."""
+    """Levels of pixels: P(x_d = j/(L − 1)) = softmax(η_d)_j.
+
+    Each pixel has L numbers of η. The family does not know that neighbouring levels are alike.
+
+    Args:
+        levels: L, how many levels a pixel can have.
+    """
 
     family = CategoricalLevels
 
@@ -60,7 +70,15 @@ class Categorical(OverLevels):
 
 
 class LogisticMixture(OverLevels):
-    """P(x_d = j/(L − 1)) the mass of a mixture of `count` logistics in level j's bin (PixelCNN++; Salimans et al. 2017)."""
+    """Levels of pixels: P(x_d = j/(L − 1)) is the mass that a mixture of logistics has in the bin of level j.
+
+    Args:
+        levels: L, how many levels a pixel can have.
+        count: How many logistics are mixed.
+
+    References:
+        Salimans et al. (2017). PixelCNN++.
+    """
 
     family = LogisticLevels
 
@@ -76,7 +94,7 @@ class LogisticMixture(OverLevels):
         return self.family(self.levels, torch.cat([logits, loc, log_scale.clamp(-4, 10)], dim=-1)).to_event(1)
 
     def initial_outputs(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """The logistics stand side by side about the mean, within a standard deviation."""
+        """Place the logistics next to one another about the mean, within a standard deviation."""
         deviation = variance.clamp(min=0.25 / (self.levels - 1) ** 2).sqrt().unsqueeze(-1)
         place = torch.linspace(-1, 1, self.count + 2, device=mean.device)[1:-1].to(mean)
         loc = mean.unsqueeze(-1) + place * deviation
@@ -85,7 +103,14 @@ class LogisticMixture(OverLevels):
 
 
 class DiscretisedLogistic(LogisticMixture):
-    """P(x_d = j/(L − 1)) the mass of one logistic in level j's bin (Kingma et al. 2016, §5.1)."""
+    """Levels of pixels: P(x_d = j/(L − 1)) is the mass that one logistic has in the bin of level j.
+
+    Args:
+        levels: L, how many levels a pixel can have.
+
+    References:
+        Kingma et al. (2016). Improved variational inference with inverse autoregressive flow. Section 5.1.
+    """
 
     def __init__(self, levels: int = 256):
         super().__init__(levels, count=1)

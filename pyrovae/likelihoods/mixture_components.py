@@ -1,7 +1,7 @@
 """Families of K densities over one space, of which a mixture picks one for each point.
 
-A family is one distribution with batch_shape (K,). It answers for all K at once, and picking the column of a point's z
-afterwards costs nothing, where K distributions indexed by z would copy a covariance for every draw.
+A family is one distribution with batch_shape (K,). It evaluates all K at once, and then the column of a point's z is
+picked at no cost. Distributions indexed by z would copy a covariance for every draw.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,12 @@ BLOCK_ELEMENTS = 2**18  # of points' differences from a mean at once: few enough
 
 
 class MixtureComponents(Module):
-    """K densities p_k(x) over x of `dim` numbers."""
+    """Base of the families of K densities p_k(x), of which a mixture picks one for each point.
+
+    Args:
+        count: K, the number of densities.
+        dim: D, the size of one point x.
+    """
 
     def __init__(self, count: int, dim: int):
         super().__init__()
@@ -30,61 +35,90 @@ class MixtureComponents(Module):
         self.count, self.dim = count, dim
 
     def family(self) -> dist.TorchDistribution:
-        """All of them: batch_shape (K,), event_shape (dim,)."""
+        """Return all K densities as one distribution: batch_shape (K,), event_shape (dim,)."""
         raise NotImplementedError
 
     def family_detached(self) -> dist.TorchDistribution:
-        """`family()` for numbers without gradients, which may be cheaper where `m_step` set it; may read on the host."""
+        """Return `family()` for numbers without gradients.
+
+        It may be cheaper where `m_step` has set the parameters. It may read values on the host.
+        """
         return self.family()
 
     def second_moment(self, y: Tensor) -> Tensor:
-        """Σ_n y_n y_nᵀ, or what the family needs to know of it: y (*batch, N, dim) → (*batch, …)."""
+        """Return Σ_n y_n y_nᵀ, or the part of it that the family needs.
+
+        Args:
+            y: Points (*batch, N, dim).
+        """
         return y.square().sum(dim=-2)
 
     def scatter(self, x: Tensor, responsibilities: Tensor, centre: Tensor) -> Tensor:
-        """Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ, or what the family needs to know of it, a row for each k: x (N, dim), r (N, K),
-        c (K, dim). Points of next to no weight are left out, by which a diagonal element is too low by less than
-        eps² Σ_n r_nk times the largest (x_nd − c_kd)²: see `weighted_residuals`."""
+        """Return Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ, or the part of it that the family needs: a row for each k.
+
+        Points of almost no weight are left out. So a diagonal element is too low by less than eps² Σ_n r_nk times the
+        largest (x_nd − c_kd)², as `weighted_residuals` explains.
+
+        Args:
+            x: Points (N, dim).
+            responsibilities: r (N, K).
+            centre: c (K, dim).
+        """
         moments = self.second_moment(x.new_zeros(self.count, 0, self.dim, dtype=torch.float64))
         for k, y in weighted_residuals(x, responsibilities, centre):
             moments[k] += self.second_moment(y)
         return moments
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
-        """Set p_k to the family's maximum of the likelihood for points with these means (K, dim), which weigh `total` (K,) and
-        `scatter` about them: the M-step."""
+        """Set each p_k to the maximum of the likelihood in its family: the M-step.
+
+        Args:
+            mean: The weighted means of the points, (K, dim).
+            total: The total weight of the points, (K,).
+            scatter: The scatter of the points about their means, as `scatter` returns it.
+        """
         raise NotImplementedError
 
     def start(self, x: Tensor, responsibilities: Tensor) -> None:
-        """Begin at the moments of x (N, dim) weighted by responsibilities (N, K)."""
+        """Begin at the moments of x (N, dim), weighted by responsibilities (N, K)."""
         total = responsibilities.sum(dim=0)
         mean = weighted_means(x, responsibilities)
         self.m_step(mean, total, self.scatter(x, responsibilities, mean))
 
     def standardised(self, x: Tensor) -> Tensor:
-        """x (N, dim) in the units in which distances between points are to be measured: as it is, if the family does not say."""
+        """Return x (N, dim) in the units in which distances between points are measured.
+
+        It is x itself, if the family does not say.
+        """
         return x
 
     def directions_at_floor(self) -> Tensor | None:
-        """How many of the directions in which the variance is at its floor lie in each column: (K, dim), which sums to their
-        number. None for a family without a floor."""
+        """Count the directions in which the variance is at its floor, by column: (K, dim), which sums to their number.
+
+        None for a family without a floor.
+        """
         return None
 
     def forward(self, index: Tensor) -> "Indexed":
-        """p_z(x) for z = index (*batch,)."""
+        """Return p_z(x) for z = index (*batch,)."""
         return Indexed(self.family(), index)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p_k(x_n) for all k: (*batch, dim) → (*batch, K), nats."""
+        """Return log p_k(x_n) for all k: (*batch, dim) → (*batch, K), nats."""
         return self.family().log_prob(x.unsqueeze(-2))
 
 
 def weighted_residuals(x: Tensor, responsibilities: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """k and some rows √r_nk (x_n − c_k), until every k has had all of its rows: x (N, dim), r (N, K), c (K, dim).
+    """Yield k and some rows √r_nk (x_n − c_k), until every k has had all of its rows. Rows are in double precision.
 
-    Left out are the points of r_nk ≤ (eps²/N) Σ_m r_mk, which together weigh at most eps² of k's weight, eps being the
-    rounding of r: where components hardly overlap that is all points but each component's own, a K-th of the work. The host
-    waits twice, however many components there are. Rows are in double precision.
+    Points with r_nk ≤ (eps²/N) Σ_m r_mk are left out, where eps is the rounding of r. Together they weigh at most
+    eps² of component k. Where components hardly overlap, these are all points but the component's own, so the work is
+    a K-th. The host waits twice, however many components there are.
+
+    Args:
+        x: Points (N, dim).
+        responsibilities: r (N, K).
+        centre: c (K, dim).
     """
     least = torch.finfo(responsibilities.dtype).eps ** 2 / len(x) * responsibilities.sum(dim=0)
     heavy = (responsibilities > least).mT
@@ -98,17 +132,21 @@ def weighted_residuals(x: Tensor, responsibilities: Tensor, centre: Tensor) -> I
 
 
 def weighted_means(x: Tensor, responsibilities: Tensor) -> Tensor:
-    """Σ_n r_nk x_n / Σ_n r_nk, about the mean of all x: x (N, dim), r (N, K) → (K, dim), in double precision."""
+    """Compute Σ_n r_nk x_n / Σ_n r_nk about the mean of all x, in double precision: x (N, dim), r (N, K) → (K, dim)."""
     centre = x.double().mean(dim=0)
     weights = responsibilities.double() / responsibilities.double().sum(dim=0)
     return centre + weights.mT @ (x.double() - centre)
 
 
 class IndependentComponents(MixtureComponents):
-    """p_k(x) = Π_d p(x_d | η_k) with any likelihood: a table η (K, outputs) where a VAE has a decoder.
+    """K densities p_k(x) = Π_d p(x_d | η_k), with any likelihood and a table η (K, outputs).
 
-    `IndependentComponents(K, D, Bernoulli())` is the family of a mixture of Bernoullis, with `PixelNormal()` of a diagonal Gaussian
-    mixture.
+    With `Bernoulli()` it makes a mixture of Bernoullis, with `PixelNormal()` a mixture of diagonal Gaussians.
+
+    Args:
+        count: K, the number of densities.
+        dim: D, the size of one point x.
+        likelihood: The family p(x|η).
     """
 
     def __init__(self, count: int, dim: int, likelihood: Likelihood):
@@ -121,8 +159,10 @@ class IndependentComponents(MixtureComponents):
         return self.likelihood(self.eta)
 
     def start(self, x: Tensor, responsibilities: Tensor) -> None:
-        """At about the moments, where the likelihood's own `initial_outputs` says that gradients are alive: at a maximum on the border
-        of its parameters, such as a pixel that is never lit, they are not."""
+        """Begin at about the moments, where `initial_outputs` of the likelihood says that gradients are alive.
+
+        They are not at a maximum on the border of the parameters, such as a pixel that is never lit.
+        """
         total = responsibilities.sum(dim=0)
         mean = weighted_means(x, responsibilities)
         variance = self.scatter(x, responsibilities, mean) / total.unsqueeze(-1)
@@ -137,10 +177,14 @@ class IndependentComponents(MixtureComponents):
 
 
 class GaussianComponents(MixtureComponents):
-    """N(μ_k, Σ_k) under a floor of its variances: what `Diagonal` and `Full` have in common.
+    """Base of the families N(μ_k, Σ_k), with a floor of the variances.
 
-    A column's unit s_d is its standard deviation in the data that the family starts at, and 1 before. `floor` is in these units:
-    a fraction of the variance of each column.
+    The unit s_d of a column is its standard deviation in the data that the family starts at, and 1 before.
+
+    Args:
+        count: K, the number of Gaussians.
+        dim: D, the size of one point x.
+        floor: The smallest variance, as a fraction of the variance s_d² of the column.
     """
 
     centre: Tensor
@@ -164,10 +208,11 @@ class GaussianComponents(MixtureComponents):
 
 
 class Diagonal(GaussianComponents):
-    """N(μ_k, diag σ_k²), σ_kd² ≥ floor · s_d², s_d the column's unit.
+    """Gaussians N(μ_k, diag σ_k²), with σ_kd² ≥ floor · s_d², where s_d is the unit of the column.
 
-    From the start, m and v, the mean is m + √v b and the variance v e^(2ρ), or the floor where that is higher; b and ρ are
-    learned. A step of one size is one of the same *relative* size, whatever the units of x.
+    Training begins at the mean m and the variance v of the data. The mean is then m + √v b, and the variance v
+    e^(2ρ), or the floor where that is higher. b and ρ are learned. So a step has the same *relative* size whatever
+    the units of x. Arguments are those of `GaussianComponents`.
     """
 
     def __init__(self, count: int, dim: int, floor: float = 1e-3):
@@ -177,7 +222,7 @@ class Diagonal(GaussianComponents):
 
     @property
     def widths(self) -> int:
-        """How many variances a component has."""
+        """Return how many variances a component has."""
         return self.dim
 
     @property
@@ -195,7 +240,7 @@ class Diagonal(GaussianComponents):
             return at_floor.double().expand(self.count, self.dim)
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
-        """σ² is the points' variance, or the floor where that is higher: the maximum under the floor."""
+        """Set σ² to the variance of the points, or to the floor where that is higher: the maximum under the floor."""
         variance = scatter / total.unsqueeze(-1)
         with torch.no_grad():
             self.centre.copy_(mean)
@@ -205,7 +250,10 @@ class Diagonal(GaussianComponents):
 
 
 class Spherical(Diagonal):
-    """N(μ_k, σ_k² I) as in `Diagonal`, σ_k² ≥ floor · (1/D) Σ_d s_d²: it is one variance of columns that have one unit."""
+    """Gaussians N(μ_k, σ_k² I), with σ_k² ≥ floor · (1/D) Σ_d s_d², as in `Diagonal`.
+
+    It has one variance for all columns, so it suits columns of one unit.
+    """
 
     @property
     def widths(self) -> int:
@@ -220,14 +268,18 @@ class Spherical(Diagonal):
 
 
 class Full(GaussianComponents):
-    """N(μ_k, Σ_k), no eigenvalue of any S⁻¹ Σ_k S⁻¹ below floor, S = diag(s) of the columns' units s.
+    """Gaussians N(μ_k, Σ_k), where no eigenvalue of any S⁻¹ Σ_k S⁻¹ is below the floor.
 
-    S⁻¹ΣS⁻¹ = U diag(v) Uᵀ and μ are fixed at the start; from there μ + S U diag(√v) b and Σ⁻¹ = P Pᵀ, P = S⁻¹ U diag(v^−½) R C, with
-    b and the lower triangular R learned, from 0 and from the identity. A step of one size in b and R is one of the same *relative*
-    size in μ and Σ, whatever the units of x.
+    S = diag(s) has the units of the columns. S⁻¹ΣS⁻¹ = U diag(v) Uᵀ and μ are fixed at the start. From there the mean
+    is μ + S U diag(√v) b and Σ⁻¹ = P Pᵀ, P = S⁻¹ U diag(v^−½) R C. b and the lower triangular R are learned, from 0
+    and from the identity. So a step has the same *relative* size in μ and Σ, whatever the units of x.
 
-    C is diagonal and keeps the floor: with B = U diag(v^−½) R, c_j = min(1, (floor Σ_i |BᵀB|_ij)^−½) makes ‖B C‖² ≤ 1/floor for
-    any R (Prach & Lampert 2022, theorem 1), and is 1 where B's columns are orthogonal and short enough, as at every start.
+    C is diagonal and keeps the floor. With B = U diag(v^−½) R, c_j = min(1, (floor Σ_i |BᵀB|_ij)^−½) makes ‖B C‖² ≤
+    1/floor for any R. It is 1 where the columns of B are orthogonal and short enough, as at every start. Arguments
+    are those of `GaussianComponents`.
+
+    References:
+        Prach & Lampert (2022). Almost-orthogonal layers for efficient general-purpose Lipschitz networks. Theorem 1.
     """
 
     axes: Tensor
@@ -245,7 +297,7 @@ class Full(GaussianComponents):
 
     @property
     def shapes(self) -> int:
-        """How many covariances there are."""
+        """Return how many covariances there are."""
         return self.count
 
     def family(self) -> dist.TorchDistribution:
@@ -282,8 +334,11 @@ class Full(GaussianComponents):
         return y.mT @ y
 
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
-        """Σ is the points' covariance, in the columns' units, with the eigenvalues below the floor raised to it: the maximum
-        under the floor. In the data's units the smallest eigenvalues would drown in the rounding of the largest."""
+        """Set Σ to the covariance of the points, with eigenvalues below the floor raised to it.
+
+        This is the maximum of the likelihood under the floor. It is computed in the units of the columns: in those of
+        the data the smallest eigenvalues would be lost in the rounding of the largest.
+        """
         unit = self.unit.double()
         variances, axes = torch.linalg.eigh(self._covariances(total, scatter) / unit / unit.unsqueeze(-1))
         with torch.no_grad():
@@ -299,7 +354,7 @@ class Full(GaussianComponents):
 
 
 class Tied(Full):
-    """N(μ_k, Σ): one covariance, as in `Full`, for all components."""
+    """Gaussians N(μ_k, Σ) that share one covariance, as in `Full`."""
 
     @property
     def shapes(self) -> int:

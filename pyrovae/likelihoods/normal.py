@@ -21,7 +21,11 @@ class NormalLikelihood(Likelihood):
 
 
 class FixedNormal(Likelihood):
-    """x_d ~ N(η_d, σ²) with σ given, in the units of x."""
+    """Real numbers with a known standard deviation: x_d ~ N(η_d, σ²).
+
+    Args:
+        sigma: σ, a standard deviation and not a variance, in the units of x.
+    """
 
     sigma: Tensor
 
@@ -45,8 +49,16 @@ class FixedNormal(Likelihood):
 
 
 class Normal(NormalLikelihood):
-    """x_d ~ N(η_d, σ²) with one learned σ² = floor + softplus(ρ) for all pixels; at the optimum σ² is the mean squared
-    error (Rybkin et al. 2021, σ-VAE). The floor keeps the density finite where pixels hardly vary."""
+    """Real numbers: x_d ~ N(η_d, σ²), with one learned σ² = floor + softplus(ρ) for all pixels.
+
+    At the optimum σ² is the mean squared error. In a model that standardises, x is in the units of its columns.
+
+    Args:
+        floor: The smallest σ². It keeps the density finite where pixels hardly vary.
+
+    References:
+        Rybkin, Daniilidis & Levine (2021). Simple and effective VAE training with calibrated decoders.
+    """
 
     def __init__(self, floor: float = 1e-4):
         super().__init__()
@@ -72,7 +84,11 @@ class Normal(NormalLikelihood):
 
 
 class PixelNormal(NormalLikelihood):
-    """x_d ~ N(μ_d, σ_d²) with η = (μ, ρ) and σ_d² = floor + softplus(ρ_d): mean and variance per pixel."""
+    """Real numbers: x_d ~ N(μ_d, σ_d²), η = (μ, ρ), σ_d² = floor + softplus(ρ_d): mean and variance of each pixel.
+
+    Args:
+        floor: The smallest σ².
+    """
 
     def __init__(self, floor: float = 1e-3):
         super().__init__()
@@ -93,7 +109,11 @@ class PixelNormal(NormalLikelihood):
 
 
 class ImageNormal(NormalLikelihood):
-    """x ~ N(μ, σ² I) with η = (μ, ρ) and σ² = floor + softplus(ρ): one variance per image."""
+    """Real numbers: x ~ N(μ, σ² I), η = (μ, ρ), σ² = floor + softplus(ρ): one variance for each image.
+
+    Args:
+        floor: The smallest σ².
+    """
 
     def __init__(self, floor: float = 1e-3):
         super().__init__()

@@ -19,7 +19,11 @@ from .registry import classes_of
 
 
 class LogVariance(MeanField):
-    """q(z|x) = N(μ(x), diag σ²(x)) of an encoder that returns μ and log σ², as most do (Kingma & Welling 2014, appendix C)."""
+    """Guide q(z|x) = N(μ(x), diag σ²(x)) of an encoder that returns μ and log σ².
+
+    References:
+        Kingma & Welling (2014). Auto-encoding variational Bayes. Appendix C.
+    """
 
     @staticmethod
     def scale(log_variance: Tensor) -> Tensor:
@@ -27,7 +31,10 @@ class LogVariance(MeanField):
 
 
 class NetworkVAE(Module):
-    """z ~ N(0, I), x|z ~ likelihood(decoder(z)): nothing beside the decoder has parameters, but for the likelihood's."""
+    """The model z ~ N(0, I), x|z ~ likelihood(decoder(z)).
+
+    Only the decoder and the likelihood have parameters.
+    """
 
     def __init__(self, decoder: nn.Module, latent: int, likelihood: Likelihood):
         super().__init__()
@@ -40,7 +47,7 @@ class NetworkVAE(Module):
             pyro.sample("x", self.decode(z), obs=x)
 
     def decode(self, z: Tensor) -> dist.TorchDistribution:
-        """p(x|z): (*batch, k) → a distribution with batch_shape `batch`."""
+        """Return p(x|z), with batch_shape `batch`, for z (*batch, k)."""
         return self.likelihood(over_batch(self.decoder, z))
 
 
@@ -53,24 +60,48 @@ def from_networks(
     shape: Sequence[int] | None = None,
     family: type[Amortised] = LogVariance,
 ) -> tuple[NetworkVAE, Amortised]:
-    """The pair z ~ N(0, I), x|z ~ likelihood(decoder(z)), z|x ~ q of the encoder, of networks that know nothing of pyrovae.
+    """Make a pair from an encoder and a decoder that were trained elsewhere.
 
-    The pair is of rows x (N, D), for images `images.flatten(1)`. `encoder` takes them as they are, or as (N, *shape) where a
-    shape such as (1, 28, 28) is given, and returns μ and log σ² of z: two tensors of (N, latent), one of (N, 2·latent), or an
-    object with `.embedding` and `.log_covariance`. `decoder` takes z (B, latent) and returns what the likelihood reads, in any
-    shape, or an object with `.reconstruction`: logits for `Bernoulli()`, probabilities (it ends in a sigmoid) for
-    `BernoulliMean()`, the mean for `FixedNormal(σ)`. What a squared error was minimised with is the likelihood
-    FixedNormal(1.0) where the loss was ½‖x − x̂‖², and FixedNormal(0.5 ** 0.5) where it was ‖x − x̂‖².
+    The model is z ~ N(0, I), x|z ~ likelihood(decoder(z)), and the guide q(z|x) is read from the encoder. The modules
+    themselves are in the pair, not copies, so training the pair trains them. Estimates put them in evaluation mode:
+    dropout is off, and batch statistics do not change. The pair is one like any other for `evaluate`, `gap`,
+    `diagnose` and `fit`.
 
-    An encoder that says something else of q is read by another `family`: `MeanField`, `FullCovariance`, or a file of one's own.
+    The likelihood depends on the loss of the decoder's training. It is `FixedNormal(1.0)` for ½‖x − x̂‖²,
+    `FixedNormal(0.5 ** 0.5)` for ‖x − x̂‖², and a Bernoulli for cross-entropy: `Bernoulli()` reads logits,
+    `BernoulliMean()` probabilities.
 
-    The modules themselves are in the pair, not copies: training the pair goes on training them. For evidence they are put in
-    evaluation mode, so dropout is off and batch statistics stand still. A pair as any other: `evaluate`, `gap`, `diagnose`, `fit`.
-    Raises `InvalidInputError` for a decoder whose outputs are no probabilities where `BernoulliMean` reads them, and, when the pair is run,
-    for outputs that are none of these and for x that are not rows.
+    Args:
+        encoder: A module from x to μ and log σ² of z. It returns two tensors (N, latent), one tensor (N, 2·latent),
+            or an object with `.embedding` and `.log_covariance`.
+        decoder: A module from z (B, latent) to what the likelihood reads, in any shape, or an object with
+            `.reconstruction`.
+        latent: The size of z.
+        likelihood: p(x|z).
+        shape: The shape in which the encoder takes one point, such as (1, 28, 28). x itself has rows (N, D), such as
+            `images.flatten(1)`.
+        family: The guide family for an encoder that returns something else, such as `MeanField` or `FullCovariance`.
 
-    A pythae `VAE` with reconstruction_loss "mse" is
-    `from_networks(vae.encoder, vae.decoder, vae.latent_dim, FixedNormal(1.0), shape=vae.input_dim)`; with "bce", `BernoulliMean()`.
+    Returns:
+        The model and the guide.
+
+    Raises:
+        InvalidInputError: `BernoulliMean` reads outputs that are no probabilities. When the pair runs: the encoder or
+            the decoder returns something else than is said above, or x has no rows.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> encoder, decoder = torch.nn.Linear(4, 2 * 2), torch.nn.Linear(2, 4)
+        >>> model, guide = pyrovae.from_networks(encoder, decoder, 2, pyrovae.likelihoods.FixedNormal(1.0))
+        >>> pyrovae.log_weights(model, guide, torch.randn(5, 4)).shape
+        torch.Size([1, 5])
+
+        A pythae `VAE` that was trained with reconstruction_loss "mse". With "bce" the likelihood is `BernoulliMean()`.
+
+        >>> likelihood = pyrovae.likelihoods.FixedNormal(1.0)
+        >>> pyrovae.from_networks(
+        ...     vae.encoder, vae.decoder, vae.latent_dim, likelihood, shape=vae.input_dim
+        ... )  # doctest: +SKIP
     """
     _check_names(likelihood)
     model = NetworkVAE(_Decoder(decoder), latent, likelihood)
@@ -147,7 +178,7 @@ def _rows(part: Tensor, points: int) -> int:
 
 
 def _check_images(x: Tensor) -> None:
-    """The model draws rows, so rows are what it is given: for its draws, and a guide that learns of them, to be like the data."""
+    """The model draws rows, so it must be given rows: its draws are then like the data."""
     if x.dim() != 2:
         raise InvalidInputError(
             f"x of shape {tuple(x.shape)} is not a row for each point: give x.flatten(1), and, where the encoder takes images, "

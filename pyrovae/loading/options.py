@@ -17,12 +17,22 @@ from .user_files import module_of, parse_file_class
 
 
 def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that `name=value` texts stand for.
+    """Parse `name=value` texts.
 
-    A value is a Python literal (`20`, `200,200`, `0.1`), the name of one of pyrovae's classes or of those in `names`
-    (`FullCovariance`), or a call of one with literals (`FixedNormal(0.1)`); a class of a file of one's own has the file before it,
-    `own_guide.py:HeavyTails`, and naming it runs the file. `defaults` are the pair's own, whose kinds say what is expected. Raises
-    `InvalidInputError` for what is none of these.
+    A value is a Python literal (`20`, `200,200`, `0.1`), the name of a class of pyrovae or of one in `names`
+    (`FullCovariance`), or a call of one with literals (`FixedNormal(0.1)`). A class of your own file has the file
+    before it, `own_guide.py:HeavyTails`, and naming it runs the file.
+
+    Args:
+        settings: The texts.
+        defaults: The pair's own values, whose types say what is expected.
+        names: Classes that may be named, besides those of pyrovae.
+
+    Returns:
+        The values, by name.
+
+    Raises:
+        InvalidInputError: A text is none of these.
     """
     options = {}
     for text in settings:
@@ -64,9 +74,9 @@ def listed(text: str) -> list[str]:
 
 
 def with_settings(text: str) -> tuple[str, list[str]]:
-    """The name, and the settings as `--set` takes them, of `vae(guide=IAF, hidden=200,200)`; `gmm` has none.
+    """Return the name and the settings of `vae(guide=IAF, hidden=200,200)`, as `--set` takes them. `gmm` has none.
 
-    What has no `=` goes on with the value before it, as the second 200 does.
+    A part without `=` continues the value before it, as the second 200 does.
     """
     bracket, depth = len(text), 0
     # a folder may have brackets in its name: those count that the text ends with
@@ -193,7 +203,7 @@ def signature_of(kind: type) -> str:
 
 
 def _check_word(name: str, word: str, default: Any, names: Mapping[str, Any]) -> None:
-    """A word where a class or a number belongs is a slip of the pen: better said now than as an error deep in a model."""
+    """Raise `InvalidInputError` for a word where a class or a number belongs, before it fails deep in a model."""
     if isinstance(default, type) or default is None:
         called = word.partition("(")[0]
         if called.endswith(".py"):

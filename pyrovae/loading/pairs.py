@@ -22,7 +22,10 @@ BUILT_IN = "pyrovae.models"
 
 @dataclass(frozen=True)
 class PairBuilder(ShownAsHTML):
-    """What a model file offers: called with the size of x and its options, it builds `(model, guide)`."""
+    """The builder of a pair: call it with the size of x and options, and it returns `(model, guide)`.
+
+    `load` makes it from a model file.
+    """
 
     name: str
     module: ModuleType
@@ -61,20 +64,22 @@ class PairBuilder(ShownAsHTML):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Each option's default, by name."""
+        """The default of each option, by name."""
         parameters = list(inspect.signature(self._build).parameters.values())[1:]
         return {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
     @property
     def summary(self) -> str:
-        """The first line of the file's docstring: the model's name and equation."""
+        """The first line of the docstring of the file: the name and the equation of the model."""
         lines = (self.module.__doc__ or "").strip().splitlines()
         return lines[0] if lines else "(the file has no docstring)"
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What suits this pair's training: the file's TRAINING_DEFAULTS, of `steps` (as many epochs as they need),
-        `epochs`, `batch_size` and `lr`; {} where it has none."""
+        """The training arguments that suit this pair: TRAINING_DEFAULTS of the file, {} if it has none.
+
+        They may have `steps` (as many epochs as they need), `epochs`, `batch_size` and `lr`.
+        """
         recipe = getattr(self.module, "TRAINING_DEFAULTS", {})
         known = {"steps", "epochs", "batch_size", "lr"}
         if not (isinstance(recipe, dict) and set(recipe) <= known):
@@ -84,17 +89,29 @@ class PairBuilder(ShownAsHTML):
         return dict(recipe)
 
     def parse(self, settings: Iterable[str]) -> dict[str, Any]:
-        """Options from `name=value` texts, as `options.parse` reads them: the file's own classes may be named too."""
+        """Parse options from `name=value` texts, as `options.parse` does. The classes of the file may be named too."""
         settings = list(settings)
         self._check_known(text.partition("=")[0].strip() for text in settings if "=" in text)
         return parse(settings, self.options, vars(self.module))
 
 
 def load(name_or_file: str | Path) -> PairBuilder:
-    """The pair of that name (`available()` lists them), or of the Python file at that path.
+    """Load the builder of a pair, by its name or from a Python file.
 
-    A file must define `pair(dim, **options) -> (model, guide)`. Loading runs it. Raises `InvalidInputError` when there is no such name
-    or file, when it cannot be run, or has no `pair`.
+    A file must define `pair(dim, **options) -> (model, guide)`. Loading runs it.
+
+    Args:
+        name_or_file: One of `available()`, or the path of a file.
+
+    Returns:
+        A function of D, the size of one point, and of options. It builds the model and the guide.
+
+    Raises:
+        InvalidInputError: There is no such name or file, the file cannot be run, or it has no `pair`.
+
+    Example:
+        >>> import pyrovae
+        >>> model, guide = pyrovae.load("vae")(64, latent=8)
     """
     text = str(name_or_file)
     if text.endswith(".py") or "/" in text:
@@ -109,7 +126,13 @@ def load(name_or_file: str | Path) -> PairBuilder:
 
 
 def available() -> list[str]:
-    """The names of the built-in pairs, in alphabetical order."""
+    """List the names of the built-in pairs, in alphabetical order.
+
+    Example:
+        >>> import pyrovae
+        >>> pyrovae.available()[:3]
+        ['autoencoder', 'bernoulli_mixture', 'bernoulli_pca']
+    """
     return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(BUILT_IN).__path__))
 
 

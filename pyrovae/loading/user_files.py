@@ -49,8 +49,11 @@ def label(option: str) -> str:
 
 
 def copy_for_run(option: str) -> tuple[str, str, Path] | None:
-    """What a run's folder keeps of an option that names a file, `guide=…/mine.py:Name`: the option in terms of the copy,
-    `guide=option_guide.py:Name`, the copy's name, and the file to be copied. None where it names none."""
+    """Return what the folder of a run keeps of an option that names a file, `guide=…/mine.py:Name`; None for any other.
+
+    It is the option in terms of the copy, `guide=option_guide.py:Name`, the name of the copy, and the file to be
+    copied.
+    """
     name, _, value = option.partition("=")
     own, copy = parse_file_class(value), f"option_{name.strip()}.py"
     return None if own is None else (f"{name.strip()}={copy}:{own[1]}", copy, own[0])

@@ -17,10 +17,11 @@ from ..pair.structure import Structure, inspect_pair
 
 
 class Terms(NamedTuple):
-    """A batch's loss in nats, and the ELBO's own two parts beside it: E_q[log p(x|z)] and KL, as one draw or sum has them.
+    """The loss of a batch in nats, with the two parts of the ELBO: E_q[log p(x|z)] and KL.
 
-    Where `kl` is left out the loss is −ELBO: KL = loss + reconstruction. A `fit` with KL warm-up takes its weight off the KL, so
-    `kl` is to stand here as it would in the loss of an ELBO, each latent's log-density times its site's scale.
+    The parts are those of the same draws, or of the same sum. Without `kl`, the loss is −ELBO, and KL = loss +
+    reconstruction. KL warm-up subtracts a part of `kl` from the loss. So `kl` must be what the loss of an ELBO holds:
+    the log-density of each latent times the scale of its site.
     """
 
     loss: Tensor
@@ -29,20 +30,20 @@ class Terms(NamedTuple):
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """What there is of loss, reconstruction, KL."""
+        """Return those of loss, reconstruction and KL that there are."""
         return self[:2] if self.kl is None else (self.loss, self.reconstruction, self.kl)
 
 
 @runtime_checkable
 class HasTerms(Protocol):
-    """An objective of one's own that can be recorded: tensors in, tensors out, and no value read on the way."""
+    """An objective of your own that can be recorded: tensors in, tensors out, without reading a value."""
 
     def terms(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Terms: ...
 
 
 @runtime_checkable
 class HasObjective(Protocol):
-    """A guide that is trained by an objective of its own, where the caller names none."""
+    """A guide that is trained by an objective of its own, unless the caller names another."""
 
     def objective(self) -> ELBO | HasTerms: ...
 
@@ -51,10 +52,16 @@ LossOf = Callable[[ModelOrGuide, ModelOrGuide, Tensor], Terms]
 
 
 class Objective(ELBO):
-    """One of pyrovae's own: for `fit(objective=…)`, and for Pyro's `SVI` like Pyro's own objects. A new one writes `batch`."""
+    """Base of the objectives of pyrovae. A new one writes `batch`.
+
+    `fit(objective=…)` takes it, and so does Pyro's `SVI`.
+    """
 
     def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
-        """The terms of a batch x (B, ...) of a pair that is made like `structure`, summed over its points and scaled as SVI does."""
+        """Return the terms of a batch x (B, ...), summed over its points and scaled as SVI does.
+
+        The pair is made like `structure`.
+        """
         raise NotImplementedError
 
     def check(self, structure: Structure) -> None:
@@ -65,19 +72,19 @@ class Objective(ELBO):
             )
 
     def bind(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> LossOf | str:
-        """`batch` for pairs like this one; where it cannot be had in tensors, what stands in the way."""
+        """Return `batch` for pairs like this one, or a sentence that says why it cannot be computed in tensors."""
         self.check(structure)
         return functools.partial(self.batch, structure=structure)
 
     def terms(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Terms:
-        """The terms of a batch of any pair, which is looked over first."""
+        """Inspect a pair and return the terms of a batch."""
         with poutine.block():
             structure = inspect_pair(model, guide, x)
         self.check(structure)
         return self.batch(model, guide, x, structure)
 
     def differentiable_loss(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Tensor:
-        """The loss, whose gradient is the objective's."""
+        """Return the loss as a tensor. Its gradient is that of the objective."""
         return self.terms(model, guide, x).loss
 
     def loss(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> float:
@@ -85,7 +92,7 @@ class Objective(ELBO):
             return self.terms(model, guide, x).loss.item()
 
     def loss_and_grads(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> float:
-        """The loss; its gradient is added to what the parameters have of it."""
+        """Return the loss, and add its gradient to the gradients of the parameters."""
         loss = self.differentiable_loss(model, guide, x)
         if loss.requires_grad:
             loss.backward()
@@ -99,7 +106,7 @@ class Objective(ELBO):
         return f"{type(self).__name__}({', '.join(map(_written, self.hyperparameters()))})"
 
     def hyperparameters(self) -> tuple[float, ...]:
-        """What it was made with."""
+        """The arguments that the objective was made with."""
         return ()
 
 
@@ -108,14 +115,14 @@ def _written(value: float) -> str:
 
 
 def check_num_samples(num_samples: int) -> int:
-    """The number of draws, if it is one."""
+    """Return the number of draws, if it is a whole number above 0."""
     if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
         raise InvalidInputError(f"num_samples is {num_samples}: give the number of draws for each point, at least 1.")
     return num_samples
 
 
 def check_number(name: str, value: float, least: float = 0.0) -> float:
-    """The number, if it is finite and not below `least`."""
+    """Return the number, if it is finite and not below `least`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
         raise InvalidInputError(f"{name} is {value}: give a finite number, at least {least:g}.")
     return float(value)

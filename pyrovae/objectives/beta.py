@@ -16,9 +16,10 @@ from .elbo import default_objective, differentiable_loss
 
 
 class warm_up(Messenger):
-    """Inside, latents count β times, in model and guide: log p(x|z) − β KL. β is a tensor that a recorded step reads anew.
+    """Weigh the latents of model and guide by β: log p(x|z) − β KL.
 
-    It belongs to training alone: what is reported as ELBO or log-likelihood never passes here.
+    β is a tensor that a recorded step reads again each time. Only training uses this. Reported ELBOs and log-
+    likelihoods never do.
     """
 
     def __init__(self, beta: Tensor | float):
@@ -31,8 +32,16 @@ class warm_up(Messenger):
 
 
 class Beta(Objective):
-    """E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z)), by `default_objective`'s estimator of the ELBO, which it is at β = 1 (Higgins et al. 2017,
-    eq. 4). No bound on log p(x) for β < 1, a looser one for β > 1."""
+    """E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z)). It is the ELBO at β = 1.
+
+    It is no bound on log p(x) for β < 1, and a looser one for β > 1. The estimator is that of `default_objective`.
+
+    Args:
+        beta: β, the weight of the KL.
+
+    References:
+        Higgins et al. (2017). beta-VAE. Equation 4.
+    """
 
     def __init__(self, beta: float):
         super().__init__()
@@ -63,7 +72,7 @@ class Beta(Objective):
             return chosen.loss(model, guide, x)
 
     def loss_and_grads(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> float:
-        """By Pyro's own object, which has score functions too."""
+        """Compute loss and gradients by Pyro's own object, which can use score functions too."""
         chosen = self._chosen(model, guide, x)
         with warm_up(self.beta):
             return chosen.loss_and_grads(model, guide, x)

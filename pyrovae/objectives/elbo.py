@@ -27,7 +27,7 @@ from .base import HasObjective, HasTerms, LossOf, Objective, Terms
 
 
 def resolve_objective(guide: ModelOrGuide, structure: Structure) -> Any:
-    """The objective that the guide names, `guide.objective()`, or the default of the pair's sites."""
+    """Return the objective that the guide names by `guide.objective()`, or the default for the sites of the pair."""
     if isinstance(guide, HasObjective) and not isinstance(
         guide.objective, ELBO
     ):  # it may keep one that it had elsewhere
@@ -70,7 +70,7 @@ def _is_mean_field(fn: Any) -> bool:
 def differentiable_loss(
     objective: ELBO, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure
 ) -> LossOf | str:
-    """The objective's loss as tensors; where there is no such thing, what stands in the way."""
+    """Return the loss of the objective as tensors, or a sentence that says why that is not possible."""
     if isinstance(objective, Objective):
         return objective.bind(model, guide, x, structure)
     if isinstance(objective, HasTerms):
@@ -98,14 +98,17 @@ def _checked(objective: HasTerms, terms: Any) -> Terms:
 
 
 def is_elbo(objective: ELBO) -> bool:
-    """Whether the objective's loss is −ELBO: so say Pyro's estimators of it, and an object with `terms` that tells no KL apart."""
+    """Return whether the loss of the objective is −ELBO.
+
+    That is so for Pyro's estimators of it, and for an object with `terms` that gives no KL of its own.
+    """
     if isinstance(objective, Objective | TraceTailAdaptive_ELBO):
         return False
     return isinstance(objective, HasTerms | Trace_ELBO | TraceEnum_ELBO | TraceGraph_ELBO | TraceMeanField_ELBO)
 
 
 def name_of(objective: ELBO) -> str:
-    """What an objective is called: `DReG(50)`, `Trace_ELBO`."""
+    """Return the name of an objective: `DReG(50)`, `Trace_ELBO`."""
     return repr(objective) if isinstance(objective, Objective) else type(objective).__name__
 
 

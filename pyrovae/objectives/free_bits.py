@@ -19,12 +19,20 @@ from .log_densities import draw, weights_of
 
 
 class FreeBits(Objective):
-    """E_q[log p(x|z)] − Σ_j max(λ, KL_j), KL_j the mean over the batch's points of group j's KL (Kingma et al. 2016); the
-    ELBO at λ = 0. `nats` is λ, of each group.
+    """E_q[log p(x|z)] − Σ_j max(λ, KL_j): below λ nats, the KL of group j costs nothing more. It is the ELBO at λ = 0.
 
-    A group is one number of a latent where the KL is known in closed form, number by number: factorised Gaussian prior and
-    guide, drawn in one order. Otherwise it is all of z, its KL estimated from one draw a point. Raises `InvalidInputError` in several
-    processes, each of which would know the KL of its own points only.
+    KL_j is the mean over the points of the batch. A group is one number of a latent where its KL is known in closed
+    form. That needs a factorised Gaussian prior and guide, drawn in one order. Otherwise the one group is all of z,
+    and its KL is estimated from one draw per point.
+
+    Args:
+        nats: λ, for each group.
+
+    Raises:
+        InvalidInputError: Training runs in several processes. Each would know the KL of its own points only.
+
+    References:
+        Kingma et al. (2016). Improved variational inference with inverse autoregressive flow. Appendix C.
     """
 
     def __init__(self, nats: float):

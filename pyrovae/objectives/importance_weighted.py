@@ -17,14 +17,18 @@ from .log_densities import draw
 
 
 class MultiSampleObjective(Objective):
-    """A bound that is a function of K log-weights: a new one writes `bound`."""
+    """Base of the bounds that are functions of K log-weights. A new one writes `bound`.
+
+    Args:
+        num_samples: K, draws of the guide for each point.
+    """
 
     def __init__(self, num_samples: int):
         super().__init__()
         self.num_samples = check_num_samples(num_samples)
 
     def bound(self, log_w: Tensor) -> Tensor:
-        """log w (K, B) → (B,), nats."""
+        """Return the bound (B,) in nats, given log w (K, B)."""
         raise NotImplementedError
 
     def check(self, structure: Structure) -> None:
@@ -40,11 +44,19 @@ class MultiSampleObjective(Objective):
 
 
 class IWAE(MultiSampleObjective):
-    """L_K = E log (1/K) Σ_s w_s, the importance-weighted bound: L_1 is the ELBO, L_K ≤ L_{K+1} ≤ log p(x) (Burda, Grosse &
-    Salakhutdinov 2016, eq. 8).
+    """L_K = E log (1/K) Σ_s w_s, the importance-weighted bound. L_1 is the ELBO, and L_K ≤ L_{K+1} ≤ log p(x).
 
-    The gradient of its guide has a signal-to-noise ratio that falls as 1/√K (Rainforth et al. 2018): `DReG` is the same bound with
-    one that grows. Raises `InvalidInputError` for latents that are drawn without reparameterisation.
+    The signal-to-noise ratio of the guide's gradient falls as 1/√K (Rainforth et al. 2018). `DReG` has the same
+    bound, and a gradient whose ratio grows.
+
+    Args:
+        num_samples: K, draws of the guide for each point.
+
+    Raises:
+        InvalidInputError: A latent is drawn without reparameterisation.
+
+    References:
+        Burda, Grosse & Salakhutdinov (2016). Importance weighted autoencoders. Equation 8.
     """
 
     def bound(self, log_w: Tensor) -> Tensor:
@@ -52,8 +64,17 @@ class IWAE(MultiSampleObjective):
 
 
 class Renyi(MultiSampleObjective):
-    """L_α = 1/(1−α) · E log (1/K) Σ_s w_s^(1−α), the variational Rényi bound (Li & Turner 2016): the ELBO at α = 1, `IWAE` at
-    α = 0, and falling in α. α = −∞ is the largest weight's (VR-max). For α < 0 it is no lower bound on log p(x).
+    """L_α = 1/(1−α) · E log (1/K) Σ_s w_s^(1−α), the variational Rényi bound.
+
+    It is the ELBO at α = 1 and `IWAE` at α = 0, and it falls in α. α = −∞ takes the largest weight (VR-max). For α <
+    0 it is no lower bound on log p(x).
+
+    Args:
+        alpha: α.
+        num_samples: K, draws of the guide for each point.
+
+    References:
+        Li & Turner (2016). Rényi divergence variational inference.
     """
 
     def __init__(self, alpha: float, num_samples: int):

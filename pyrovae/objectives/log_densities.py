@@ -43,14 +43,17 @@ class Draws(NamedTuple):
         return self.log_p - self.beta * self.log_q
 
     def terms(self, loss: Tensor) -> Terms:
-        """A loss, summed over points, and beside it the parts of the ELBO that the same draws have."""
+        """Return a loss, summed over points, with the parts of the ELBO at the same draws."""
         kl = self.beta * (self.log_q - self.log_prior)
         return Terms(*(self.scale * part for part in (loss, self.log_likelihood.mean(0).sum(), kl.mean(0).sum())))
 
 
 class detach_draws(Messenger):
-    """Inside, a guide's draws are cut off from what they were drawn from: `drawn` has them as they were, `detached` as they go on,
-    equal values that parameters do not move; both by site, in the order of the guide."""
+    """Detach the draws of a guide from its parameters.
+
+    `drawn` has the draws as they were. `detached` has the equal values that are used from there on. Both are by site,
+    in the order of the guide.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ def draw(
     max_plate_nesting: int,
     detached: detach_draws | None = None,
 ) -> Draws:
-    """K = `num_samples` draws of z for each point, and what model and guide say of them; the draws may be `detached` still."""
+    """Draw z for each point K = `num_samples` times, and compute the log-densities of model and guide."""
     with detached or contextlib.nullcontext():
         q = run_guide(guide, x, num_samples, max_plate_nesting)
     p = run_model(model, x, q, num_samples, max_plate_nesting)

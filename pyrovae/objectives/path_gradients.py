@@ -19,10 +19,10 @@ from .log_densities import detach_draws, draw
 
 
 class PathGradient(IWAE):
-    """Gradients through draws: a new one writes `along`."""
+    """Base of the objectives whose guide has gradients through its draws only. A new one writes `along`."""
 
     def along(self, weights: Tensor, beta: Any) -> Tensor:
-        """c, the weights of the draws' paths, from their shares w̃, (K, B) → (K, B), where the KL counts β times."""
+        """Return c (K, B), the weights of the paths, given the normalised weights w̃ (K, B) and the weight β of the KL."""
         raise NotImplementedError
 
     def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
@@ -53,16 +53,34 @@ def _through(draws: detach_draws, value: Tensor) -> Tensor:
 
 
 class STL(PathGradient):
-    """Sticking the landing: c = w̃ (Roeder, Wu & Duvenaud 2017, at K = 1). With K > 1 the guide's gradient is not that of
-    L_K: it is biased (Tucker et al. 2019); the model's is."""
+    """Sticking the landing: the bound of `IWAE`, with paths weighted by c = w̃.
+
+    With K > 1 the gradient of the guide is a biased estimate of that of L_K (Tucker et al. 2019). That of the model
+    is not.
+
+    Args:
+        num_samples: K, draws of the guide for each point.
+
+    References:
+        Roeder, Wu & Duvenaud (2017). Sticking the landing.
+    """
 
     def along(self, weights: Tensor, beta: Any) -> Tensor:
         return weights
 
 
 class DReG(PathGradient):
-    """Doubly reparameterised: c = w̃², the gradient of L_K without bias, whose signal-to-noise ratio grows as √K (Tucker, Lawson, Gu
-    & Maddison 2019, eq. 8). In a KL warm-up the score counts β times, and so does what stands for it: c = (1 − β) w̃ + β w̃²."""
+    """Doubly reparameterised gradients: the bound of `IWAE`, with paths weighted by c = w̃².
+
+    The gradient is that of L_K without bias. Its signal-to-noise ratio grows as √K. In a KL warm-up the score counts
+    β times, so c = (1 − β) w̃ + β w̃².
+
+    Args:
+        num_samples: K, draws of the guide for each point.
+
+    References:
+        Tucker, Lawson, Gu & Maddison (2019). Doubly reparameterized gradient estimators. Equation 8.
+    """
 
     def along(self, weights: Tensor, beta: Any) -> Tensor:
         return weights * (1 - beta + beta * weights)

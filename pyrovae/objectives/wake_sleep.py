@@ -12,12 +12,23 @@ from .log_densities import detach_draws, draw, sleep_phase_log_q
 
 
 class WakeSleep(Objective):
-    """The model climbs L_K at the guide's draws; the guide climbs (1 − ι) E_p(x,z)[log q(z|x)], the model's dreams, + ι Σ_s w̃_s log
-    q(z_s|x), the draws by their weights (Hinton, Dayan, Frey & Neal 1995, ι = 0, K = 1; Bornschein & Bengio 2015; Le et al. 2020).
+    """Wake–sleep: the model follows the gradient of L_K, and the guide learns from draws.
 
-    It is Pyro's `ReweightedWakeSleep`, ι its `insomnia`, for pairs of `guide(x)`, with weights of each point's own: Pyro's are
-    products over the batch. Latents need no reparameterisation. The value is the bound, −L_K. Two things are climbed, so no one
-    function goes up; with parameters that model and guide share it is not the gradient of either.
+    The guide maximises (1 − ι) E_p(x,z)[log q(z|x)] + ι Σ_s w̃_s log q(z_s|x). The first term uses draws (x, z) of
+    the model, the second uses draws of the guide by their normalised weights. Latents need no reparameterisation.
+
+    It is Pyro's `ReweightedWakeSleep` for pairs of `guide(x)`. Here each point has weights of its own, where Pyro
+    multiplies over the batch. The value is −L_K. Two functions are maximised, so no single one must rise. With
+    parameters that model and guide share, the step is the gradient of neither.
+
+    Args:
+        num_samples: K, draws of the guide for each point.
+        insomnia: ι, between 0 and 1.
+
+    References:
+        Hinton, Dayan, Frey & Neal (1995). The wake-sleep algorithm. Here ι = 0 and K = 1.
+        Bornschein & Bengio (2015). Reweighted wake-sleep.
+        Le et al. (2020). Revisiting reweighted wake-sleep.
     """
 
     def __init__(self, num_samples: int = 1, insomnia: float = 0.0):

@@ -80,4 +80,5 @@ def _multiply(factors: list[_Factor]) -> _Factor:
 
 
 def add_all(terms: list[Tensor]) -> Tensor:
+    """Return the sum of the terms, which broadcast."""
     return functools.reduce(torch.add, terms)

@@ -55,8 +55,10 @@ def evaluation_mode(*programs: ModelOrGuide) -> Iterator[None]:
 
 
 def modules(*programs: ModelOrGuide) -> list[nn.Module]:
-    """The modules that programs are, are methods of, or use: in closures, global names, attributes, partial arguments
-    and containers of these. Each once, in a fixed order."""
+    """Return the modules that programs are, are methods of, or use, each once, in a fixed order.
+
+    They may be in closures, global names, attributes, partial arguments, and containers of these.
+    """
     networks: dict[int, nn.Module] = {}
     seen: set[int] = set()
 

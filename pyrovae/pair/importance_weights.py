@@ -18,17 +18,39 @@ from .validation import check_value
 
 
 def log_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, num_samples: int = 1) -> Tensor:
-    """log w_sn = log p(x_n, z_sn) − log q(z_sn | x_n), z_sn ~ q(·|x_n). Returns (samples, N), in nats.
+    """Draw the log-weights log w_sn = log p(x_n, z_sn) − log q(z_sn | x_n), with z_sn ~ q(·|x_n).
 
-    Means over `num_samples` estimate the ELBO, log-mean-exps log p(x) (Burda, Grosse & Salakhutdinov 2016, eq. 8); with the exact
-    posterior as guide every entry *is* log p(x_n). A discrete latent that the model marks `infer={"enumerate": "parallel"}`
-    and the guide leaves out is summed out exactly; one that the guide names is drawn like any other.
+    Their mean over samples estimates the ELBO, and the logarithm of the mean weight estimates log p(x). With the
+    exact posterior as guide, every entry *is* log p(x_n). A discrete latent that the model marks `infer={"enumerate":
+    "parallel"}` and the guide leaves out is summed out exactly. One that the guide names is drawn like any other.
 
-    Draws come from torch's global generator, gradients flow as the distributions allow, and modules are used in the mode
-    they are in (`fit` leaves them in evaluation mode).
+    Draws come from torch's global generator. Gradients flow as the distributions allow. Modules are used in the mode
+    that they are in, and `fit` leaves them in evaluation mode.
 
-    Raises `InvalidInputError` where the pair has no such weights: a latent in only one of the two, a site outside plate("data"), a
-    scale, x outside the support; `NonFiniteError` where a density is no number. log w = −∞ is one: a draw that the model rules out.
+    Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
+        x: The points (N, ...), on the device and in the type of the pair's parameters.
+        num_samples: Draws of z for each point.
+
+    Returns:
+        log w (num_samples, N), in nats. −∞ is a weight of zero: a draw that the model rules out.
+
+    Raises:
+        InvalidInputError: The pair has no such weights: a latent in only one of the two, a site outside
+            plate("data"), a scale, or x outside the support.
+        NonFiniteError: A density is NaN or +∞.
+
+    References:
+        Burda, Grosse & Salakhutdinov (2016). Importance weighted autoencoders. Equation 8.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> model, guide = pyrovae.load("ppca")(4, latent=2)  # its guide is the exact posterior
+        >>> x = torch.randn(5, 4)
+        >>> log_w = pyrovae.log_weights(model, guide, x, num_samples=3)
+        >>> torch.allclose(log_w, model.log_prob(x).expand(3, 5), atol=1e-4)
+        True
     """
     max_plate_nesting = inspect_pair(model, guide, x).max_plate_nesting
     with isolated_parameters(model, guide):
@@ -43,8 +65,11 @@ def log_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, num_samples
 def log_weights_unchecked(
     model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, num_samples: int, max_plate_nesting: int
 ) -> Tensor:
-    """`log_weights` of a pair that `inspect_pair` has passed: a loop over chunks inspects once and draws many times. A weight of
-    zero is `NonFiniteError` too: here it is the place of a fault that is looked for."""
+    """Draw the log-weights of a pair that `inspect_pair` has passed.
+
+    A loop over chunks inspects once and draws many times. A weight of zero raises `NonFiniteError` here, because the
+    caller looks for the place of a fault.
+    """
     with isolated_parameters(model, guide):
         q = run_guide(guide, x, num_samples, max_plate_nesting)
         p = run_model(model, x, q, num_samples, max_plate_nesting)
@@ -75,8 +100,10 @@ def run_model(
 def model_density(
     p: poutine.Trace, points: int, num_samples: int, max_plate_nesting: int, check: bool = True
 ) -> Tensor:
-    """log p(x, z) of a run of the model, enumerated latents summed out: (samples, N). `check` holds every value to its
-    distribution's support."""
+    """Return log p(x, z) of a run of the model, with enumerated latents summed out: (samples, N).
+
+    `check` tests whether every value lies in the support of its distribution.
+    """
     if any(site["infer"].get("_enumerate_dim") is not None for site in density_sites(p)):
         return sum_out(p, num_samples, points, functools.partial(site_log_prob, check=check))
     return add_all([_per_point(site, check) for site in density_sites(p)]).reshape(num_samples, points)
@@ -121,8 +148,11 @@ def within_support(p: poutine.Trace) -> Tensor:
 
 
 def check_finite(q: poutine.Trace, p: poutine.Trace, log_q: Tensor, log_p: Tensor, first: int = 0) -> None:
-    """`NonFiniteError` with site and data point (counted from `first`) where a weight is no number: log p(x, z) is NaN or +∞, or
-    log q(z|x) not finite. log p(x, z) = −∞ is a weight of zero, and one."""
+    """Raise `NonFiniteError` with site and data point (counted from `first`) where a weight is not a number.
+
+    That is where log p(x, z) is NaN or +∞, or log q(z|x) is not finite. log p(x, z) = −∞ is allowed: it is a weight
+    of zero.
+    """
     bad_q = ~torch.isfinite(log_q)
     bad = bad_q | torch.isnan(log_p) | (log_p == torch.inf)
     if bool(bad.any()):
@@ -132,8 +162,11 @@ def check_finite(q: poutine.Trace, p: poutine.Trace, log_q: Tensor, log_p: Tenso
 def site_densities(
     model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, part: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Log-densities of the first `part` points, in company of the rest and alone, at the same latents: of the model's sites
-    and, under "q(name)", of the guide's. Two dictionaries to (..., part), which differ where points depend on one another."""
+    """Return the log-densities of the first `part` points, among the other points and alone, at the same latents.
+
+    Each of the two dictionaries has the sites of the model and, under "q(name)", those of the guide, as (..., part).
+    They differ where points depend on one another.
+    """
     with isolated_parameters(model, guide), evaluation_mode(model, guide), torch.no_grad():
         q = trace("guide", guide, x)
         company = {"q({})": q, "{}": trace("model", poutine.replay(model, trace=q), x)}
@@ -173,8 +206,10 @@ def _per_point(site: dict[str, Any], check: bool = True) -> Tensor:
 
 
 def _blame(finite: list[dict[str, Any]], scored: list[dict[str, Any]], bad: Tensor, first: int = 0) -> None:
-    """Name the first site that is no number, and the first data point where it is not; else the point alone. Sites that are
-    `finite` must be that, those `scored` may have a density of zero."""
+    """Name the first site that is not a number, and the first data point where it is not; else the point alone.
+
+    Sites that are `finite` must be finite. Those that are `scored` may have a density of zero.
+    """
     for place, site in enumerate([*finite, *scored]):
         log_prob = site_log_prob(site)
         wrong = ~torch.isfinite(log_prob)

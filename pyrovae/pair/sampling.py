@@ -12,10 +12,27 @@ from .sites import density_sites
 
 
 def sample(model: ModelOrGuide, num_samples: int, like: Tensor, *, mean: bool = False) -> Tensor:
-    """`num_samples` draws of x from the model alone, (num_samples, *like.shape[1:]); with `mean`, E[x|z] of as many draws of z.
+    """Draw x from the model alone.
 
-    `like` (N, ...) gives x its shape, type and device. Draws come from torch's global generator.
-    Raises `InvalidInputError` for a model that observes nothing of x's shape.
+    Draws come from torch's global generator.
+
+    Args:
+        model: The model, a function of x.
+        num_samples: How many draws.
+        like: Points (N, ...) that give x its shape, type and device.
+        mean: Return E[x|z] at as many draws of z, in place of draws of x.
+
+    Returns:
+        The draws (num_samples, *like.shape[1:]).
+
+    Raises:
+        InvalidInputError: The model observes nothing of x's shape.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> model, guide = pyrovae.load("ppca")(4, latent=2)
+        >>> pyrovae.sample(model, 3, torch.zeros(1, 4)).shape
+        torch.Size([3, 4])
     """
     drawn = draw_observed(model, num_samples, like)
     for site in drawn:
@@ -29,7 +46,7 @@ def sample(model: ModelOrGuide, num_samples: int, like: Tensor, *, mean: bool = 
 
 
 def draw_observed(model: ModelOrGuide, num_samples: int, like: Tensor) -> list[dict[str, Any]]:
-    """The sites that the model observes, each with a draw of its own as its value, for `num_samples` points."""
+    """Return the sites that the model observes, each with a draw of its own as its value, for `num_samples` points."""
     blank = like[:1].expand(num_samples, *like.shape[1:])
     with isolated_parameters(model), evaluation_mode(model), torch.no_grad():
         run = trace("model", poutine.uncondition(model), blank)

@@ -40,6 +40,7 @@ def points_axis(site: dict[str, Any]) -> int:
 
 
 def is_discrete(fn: Any) -> bool:
+    """Return whether a distribution is over a discrete space."""
     try:
         return bool(fn.support.is_discrete)
     except (NotImplementedError, AttributeError):

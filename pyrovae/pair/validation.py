@@ -85,6 +85,7 @@ def _family(fn: Any) -> str:
 
 
 def check_site(kind: str, site: dict[str, Any], points: int) -> None:
+    """Raise `InvalidInputError` for a site that has no density of each point."""
     name = site["name"]
     frames = {frame.name: frame for frame in site["cond_indep_stack"]}
     if PLATE not in frames:
@@ -121,6 +122,7 @@ def _equals(scale: Any, number: float) -> bool:
 
 
 def check_shape(site: dict[str, Any], max_plate_nesting: int) -> None:
+    """Raise `InvalidInputError` for a site with more batch dimensions than plates."""
     fn, value = site["fn"], site["value"]
     if len(fn.batch_shape) > max_plate_nesting:
         raise InvalidInputError(
@@ -145,6 +147,7 @@ def check_shape(site: dict[str, Any], max_plate_nesting: int) -> None:
 
 
 def check_latents_match(p: poutine.Trace, q: poutine.Trace, points_allowed: bool) -> None:
+    """Raise `InvalidInputError` unless model and guide name the same latents, of the same shape."""
     latents = {site["name"]: site for site in density_sites(p) if not site["is_observed"]}
     drawn = {site["name"]: site for site in density_sites(q)}
     for name, site in latents.items():

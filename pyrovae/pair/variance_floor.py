@@ -11,8 +11,11 @@ COLUMNS_NAMED = 5
 
 @runtime_checkable
 class HasVarianceFloor(Protocol):
-    """A model whose variances have a floor. `directions_at_floor()` gives how many of the directions in which the variance is at
-    its floor lie in each column, (K, D), a row for each covariance, or None."""
+    """A model whose variances have a floor.
+
+    `directions_at_floor()` counts the directions in which the variance is at its floor, by column: (K, D), a row for
+    each covariance, or None.
+    """
 
     def directions_at_floor(self) -> Tensor | None: ...
 

@@ -1,8 +1,9 @@
 """Figures of results. They compute nothing that a result does not hold.
 
-Each function takes a result and returns a matplotlib `Figure`, which its caller saves; those with one panel draw into `axes` if they
-are given some. No window is opened. Matplotlib and scikit-learn are imported in the functions: only a process that draws loads
-them. The arrays behind pictures of one pair are computed in `exploration`. `note` writes into the corner where a figure is from.
+Each function takes a result and returns a matplotlib `Figure`, which its caller saves. Those with one panel draw into
+`axes` if they are given some. No window is opened. Matplotlib and scikit-learn are imported in the functions: only a
+process that draws loads them. The arrays behind pictures of one pair are computed in `exploration`. `note` writes
+into the corner where a figure is from.
 """
 
 from .choice import choice_plot

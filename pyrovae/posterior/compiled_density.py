@@ -1,5 +1,7 @@
-"""A density recorded once and replayed without Python: chains take thousands of steps, and a model's every line is the same in
-each. What does not depend on the latents, the encoder above all, is computed once."""
+"""A density that is recorded once and replayed without Python, for chains of thousands of steps.
+
+What does not depend on the latents, above all the encoder, is computed once.
+"""
 
 import operator
 from collections.abc import Callable
@@ -19,8 +21,8 @@ ValueAndGrad = Callable[[Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
 def compile_density(function: Densities, u: Tensor) -> ValueAndGrad:
     """`per_point(function, ·)` for arguments of u's shape, as a recorded graph where that can be had, else as it is.
 
-    The graph is first compared with the function at u and at another point: a model that branches on its latents has more than
-    one graph.
+    The graph is first compared with the function at u and at another point. A model that branches on its latents has
+    more than one graph.
     """
 
     def run(u: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -66,8 +68,10 @@ def _rounding(value: Tensor) -> float:
 
 
 def _changes_or_draws(graph: fx.GraphModule) -> bool:
-    """Whether a tensor that does depend on u is written into one that does not, or a random number is drawn: then what was
-    computed once would be stale."""
+    """Return whether a tensor that depends on u is written into one that does not, or a random number is drawn.
+
+    Then what was computed once would be stale.
+    """
     moving = _moving(graph)
     for node in graph.graph.nodes:
         if not isinstance(node.target, torch._ops.OpOverload):

@@ -1,7 +1,7 @@
 """log p(x, z) of any pair as a function of plain vectors: one u in R^d for each point, whatever latents it stands for.
 
-Annealing and refinement move latents along gradients. They need neither names nor supports: u holds every continuous latent of
-a point, unconstrained, and all densities are with respect to du: log p(x, z(u)) + log|dz/du|.
+Annealing and refinement move latents along gradients. They need neither names nor supports. u holds every continuous
+latent of a point, unconstrained. All densities are with respect to du: log p(x, z(u)) + log|dz/du|.
 """
 
 import contextlib

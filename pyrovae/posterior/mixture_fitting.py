@@ -27,8 +27,9 @@ def fit_mixture(
     """The mixture to estimate log p(x) with, and the number of draws (N,) that give it a standard error of `tolerance` nats.
 
     Each pilot measures the variance of a mixture's weights, and its draws fit the next mixture. Above 15 dimensions a mixture is
-    fitted once at every point. A pilot that has fewer draws than half of what it asks for is followed by a larger one, and a
-    mixture fitted to it: too few draws have seen too little of the weights' tail. The draws of an estimate are none of these.
+    fitted once at every point. A pilot that has less than half of the draws it asks for is followed by a larger one,
+    with a new mixture. Too few draws have seen too little of the tail of the weights. The draws of an estimate are
+    none of these.
     """
     fits = joint.size > FEW_LATENTS
     mixture = choose_mixture(joint, modes)

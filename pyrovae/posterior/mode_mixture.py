@@ -173,11 +173,13 @@ def mixture_about(
     prior_share: float = 0.1,
     stretch: bool = False,
 ) -> ModeMixture:
-    """The mixture about these modes. Nine tenths of the weight go by the mass that Laplace's method gives each mode; a tenth is
-    shared equally, so that no mode is left with next to none.
+    """Return the mixture about these modes.
 
-    With `stretch` a width is not what the curvature says, but what the density does: half the larger distance, to either side, at
-    which log p(x, u) has dropped by 2.
+    Nine tenths of the weight follow the mass that Laplace's method gives each mode. A tenth is shared equally, so
+    that no mode is left with almost none.
+
+    With `stretch`, a width follows the density and not the curvature. It is half the larger distance, to either side,
+    at which log p(x, u) has dropped by 2.
     """
     curvature, axes = torch.linalg.eigh(modes.precision)
     widths = curvature.rsqrt()

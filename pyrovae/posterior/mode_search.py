@@ -46,9 +46,11 @@ def search_modes(joint: Joint, thorough: bool) -> Modes:
 
 
 def choose_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> Callable[[Joint], Modes]:
-    """The search that these points need. A thorough one costs little with few latents. With more it is tried at some of the
-    points, to see whether it finds more there. A guide with parameters for each point gets a thorough one. Where a point's modes
-    leave a doubt it is searched again from more starts.
+    """Choose the search that these points need.
+
+    A thorough one costs little with few latents. With more, some of the points show whether it finds more. A guide
+    with parameters for each point gets a thorough one. A point whose modes leave a doubt is searched again from more
+    starts.
 
     Raises `InvalidInputError` for a pair whose modes cannot be searched.
     """
@@ -66,8 +68,11 @@ def short_search_misses_mass(joint: Joint) -> bool:
 
 
 def _restarted(joint: Joint, starts: Tensor, rounds: int, num_draws: int, num_starts: int) -> Modes:
-    """Climb from `starts`. In each round then, draw from the mixture about the modes found so far, and as often from the prior, and
-    climb from the draws of largest weight. Weights are large where a mode was missed or a component is too narrow."""
+    """Climb from `starts`, and then in each round from the draws of largest weight.
+
+    The draws come from the mixture about the modes found so far, and as many from the prior. Weights are large where
+    a mode was missed or a component is too narrow.
+    """
     ends = climb(joint, starts)
     modes = distinct_modes(ends, MAX_MODES)
     for _ in range(rounds):

@@ -90,8 +90,11 @@ class Modes:
 
 
 def distinct_modes(ends: Ends, max_modes: int) -> Modes:
-    """The different ends, the highest first, of each point. Two ends are one mode where they are less than
-    `SAME_MODE_DISTANCE` standard deviations apart, by the curvature at the higher one."""
+    """Return the different ends of each point, the highest first.
+
+    Two ends are one mode if they are less than `SAME_MODE_DISTANCE` standard deviations apart, by the curvature at
+    the higher one.
+    """
     usable = torch.isfinite(ends.log_density)
     usable[0] |= ~usable.any(0)  # a point whose density is zero or no number at every start keeps the first of them
     order = torch.where(usable, ends.log_density, -torch.inf).argsort(dim=0, descending=True)

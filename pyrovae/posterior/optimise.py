@@ -16,9 +16,13 @@ Moments = tuple[Tensor, Tensor]  # location and spread of u, (N, d) each
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """How q is moved: Adam at `lr`, in units of the start's spread (the family's own rate if None), on `draws` draws of each point; every `check` steps their
-    mean ELBO is looked at, and a point that has not gained for `patience` checks, or has had `limit` steps, rests. At the end
-    `settle` more steps take the rate down to 0 along a cosine, so that q comes to lie at the optimum and not around it."""
+    """How q is moved: by Adam, until the ELBO of a point stops rising.
+
+    Every `check` steps the mean ELBO of each point is measured. A point rests when it has not gained for `patience`
+    checks, or after `limit` steps. At the end, `settle` more steps take the rate to 0 along a cosine. So q lies at
+    the optimum and not around it. `lr` is in units of the start's spread; None is the rate of the family. Each step
+    uses `draws` draws of each point.
+    """
 
     lr: float | None = None
     draws: int = 32

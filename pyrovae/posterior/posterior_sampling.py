@@ -46,6 +46,8 @@ def sample_posterior(
     The K draws of all N points are kept: N · K · (numbers in z) of them, on the CPU.
 
     Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
         x: The points (N, ...), on the device and in the type of the pair's parameters.
         num_draws: K, how many draws each point gets.
         seed: The same seed gives the same numbers. Torch's random state is left as it was.
@@ -194,6 +196,7 @@ def _modes_by_name(joint: Joint, found: Modes) -> PosteriorModes:
 
 
 def check_weights(log_w: Tensor, start: int) -> None:
+    """Raise `NonFiniteError` where no draw of a point has a finite weight. Points count from `start`."""
     bad = ~torch.isfinite(log_w.logsumexp(0))
     if bool(bad.any()):
         point = int(bad.nonzero()[0])

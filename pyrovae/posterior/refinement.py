@@ -111,18 +111,44 @@ def refine(
     start: str | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> RefinementResult:
-    """argmax_q L[q] = E_q[log p(x_n, u) − log q(u)] within a family, for every row of x by itself, and what L and log p̂ are there.
+    """Maximise the ELBO L[q] = E_q[log p(x_n, u) − log q(u)] within a family of q, for every row of x by itself.
 
-    q is over the unconstrained latents u; without a `family` it is `matching`'s, the guide's own. `start` says where it begins:
-    "posterior", at the heaviest mode of p(u|x) with the widths that its curvature says; "guide" or "prior", at their moments. If
-    None, it is the posterior where its modes can be searched, else the guide. All points move together under one optimiser and one stream of noise, so that what becomes of a point does not
-    depend on the others (but for the draws that the start needs). The guide is only drawn from: it need not be reparameterised, nor have a density.
+    q is a density of the unconstrained latents u. All points move under one optimiser and one stream of noise, so
+    that a point does not depend on the others. (The draws that the start needs are the exception.) The guide is only
+    drawn from: it need not be reparameterised, and needs no density.
 
-    `num_samples` fresh draws score the end: nothing that was optimised is reported. `on_progress` is called with the number of points
-    done since its last call, a fraction. x is on the device and in the type of the pair's parameters; modules are put in
-    evaluation mode and back, torch's random state is left as it was.
+    Fresh draws score the refined q: no number that was optimised is reported. Modules are put in evaluation mode and
+    back. The random state of torch is left as it was.
 
-    Raises `InvalidInputError` for a start that there is not for this pair, discrete latents that are not summed out and latents on a circle; `NonFiniteError` where q finds no density.
+    Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
+        x: The points (N, ...), on the device and in the type of the pair's parameters.
+        family: The family of q. Default: the one that resembles the guide's own.
+        num_samples: Fresh draws for each point.
+        seed: The same seed gives the same numbers.
+        protocol: Settings of the optimisation.
+        start: Where q begins. "posterior" is the heaviest mode of p(u|x), with the widths that its curvature says.
+            "guide" and "prior" are their moments. Default: the posterior if its modes can be searched, else the
+            guide.
+        on_progress: Called with the number of points done since its last call, a fraction.
+
+    Returns:
+        A `RefinementResult`, nats.
+
+    Raises:
+        InvalidInputError: The pair has no such start, a discrete latent is not summed out, or a latent is an angle.
+        NonFiniteError: q finds no density.
+
+    References:
+        Cremer, Li & Duvenaud (2018). Inference suboptimality in variational autoencoders.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> model, guide = pyrovae.load("ppca")(3, latent=1)
+        >>> result = pyrovae.refine(model, guide, torch.randn(2, 3), num_samples=10)
+        >>> result.elbo.shape
+        torch.Size([2])
     """
     positive_ints(num_samples=num_samples)
     check_points(x)
@@ -177,8 +203,11 @@ def refine(
 
 
 def matching(structure: Structure) -> VariationalFamily:
-    """The family that the guide's own looks like: diagonal where all its latents are independent Gaussians, a flow where one is
-    transformed, else with a full covariance."""
+    """Return the family that resembles the guide's own.
+
+    It is diagonal if all latents are independent Gaussians, a flow if one is transformed, else Gaussian with a full
+    covariance.
+    """
     drawn = [site["fn"] for site in density_sites(structure.guide_trace) if not site["infer"].get("is_auxiliary")]
     bases = [fn.base_dist if isinstance(fn, dist.Independent) else fn for fn in drawn]
     if all(isinstance(base, dist.Normal | dist.Delta) for base in bases):

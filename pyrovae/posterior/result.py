@@ -15,9 +15,10 @@ from ..statistics.result import PointwiseResult
 class PosteriorModes:
     """The modes that were found of each point's posterior, highest first: tensors on the CPU.
 
-    They are the maxima of log p(x, u), where u are the latents, unconstrained. A maximum depends on such a choice of coordinates:
-    of a positive latent z = exp(u) the density p(x, u) = p(x, z) dz/du has its maximum elsewhere than p(x, z).
-    M is the largest number of modes of any point. Where a point has fewer, `exists` is False and the numbers are NaN.
+    They are the maxima of log p(x, u), where u are the latents, unconstrained. A maximum depends on such a choice of
+    coordinates. For a positive latent z = exp(u) the density p(x, u) = p(x, z) dz/du has its maximum elsewhere than
+    p(x, z). M is the largest number of modes of any point. Where a point has fewer, `exists` is False and the numbers
+    are NaN.
     """
 
     latents: dict[str, Tensor]  # (M, N, *event) for each latent, in its own space
@@ -122,7 +123,10 @@ class PosteriorResult(PointwiseResult):
         return {"mean_ess": float(self.ess.mean()), "smallest_ess": float(self.ess.min())}
 
     def datasets(self) -> dict[str, Any]:
-        """The groups of `to_arviz`: `posterior` has the resampled draws over chain, draw, point and NAME_dim_0, …"""
+        """Return the groups of `to_arviz`.
+
+        `posterior` has the resampled draws over chain, draw, point and NAME_dim_0, …
+        """
         import xarray
 
         variables = {}

@@ -22,17 +22,27 @@ from .variational_families import Posteriors, VariationalFamily
 
 
 class SemiAmortised:
-    """q*(z|x): begins at `guide`'s q(z|x) and is moved, for each x by itself, to where the ELBO of `family` is largest.
+    """Guide q*(z|x) that is refined for each x by itself: it begins at `guide`, and moves to where the ELBO is largest.
 
-    `SemiAmortised(model, guide)(x)` names the same latents as `guide` inside plate("data"), so it stands wherever a guide stands at
-    evaluation: `evaluate`, `log_weights`, `ais`, `check_pair`. (Kim, Wiseman, Miller, Sontag & Rush 2018 also train through the
-    refinement; this does not: q* is a constant of x, and the guide's own parameters have no gradient.)
+    `SemiAmortised(model, guide)(x)` names the same latents as `guide` inside plate("data"). So `evaluate`,
+    `log_weights`, `ais` and `check_pair` take it as a guide. Kim et al. also train through the refinement. This class
+    does not: q* is a constant of x, and the parameters of the guide have no gradient.
 
-    A point is refined when it is first seen and remembered by its values, whatever batch it comes in, so that further draws cost
-    nothing and all of them are from one q*. The model must not be trained in between: `forget()` after it has been.
+    A point is refined when it is first seen. It is then remembered by its values, whatever its batch, so that all
+    draws are from one q*. If the model is trained in between, call `forget()`.
 
-    A latent in R^k that is the only one is drawn from q* itself. Others are functions, with a density, of a helper that is: the
-    unconstrained u (AutoNormal's form). From such a guide `ais` cannot begin.
+    A latent in R^k that is the only one is drawn from q* itself. Others are functions, with a density, of a helper
+    latent, the unconstrained u, as in AutoNormal. `ais` cannot begin at such a guide.
+
+    Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
+        family: As for `refine`.
+        protocol: As for `refine`.
+        seed: It fixes q*. The random state of torch is left as it was.
+
+    References:
+        Kim, Wiseman, Miller, Sontag & Rush (2018). Semi-amortized variational autoencoders.
     """
 
     # No __dict__, so that the inner guide's networks are not found in this one: it has no parameters to train.
@@ -47,12 +57,11 @@ class SemiAmortised:
         protocol: RefinementSettings | None = None,
         seed: int = 0,
     ):
-        """`family` and `protocol` are as in `refine`; `seed` fixes q*, and torch's random state is left alone by refining."""
         self.model, self.guide, self.family, self.protocol, self.seed = model, guide, family, protocol, seed
         self.forget()
 
     def forget(self) -> None:
-        """Refine anew from here on."""
+        """Forget the refined points."""
         self._cache: dict[bytes, tuple[Posteriors, int]] = {}
         self._last: tuple[Tensor, int | None, Joint, Posteriors] | None = None
         self._names: list[str] = []
@@ -163,8 +172,10 @@ class _Plates:
 
 @contextlib.contextmanager
 def _outside_run() -> Iterator[None]:
-    """Runs of the pair that are no part of the run in whose middle they stand: its handlers do not see them, and the plates that
-    it is in do not take their dimensions. Pyro has no public word for this; its stack and its table of plates are set aside."""
+    """Run the pair outside of the run that is going on: its handlers and its plates do not see it.
+
+    Pyro has no public function for this. Its stack and its table of plates are set aside.
+    """
     stack, dims = runtime._PYRO_STACK, runtime._DIM_ALLOCATOR._stack
     handlers, taken = stack[:], dims[:]
     stack.clear()

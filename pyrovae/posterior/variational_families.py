@@ -1,7 +1,7 @@
 """Families of q in R^d with parameters of its own for every point: what refinement moves.
 
-A family is written in units of a start, v = (u − loc) / spread, in which it begins at N(0, I): a step of one size is then a step
-of one relative size, whatever the units of a latent. Parameters are tensors (N, ...).
+A family is written in units of a start, v = (u − loc) / spread, in which it begins at N(0, I). So a step has the same
+relative size whatever the units of a latent. Parameters are tensors (N, ...).
 """
 
 import math
@@ -88,7 +88,15 @@ class FullGaussian:
 
 
 class FlowFamily:
-    """q(v) by affine coupling layers from N(0, I), small networks to each point (RealNVP; Dinh et al. 2017, Pyro's transforms)."""
+    """q(v) by affine coupling layers from N(0, I), with small networks for each point.
+
+    Args:
+        layers: How many couplings.
+        hidden: Hidden units in each network.
+
+    References:
+        Dinh, Sohl-Dickstein & Bengio (2017). Density estimation using Real NVP.
+    """
 
     rate = 0.005  # networks bear less
 
@@ -191,8 +199,10 @@ class Posteriors:
 
 
 def _detached(parameters: Parameters) -> Parameters:
-    """Without the score term, whose mean is zero, the gradient has no noise left where q is the posterior (Roeder, Wu & Duvenaud
-    2017)."""
+    """Detach the score term, whose mean is zero.
+
+    Then the gradient has no noise where q is the posterior (Roeder, Wu & Duvenaud 2017).
+    """
     return {name: value.detach() for name, value in parameters.items()}
 
 

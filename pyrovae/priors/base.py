@@ -21,14 +21,23 @@ from ..nn import Module
 
 
 class Prior(Module):
-    """p(z). To add one, write `prepare` and `forward`."""
+    """Base of the priors p(z). A new one writes `prepare` and `forward`.
+
+    It is made with sizes of its own, as in `VampPrior(100)`. The model calls `bind`, which tells it about the pair.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.latent: int | None = None
 
     def bind(self, dim: int, latent: int, guide: Any) -> "Prior":
-        """Make it the prior of a pair: x of `dim` numbers, z of `latent`, and the guide. A prior belongs to one model."""
+        """Make it the prior of a pair. A prior belongs to one model.
+
+        Args:
+            dim: D, the size of one point x.
+            latent: k, the size of z.
+            guide: The guide, or its family.
+        """
         if self.latent is not None:
             raise InvalidInputError(
                 f"This {type(self).__name__} is another model's prior already: make one for each model."
@@ -41,15 +50,15 @@ class Prior(Module):
         """Make the parameters."""
 
     def start(self, x: Tensor) -> None:
-        """Begin where the data (N, dim) suggest."""
+        """Begin at values that suit the data x (N, dim)."""
 
     def forward(self, x: Tensor) -> dist.TorchDistribution:
-        """p(z), event_shape (latent,) and no batch_shape, in the type and on the device of x."""
+        """Return p(z), with event_shape (latent,) and no batch_shape, in the type and on the device of x."""
         raise NotImplementedError
 
 
 class StandardNormal(Prior):
-    """p(z) = N(0, I)."""
+    """Prior p(z) = N(0, I)."""
 
     def forward(self, x: Tensor) -> dist.TorchDistribution:
         assert self.latent is not None
@@ -60,5 +69,6 @@ RHO_AT_1 = math.log(math.expm1(1.0))  # `positive` is 1 at 0
 
 
 def check_count(prior: Prior, name: str, count: int) -> int:
+    """Raise `InvalidInputError` unless `count` is a whole number above 0."""
     check_int(name, count, 1, shown=f"{name}={count} of {type(prior).__name__}")
     return count

@@ -13,8 +13,18 @@ from .base import Prior, check_count
 
 
 class FlowPrior(Prior):
-    """z = T(ε), ε ~ N(0, I), T of affine couplings (Dinh et al. 2017) that begin near the identity: exact density, one pass either
-    way."""
+    """Prior of z = T(ε), ε ~ N(0, I), where T is a chain of affine couplings that begins near the identity.
+
+    The density is exact. Draws and densities take one pass each.
+
+    Args:
+        layers: How many couplings T has.
+        width: Hidden units in the network of each coupling.
+
+    References:
+        Dinh, Sohl-Dickstein & Bengio (2017). Density estimation using Real NVP.
+        Chen et al. (2017). Variational lossy autoencoder.
+    """
 
     reversal: Tensor
 

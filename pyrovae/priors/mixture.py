@@ -14,7 +14,14 @@ from .base import RHO_AT_1, Prior, check_count
 
 
 class MixtureOfGaussians(Prior):
-    """p(z) = Σ_j π_j N(μ_j, diag σ_j²), all learned; it begins near N(0, I)."""
+    """Prior p(z) = Σ_j π_j N(μ_j, diag σ_j²). All parameters are learned. It begins near N(0, I).
+
+    Args:
+        count: How many Gaussians are mixed.
+
+    References:
+        Dilokthanakul et al. (2016). Deep unsupervised clustering with Gaussian mixture variational autoencoders.
+    """
 
     def __init__(self, count: int = 10):
         super().__init__()
@@ -30,10 +37,17 @@ class MixtureOfGaussians(Prior):
 
 
 class VampPrior(Prior):
-    """p(z) = (1/C) Σ_c q(z|u_c): the guide's posteriors at C learned pseudo-inputs, which begin at random points of the data.
+    """Prior p(z) = (1/C) Σ_c q(z|u_c): the guide's posteriors at C learned pseudo-inputs u_c.
 
-    The best p(z) for a guide is its mean over the data, (1/N) Σ_n q(z|x_n), and this is that with fewer points. Model and guide
-    share the encoder: one pass of it over the pseudo-inputs is added to a step.
+    The best p(z) for a guide is its mean over the data, (1/N) Σ_n q(z|x_n). This prior is that mean with fewer
+    points. The pseudo-inputs begin at random points of the data. Model and guide share the encoder, so a step has one
+    more pass through it.
+
+    Args:
+        count: C, the number of pseudo-inputs.
+
+    References:
+        Tomczak & Welling (2018). VAE with a VampPrior.
     """
 
     unit: Tensor

@@ -1,6 +1,6 @@
 """The settings of a run, in plain JSON types, and `fit`'s arguments from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_origin, get_type_hints
 
 from ..errors import InvalidInputError, did_you_mean
@@ -34,6 +34,9 @@ class Config:
     seed: int
     fit_arguments: dict[str, Any]  # fit's own arguments
     versions: dict[str, str]
+    resolved_options: dict[str, str] = field(
+        default_factory=dict
+    )  # every option of the pair, defaults included, as text
 
     def check(self) -> None:
         """Raises `TypeError` for a field of another type than is written here: the file may have been edited."""
@@ -46,8 +49,10 @@ class Config:
 
 
 def parse_fit_arguments(settings: dict[str, Any]) -> dict[str, Any]:
-    """`fit`'s arguments from the plain values of a config: names of schedules, initialisers and objectives become what
-    they name."""
+    """Return the arguments of `fit` from the plain values of a config.
+
+    Names of schedules, initialisers and objectives become what they name.
+    """
     arguments = dict(settings)
     if "schedule" in arguments:
         arguments["schedule"] = _named(SCHEDULES, "schedule", arguments["schedule"])

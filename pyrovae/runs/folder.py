@@ -69,8 +69,8 @@ def new_folder(out: Path, overwrite: bool) -> Iterator[None]:
     """`out`, made for what is written inside the context.
 
     An existing folder is refused unless `overwrite`, and then only if pyrovae wrote it: runs are never mixed. The earlier one
-    stands aside until the new one is complete. If that never happens it comes back, and what the new one has of checkpoints is
-    kept beside it; a note on the error says where.
+    stands aside until the new one is complete. If that never happens, the earlier one comes back. Checkpoints of the
+    new one are kept beside it, and a note on the error says where.
     """
     if not out.exists():
         out.mkdir(parents=True)

@@ -7,8 +7,11 @@ from ..utils.files import replacing
 
 
 class MetricsFile:
-    """Rows are added as they come. The first time the file is written anew, because a run that was killed may have left it
-    behind the checkpoint that it is taken up from, or ahead of it."""
+    """Adds rows to metrics.csv as they come.
+
+    The first time, the file is written anew. A run that was killed may have left it behind its checkpoint, or ahead
+    of it.
+    """
 
     def __init__(self, path: Path):
         self.path, self.begun = path, False

@@ -1,4 +1,4 @@
-"""A run: one trained pair in a folder of its own, with what is needed to score it again and to tell how it came about.
+"""A run: one trained pair in a folder of its own, with all that is needed to score it again and to repeat it.
 
 RUN/config.json     model, options, data, training arguments, versions
 RUN/checkpoint.pt   the pair, and the state of its training: tensors and numbers only, loaded without running code
@@ -9,21 +9,23 @@ RUN/option_NAME.py  a copy of the user's file that option NAME takes a class fro
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ..data.builtin import NAMES
 from ..data.datasets import DTYPES, Data, load_data
 from ..data.transforms import transform_from_state
 from ..errors import InvalidInputError
 from ..evaluation.base_measure import check_base_measure
+from ..loading.options import plain
 from ..loading.pairs import PairBuilder
 from ..loading.registry import check_guide
-from ..loading.user_files import absolute, copy_for_run
+from ..loading.user_files import absolute, copy_for_run, label
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.parameters import unconstrained_parameters
 from ..pair.state import load_pair_state, pair_state, store_names
@@ -45,7 +47,7 @@ CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
 
 @dataclass
 class Run:
-    """A pair, how it was made, and how its training went."""
+    """A trained pair, how it was made, and how its training went."""
 
     config: Config
     pair: PairBuilder
@@ -114,6 +116,20 @@ def prepare_run(
     return _checked_run(pair, config, data, scored)
 
 
+def _resolved_options(pair: PairBuilder, options: list[str], model: ModelOrGuide) -> dict[str, str]:
+    """Return every option of the pair as text: as given, else its default, else what the model has in its place."""
+    resolved = dict[str, str]()
+    for name, default in pair.options.items():
+        value = getattr(model, name, None) if default is None else default
+        if isinstance(value, nn.Module):
+            value = type(value)
+        if value is not None and not isinstance(value, Tensor):
+            resolved[name] = plain(value)
+    return resolved | {
+        name.strip(): text.strip() for name, _, text in (label(option).partition("=") for option in options)
+    }
+
+
 def _checked_run(pair: PairBuilder, config: Config, data: Data, scored: bool) -> Run:
     """The pair as it stands before its first step, after every check that needs none."""
     batch_size = config.fit_arguments.get("batch_size", signature(fit).parameters["batch_size"].default)
@@ -124,6 +140,7 @@ def _checked_run(pair: PairBuilder, config: Config, data: Data, scored: bool) ->
     except InvalidInputError:
         _check_guide(pair, config, x)
         raise
+    config = replace(config, resolved_options=_resolved_options(pair, config.options, model))
     if not structure.no_density:
         check_base_measure(structure, data.transform)
     arguments = parse_fit_arguments(config.fit_arguments)
@@ -280,10 +297,24 @@ def data_of(run: Run, root: str | Path | None = None) -> Data:
 
 
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
-    """The trained pair that `pyrovae train` or `compare` left in a folder: its `.model`, `.guide`, `.fit` and `.config`.
+    """Load the trained pair that `pyrovae train` or `pyrovae compare` left in a folder.
 
-    Raises `InvalidInputError` where the folder is no run, or a damaged one. A run of a user's own files runs its copies
-    of them.
+    A run of your own model file runs the copy of that file in the folder.
+
+    Args:
+        folder: The folder of the run.
+        device: Where the parameters are to be.
+
+    Returns:
+        The run, with `.model`, `.guide`, `.fit_result` and `.config`.
+
+    Raises:
+        InvalidInputError: The folder is no run, or a damaged one.
+
+    Example:
+        >>> import pyrovae
+        >>> run = pyrovae.load_run("runs/vae")  # doctest: +SKIP
+        >>> run.model, run.guide, run.config.options  # doctest: +SKIP
     """
     folder, device = Path(folder), torch.device(device)
     config, pair = read_run(folder)

@@ -10,7 +10,7 @@ CURVE_BASE = 10  # from one K to the next
 
 
 def curve_sizes(num_samples: int) -> tuple[int, ...]:
-    """1, 10, 100, … as long as there are two blocks of so many draws, and `num_samples` itself."""
+    """Return K = 1, 10, 100, … as long as there are two blocks of so many draws, and `num_samples` itself."""
     sizes = [1]
     while sizes[-1] * CURVE_BASE <= num_samples // 2:
         sizes.append(sizes[-1] * CURVE_BASE)
@@ -55,9 +55,9 @@ class RunningMoments:
 class BoundCurveAccumulator:
     """L_K for K = 1, 10, 100, …, from log-weights that come in pieces.
 
-    L_K is the mean of log (1/K) Σ w over disjoint blocks of K consecutive draws, its error their standard deviation over the
-    root of their number. Ten blocks of one K are one block of the next, so that no draw is kept for longer than that takes.
-    Each K needs two blocks: K ≤ samples/2.
+    L_K is the mean of log (1/K) Σ w over disjoint blocks of K consecutive draws. Its error is their standard
+    deviation over the square root of their number. Ten blocks of one K are one block of the next, so that no draw is
+    kept for longer than that takes. Each K needs two blocks: K ≤ samples/2.
     """
 
     def __init__(self, num_samples: int):

@@ -25,13 +25,18 @@ class Estimate(NamedTuple):
 
 
 def mean_difference(values: Tensor, se: Tensor, other: Tensor, other_se: Tensor) -> Estimate:
-    """Mean of `values` − `other`, paired point by point: what makes a point hard for both cancels. (N,) each; the two have
-    independent Monte-Carlo errors."""
+    """Return the mean of `values` − `other`, paired point by point, so that what makes a point hard for both cancels.
+
+    All are (N,). The Monte Carlo errors of the two are independent.
+    """
     return mean_over_points(values - other, (se.square() + other_se.square()).sqrt())
 
 
 def mean_over_points(values: Tensor, se: Tensor | None = None) -> Estimate:
-    """Mean of `values` (N,) with the Monte-Carlo error that follows from each point's `se` (N,), none if they are exact."""
+    """Return the mean of `values` (N,).
+
+    Its Monte Carlo error follows from `se` (N,), the error of each point. Without `se` the values are exact.
+    """
     points = len(values)
     mc = 0.0 if se is None else float(se.double().square().sum().sqrt() / points)
     data = float(values.double().std() / math.sqrt(points)) if points > 1 else math.nan

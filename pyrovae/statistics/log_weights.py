@@ -17,32 +17,80 @@ STATISTICS = (
 
 
 def elbo(log_w: Tensor) -> Tensor:
-    """L = E_q[log w], estimated by the mean over samples. (samples, N) → (N,), nats."""
+    """Estimate the ELBO, L = E_q[log w], by the mean over samples.
+
+    Args:
+        log_w: Log-weights (samples, N), from `log_weights`.
+
+    Returns:
+        L of each point, (N,), nats.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> pyrovae.elbo(torch.tensor([[0.0], [-2.0]]))
+        tensor([-1.])
+    """
     return log_w.mean(dim=0)
 
 
 def log_likelihood(log_w: Tensor) -> Tensor:
-    """log p̂ = log (1/K) Σ_s w_s, K the number of rows. (samples, N) → (N,), nats.
+    """Estimate log p(x) by log p̂ = log (1/K) Σ_s w_s, where K is the number of samples.
 
-    A lower bound on log p(x) in expectation that tightens as K grows (Burda, Grosse & Salakhutdinov 2016, theorem 1).
+    In expectation it is a lower bound on log p(x), which becomes tighter as K grows.
+
+    Args:
+        log_w: Log-weights (K, N), from `log_weights`.
+
+    Returns:
+        log p̂ of each point, (N,), nats.
+
+    References:
+        Burda, Grosse & Salakhutdinov (2016). Importance weighted autoencoders. Theorem 1.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> pyrovae.log_likelihood(torch.tensor([[1.0], [3.0]]).log()).exp()  # the mean weight
+        tensor([2.])
     """
     return torch.logsumexp(log_w, dim=0) - math.log(len(log_w))
 
 
 def log_likelihood_se(log_w: Tensor) -> Tensor:
-    """Standard error of log p̂ over its draws, by the delta method: sd(w) / (√K mean(w)). (samples, N) → (N,), nats.
+    """Return the standard error of log p̂ over its draws, by the delta method: sd(w) / (√K mean(w)).
 
-    It is as good as the weights' second moment; where the ESS is a handful it is too small. Raises `InvalidInputError` for one sample.
+    It depends on the second moment of the weights. Where the ESS is small, it is too small.
+
+    Args:
+        log_w: Log-weights (K, N), from `log_weights`.
+
+    Returns:
+        The standard error of each point, (N,), nats.
+
+    Raises:
+        InvalidInputError: There is only one sample.
     """
     num_samples = _at_least_two(log_w)
     return ((num_samples / ess(log_w) - 1).clamp(min=0) / (num_samples - 1)).sqrt()
 
 
 def log_likelihood_jackknife(log_w: Tensor) -> Tensor:
-    """K log p̂ − (K−1) (1/K) Σ_s log p̂₋ₛ, log p̂₋ₛ without draw s: log p̂ less its bias of order 1/K. (samples, N) → (N,), nats.
+    """Correct log p̂ for its bias of order 1/K: K log p̂ − (K−1) (1/K) Σ_s log p̂₋ₛ, where log p̂₋ₛ is without draw s.
 
-    Its own bias is of order 1/K² where the weights have moments enough (Quenouille 1956; Nowozin 2018, JVI₁). It is no bound,
-    and where one draw carries nearly all the weight it overshoots. Raises `InvalidInputError` for one sample.
+    Its own bias is of order 1/K², if the weights have enough moments. It is no bound. Where one draw has nearly all
+    of the weight, it is too high.
+
+    Args:
+        log_w: Log-weights (K, N), from `log_weights`.
+
+    Returns:
+        The corrected log p̂ of each point, (N,), nats.
+
+    Raises:
+        InvalidInputError: There is only one sample.
+
+    References:
+        Quenouille (1956). Notes on bias in estimation.
+        Nowozin (2018). Debiasing evidence approximations. The estimator JVI₁.
     """
     num_samples = _at_least_two(log_w)
     ranked = log_w.sort(dim=0, descending=True).values
@@ -52,32 +100,78 @@ def log_likelihood_jackknife(log_w: Tensor) -> Tensor:
 
 
 def elbo_se(log_w: Tensor) -> Tensor:
-    """Standard error of the ELBO over its draws: sd(log w) / √K. (samples, N) → (N,), nats. Raises `InvalidInputError` for one."""
+    """Return the standard error of the ELBO over its draws: sd(log w) / √K.
+
+    Args:
+        log_w: Log-weights (K, N), from `log_weights`.
+
+    Returns:
+        The standard error of each point, (N,), nats.
+
+    Raises:
+        InvalidInputError: There is only one sample.
+    """
     num_samples = _at_least_two(log_w)
     return log_w.std(dim=0) / math.sqrt(num_samples)
 
 
 def gap_se(log_w: Tensor) -> Tensor:
-    """Standard error of log p̂ − L, both from the same draws: sd(w / mean(w) − log w) / √K. (samples, N) → (N,), nats.
-    Raises `InvalidInputError` for one sample."""
+    """Return the standard error of log p̂ − L, both from the same draws: sd(w / mean(w) − log w) / √K.
+
+    Args:
+        log_w: Log-weights (K, N), from `log_weights`.
+
+    Returns:
+        The standard error of each point, (N,), nats.
+
+    Raises:
+        InvalidInputError: There is only one sample.
+    """
     num_samples = _at_least_two(log_w)
     influence = (log_w - log_likelihood(log_w)).exp() - log_w
     return influence.std(dim=0) / math.sqrt(num_samples)
 
 
 def ess(log_w: Tensor) -> Tensor:
-    """Effective sample size (Σ w)² / Σ w², between 1 and K. (samples, N) → (N,). Kong 1992."""
+    """Compute the effective sample size (Σ w)² / Σ w².
+
+    Args:
+        log_w: Log-weights (K, N), from `log_weights`.
+
+    Returns:
+        The ESS of each point, (N,), between 1 and K.
+
+    References:
+        Kong (1992). A note on importance sampling using standardized weights.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> pyrovae.ess(torch.zeros(10, 1))  # ten equal weights
+        tensor([10.])
+    """
     w = log_w - log_w.max(dim=0).values  # relative to the largest: thousands of nats cost no digits
     return (2 * torch.logsumexp(w, dim=0) - torch.logsumexp(2 * w, dim=0)).exp()
 
 
 def pareto_k(log_w: Tensor) -> Tensor:
-    """k̂, the index of a Pareto tail fitted to the ⌈min(K/5, 3√K)⌉ largest weights by ArviZ. (samples, N) → (N,), on the CPU.
+    """Fit k̂, the index of a Pareto tail, to the ⌈min(K/5, 3√K)⌉ largest weights. ArviZ does the fit.
 
-    Weights with a tail of index k have moments below 1/k: their mean is safe while k̂ is below `pareto_k_threshold(num_samples)`
-    (Vehtari et al. 2024). −∞ where the largest weights are equal to rounding (no tail: an exact guide); +∞ where too few stand out for a
-    fit; NaN where there are too few draws to say, K ≤ 20. k̂ knows only what was drawn: nothing of a mode that the guide never
-    visits. Raises `InvalidInputError` for one sample.
+    Weights with a tail of index k have moments below 1/k. Their mean is reliable while k̂ is below
+    `pareto_k_threshold(num_samples)`. k̂ depends on the draws alone: it does not show a mode that the guide never
+    visits.
+
+    Args:
+        log_w: Log-weights (K, N), from `log_weights`.
+
+    Returns:
+        k̂ of each point, (N,), on the CPU. −∞ where the largest weights are equal up to rounding, as with an exact
+        guide. +∞ where too few stand out for a fit. NaN where K ≤ 20.
+
+    Raises:
+        InvalidInputError: There is only one sample.
+
+    References:
+        Vehtari, Simpson, Gelman, Yao & Gabry (2024). Pareto smoothed importance sampling.
     """
     num_samples = _at_least_two(log_w)
     largest = log_w.topk(min(num_samples, tail_length(num_samples) + 1), dim=0).values
@@ -85,11 +179,17 @@ def pareto_k(log_w: Tensor) -> Tensor:
 
 
 def bound_curve(log_w: Tensor) -> BoundCurve:
-    """L_K for K = 1, 10, 100, … and all of the draws: the mean of log (1/K) Σ w over disjoint blocks of K consecutive draws,
-    with the standard error of that mean; for all of them log p̂ and its error. (samples, N) → values (len(K), N), nats.
+    """Compute L_K, the mean of log (1/K) Σ w over disjoint blocks of K consecutive draws, for K = 1, 10, 100, ….
 
-    It rises from the ELBO at K = 1 towards log p(x), by χ²(p ‖ q)/2K once K is large, where χ² is finite: a curve that still
-    rises at its end has not arrived. A K that is not the last has two blocks at least.
+    The last K is all draws, and there L_K is log p̂. Any other K has two blocks or more. L_K rises from the ELBO at K
+    = 1 towards log p(x). It is short of it by χ²(p ‖ q)/2K once K is large, if χ² is finite. A curve that still rises
+    at its end has not converged.
+
+    Args:
+        log_w: Log-weights (samples, N), from `log_weights`.
+
+    Returns:
+        The bounds and their standard errors, (len(K), N) each, nats, and the values of K.
     """
     accumulator = BoundCurveAccumulator(len(log_w))
     accumulator.add(log_w)

@@ -13,10 +13,11 @@ MAX_UNKNOWN_FRACTION = 0.05  # of the points: above it a model cannot be told fr
 def best_set(values: Tensor, shortfall: Tensor | None = None, *, level: float = 0.95) -> Tensor:
     """Which models cannot be told from the one with the highest mean.
 
-    The set holds the model with the highest expected value with a probability of at least `level`. A model is left out where
-    its mean is below the highest one by more than a quantile of Student's t times the standard error of the paired
-    difference. The quantile is that of a one-sided test at (1 − level)/(C − 1), which pays for the choice of the highest mean
-    among C (Bonferroni). Models are taken as they are: how another training would move them is no part of it.
+    The set holds the model with the highest expected value with a probability of at least `level`. A model is left
+    out if its mean is too far below the highest one. Too far is a quantile of Student's t times the standard error of
+    the paired difference. The quantile is that of a one-sided test at (1 − level)/(C − 1), which pays for the choice
+    of the highest mean among C (Bonferroni). Models are taken as they are: how another training would move them is no
+    part of it.
 
     Args:
         values: What each of C models gives to each point, such as log p̂(x_n): (C, N). The noise of draws is part of the spread over

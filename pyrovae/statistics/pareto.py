@@ -13,23 +13,31 @@ MIN_TAIL_DRAWS = 5  # below which ArviZ fits nothing
 
 
 def tail_length(num_samples: int) -> int:
-    """How many of the largest weights make the tail: ⌈min(K/5, 3√K)⌉ (Vehtari et al. 2024, section 3)."""
+    """Return how many of the largest weights make the tail: ⌈min(K/5, 3√K)⌉ (Vehtari et al. 2024, section 3)."""
     return math.ceil(min(num_samples / 5, 3 * math.sqrt(num_samples)))
 
 
 def pareto_k_threshold(num_samples: int) -> float:
-    """min(1 − 1/log₁₀ K, 0.7): below it the mean of K weights is near its limit (Vehtari et al. 2024, section 3.2.4)."""
+    """Return min(1 − 1/log₁₀ K, 0.7): below it the mean of K weights is reliable (Vehtari et al. 2024, section 3.2.4)."""
     return min(1 - 1 / math.log10(num_samples), 0.7) if num_samples > 1 else -math.inf
 
 
 def is_high_pareto_k(pareto_k: Tensor, num_samples: int) -> Tensor:
-    """The points whose k̂ is not below its threshold, or is NaN: (N,), true or false."""
+    """Return the points whose k̂ is not below its threshold, or is NaN: (N,), true or false."""
     return ~((pareto_k < pareto_k_threshold(num_samples)) | (pareto_k == -math.inf))
 
 
 def pareto_k_of_largest(largest: Tensor, num_samples: int, eps: float) -> Tensor:
-    """`log_weights.pareto_k`, from no more of the weights than it needs: the `tail_length(num_samples)` + 1 largest log-weights or
-    more, (M, N), largest first, of a type whose rounding is `eps`. Returns (N,), on the CPU."""
+    """Fit `log_weights.pareto_k` to the largest log-weights alone.
+
+    Args:
+        largest: The `tail_length(num_samples)` + 1 largest log-weights or more, (M, N), largest first.
+        num_samples: How many weights there are in all.
+        eps: The rounding of the type of the weights.
+
+    Returns:
+        k̂ of each point, (N,), on the CPU.
+    """
     tail = tail_length(num_samples)
     top = largest[: tail + 1].cpu().double()
     k = torch.full((top.shape[1],), math.nan, dtype=torch.float64)
@@ -46,7 +54,8 @@ def _fit(top: np.ndarray, tail: int) -> np.ndarray:
     """ArviZ's k̂ for a tail of `tail` weights above the smallest of each row of `top`, (N, tail + 1).
 
     ArviZ cuts the tail at a fifth of what it is given, or sooner by `reff`: with four weights of zero beside each of the
-    tail, and nothing sooner, its cut is ours."""
+    tail, and nothing sooner, its cut is ours.
+    """
     padded = np.full((len(top), 5 * tail), -np.inf)
     padded[:, : tail + 1] = top
     with np.errstate(all="ignore"):

@@ -17,9 +17,16 @@ MIN_ESS = 2.0  # below it one draw has all the weight, and there is no estimate
 
 
 def mean_reliability(shortfall: Tensor) -> str:
-    """Of a mean over points, by how much each of them may be too low (N,): infinite where that is unknown, NaN where a point has
-    no estimate. "reliable" where the mean of it is at most `MAX_MEAN_SHORTFALL`, "not_estimated" where more than
-    `MAX_FRACTION_WITHOUT_ESTIMATE` of the points have no estimate, else "lower_bound"."""
+    """Judge a mean over points by how much each of them may be too low.
+
+    Args:
+        shortfall: How much each point may be too low, (N,): infinite where that is unknown, NaN where a point has no
+            estimate.
+
+    Returns:
+        "reliable" if the mean shortfall is at most `MAX_MEAN_SHORTFALL`. "not_estimated" if more than
+        `MAX_FRACTION_WITHOUT_ESTIMATE` of the points have no estimate. Else "lower_bound".
+    """
     if float(shortfall.isnan().double().mean()) > MAX_FRACTION_WITHOUT_ESTIMATE:
         return "not_estimated"
     return "reliable" if float(shortfall.double().nan_to_num(math.inf).mean()) <= MAX_MEAN_SHORTFALL else "lower_bound"
@@ -41,8 +48,8 @@ def weight_shortfall(sums: WeightSums, *, min_ess: float | None = None, max_weig
 class JudgedResult(PointwiseResult):
     """A result with an estimate of log p(x), and by how much that may be too low at each point.
 
-    `shortfall` (N,), a field or a property, is in nats: 0 where the estimate is reliable, infinite where that is unknown, NaN
-    where there is no estimate.
+    `shortfall` (N,), a field or a property, is in nats. It is 0 where the estimate is reliable, infinite where that
+    is unknown, and NaN where there is no estimate.
     """
 
     if TYPE_CHECKING:

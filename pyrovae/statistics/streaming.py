@@ -15,8 +15,8 @@ POWERS = (1, 2, 3, 4)
 class StreamingStatistics:
     """The statistics of log-weights (samples, N) of which any number of rows is seen at a time.
 
-    Kept are the largest weights, which the Pareto fit needs, and power sums Σ wʲ, j = 1 … 4, of all others, the body: so
-    memory does not grow with the number of draws, but for its root. In double precision throughout.
+    It keeps the largest weights, which the Pareto fit needs. Of all others, the body, it keeps the power sums Σ wʲ, j
+    = 1 … 4. So memory grows only with the square root of the number of draws. In double precision throughout.
     """
 
     def __init__(self, num_samples: int, points: int, device: torch.device):
@@ -34,8 +34,10 @@ class StreamingStatistics:
         self.eps = 0.0
 
     def add(self, log_w: Tensor) -> Tensor | None:
-        """The next draws, (s, N). They wait until there are enough of them to be ranked together: then returns which rows of
-        [those kept so far; those that waited] are kept now, (kept, N)."""
+        """Add the next draws, (s, N). They wait until there are enough of them to be ranked together.
+
+        Then it returns which rows of [those kept so far; those that waited] are kept now, (kept, N).
+        """
         self.eps = torch.finfo(log_w.dtype).eps
         self.waiting.append(log_w.double())
         self.num_seen += len(log_w)
@@ -64,8 +66,14 @@ class StreamingStatistics:
         self.top = top
 
     def correct(self, largest: Tensor, weight: Tensor, logarithm: Tensor, se: Tensor) -> None:
-        """Put log-weights (kept, N) in the place of those kept, and add to all others the same, for a point: `weight` (N,) to
-        the logarithm of their sum, `logarithm` (N,) to the mean of their logarithms, which `se` (N,) is the error of."""
+        """Replace the log-weights that are kept, and shift those of all other draws.
+
+        Args:
+            largest: The new values of those kept, (kept, N).
+            weight: Added to the logarithm of the sum of the others, (N,).
+            logarithm: Added to the mean of the logarithms of the others, (N,).
+            se: The standard error of `logarithm`, (N,).
+        """
         self.largest = largest.double()
         self.cross = self.cross + self.powers[0] * weight
         self.top = self.top + weight
@@ -79,12 +87,13 @@ class StreamingStatistics:
         return (body - torch.logaddexp(body, torch.logsumexp(self.largest, dim=0))).exp().nan_to_num()
 
     def statistics(self) -> dict[str, Tensor]:
-        """Every per-point field of `Evidence` that comes from the weights, (N,) each, by name: what the functions of the same
-        names give for all rows at once; and the bound curve, `bound` and `bound_se` (len(K), N). No weight may be NaN, and no
-        point without one above zero.
+        """Return every field of `Evidence` that comes from the weights, (N,) each, by name.
 
-        With r = w / Σw, the jackknife is log p̂ − (K−1) [(1/K) Σ log(1−r) − log(1−1/K)]; the body's logarithms, of r < 1/224,
-        are taken by their series to the fourth term, wrong by less than 1e-10.
+        The values are those of the functions of the same names for all rows at once. `bound` and `bound_se` (len(K),
+        N) are the bound curve. No weight may be NaN, and each point needs one above zero.
+
+        With r = w / Σw, the jackknife is log p̂ − (K−1) [(1/K) Σ log(1−r) − log(1−1/K)]. The logarithms of the body,
+        where r < 1/224, use their series to the fourth term, with an error below 1e-10.
         """
         largest = self.largest.sort(dim=0, descending=True).values
         K, top = self.num_samples, largest[0]

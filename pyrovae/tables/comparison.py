@@ -26,8 +26,10 @@ LABEL_WIDTH = 24  # of a model's name with its settings: a longer one goes on in
 def show(
     comparison: Comparison, metadata: Mapping[str, Any], console: Console, further: Sequence[RenderableType] = ()
 ) -> None:
-    """Print the table, what to say of it, what there is `further`, and where its numbers come from. A terminal too narrow for
-    a row per model gets a column per model; paper is as wide as it has to be."""
+    """Print the table, the sentences about it, what is `further`, and where its numbers come from.
+
+    In a terminal too narrow for a row per model, models become columns. Paper is as wide as needed.
+    """
     wide = _table(_cells(comparison), comparison.best)
     needed = Console(width=1000).measure(wide).minimum  # a console answers with its own width at most
     if console.width == WIDTH and not console.is_terminal:
@@ -47,8 +49,10 @@ def as_text(comparison: Comparison, metadata: Mapping[str, Any], further: Sequen
 
 
 def _cells(comparison: Comparison) -> list[dict[str, str]]:
-    """One dictionary for each model, from heading to text; numbers in nats per point unless the heading says otherwise. Those that
-    failed come last, and have none."""
+    """Return a dictionary for each model, from heading to text.
+
+    Numbers are in nats per point unless the heading says otherwise. Models that failed come last, without numbers.
+    """
     rows = comparison.to_dict()["models"]
     num_samples, limit = rows[0]["num_samples"], _limit(next(iter(comparison.evidence.values())))
     cells = []
@@ -110,6 +114,7 @@ def add_rows(sheet: Table, rows: Iterable[Row]) -> None:
 
 
 def estimate_cells(mean: Estimate) -> tuple[str, str, str]:
+    """Return the texts of a mean, of its Monte Carlo error and of its data error."""
     return f"{mean.value:.3f}", error_text(mean.mc_se), error_text(mean.data_se)
 
 

@@ -3,7 +3,8 @@
 `fit` is in fitting.py, everything before the first step in preparation.py, the loop in trainer.py, and all that a step depends on
 in state.py. Steps, data sources, schedules, early stopping, checkpoints and starts by EM have a file each. Objectives live in
 `objectives`, run folders in `runs`, and nothing here evaluates log p(x). To add a schedule, write a function of
-(optimizer, steps) in schedules.py; to add an argument of `fit`, add a field with its check to `TrainingSettings` in arguments.py.
+(optimizer, steps) in schedules.py. To add an argument of `fit`, add a field with its check to `TrainingSettings` in
+arguments.py.
 """
 
 from .batches import Points

@@ -115,6 +115,7 @@ class TrainingSettings:
 
 
 def check_checkpoints(checkpoints: Any) -> None:
+    """Raise `InvalidInputError` unless `checkpoints` is a `Checkpoints` or None."""
     if not isinstance(checkpoints, Checkpoints | None):
         raise InvalidInputError(f"checkpoints is {checkpoints!r:.40}: give Checkpoints(folder).")
 

@@ -1,7 +1,7 @@
 """Where batches come from: a tensor that is all there, or a data set larger than memory.
 
-The order of an epoch follows from seed and epoch alone, so that a resumed run knows its place and every process of a group
-has the same.
+The order of an epoch follows from seed and epoch alone. So a resumed run knows its place, and every process of a
+group has the same order.
 """
 
 import hashlib
@@ -45,8 +45,10 @@ class Source(Protocol):
         ...
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Batches of an epoch, from the one numbered `start` on, each with its points' rows in the data where they have
-        any."""
+        """Yield the batches of an epoch, beginning with the one numbered `start`.
+
+        Each comes with the rows of its points in the data, if it has any.
+        """
         ...
 
 

@@ -18,10 +18,18 @@ VERSION = 2  # of what a checkpoint holds
 
 
 class Checkpoints:
-    """A folder's checkpoint.pt, and the one before it as checkpoint.previous.pt.
+    """Keep the state of a training in a folder: checkpoint.pt, and the one before it as checkpoint.previous.pt.
 
-    `fit` writes there every `interval` and at the end; with `resume` it goes on from what is there, and a run that was killed at
-    any moment ends, on a CPU, bit for bit where the uninterrupted one does.
+    A run that was killed at any moment and is resumed ends where the uninterrupted run does, bit for bit on a CPU.
+
+    Args:
+        folder: Where the checkpoints are.
+        interval: `fit` writes one every so many seconds, and one at the end.
+        resume: Continue from the checkpoint that is there.
+
+    Example:
+        >>> import pyrovae
+        >>> checkpoints = pyrovae.Checkpoints("runs/mine", interval=60)  # for fit(checkpoints=checkpoints)
     """
 
     def __init__(self, folder: str | Path, interval: float = 5.0, resume: bool = False):
@@ -44,9 +52,10 @@ class Checkpoints:
         return time.monotonic() - self._saved > self.interval
 
     def save(self, state: dict[str, Any]) -> None:
-        """Put `state` in the place of the newest, which becomes the previous one.
+        """Replace the newest checkpoint by `state`. The one that was there becomes the previous one.
 
-        Raises `OSError` where it cannot be written; what was there is still there then.
+        Raises:
+            OSError: It cannot be written. The old checkpoints are still there.
         """
         if not self._begun:
             self.folder.mkdir(parents=True, exist_ok=True)

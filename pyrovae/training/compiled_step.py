@@ -1,7 +1,7 @@
 """One step's tensor operations, recorded from one run of it: Pyro's messages cost more than the arithmetic of a small model.
 
-The loss is recorded first and differentiated after equal operations have been made one: a guide that is the exact posterior
-computes the model's own density, and one copy of it is differentiated instead of two.
+The loss is recorded first and differentiated after equal operations have been merged. A guide that is the exact
+posterior computes the model's own density, so one copy is differentiated instead of two.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,8 +80,11 @@ def _restore(buffers: list[Tensor], before: list[Tensor]) -> None:
 
 
 def _shared_first(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
-    """Record the loss, make equal operations one, differentiate. Wrong where code hides operations from autograd (no_grad, a
-    Function of its own), which the caller finds by comparison."""
+    """Record the loss, merge equal operations, differentiate.
+
+    It is wrong where code hides operations from autograd (no_grad, a Function of its own). The caller finds that by
+    comparison.
+    """
     with fork_rng(x.device):
         graph = record_graph(lambda x, beta: loss(x, beta).parts, (x, beta))
     constants = [value.detach() for value in lift_constants(graph, flat.leaves)]

@@ -13,8 +13,9 @@ from ..pair.sites import PLATE
 class whole_batch_noise(Messenger):
     """Inside, a latent of this process's points is drawn as a part of a draw for the whole batch of `points`.
 
-    Every process of a seed consumes the same random numbers and keeps its own rows. Samplers that use up more or fewer
-    numbers for some values than for others (a gamma's rejections) are no less random, but another group's noise differs.
+    Every process of a seed consumes the same random numbers and keeps its own rows. Some samplers use more random
+    numbers for some values than for others, such as a gamma's rejections. They are as random, but the noise depends
+    on the size of the group.
     """
 
     def __init__(self, points: int, part: slice):
@@ -30,8 +31,10 @@ class whole_batch_noise(Messenger):
 
 
 class _Enlarged(TorchDispatchMode):
-    """Random operations on tensors with `size` rows along `axis` are done with `points` rows, of which those from `start` on
-    are returned."""
+    """Does random operations on tensors of `size` rows along `axis` with `points` rows.
+
+    It returns the rows from `start` on.
+    """
 
     def __init__(self, axis: int, size: int, points: int, start: int):
         super().__init__()

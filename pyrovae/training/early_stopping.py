@@ -18,10 +18,23 @@ ROWS = 4096  # points that are scored at once
 
 
 class EarlyStopping:
-    """End training when the ELBO of held-out points has not risen by `min_delta` for `patience` epochs, and go back to the best.
+    """End training when the ELBO of held-out points stops rising, and return to the best epoch.
 
-    `validation` (M, ...) are those points, or the share of the training data that is held out for it (0.1: a tenth). Each look
-    draws the same noise, `num_samples` draws a point, so that epochs differ by their parameters alone.
+    Training ends after `patience` epochs without a gain of `min_delta`. Each epoch is measured with the same noise,
+    so that epochs differ by their parameters alone.
+
+    Args:
+        validation: The held-out points (M, ...), or the fraction of the training data to hold out.
+        patience: Epochs to wait for a gain.
+        min_delta: The smallest gain that counts, in nats per point.
+        num_samples: Draws for each point.
+
+    Raises:
+        InvalidInputError: A fraction is not between 0 and 1; `patience` or `num_samples` is below 1.
+
+    Example:
+        >>> import pyrovae
+        >>> stopping = pyrovae.EarlyStopping(validation=0.1, patience=20)  # for fit(early_stopping=stopping)
     """
 
     def __init__(
@@ -39,7 +52,7 @@ class EarlyStopping:
         self.best_epoch, self.best_value = 0, -float("inf")
 
     def prepare(self, source: Source) -> None:
-        """Take the points from the source, where they are a share of it, and forget an earlier training."""
+        """Hold out points from the source, if a fraction was asked for, and forget an earlier training."""
         if isinstance(self.validation, Tensor):
             check_points(self.validation)
             self.x = self.validation.to(source.device)
@@ -53,7 +66,7 @@ class EarlyStopping:
         self.measured = "ELBO"
 
     def look(self, model: ModelOrGuide, guide: ModelOrGuide, structure: Structure, seed: int) -> float:
-        """The mean ELBO of the held-out points, nats per point."""
+        """Return the mean ELBO of the held-out points, nats per point."""
         assert self.x is not None
         if structure.no_density:
             self.measured = "reconstruction"

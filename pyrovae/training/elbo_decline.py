@@ -21,8 +21,10 @@ ERRORS = 4.0  # of the start's own error: where nothing was lost, fewer than 3 i
 def initial_elbo(
     model: ModelOrGuide, guide: ModelOrGuide, source: Source, structure: Structure, seed: int
 ) -> tuple[float, float]:
-    """The ELBO before the first step, of a batch's worth of points or more, nats per point, and its standard error over points
-    and draws; NaN where there is none."""
+    """Return the ELBO before the first step and its standard error over points and draws, nats per point.
+
+    It is of a batch's worth of points or more. NaN if there is no ELBO.
+    """
     if structure.no_density:
         return math.nan, math.nan
     x = source.example[: max(source.size, ROWS)]

@@ -14,18 +14,35 @@ from ..pair.validation import check_points
 
 @runtime_checkable
 class HasEMStep(Protocol):
-    """A model that knows its EM step (Dempster, Laird & Rubin 1977). `em_step(x)` moves the parameters to where the ELBO over
-    all of x, q(z|x) being p(z|x) of the parameters so far, is highest, or at least higher, and returns the mean log p(x)
-    *before* the step: a number or (), nats per point."""
+    """A model that knows its EM step (Dempster, Laird & Rubin 1977).
+
+    `em_step(x)` takes q(z|x) = p(z|x) at the parameters so far, and then raises the ELBO over all of x, to its
+    maximum if that is known. It returns the mean log p(x) *before* the step, a number or a tensor (), in nats per
+    point.
+    """
 
     def em_step(self, x: Tensor) -> Tensor | float: ...
 
 
 class EM:
-    """Steps of EM over all points, until one gains less than `tol` nats per point or `steps` are done.
+    """Start training with steps of expectation–maximisation over all points.
 
-    A model that has not been started (`initialised` is false) is, first: by `start(model, x)`, or by its own `initialise(x)`.
-    Where the model has one, `initialised` is true afterwards, so that `fit` goes on from there.
+    It ends when a step gains less than `tol`, or after `steps`. A model that is not initialised is so first, by
+    `start(model, x)` or by its own `initialise(x)`. Then its `initialised` becomes true, so that `fit` continues from
+    there.
+
+    Args:
+        steps: The largest number of steps.
+        tol: The smallest gain, in nats per point.
+        start: A function of (model, x) that sets the parameters, in place of the model's `initialise`.
+
+    Raises:
+        InvalidInputError: `steps` is below 1, `tol` is negative, or `start` is no function.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> model, guide = pyrovae.load("gmm")(2, components=2)
+        >>> log_likelihoods = pyrovae.EM(steps=5)(model, torch.randn(100, 2))  # or fit(init="em")
     """
 
     def __init__(self, steps: int = 100, tol: float = 1e-3, start: Callable[[Any, Tensor], None] | None = None):
@@ -42,11 +59,18 @@ class EM:
         return f"EM(steps={self.steps}, tol={self.tol:g})"
 
     def __call__(self, model: ModelOrGuide, x: Tensor) -> list[float]:
-        """Climb from where the model stands, in place. Returns the mean log p(x) before each step, nats per point: the
-        parameters are one step further than the last of them.
+        """Move the parameters from where they are, in place.
 
-        x is (N, ...), on the device and in the type of the parameters. Raises `InvalidInputError` for a model without `em_step`,
-        `NonFiniteError` when log p(x) stops being a number.
+        Args:
+            model: A model with `em_step`.
+            x: The points (N, ...), on the device and in the type of the parameters.
+
+        Returns:
+            The mean log p(x) before each step, nats per point. The parameters are one step further than the last one.
+
+        Raises:
+            InvalidInputError: The model has no `em_step`.
+            NonFiniteError: log p(x) is not finite.
         """
         if not isinstance(model, HasEMStep):
             raise InvalidInputError(

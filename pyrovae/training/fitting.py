@@ -51,33 +51,58 @@ def fit(
     structure: Structure | None = None,
     progress: bool = True,
 ) -> FitResult:
-    """Train model and guide, in place, by steps along the gradient of `objective` on batches of x.
+    """Train model and guide, in place, by stochastic variational inference.
 
-    x is (N, ...) on the device and in the type of the parameters, a torch `Dataset`, or an iterable of batches (a `DataLoader`);
-    `batch_size` points are drawn without replacement for each step (None: all of them), and the last batch of an epoch may be
-    smaller. Under torchrun it is the batch of all processes together.
+    A model with `initialise(x)` starts from the data the first time it is fitted. The same seed gives the same run on
+    the same machine. The random state of torch is left as it was. Modules are left in evaluation mode.
 
-    - `objective`: one of `pyrovae.objectives` (`DReG(50)`), or any Pyro ELBO object; by default the guide's own,
-      `guide.objective()`, or the estimator of the ELBO that `default_objective` finds for the pair.
-    - `optimizer(params, lr)` and `schedule(optimizer, steps)` make torch's own objects; None keeps the learning rate.
-    - `init(model, x)` is called before the first step, where a model's own start is not enough: `EM()`, or "em" for it.
-    - `max_grad_norm`: the largest norm of the gradient of a batch's mean loss, in nats.
-    - `kl_warmup_fraction`: the share of all steps in which the KL's weight rises from 0 to 1.
-    - `ema_decay`: the decay of a moving average of the parameters, which the pair has in the end.
-    - `early_stopping`: an `EarlyStopping`; the pair has the best epoch's parameters in the end.
-    - `precision`: "fp32", "tf32" (matrix products on a GPU) or "bf16" (autocast; parameters stay as they are).
-    - `compile`: whether a step is recorded and compiled, which costs seconds; None: where there are many steps.
-    - `retry_lr_factor`: a factor for the learning rate with which training goes back, once, to the last good epoch if it diverges.
-    - `checkpoints`: where the state is kept, and perhaps taken up again.
-    - `on_epoch` is called with the result so far after every epoch.
-    - `progress`: whether a bar is shown, in a terminal or a notebook.
-    - `structure`: what `validate` has returned for this pair and these data; the pair is then not inspected again.
+    Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
+        x: Points (N, ...) on the device and in the type of the parameters, a torch `Dataset`, or an iterable of
+            batches such as a `DataLoader`.
+        epochs: How many times all points are used.
+        batch_size: Points for each step, drawn without replacement; None takes all. The last batch of an epoch may be
+            smaller. Under torchrun it is the batch of all processes together.
+        lr: The learning rate at the start.
+        seed: Of all random numbers.
+        objective: One of `pyrovae.objectives`, such as `DReG(50)`, or any Pyro ELBO object. Default:
+            `guide.objective()`, or else the estimator of the ELBO that `default_objective` finds for the pair.
+        optimizer: A function of (params, lr) that returns a torch optimiser.
+        schedule: A function of (optimizer, steps) that returns a torch schedule; None keeps the learning rate.
+        init: A function of (model, x), called before the first step: `EM()`, or "em" for it.
+        max_grad_norm: The largest norm of the gradient of a batch's mean loss, in nats.
+        kl_warmup_fraction: The fraction of all steps in which the weight of the KL rises from 0 to 1.
+        ema_decay: The decay of a moving average of the parameters. The pair has the average in the end.
+        early_stopping: An `EarlyStopping`. The pair has the parameters of the best epoch in the end.
+        precision: "fp32", "tf32" (matrix products on a GPU) or "bf16" (autocast; parameters stay as they are).
+        compile: Whether to compile the step, which takes seconds. Default: only for long runs.
+        retry_lr_factor: If training diverges, go back once to the last good epoch, with the learning rate times this
+            factor.
+        checkpoints: A `Checkpoints`: where the state is kept, and resumed from.
+        on_epoch: Called with the result so far after every epoch.
+        progress: Whether to show a bar in a terminal or a notebook.
+        structure: What `validate` has returned for this pair and these data, so that the pair is not inspected again.
 
-    A model with `initialise(x)` starts from the data the first time it is fitted. The same seed gives the same run on the
-    same machine; torch's random state is left as it was. Modules are left in evaluation mode.
+    Returns:
+        How training went.
 
-    Raises `InvalidInputError` for pairs and data that have no ELBO per point, `NonFiniteError` when a loss stops being a number, naming the
-    epoch, the step, and, where it can be found, the site and the data points.
+    Raises:
+        InvalidInputError: The pair or the data have no ELBO of each point, or an argument is not valid.
+        NonFiniteError: A loss is NaN or infinite. The message names the epoch, the step and, if they can be found,
+            the site and the data points.
+
+    References:
+        Hoffman, Blei, Wang & Paisley (2013). Stochastic variational inference.
+        Kingma & Welling (2014). Auto-encoding variational Bayes.
+
+    Example:
+        >>> import pyrovae, torch
+        >>> x = torch.randn(200, 4) @ torch.randn(4, 4)
+        >>> model, guide = pyrovae.load("ppca")(4, latent=2)
+        >>> fit = pyrovae.fit(model, guide, x, epochs=3, objective=pyrovae.objectives.IWAE(5))
+        >>> len(fit.history), fit.history[-1]["epoch"]
+        (3, 3)
     """
     settings = TrainingSettings(
         epochs=epochs,

@@ -17,10 +17,11 @@ WORST = 5  # points that are named
 def locate_nonfinite(
     model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, rows: Tensor | None, leaves: list[Tensor]
 ) -> str | None:
-    """The first site whose log-density is not a finite number at another draw, and its points; else the first site whose
-    gradient is none, by which parameter, and its points; else the first parameter that is none; else None.
+    """Say which site, parameter and points a non-finite step comes from.
 
-    Points are named by their rows in the data, or by their places in the batch.
+    It is the first site whose log-density is not finite at another draw, with its points. Else it is the first site
+    whose gradient is not finite, with the parameter and the points. Else it is the first parameter that is not
+    finite; else None. Points are named by their rows in the data, or by their places in the batch.
     """
     names = {id(parameter): name for module in modules(model, guide) for name, parameter in module.named_parameters()}
     try:

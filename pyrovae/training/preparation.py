@@ -43,8 +43,18 @@ def validate(
 ) -> Structure:
     """Do all that `fit` does before its first step: check pair, data and settings, and start the model from the data.
 
-    `settings` are arguments of `fit`; its `init` is not run. Returns what `inspect_pair` sees of the pair on a batch, for
-    `fit(structure=...)` and `evaluate(structure=...)`. Raises `InvalidInputError` where `fit` would.
+    Args:
+        model: The model, a function of x.
+        guide: The guide, a function of x.
+        x: The data, as for `fit`.
+        structure: What an earlier call has returned, so that the pair is not inspected again.
+        **settings: Arguments of `fit`. Its `init` is not run.
+
+    Returns:
+        What `inspect_pair` sees of the pair on a batch, for `fit(structure=...)` and `evaluate(structure=...)`.
+
+    Raises:
+        InvalidInputError: `fit` would raise it.
     """
     chosen = TrainingSettings(**{**settings, "init": None})
     with prepared_trainer(model, guide, x, chosen, structure) as trainer:

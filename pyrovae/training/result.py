@@ -9,13 +9,25 @@ from .elbo_decline import elbo_decline_warning
 
 @dataclass
 class FitResult(ShownAsHTML):
-    """How a fit went. `losses` are what was minimised, nats per data point, one an epoch, averaged over its batches' points:
-    −ELBO by default, minus the bound of other objectives; while `kl_warmup_fraction` lasts, with its weight on the KL.
+    """The result of `fit`.
 
-    `history` has a row for each epoch: `loss`; `elbo`, the ELBO itself whatever the objective, and its parts
-    `reconstruction` E[log p(x|z)] and `kl`, nats per point and NaN where the objective does not tell them; `grad_norm`, the mean
-    norm of a step's gradient per point; `lr`, as the epoch left it; `kl_weight`, the weight of `kl_warmup_fraction` at its last step;
-    `validation_elbo`, nats per point held out; `seconds`.
+    Attributes:
+        losses: The quantity that was minimised, nats per data point, one value for each epoch. By default it is
+            −ELBO. Other objectives have minus their bound. During KL warm-up the KL has its weight.
+        objective: The name of the objective.
+        steps: How many steps were made.
+        seconds: How long training took.
+        execution: Whether the steps were compiled, and why.
+        history: A dictionary for each epoch, with the keys below.
+        stop_reason: Why training ended before its last epoch, if it did.
+        no_density: Why there is no ELBO in `history`, if the model has no density.
+        initial_elbo: The ELBO before the first step, of some points, nats per point.
+        initial_elbo_se: Its standard error.
+
+    The keys of `history` are `epoch`, `loss`, `elbo`, `reconstruction` E[log p(x|z)], `kl`, `grad_norm`, `lr`,
+    `kl_weight`, `validation_elbo` and `seconds`. `elbo` is the ELBO whatever the objective. Losses and ELBOs are in
+    nats per point. A value is NaN if the objective does not provide it. `grad_norm` is the mean norm of a step's
+    gradient per point. `lr` and `kl_weight` are those of the last step of the epoch.
     """
 
     losses: list[float] = field(default_factory=list, repr=False)
@@ -32,11 +44,10 @@ class FitResult(ShownAsHTML):
 
     @property
     def warning(self) -> str:
-        """What to know before the pair is used: that the ELBO ended below where it began, beyond its noise, and where a floor of
-        variances binds; else nothing."""
+        """A warning if the ELBO ended below its start, beyond its noise, or a floor of variances binds; else ""."""
         return " ".join(filter(None, (self.decline_message, self.floor_message)))
 
     @property
     def decline_message(self) -> str:
-        """That the ELBO ended below where it began, beyond its noise; else nothing."""
+        """A warning if the ELBO ended below its start, beyond its noise; else ""."""
         return elbo_decline_warning(self.history, self.initial_elbo, self.initial_elbo_se)

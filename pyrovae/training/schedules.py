@@ -16,24 +16,61 @@ Schedule = Callable[[Optimizer, int], LRScheduler]  # of an optimiser and the nu
 
 
 def adam(params: Iterable[Tensor], lr: float) -> Optimizer:
-    """Adam, fused: one kernel for all parameters where Pyro's own wrapper keeps an optimiser for each."""
+    """Return torch's Adam, fused: one kernel for all parameters.
+
+    Args:
+        params: The parameters.
+        lr: The learning rate.
+    """
     return torch.optim.Adam(params, lr=lr, fused=True)
 
 
 def cosine(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """The learning rate from its start to 0 along half a cosine (Loshchilov & Hutter 2017, eq. 5)."""
+    """Take the learning rate from its start to 0 along half a cosine.
+
+    Args:
+        optimizer: torch's optimiser.
+        steps: The number of training steps.
+
+    References:
+        Loshchilov & Hutter (2017). SGDR. Equation 5.
+    """
     return CosineAnnealingLR(optimizer, max(1, steps))
 
 
 def iwae_schedule(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """Eight stages, stage i of a length in proportion to 3^i at lr · 10^(−i/7): from lr down to lr/10 (Burda, Grosse &
-    Salakhutdinov 2016, section 5, whose stages are of 3^i epochs, 3,280 in all)."""
+    """Take the learning rate from lr to lr/10 in eight stages. Stage i has lr · 10^(−i/7).
+
+    The length of stage i is proportional to 3^i. In the paper it has 3^i epochs, 3,280 in all.
+
+    Args:
+        optimizer: torch's optimiser.
+        steps: The number of training steps.
+
+    References:
+        Burda, Grosse & Salakhutdinov (2016). Importance weighted autoencoders. Section 5.
+    """
     ends = [steps * (3 ** (i + 1) - 1) / (3**8 - 1) for i in range(8)]
     return LambdaLR(optimizer, lambda step: 10 ** (-min(7, sum(step >= end for end in ends)) / 7))
 
 
 def with_warmup(schedule: Schedule | None = cosine, share: float = 0.05) -> Schedule:
-    """The learning rate up from a hundredth of its start over the first `share` of the steps, then along `schedule`."""
+    """Raise the learning rate from a hundredth of its start, then follow `schedule`.
+
+    Args:
+        schedule: The schedule after the rise; None keeps the learning rate.
+        share: The fraction of the steps in which the rate rises, between 0 and 1.
+
+    Returns:
+        A schedule, a function of (optimizer, steps).
+
+    Raises:
+        InvalidInputError: `share` is not between 0 and 1.
+
+    Example:
+        >>> import pyrovae
+        >>> schedule = pyrovae.schedules.with_warmup(pyrovae.schedules.cosine, share=0.1)  # for fit(schedule=...)
+    """
     if not 0 < share < 1:
         raise InvalidInputError(
             f"share is {share}: give the part of the steps in which the learning rate rises, between 0 and 1."

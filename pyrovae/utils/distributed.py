@@ -1,8 +1,8 @@
 """Several processes that train one pair: each takes its share of a batch, and gradients are summed over all.
 
-Started by torchrun, on NCCL or gloo. Noise is drawn for the whole batch on every process and each keeps the part of its own
-points, so that with the same seed the group has the gradient that one process has. Batch statistics and dropout inside networks
-are each process's own, over its own points; what is kept of them is the first's.
+Started by torchrun, on NCCL or gloo. Every process draws the noise of the whole batch and keeps the part of its own
+points. So with the same seed the group has the gradient that one process has. Batch statistics and dropout inside
+networks are each process's own, over its own points; what is kept of them is the first's.
 """
 
 import contextlib

@@ -22,8 +22,10 @@ ROUNDS = 3
 
 
 def usable(dtype: torch.dtype | None, x: torch.Tensor) -> torch.dtype | None:
-    """The dtype if matrix products in it are faster than in float32 where x is; else None, with a warning that says so.
-    Processes of a group do as the first one does."""
+    """Return the dtype if its matrix products are faster than those of float32 where x is; else None, with a warning.
+
+    Processes of a group do as the first one does.
+    """
     if dtype is None:
         return None
     reason = reason_against(x.device, dtype)
@@ -51,8 +53,10 @@ def reason_against(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def seconds(size: int, device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
-    """What a product of two matrices of float32 takes, as it is and in low precision: the least of a few rounds each, which take
-    turns, so that what disturbs the machine disturbs both."""
+    """Time a product of two float32 matrices, as it is and in low precision: the least of a few rounds each.
+
+    The rounds take turns, so that what disturbs the machine disturbs both.
+    """
     a = torch.full((size, size), 0.5, device=device)  # not drawn: evaluation's noise stays what it is
     times: dict[torch.dtype | None, list[float]] = {None: [], dtype: []}
     with torch.no_grad():

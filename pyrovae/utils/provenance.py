@@ -19,6 +19,7 @@ def data_hash(x: Tensor) -> str:
 
 
 def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or the type of another device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 

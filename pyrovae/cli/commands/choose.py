@@ -47,22 +47,28 @@ def choose_command(
         str, typer.Argument(help='A name or a .py file, with the settings that stay as they are: "vae(guide=IAF)".')
     ],
     over: Annotated[
-        str, typer.Option(help="The option and its values: components=1..30, latent=2,4,8 or covariance=Full,Tied.")
+        str,
+        typer.Option(help="The option and its values, such as components=1..30, latent=2,4,8 or covariance=Full,Tied."),
     ],
     folds: Annotated[
-        int | None, typer.Option(min=2, help="Cross-validate with so many folds, where the data are few.")
+        int | None, typer.Option(min=2, help="Use cross-validation with this many folds, for small data sets.")
     ] = None,
     validation_fraction: Annotated[
-        float, typer.Option(help="Share of the points to hold out, where there are no folds.")
+        float, typer.Option(help="Fraction of the points to hold out, if there are no folds.")
     ] = 0.2,
     all_points: Annotated[
-        bool, typer.Option("--all-points", help="Choose on the test points too: none are left to score the winner on.")
+        bool,
+        typer.Option(
+            "--all-points", help="Use the test points for the choice too. None are left to evaluate the winner."
+        ),
     ] = False,
     data: DataOption = "digits",
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     lr: RateOption = None,
-    init: Annotated[str | None, typer.Option(help="em: start where expectation maximisation ends.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="em: start training from the result of expectation maximisation.")
+    ] = None,
     num_samples: BoundSamplesOption = None,
     tolerance: ToleranceOption = None,
     level: Annotated[float, typer.Option(help="Probability that the best set holds the best of the values.")] = 0.95,
@@ -76,8 +82,11 @@ def choose_command(
     download: DownloadOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train a pair under several values of one option, and compare log p(x) of points held out from the training points. The test
-    points have no part in it, so that `compare` can score the pair that was chosen."""
+    """Choose the value of an option by held-out log p(x).
+
+    The model is trained under each value, and compared on points that are held out from the training points. The test
+    points have no part in it, so that `compare` can evaluate the model that was chosen.
+    """
     from ...data.datasets import load_data
     from ...evaluation.choosing import choose
     from ...loading.options import parse_range, with_settings

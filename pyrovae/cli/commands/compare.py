@@ -59,7 +59,7 @@ def compare_command(
     pairs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, .py files, and folders of runs. Runs are not trained again; the others are trained on the runs' data."
+            help="Names, .py files, and folders of runs. Runs are not trained again. The others are trained on the data of the runs."
         ),
     ] = None,
     data: DataOption = "digits",
@@ -75,12 +75,14 @@ def compare_command(
     tolerance: ToleranceOption = None,
     train_seeds: Annotated[
         int | None,
-        typer.Option(min=2, help="Train each pair from so many seeds, and add the error over trainings to the table."),
+        typer.Option(
+            min=2, help="Train each model from this many seeds, and add the error over trainings to the table."
+        ),
     ] = None,
     decide: Annotated[
         bool,
         typer.Option(
-            "--decide", help="Add draws where the order on these points is open, and state an order with an error rate."
+            "--decide", help="Add draws where the order of the models is open, and state the order with an error rate."
         ),
     ] = False,
     tie_tolerance: Annotated[
@@ -91,7 +93,9 @@ def compare_command(
     ] = 0.05,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    out: Annotated[Path | None, typer.Option(help="New folder for the page, the table, the runs, the figures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for the page, the table, the runs and the figures.")
+    ] = None,
     json_file: JsonOption = None,
     transform: TransformOption = None,
     label: LabelOption = None,
@@ -103,8 +107,11 @@ def compare_command(
     download: DownloadOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train each pair, score all on the same held-out points, print one table. A pair that fails on the way leaves the others'
-    rows as they are, and the exit code is 1."""
+    """Compare log p(x) of models on the same held-out points.
+
+    Each model is trained first, unless it is a run. The result is one table. If a model fails, the other rows remain,
+    and the exit code is 1.
+    """
     from rich.text import Text
 
     from ...evaluation.comparing import check_separate_parameters, score_pairs

@@ -35,9 +35,9 @@ STEPS = 9  # from one encoding to the other
 def diagnose_command(
     run: RunArgument,
     points: Annotated[
-        int | None, typer.Option(min=2, help="So many of the held-out points, at random [default: all].")
+        int | None, typer.Option(min=2, help="How many of the test points, chosen at random [default: all].")
     ] = None,
-    num_samples: Annotated[int, typer.Option(min=2, help="Latent draws for each point.")] = 8,
+    num_samples: Annotated[int, typer.Option(min=2, help="Draws of the guide for each point.")] = 8,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data: OtherDataOption = None,
@@ -49,7 +49,10 @@ def diagnose_command(
         Path | None, typer.Option(help="Write the numbers per point and per latent there, as ArviZ's InferenceData.")
     ] = None,
 ) -> None:
-    """Say which latents are used, how much of x they hold, and where the prior has holes."""
+    """Diagnose the latent space of a run.
+
+    The result says which latents are used, how much of x they hold, and where the prior has holes.
+    """
     from ...diagnostics.diagnosing import diagnose
     from ...plots import note
     from ...tables.diagnosis import show

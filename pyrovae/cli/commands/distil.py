@@ -13,8 +13,8 @@ from ..output import check_writable, console, output_folder, progress_bars, writ
 def distil_command(
     run: RunArgument,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 100,
-    batch_size: Annotated[int, typer.Option(min=1, help="Points to a step.")] = 128,
-    lr: Annotated[float, typer.Option(help="Adam's first learning rate.")] = 1e-3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Points for each training step.")] = 128,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam at the start.")] = 1e-3,
     num_draws: Annotated[int, typer.Option(min=8, help="Draws of the posterior of each training point.")] = 64,
     num_samples: Annotated[int, typer.Option(min=2, help="Draws of the guide for the K-sample bound.")] = 1000,
     seed: SeedOption = 0,
@@ -25,7 +25,10 @@ def distil_command(
     json_file: JsonOption = None,
     netcdf: NetcdfOption = None,
 ) -> None:
-    """Train the guide on draws of the posterior; the model stays as it is. Say what the guide loses before and after."""
+    """Train the guide of a run on draws of the posterior.
+
+    The model stays as it is. The result says what the guide loses before and after.
+    """
     from ...evaluation.distilling import distil
     from ...runs.run import save_as
     from ...tables.distillation import show

@@ -65,22 +65,22 @@ def evaluate_command(
     json_file: JsonOption = None,
     netcdf: NetcdfOption = None,
     bound_curve: Annotated[
-        Path | None, typer.Option(help="Draw the bound over the number of draws there, a .png file.")
+        Path | None, typer.Option(help="Draw the bound over the number of draws, as a .png file.")
     ] = None,
     prior_sampling: Annotated[
-        bool, typer.Option("--prior-sampling", help="Beside it the naive estimate, from as many draws of the prior.")
+        bool, typer.Option("--prior-sampling", help="Also report the estimate from as many draws of the prior.")
     ] = False,
     two_sided: Annotated[
         bool, typer.Option("--two-sided", help="Bound log p(x) from below and from above, and certify its mean.")
     ] = False,
     two_sided_samples: Annotated[
-        int, typer.Option(min=2, help="With --two-sided: draws K; the width falls as 1/K.")
+        int, typer.Option(min=2, help="With --two-sided: draws K for each bound. Their distance falls as 1/K.")
     ] = 256,
     two_sided_replicates: Annotated[
-        int, typer.Option(min=2, help="With --two-sided: repetitions, over which errors are taken.")
+        int, typer.Option(min=2, help="With --two-sided: repetitions, which give the standard errors.")
     ] = 8,
     delta: Annotated[
-        float, typer.Option(help="With --two-sided: how probable it is, at most, that the certificate is wrong.")
+        float, typer.Option(help="With --two-sided: the largest probability that the certified bound is wrong.")
     ] = 0.025,
     ais: AisOption = False,
     ais_chains: ChainsOption = 16,
@@ -89,8 +89,11 @@ def evaluate_command(
     ais_points: AisPointsOption = 100,
     bdmc: BdmcOption = False,
 ) -> None:
-    """Estimate log p(x) of the held-out points, with errors, and say whether the estimate is to be trusted. Once stopped, the
-    same command goes on with the points that are left. Under torchrun the processes share the points."""
+    """Estimate log p(x) of each test point of a run.
+
+    The result has standard errors and a message that says whether it is reliable. After an interruption, the same
+    command continues with the points that are left. Under torchrun the processes share the points.
+    """
     from ...estimators.two_sided import two_sided_log_likelihood
     from ...evaluation.annealing_comparison import check_can_anneal, compare_annealing
     from ...evaluation.comparison import Comparison

@@ -25,35 +25,38 @@ if TYPE_CHECKING:
 
 def gap_command(
     run: RunArgument,
-    points: Annotated[int, typer.Option(min=2, help="How many of the held-out points, drawn at random.")] = 100,
+    points: Annotated[int, typer.Option(min=2, help="How many of the test points, chosen at random.")] = 100,
     num_samples: Annotated[
-        int, typer.Option(min=2, help="Latent draws for each point, of the guide and of the refined q.")
+        int, typer.Option(min=2, help="Draws for each point, of the guide and of the refined q.")
     ] = 5000,
     family: Annotated[
-        str | None, typer.Option(help="Of the refined q: diagonal, full or flow [default: as the guide's own].")
+        str | None, typer.Option(help="Family of the refined q: diagonal, full or flow [default: like the guide].")
     ] = None,
     ais: Annotated[
         bool | None,
-        typer.Option(help="Add annealed importance sampling [default: where nothing better estimates log p(x)]."),
+        typer.Option(help="Add annealed importance sampling [default: only if no better estimate of log p(x) exists]."),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="Where q and chains begin: posterior, guide or prior [default: the first that there is]."),
+        typer.Option(help="Where q and chains begin: posterior, guide or prior [default: the first that is possible]."),
     ] = None,
     ais_chains: Annotated[int, typer.Option(min=2, help="Annealing chains for each point.")] = 16,
     ais_steps: Annotated[
-        int | None, typer.Option(min=1, help="Distributions that each chain passes; 100 from the posterior, else 1000.")
+        int | None, typer.Option(min=1, help="Temperatures of each chain [default: 100 from the posterior, else 1000].")
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data: OtherDataOption = None,
     transform: TransformOption = None,
     root: RootOption = None,
-    out: Annotated[Path | None, typer.Option(help="Write the figure there, a .png.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figure to this .png file.")] = None,
     json_file: JsonOption = None,
     netcdf: NetcdfOption = None,
 ) -> None:
-    """Split the gap between log p(x) and the ELBO: what the guide's family cannot reach, what its network loses."""
+    """Split the gap between log p(x) and the ELBO.
+
+    One part is what the family of the guide cannot reach, the other is what its network loses.
+    """
     from ...evaluation.gap_decomposition import gap, needs_annealing
     from ...tables.gap import show
     from ...utils.random import random_rows
@@ -97,6 +100,7 @@ def gap_command(
 
 
 def family_of(name: str | None) -> "VariationalFamily | None":
+    """Return the family that `--family` names."""
     from ...posterior.variational_families import DiagonalGaussian, FlowFamily, FullGaussian, VariationalFamily
 
     families: dict[str, type[VariationalFamily]] = {

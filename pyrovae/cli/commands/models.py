@@ -9,9 +9,9 @@ from ..output import console
 
 
 def models_command(
-    model: Annotated[str | None, typer.Argument(help="A name or a .py file: show its options.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A name or a .py file. Its options are listed.")] = None,
 ) -> None:
-    """What there is: a line for each pair, with its equation; or the options of one."""
+    """List the models, or the options of one."""
     from rich.table import Table
 
     from ...loading.options import plain

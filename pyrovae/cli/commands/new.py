@@ -19,13 +19,7 @@ def new_command(
         str | None, typer.Option(help="model or guide [default: guide if the file's name says so, else model].")
     ] = None,
 ) -> None:
-    """Write a working model or guide to start from, as a Python file.
-
-    \b
-    Examples:
-      pyrovae new my_model.py
-      pyrovae new my_guide.py
-    """
+    """Write a working model or guide to start from, as a Python file."""
     kind = kind or ("guide" if "guide" in file.stem.lower() else "model")
     if kind not in SKELETONS:
         raise InvalidInputError(f"There is no kind '{kind}': give model or guide.")

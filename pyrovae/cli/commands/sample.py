@@ -14,7 +14,7 @@ from ..output import check_writable
 
 def sample_command(
     run: RunArgument,
-    num_samples: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
+    num_samples: Annotated[int, typer.Option(min=1, help="How many draws.")] = 64,
     seed: SeedOption = 0,
     mean: Annotated[bool, typer.Option("--mean", help="Show E[x|z] instead of a draw of x.")] = False,
     out: Annotated[
@@ -22,7 +22,7 @@ def sample_command(
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Draw x from the trained model: a grid of images."""
+    """Draw x from a trained model, as a grid of images."""
     restored, loaded = open_scored(run, device)
     target = out or run / "samples.png"
     check_writable(target)

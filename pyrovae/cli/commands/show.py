@@ -24,7 +24,7 @@ def show_command(
     ] = None,
     draws: Annotated[bool, typer.Option("--draws", help="With latent: draws of q(z|x) instead of means.")] = False,
     ellipses: Annotated[
-        int, typer.Option(min=0, help="With latent: q(z|x) and p(z|x) of so many points, as ellipses.")
+        int, typer.Option(min=0, help="With latent: draw q(z|x) and p(z|x) of this many points as ellipses.")
     ] = 0,
     count: Annotated[int | None, typer.Option(min=2, help="How many points, steps or latents are shown.")] = None,
     seed: SeedOption = 0,
@@ -36,7 +36,10 @@ def show_command(
         Path | None, typer.Option(help="The figure's file, .png, .svg or .pdf [default: RUN/WHAT.png].")
     ] = None,
 ) -> None:
-    """Draw what a trained pair has learned: reconstructions, latent space, traversals, components, training and more."""
+    """Draw a figure of a run: reconstructions, latents, training, ….
+
+    WHAT is the kind of the figure.
+    """
     from ... import plots
 
     if what not in PICTURES:

@@ -1,5 +1,6 @@
 """pyrovae train: one pair, kept in a folder; or a run that was stopped, taken up again."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,12 +39,13 @@ if TYPE_CHECKING:
 def train_command(
     context: typer.Context,
     model: Annotated[
-        str | None, typer.Argument(help="A name (`pyrovae models`), or a .py file that defines pair(dim, **options).")
+        str | None,
+        typer.Argument(help="A name (`pyrovae models` lists them), or a .py file that defines pair(dim, **options)."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="New folder for the run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the run [default: runs/MODEL].")] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Go on with the run in that folder, from its last checkpoint; nothing else to say."),
+        typer.Option(help="Resume the run in this folder from its last checkpoint. No other options are allowed."),
     ] = None,
     data: DataOption = "digits",
     settings: SetOption = None,
@@ -52,37 +54,46 @@ def train_command(
     lr: RateOption = None,
     objective: Annotated[
         str | None,
-        typer.Option(help="What is maximised: IWAE(50), DReG(50), Beta(4), FreeBits(0.1), …; the ELBO if not given."),
+        typer.Option(
+            help="What training maximises: IWAE(50), DReG(50), Beta(4), FreeBits(0.1), … [default: the ELBO]."
+        ),
     ] = None,
     schedule: Annotated[
         str | None,
-        typer.Option(help="Of the learning rate: cosine (the default), iwae_schedule, with_warmup or constant."),
+        typer.Option(
+            help="Schedule of the learning rate: cosine, iwae_schedule, with_warmup or constant [default: cosine]."
+        ),
     ] = None,
-    init: Annotated[str | None, typer.Option(help="em: start where expectation maximisation ends.")] = None,
-    max_grad_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient, nats per point.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="em: start training from the result of expectation maximisation.")
+    ] = None,
+    max_grad_norm: Annotated[
+        float | None, typer.Option(help="Clip the gradient to this norm, in nats per point.")
+    ] = None,
     kl_warmup_fraction: Annotated[
-        float | None, typer.Option(help="Share of the steps in which the KL's weight rises from 0 to 1.")
+        float | None, typer.Option(help="Fraction of the steps in which the weight of the KL rises from 0 to 1.")
     ] = None,
     ema_decay: Annotated[
         float | None, typer.Option(help="Decay of a moving average of the parameters, such as 0.999.")
     ] = None,
     validation_fraction: Annotated[
         float | None,
-        typer.Option(help="Share of the training points to hold out, to stop early and keep the best epoch."),
+        typer.Option(help="Fraction of the training points to hold out, to stop early and keep the best epoch."),
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(min=1, help="Epochs without a better held-out ELBO before training stops [10].")
+        int | None,
+        typer.Option(min=1, help="Epochs without a better held-out ELBO before training stops [default: 10]."),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 (the default), tf32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 [default: fp32].")] = None,
     compile: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the step, or not; by itself where there are many steps."),
+        typer.Option("--compile/--no-compile", help="Compile the training step [default: only for long runs]."),
     ] = None,
     retry_lr_factor: Annotated[
         float | None, typer.Option(help="If training diverges, go back once, with the learning rate times this.")
     ] = None,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write metrics for TensorBoard too, into the run's folder.")
+        bool, typer.Option("--tensorboard", help="Also write metrics for TensorBoard to the folder of the run.")
     ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -96,7 +107,10 @@ def train_command(
     download: DownloadOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train one pair and keep it in a folder. Under torchrun the processes share each batch."""
+    """Train one model and keep it in a folder.
+
+    Under torchrun the processes share each batch.
+    """
     from ...data.datasets import load_data
     from ...loading.pairs import load
     from ...runs import run as runs
@@ -114,8 +128,10 @@ def train_command(
                 print(f"{run.name}: finished after {epochs_done} epochs, nothing is left to resume; {_longer(resume)}.")
             _train(run, loaded, resume, ranks.first, tensorboard, resume=True)
             return
-        if model is None or out is None:
-            raise InvalidInputError("Name a model and --out FOLDER (`pyrovae models` lists models), or --resume RUN.")
+        if model is None:
+            raise InvalidInputError("Name a model (`pyrovae models` lists them), or --resume RUN.")
+        if out is None and ranks.count > 1:
+            raise InvalidInputError("Name the folder of the run, --out FOLDER, which all processes must know.")
         loaded = load_data(
             data,
             transform,
@@ -133,8 +149,9 @@ def train_command(
             "ema_decay": ema_decay, "validation_fraction": validation_fraction, "patience": patience,
             "precision": precision, "compile": compile, "retry_lr_factor": retry_lr_factor,
         }  # fmt: skip
+        pair = load(model)
         run = runs.prepare_run(
-            load(model),
+            pair,
             loaded,
             source=data_source(data),
             transform=transform,
@@ -144,6 +161,7 @@ def train_command(
             scored=False,
             **fit_arguments,
         )
+        out = _default_folder(pair.name) if out is None else out
         with output_folder(out if ranks.first else None, overwrite):
             _train(run, loaded, out, ranks.first, tensorboard)
 
@@ -171,10 +189,21 @@ def _train(run: "Run", data: "Data", folder: Path, first: bool, tensorboard: boo
     print(
         f"{run.name}: {_last(result)}{result.objective}, {result.steps} steps, {result.seconds:.1f} s; kept in {folder}"
     )
-    stopped = result.stop_reason and f"stopped early: {result.stop_reason}"
-    for remark in (result.execution, stopped, result.floor_message):
+    options = ", ".join(f"{name}={value}" for name, value in run.config.resolved_options.items())
+    for remark in (
+        options and f"options {options}",
+        result.execution,
+        result.stop_reason and f"stopped early: {result.stop_reason}",
+        result.floor_message,
+    ):
         if remark:
             print(f"{run.name}: {remark}")
+
+
+def _default_folder(name: str) -> Path:
+    """Return the first of runs/NAME, runs/NAME-2, … that does not exist."""
+    folders = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(folder for folder in folders if not folder.exists())
 
 
 def _longer(folder: Path) -> str:
@@ -200,7 +229,7 @@ def _last(fit: "FitResult") -> str:
 
 def _check_resume_alone(context: typer.Context) -> None:
     """Whatever else was said, and would not be heard."""
-    given = options_given(context, lambda name: name not in ("resume", "device", "tensorboard"))
+    given = options_given(context, lambda name: name not in ("resume", "device", "tensorboard", "quiet", "verbose"))
     if given:
         longer = f"; {_longer(context.params['resume'])}" if "--epochs" in given else ""
         raise InvalidInputError(
