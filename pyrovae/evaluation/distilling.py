@@ -61,7 +61,7 @@ def distil(
         A `DistillationResult`, in nats.
 
     Raises:
-        InvalidInputError: The modes of the posterior are not searched for this pair; the guide has no parameters of
+        InvalidInputError: The modes of the posterior are not searched for this pair. Or the guide has no parameters of
             its own, has them for each point, or has no density at given latents.
         NonFiniteError: log q became NaN or infinite. The guide then has the parameters that it came with.
 

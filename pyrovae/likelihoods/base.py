@@ -1,6 +1,6 @@
 """p(x|z) families: objects that turn a decoder's outputs η into a distribution over x.
 
-η comes from a network in a VAE, from a linear map in a logistic PCA, and from a row of a table in a mixture. What
+η comes from a network in a VAE. It comes from a linear map in a logistic PCA, and from a table's row in a mixture. What
 follows is the same, and it is here. To add a family, write `num_outputs`, `forward` and `initial_outputs`.
 """
 

@@ -22,8 +22,8 @@ def best_set(values: Tensor, shortfall: Tensor | None = None, *, level: float = 
     Args:
         values: What each of C models gives to each point, such as log p̂(x_n): (C, N). The noise of draws is part of the spread over
             points, and so of the standard errors.
-        shortfall: By how much each may be too low, (C, N), which is added before a model is left out. Where it is infinite or NaN
-            the point is left out instead; where that is so at more than 5 % of the points the model stays in the set.
+        shortfall: By how much each may be too low, (C, N), which is added before a model is left out. A point where it is
+            infinite or NaN is left out instead. If these are more than 5 % of the points, the model stays in the set.
         level: The probability, between 0 and 1.
 
     Returns:
