@@ -31,6 +31,7 @@ EXAMPLES = {
         "pyrovae show runs/vae latent --out latent.svg",
         "pyrovae show runs/vae interpolate 3 17",
     ],
+    "report": ["pyrovae report runs/vae", "pyrovae report runs/vae runs/iaf --out report.html"],
     "models": ["pyrovae models", "pyrovae models vae"],
     "new": ["pyrovae new my_model.py", "pyrovae new my_guide.py"],
 }

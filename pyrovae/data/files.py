@@ -180,7 +180,9 @@ def _place(path: Path, column: str, names: tuple[str, ...], width: int, flag: st
 
 def _check_finite(path: Path, values: np.ndarray, names: tuple[str, ...]) -> None:
     floating = np.issubdtype(values.dtype, np.floating)
-    bad = np.argwhere(~(np.abs(values) < LARGEST)) if floating else np.empty((0, 2))  # NaN is not below anything
+    bad = (
+        np.argwhere(~(np.abs(values.astype(float)) < LARGEST)) if floating else np.empty((0, 2))
+    )  # NaN is not below anything
     if len(bad):
         row, column = map(int, bad[0])
         called = f" ({names[column]})" if names else ""

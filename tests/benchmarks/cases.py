@@ -74,10 +74,12 @@ def _copies(model: nn.Module, guide: object) -> Callable[[], tuple]:
 
 
 def _digits(points: int) -> Tensor:
-    """Digits drawn with replacement, dequantised anew: as many as are asked for, none twice."""
+    """Digits drawn with replacement, dequantised anew: as many as are asked for, none twice. Their columns are standardised, since
+    what is written by hand knows no units."""
     pixels = torch.as_tensor(load_digits().data, dtype=torch.get_default_dtype())
     pixels = pixels[torch.randint(len(pixels), (points,))]
-    return (pixels + torch.rand_like(pixels)) / 17
+    x = (pixels + torch.rand_like(pixels)).double()
+    return ((x - x.mean(0)) / x.std(0, correction=0)).to(pixels)
 
 
 def _named(kind: str, model: nn.Module, guide: object) -> Start:

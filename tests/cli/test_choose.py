@@ -59,7 +59,7 @@ def test_all_points_are_chosen_on_if_that_is_asked_for(data: Path, tmp_path: Pat
     x = torch.cat([loaded.train, loaded.test])
     training = {"epochs": 2, "lr": 1e-3, "batch_size": 4096}
     choice = pyrovae.choose(pyrovae.load("ppca"), {"latent": [1, 2]}, x, folds=2, training=training)
-    assert len(content["per_point"]["1"]["log_likelihood"]) == 60
+    assert len(content["per_point"]["1"]["log_likelihood"]) == 240
     assert content["per_point"]["2"]["log_likelihood"] == choice.candidates["2"].log_likelihood.tolist()
     assert content["minka"] == choice.minka
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_chosen_is_one_sentence(data: Path, tmp_path: Path) -> No
     )
     assert "give a share between 0 and 1" in sentence("gmm", "components=1..2", "--validation-fraction", 2)
     assert "give a probability between 0 and 1" in sentence("ppca", "latent=1..2", "--level", 2)
-    assert "48 points" in sentence("gmm", "components=1..2", "--folds", 49)
+    assert "192 points" in sentence("gmm", "components=1..2", "--folds", 193)
     np.save(tmp_path / "pixels.npy", np.random.default_rng(0).integers(0, 5, size=(50, 4)))
     words = ("--data", tmp_path / "pixels.npy", "--transform", "binarise", "--all-points")
     assert "Training points are drawn anew" in refused("choose", "bernoulli_pca", "--over", "latent=1,2", *words)

@@ -137,7 +137,7 @@ def test_a_killed_evaluation_goes_on_as_what_was_computed(measured, monkeypatch,
         reason_against.cache_clear()
         measured(times)
         scored(dtype, partial_file=tmp_path / "unfinished")
-    without, not_used, used = identities
+    without, not_used, used = identities[::2]  # beside each is that of the search for modes, which is the same
     assert without == not_used != used
 
 
