@@ -180,9 +180,8 @@ def _place(path: Path, column: str, names: tuple[str, ...], width: int, flag: st
 
 def _check_finite(path: Path, values: np.ndarray, names: tuple[str, ...]) -> None:
     floating = np.issubdtype(values.dtype, np.floating)
-    bad = (
-        np.argwhere(~(np.abs(values.astype(float)) < LARGEST)) if floating else np.empty((0, 2))
-    )  # NaN is not below anything
+    # NaN is not below anything
+    bad = np.argwhere(~(np.abs(values, dtype=np.float64) < LARGEST)) if floating else np.empty((0, 2))
     if len(bad):
         row, column = map(int, bad[0])
         called = f" ({names[column]})" if names else ""

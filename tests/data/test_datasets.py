@@ -252,6 +252,15 @@ def test_constant_columns(tmp_path: Path) -> None:
     refuse("7 of the 10 columns of x.npy are constant (column 3, 4, 5, 6, 7, …)", save(tmp_path / "x.npy", x))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_every_floating_type_is_read(tmp_path: Path, dtype: type) -> None:
+    x = normal().astype(dtype)
+    data = load_data(save(tmp_path / "x.npy", x))
+    assert torch.equal(data.test, torch.as_tensor(x.astype(np.float32))[data.test_rows])
+    x[3, 1] = np.inf
+    refuse("has inf at row 3, column 1", save(tmp_path / "x.npy", x))
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.98])
 def test_truncated_arrays(tmp_path: Path, suffix: str, share: float) -> None:
