@@ -98,8 +98,10 @@ def test_it_begins_at_the_datas_moments():
     ):
         points = (x > x.mean()).float() if isinstance(likelihood, pyrovae.likelihoods.Bernoulli) else x
         model, guide = load("vae")(3, latent=2, hidden=(4,), likelihood=likelihood)
+        for parameter in model.decoder.parameters():
+            parameter.data.zero_()  # a decoder that has learned nothing
         fit(model, guide, points, epochs=0)
-        decoded = likelihood(model.offset)
+        decoded = model.decode(torch.zeros(2))
         torch.testing.assert_close(
             decoded.mean, points.mean(0).clamp(0.01, 0.99 if points.max() <= 1 else 9), atol=1e-3, rtol=0
         )
@@ -118,5 +120,7 @@ def test_shared_variance_ends_at_the_mean_squared_error():
         parameter.data.zero_()
         parameter.requires_grad_(False)
     fit(model, guide, x, epochs=200, batch_size=None, lr=0.05)
-    error = (x - model.offset).square().mean().item()
+    decoded = model.decode(torch.zeros(1))
+    error = ((x - decoded.mean) / model.scale).square().mean().item()  # in the units of each column
     assert model.likelihood.variance.item() == pytest.approx(error, rel=0.01)
+    torch.testing.assert_close(decoded.variance, x.var(0, correction=0), rtol=0.02, atol=0)
