@@ -51,4 +51,4 @@ def average_evidence(trainings: Sequence[Evidence]) -> Evidence:
 
 def _largest(values: Tensor) -> Tensor:
     """The largest of each column: NaN, which is unknown, is the worst."""
-    return torch.where(values.isnan().any(0), math.nan, values.nan_to_num(nan=0.0, posinf=math.inf).amax(0))
+    return torch.where(values.isnan().any(0), math.nan, values.nan_to_num(0.0, math.inf, -math.inf).amax(0))

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from pyrovae import InvalidInputError, compare
+from pyrovae.evaluation.averaging import _largest
 from pyrovae.evaluation.comparing import score_pairs
 from pyrovae.evaluation.repeated_trainings import average_trainings, training_name
 from pyrovae.tables.comparison import show
@@ -109,3 +110,10 @@ def test_a_training_that_fails_takes_its_row_with_it() -> None:
 def test_a_list_of_one_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="a is a list of 1 trainings: give at least 2, or the pair itself"):
         compare({"a": [located(0.0)]}, torch.zeros(3, 1))
+
+
+def test_the_worst_of_trainings_keeps_what_is_not_a_number() -> None:
+    """k̂ of flat weights is −∞ in each training, and so it is of the worst."""
+    nan, inf = float("nan"), float("inf")
+    values = torch.tensor([[-inf, nan, 0.2, inf], [-inf, 0.1, -inf, 0.3]])
+    torch.testing.assert_close(_largest(values), torch.tensor([-inf, nan, 0.2, inf]), equal_nan=True)
