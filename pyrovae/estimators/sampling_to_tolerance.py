@@ -14,7 +14,7 @@ from .annealing_path import anneal_from_mixture
 
 MIN_DRAWS = 128
 MORE = 1.3  # times the draws that the error so far asks for
-MIN_CHAINS, MAX_CHAINS = 64, 512
+MIN_CHAINS = 64
 ESTIMATES = ("log_likelihood", "log_likelihood_se", "ess", "largest_weight")
 
 Weigh = Callable[[Joint, ModeMixture, int], WeightSums]
@@ -80,17 +80,17 @@ def _to_tolerance(
             if not bool(done.all()):
                 work(own[~done], lacking[~done], sums.subset(~done))
 
-    work(torch.arange(len(counts), device=counts.device), rounded_up(counts, max_count), None)
+    work(torch.arange(len(counts), device=counts.device), _rounded_up(counts, max_count), None)
     return {**values, "num_draws": values["num_draws"].long()}
 
 
 def _lacking(sums: WeightSums, tolerance: float, max_count: int) -> Tensor:
     """How many weights each point is to get beside those it has: 0 where the error is small enough, or there may be no more."""
     needed = MORE * sums.relative_variance / tolerance**2
-    lacking = rounded_up((needed - sums.count).nan_to_num(0.0), max(1, max_count - sums.count))
+    lacking = _rounded_up((needed - sums.count).nan_to_num(0.0), max(1, max_count - sums.count))
     return torch.where((sums.log_likelihood_se > tolerance) & (sums.count < max_count), lacking, 0.0)
 
 
-def rounded_up(needed: Tensor, most: int) -> Tensor:
+def _rounded_up(needed: Tensor, most: int) -> Tensor:
     """Numbers of weights to a power of √2, so that points that need about the same are weighed together."""
     return needed.clamp(min(MIN_CHAINS, most), most).log2().mul(2).ceil().div(2).exp2().ceil().clamp(max=most)

@@ -57,19 +57,18 @@ def climb(joint: Joint, starts: Tensor) -> Ends:
     damping = torch.full(u.shape[:2], 1e-2, dtype=torch.float64, device=u.device)
     ends = _ends(u, here)
     for _ in range(MAX_ITERATIONS):
-        moving = here.moves(damping)
-        if float(moving.double().mean()) < ROWS_KEPT:
+        step, moving = here.stride(damping)
+        if float(moving.double().mean()) < ROWS_KEPT and not bool((moving | here.exact).all()):
             damping = torch.where(moving | here.exact, damping, damping.clamp(max=1.0))
             here = here.exact_at(~moving, joint, u)  # are they at rest by the true curvature, too?
-            moving = here.moves(damping)
+            step, moving = here.stride(damping)
         if not bool(moving.any()):
             break
         if float(moving.double().mean()) < ROWS_KEPT:  # go on with those that move
             ends.put(rows, _ends(u, here))
             left = moving[0]
             joint, rows, here = joint.subset(left), rows[left], here.subset(left)
-            u, damping, moving = u[:, left], damping[:, left], moving[:, left]
-        step, _ = here.step(damping)
+            u, damping, step, moving = u[:, left], damping[:, left], step[:, left], moving[:, left]
         proposal = torch.where(moving.unsqueeze(-1), u + step.to(u), u)
         there = here.moved(joint.log_p, u, proposal)
         better = moving & (there.value > here.value)
@@ -105,9 +104,10 @@ class _Place:
             torch.where(chosen, self.exact, other.exact),
         )
 
-    def moves(self, damping: Tensor) -> Tensor:
-        """Whether another step is worth it: (S, N)."""
-        return torch.isfinite(self.value) & (self.step(damping)[1] > GAIN_TOLERANCE) & (damping < MAX_DAMPING)
+    def stride(self, damping: Tensor) -> tuple[Tensor, Tensor]:
+        """The next step (S, N, d), and whether it is worth taking (S, N)."""
+        step, gain = self.step(damping)
+        return step, torch.isfinite(self.value) & (gain > GAIN_TOLERANCE) & (damping < MAX_DAMPING)
 
     def moved(self, log_density: LogDensity, u: Tensor, proposal: Tensor) -> "_Place":
         """The numbers at `proposal`, with the precision at u, updated by the change of the gradient where that shows a mode."""

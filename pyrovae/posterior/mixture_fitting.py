@@ -26,10 +26,10 @@ def fit_mixture(
 ) -> tuple[ModeMixture, Tensor]:
     """The mixture to estimate log p(x) with, and the number of draws (N,) that give it a standard error of `tolerance` nats.
 
-    Each pilot measures the variance of a mixture's weights, and its draws fit the next mixture. Above 15 dimensions a mixture is
-    fitted once at every point. A pilot that has less than half of the draws it asks for is followed by a larger one,
-    with a new mixture. Too few draws have seen too little of the tail of the weights. The draws of an estimate are
-    none of these.
+    A pilot measures the variance of a mixture's weights. Above 15 dimensions the mixture is first fitted to gradients, where that
+    lowers the variance. A pilot that has less than an eighth of the draws it asks for is followed by a larger one. Above 15
+    dimensions its draws also fit the next mixture. Too few draws have seen too little of the tail of the weights. The draws of an
+    estimate are none of these.
     """
     fits = joint.size > FEW_LATENTS
     mixture = choose_mixture(joint, modes)
@@ -57,7 +57,11 @@ def _better(joint: Joint, first: ModeMixture, second: ModeMixture) -> ModeMixtur
     own = [_pilot(joint, mixture, PILOT_DRAWS // 2) for mixture in (first, second)]
     places = _joined(own)
     log_q = torch.logaddexp(*(mixture.log_density_with_prior(places) for mixture in (first, second))) - math.log(2)
-    candidates = [first, *(_with_tails(second, *tails) for tails in CANDIDATES)]
+    return _least_variance([first, *(_with_tails(second, *tails) for tails in CANDIDATES)], places, log_q)
+
+
+def _least_variance(candidates: list[ModeMixture], places: Places, log_q: Tensor) -> ModeMixture:
+    """At each point the candidate whose weights have the least variance, as draws of q judge it."""
     squares = [
         (2 * places.log_p - log_q - mixture.log_density_with_prior(places)).logsumexp(0) for mixture in candidates
     ]
@@ -121,16 +125,4 @@ def fitted(mixture: ModeMixture, places: Places) -> ModeMixture:
         widths=torch.stack(widths),
         log_weights=torch.where(exists, shares.clamp(min=TINY).log(), -torch.inf).log_softmax(0),
     )
-    return _best(result, places, log_q)
-
-
-def _best(mixture: ModeMixture, places: Places, log_q: Tensor) -> ModeMixture:
-    """With the degrees of freedom and the scale of the best candidate at each point."""
-    one = torch.ones_like(mixture.scale)
-    squares = []
-    for nu, scale in CANDIDATES:
-        candidate = _with_tails(mixture, nu, scale)
-        squares.append((2 * places.log_p - log_q - candidate.log_density_with_prior(places)).logsumexp(0))
-    least = torch.stack(squares).nan_to_num(torch.inf, torch.inf, -torch.inf).argmin(0)
-    best = one.new_tensor(CANDIDATES)[least]
-    return replace(mixture, degrees_of_freedom=best[:, 0], scale=best[:, 1])
+    return _least_variance([_with_tails(result, *tails) for tails in CANDIDATES], places, log_q)

@@ -11,9 +11,6 @@ from .joint_density import Joint
 from .modes import Modes
 
 FEW_LATENTS, MANY_LATENTS = 15, 50  # dimensions of u
-PILOT_ERRORS = (
-    3.0  # standard errors added to a variance that a pilot has estimated: it has seen too little of the weights' tail
-)
 LOWEST = -1e300  # log-density of a mode where the density is zero or no number
 DROP = 2.0  # nats below the mode, at which the width of a component is read: two standard deviations of a normal
 
