@@ -1,18 +1,22 @@
 """The pairs that `compare` is asked for: built-in names, the user's files, and folders of runs."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError
+from .common import add_score_task
 
 if TYPE_CHECKING:
     import torch
+    from rich.progress import Progress
     from rich.text import Text
 
     from ..data.datasets import Data
+    from ..evaluation.comparison import Comparison
     from ..runs.run import Run
+    from ..training.result import FitResult
 
 ALL = "all"
 
@@ -49,6 +53,38 @@ def load_runs(texts: Sequence[str], device: "torch.device") -> dict[str, "Run"]:
             print(f"pyrovae: the training of {run.name} was stopped after {done} of {epochs} epochs.", file=sys.stderr)
     check_same_training_data(runs)
     return runs
+
+
+def score_runs(
+    progress: "Progress",
+    runs: Mapping[str, "Run"],
+    data: "Data",
+    num_samples: int | None,
+    seed: int,
+    tolerance: float | None,
+    train: Callable[["Run"], None] = lambda run: None,
+) -> "Comparison":
+    """Score all runs on the held-out points, each under a bar of its own, after `train` has trained it where that is due."""
+    from ..evaluation.comparing import score_pairs
+
+    bars: list[Callable[[float], None]] = []
+
+    def begin(name: str) -> "FitResult":
+        train(runs[name])
+        bars.append(add_score_task(progress, name, len(data.test), num_samples, tolerance))
+        return runs[name].fit_result
+
+    return score_pairs(
+        {name: (run.model, run.guide) for name, run in runs.items()},
+        data.test,
+        num_samples,
+        seed,
+        tolerance=tolerance,
+        transform=data.transform,
+        on_progress=lambda count: bars[-1](count),
+        train=begin,
+        keep_failures=True,
+    )
 
 
 def inspect_run(run: "Run", data: "Data") -> None:

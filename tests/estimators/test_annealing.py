@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer.autoguide import AutoNormal
+from small_pairs import angle
 
 import pyrovae
 from pyrovae import InvalidInputError, NonFiniteError, evaluate
@@ -226,15 +227,7 @@ def test_modes_that_no_other_start_finds_make_a_lower_bound(seed):
 
 @pytest.mark.parametrize(("start", "used"), [(None, "guide"), ("guide", "guide"), ("prior", "prior")])
 def test_an_angle_has_no_modes_to_begin_at(start, used):
-    def model(x):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.VonMises(torch.zeros(()), 1.0))
-            pyro.sample("x", dist.Normal(z.cos().unsqueeze(-1), 1.0).to_event(1), obs=x)
-
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.VonMises(torch.zeros(len(x)), 1.0))
-
+    model, guide = angle()
     found = ais(model, guide, torch.zeros(3, 1), 2, 2, start=start)
     assert found.metadata["start"] == used
     with pytest.raises(InvalidInputError, match="Nothing can begin at the posterior. Latent 'z' is an angle"):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from rich.cells import cell_len
 from rich.console import Console
+from small_pairs import located
 
 import pyrovae
 from pyrovae import Comparison, InvalidInputError, compare, evaluate
@@ -20,19 +21,6 @@ from pyrovae.evaluation.comparing import score_pairs
 from pyrovae.plots import comparison as plots
 from pyrovae.tables.comparison import WIDTH, as_text, show
 from pyrovae.utils.random import derived_seed
-
-
-def located(loc):
-    def model(x):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(torch.full((1,), loc), 1.0).to_event(1))
-            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
-
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal((x + loc) / 2, 1.0).to_event(1))
-
-    return model, guide
 
 
 def coin(x):

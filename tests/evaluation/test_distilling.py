@@ -9,12 +9,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from command_line import invoke
 from pyro.infer.autoguide import AutoNormal
-from typer.testing import CliRunner
 
 import pyrovae
 from pyrovae import InvalidInputError, NonFiniteError, distil
-from pyrovae.cli.app import app
 from pyrovae.evaluation import distilling
 from pyrovae.tables.distillation import advice
 
@@ -159,21 +158,6 @@ def test_a_guide_whose_density_overflows_comes_back_as_it_was(short, monkeypatch
 
 
 # The command line.
-
-
-def invoke(*words):
-    pyro.clear_param_store()
-    return CliRunner().invoke(app, list(map(str, words)))
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A vae with two latents, trained for a moment on points of 4 numbers."""
-    folder = tmp_path_factory.mktemp("train")
-    np.save(folder / "points.npy", np.random.default_rng(0).normal(size=(80, 4)))
-    words = ["--data", folder / "points.npy", "--set", "latent=2", "--set", "hidden=8", "--epochs", 3]
-    assert invoke("train", "vae", *words, "--out", folder / "run").exit_code == 0
-    return folder / "run"
 
 
 def test_distil_writes_a_run_with_the_new_guide(run, tmp_path):

@@ -10,13 +10,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from command_line import invoke
 from matplotlib.image import imread
-from typer.testing import CliRunner
 
 import pyrovae
 from pyrovae import InvalidInputError, gap
 from pyrovae.cli import output
-from pyrovae.cli.app import app
 from pyrovae.plots.gap import gap_bars
 from pyrovae.posterior import laplace_limits
 from pyrovae.posterior.optimise import RefinementSettings
@@ -127,22 +126,6 @@ def test_every_number_is_saved(pair, tmp_path):
 
 
 # The command line.
-
-
-def invoke(*words):
-    pyro.clear_param_store()
-    return CliRunner().invoke(app, list(map(str, words)))
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A trained vae with two latents, on points of 4 numbers."""
-    folder = tmp_path_factory.mktemp("train")
-    np.save(folder / "points.npy", np.random.default_rng(0).normal(size=(80, 4)))
-    words = ["--data", folder / "points.npy", "--set", "latent=2", "--set", "hidden=8", "--epochs", 3]
-    result = invoke("train", "vae", *words, "--out", folder / "run")
-    assert result.exit_code == 0, result.output
-    return folder / "run"
 
 
 @pytest.mark.slow

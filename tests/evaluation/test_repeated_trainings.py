@@ -5,11 +5,10 @@ import json
 import math
 
 import numpy as np
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 from rich.console import Console
+from small_pairs import located
 
 from pyrovae import InvalidInputError, compare
 from pyrovae.evaluation.averaging import _largest
@@ -22,19 +21,6 @@ METADATA = {
     "num_samples": 50, "tolerance": None, "dtype": "float32", "device": "cpu", "pyrovae": "0", "torch": "0", "pyro": "0",
     "python": "3", "train_seeds": [0, 1, 2],
 }  # fmt: skip
-
-
-def located(loc, width=1.0):
-    def model(x):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(torch.full((1,), loc), 1.0).to_event(1))
-            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
-
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal((x + loc) / 2, width).to_event(1))
-
-    return model, guide
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer.autoguide import AutoNormal
+from small_pairs import angle
 
 import pyrovae
 from pyrovae import InvalidInputError
@@ -265,15 +266,7 @@ def test_discrete_latents():
 
 
 def test_angles():
-    def model(x):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.VonMises(torch.zeros(()), 1.0))
-            pyro.sample("x", dist.Normal(z.cos().unsqueeze(-1), 1.0).to_event(1), obs=x)
-
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.VonMises(torch.zeros(len(x)), 1.0))
-
+    model, guide = angle()
     with pytest.raises(InvalidInputError, match="'z' is an angle.*use ais or evaluate"):
         refine(model, guide, torch.zeros(3, 1))
 

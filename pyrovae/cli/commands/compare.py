@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InvalidInputError, RunError
-from ..common import add_score_task, data_source, device_of, draw_points, options_given, train_with_progress
+from ..common import data_source, device_of, draw_points, options_given, train_with_progress
 from ..compared_pairs import (
     ALL,
     exclusions,
@@ -20,6 +20,7 @@ from ..compared_pairs import (
     prepare_all,
     prepare_named,
     repeat_training,
+    score_runs,
 )
 from ..decisions import check_decision_options, decide_with_progress
 from ..options import (
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from ...data.datasets import Data
     from ...evaluation.comparison import Comparison
     from ...runs.run import Run
-    from ...training.result import FitResult
 
 OF_DATA = ("data", "transform", "split_seed", "label", "drop", "levels", "dtype")
 TRIO = "gmm,ppca,vae"
@@ -114,7 +114,7 @@ def compare_command(
     """
     from rich.text import Text
 
-    from ...evaluation.comparing import check_separate_parameters, score_pairs
+    from ...evaluation.comparing import check_separate_parameters
     from ...evaluation.comparison import check_same_dim
     from ...evaluation.repeated_trainings import average_trainings
     from ...report import render
@@ -183,31 +183,14 @@ def compare_command(
             }
             write_json(out / "config.json", config)
         with progress_bars() as progress:
-            bars: list[Any] = []
 
-            def train(name: str) -> "FitResult":
-                run = runs[name]
-                if name not in restored:
+            def train(run: "Run") -> None:
+                if run.name not in restored:
                     train_with_progress(progress, run, loaded, None if out is None else out / _folder(run))
-                bars.append(add_score_task(progress, name, len(loaded.test), num_samples, tolerance))
-                return run.fit_result
 
-            comparison = score_pairs(
-                both,
-                loaded.test,
-                num_samples,
-                seed,
-                tolerance=tolerance,
-                transform=loaded.transform,
-                on_progress=lambda count: bars[-1](count),
-                train=train,
-                keep_failures=True,
-            )
+            comparison = score_runs(progress, runs, loaded, num_samples, seed, tolerance, train)
             reconstructed = {run.name: run for run in prepared if run.name in unscored}
-            failures = train_without_density(
-                [run for name, run in reconstructed.items() if name not in restored],
-                lambda run: train_with_progress(progress, run, loaded, None if out is None else out / _folder(run)),
-            )
+            failures = train_without_density(reconstructed.values(), train)
         comparison = average_trainings(comparison, trainings)
         comparison = replace(comparison, failed={**comparison.failed, **failures})
         shown = {name: runs[trainings.get(name, [name])[0]] for name in comparison.evidence}

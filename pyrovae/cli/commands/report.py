@@ -1,13 +1,13 @@
 """pyrovae report: one page that shows what some runs are worth."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...errors import InvalidInputError, RunError
-from ..common import add_score_task, device_of
-from ..compared_pairs import inspect_run, load_runs
+from ..common import device_of
+from ..compared_pairs import inspect_run, load_runs, score_runs
 from ..options import BoundSamplesOption, DeviceOption, RootOption, SeedOption, ToleranceOption
 from ..output import check_writable, progress_bars, write_text
 from ..reconstructions import Reconstructions, without_density
@@ -15,7 +15,6 @@ from ..reconstructions import Reconstructions, without_density
 if TYPE_CHECKING:
     from ...data.datasets import Data
     from ...runs.run import Run
-    from ...training.result import FitResult
 
 
 def report_command(
@@ -28,7 +27,7 @@ def report_command(
     root: RootOption = None,
 ) -> None:
     """Score trained runs on their held-out points, and write one page with all that is known of them. It opens without a network."""
-    from ...evaluation.comparing import check_separate_parameters, score_pairs
+    from ...evaluation.comparing import check_separate_parameters
     from ...evaluation.comparison import check_same_dim
     from ...report import render
     from ..report_contents import gather_contents
@@ -44,23 +43,8 @@ def report_command(
     check_same_dim({name: run.observed for name, run in runs.items()})
     check_separate_parameters(pairs, data.test[:256])
     with progress_bars() as progress:
-        bars: list[Any] = []
-
-        def begin(name: str) -> "FitResult":
-            bars.append(add_score_task(progress, name, len(data.test), num_samples, tolerance))
-            return runs[name].fit_result
-
-        comparison = score_pairs(
-            pairs,
-            data.test,
-            num_samples,
-            seed,
-            tolerance=tolerance,
-            transform=data.transform,
-            on_progress=lambda count: bars[-1](count),
-            train=begin,
-            keep_failures=True,
-        )
+        scored = {name: run for name, run in runs.items() if name not in unscored}
+        comparison = score_runs(progress, scored, data, num_samples, seed, tolerance)
     metadata = {**data.metadata(), **next(iter(comparison.evidence.values())).metadata, "seed": seed}
     reconstructions = Reconstructions(runs.values(), data, seed)
     write_text(out, render(gather_contents(comparison, metadata, runs, data, reconstructions, seed)))
