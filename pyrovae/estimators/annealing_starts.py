@@ -136,11 +136,8 @@ def start_name(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, start: str |
         InvalidInputError: There is no such start for this pair.
     """
     name = choose_start_name(model, guide, x, start)
-    some = x if is_per_point(guide, x) else x[:2]
-    if name == "guide" and start is not None:
-        Joint(model, guide, some).check_no_auxiliary()
-    elif name == "guide":
-        structure = inspect_pair(model, guide, some)
+    if name == "guide" and start is None:
+        structure = inspect_pair(model, guide, x if is_per_point(guide, x) else x[:1024])
         helpers = any(site["infer"].get("is_auxiliary") for site in density_sites(structure.guide_trace))
         return "prior" if helpers or structure.deterministic_guide else "guide"
     return name

@@ -164,11 +164,11 @@ def refine(
             chosen = family or matching(joint.structure)
             modes = search(joint) if search else None
             mixture = fit_mixture(joint, modes)[0] if modes else None
-            with fork_rng(x.device, noise):  # the same in each chunk
-                if mixture is not None:
-                    moments = heaviest_moments(mixture, joint.x)
-                else:
-                    moments = moments_of((joint.draw_guide if start == "guide" else joint.draw_prior)(START_DRAWS))
+            if mixture is not None:
+                moments = heaviest_moments(mixture, joint.x)
+            else:
+                moments = moments_of((joint.draw_guide if start == "guide" else joint.draw_prior)(START_DRAWS))
+            with fork_rng(x.device, noise):  # the same in each chunk, however many draws a start took
                 posteriors, steps = ascend(joint, chosen, protocol, moments, divisible=not whole)
             log_w = log_weights(joint, posteriors, num_samples, protocol.draws)
             _check_finite(log_w, first)
