@@ -20,6 +20,8 @@ class _OfLevels(Transform):
         return {"levels": self.levels}
 
     def check(self, values: Tensor) -> None:
+        if not values.is_floating_point():
+            values = values.int()  # a byte cannot be compared with 256
         bad = (values < 0) | (values >= self.levels) | (values != values.round())
         self._refuse(values, bad, f"whole numbers from 0 to {self.levels - 1}")
 
