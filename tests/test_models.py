@@ -15,12 +15,13 @@ from torch import nn
 
 import pyrovae
 from pyrovae import check_pair, fit, load, log_weights
+from pyrovae.compilation.replaying import replay_graph
 from pyrovae.objectives import HasTerms, default_objective, differentiable_loss, resolve_objective
 from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.parameters import unconstrained_parameters
 from pyrovae.pair.structure import inspect_pair as look
-from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters, joined
+from pyrovae.training.recorded_loss import gradient_of, record_step
 
 DIM = 6
 pytestmark = [
@@ -357,9 +358,14 @@ def check_recorded(objective, model, guide, x, other, structure):
         flat.set(flat.vector * 1.01)
         torch.manual_seed(3)
         with torch.no_grad():
-            (value, reconstruction), gradient = graph(flat.views(flat.vector.data), other, one, *held)
+            (value, reconstruction), gradient = graph(*flat.views(flat.vector.data), other, one, *held)
         torch.manual_seed(3)
         expected, expected_gradient = gradient_of(loss, flat)(other, one)
+        inputs = [*flat.views(flat.vector.data), x, one, *held]
+        torch.manual_seed(3)
+        with torch.no_grad():
+            replayed = replay_graph(graph, inputs, len(flat.leaves))(other)
+    torch.testing.assert_close(replayed, ((value, reconstruction), gradient), rtol=1e-12, atol=1e-12, equal_nan=True)
     torch.testing.assert_close(value, expected.loss, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(joined(gradient), joined(expected_gradient), rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(reconstruction, expected.reconstruction, rtol=1e-9, atol=1e-9, equal_nan=True)
