@@ -25,7 +25,7 @@ NEUTRAL = {aten.add.Tensor: 0, aten.sub.Tensor: 0, aten.mul.Tensor: 1, aten.div.
 def replay_graph(graph: GraphModule, inputs: Sequence[Tensor], x: int) -> Callable[[Tensor], Any]:
     """Write a graph as a Python function of the input at place `x` alone, to be called without gradients.
 
-    The other inputs are read at each call, where they are in memory now. What depends on no input is computed here, and
+    The other inputs, and constants, are read at each call, where they are in memory now. What depends on no input is computed here, and
     so are views of those inputs. Random numbers are drawn in the order of the graph.
     """
     known = _known_before(graph, inputs, x)
@@ -78,6 +78,8 @@ def _known_before(graph: GraphModule, inputs: Sequence[Tensor], x: int) -> dict[
     for node in list(graph.graph.nodes):
         if node.op == "placeholder" and (place := next(places)) != x:
             known[node] = inputs[place]
+        if node.op == "get_attr":
+            known[node] = getattr(graph, str(node.target))
         if node.op != "call_function" or draws(node) or changes_tensors(node):
             continue
         arguments = node.all_input_nodes

@@ -23,8 +23,8 @@ from .step import Step, compiled_step, eager_step, replayed_step
 log = logging.getLogger("pyrovae")
 
 REPLAYED_FROM = 50  # steps of which a recording saves as much as it costs
-# Steps after which compiling, which costs seconds, has paid for itself; on a GPU it costs less and saves more.
-COMPILED_FROM = {"cpu": 10_000, "cuda": 500}
+# Steps after which compiling, about 15 seconds for a millisecond a step, has paid for itself; on a GPU it saves more.
+COMPILED_FROM = {"cpu": 15_000, "cuda": 500}
 
 
 class StepBuilder:
