@@ -92,6 +92,7 @@ class Trainer:
                 self.save(checkpoints)
             if on_epoch:
                 on_epoch(self.result)
+                self.steps.forget_changed()
 
     def _step(self, x: Tensor) -> Tensor:
         if self.warmup_steps:

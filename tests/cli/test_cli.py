@@ -271,7 +271,7 @@ def test_train_says_what_it_did(tmp_path: Path) -> None:
     assert text.startswith("mine: training ELBO -")
     assert "TraceMeanField_ELBO, 1 steps" in text
     assert f"kept in {tmp_path / 'run'}\n" in text
-    assert text.endswith("mine: eager steps: 1 of them, fewer than 4000\n")
+    assert text.endswith("mine: eager steps: 1 of them, fewer than 50\n")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         *("config.json", "checkpoint.pt", "model.py", "learning_curve.png", "metrics.csv")
     }

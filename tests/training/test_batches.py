@@ -254,7 +254,7 @@ def test_an_unknown_number_of_batches() -> None:
     )
     result = fit(Location(), nothing, x, epochs=2, batch_size=8, schedule=None)
     assert result.steps == 6
-    assert result.execution == "eager steps: nothing is known of how many there will be; compile=True decides"
+    assert result.execution == "steps recorded and replayed: how many there will be is not known"
 
 
 def test_a_dataset_needs_a_batch_size_and_a_length() -> None:
