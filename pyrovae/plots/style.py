@@ -17,6 +17,7 @@ CLASS_COLOURS = [  # Paul Tol's muted scheme, for many classes
 ]
 CLASS_MARKERS = ["o", "s", "^", "D", "v"]  # where there are more classes than colours
 LEGEND_CURVES = 4  # curves among which a legend finds room
+RELIABLE = "reliable"  # as the `reliability` of a result has it
 NOTE_HEIGHT = 0.025  # of the figure, or more where it is low
 
 
@@ -24,6 +25,11 @@ def line_style(place: int) -> dict[str, Any]:
     """The colour and the kind of line of the model at this place: the same in all figures of a comparison."""
     turn, colour = divmod(place, len(COLOURS))
     return {"color": COLOURS[colour], "linestyle": LINES[turn % len(LINES)]}
+
+
+def mark_fill(reliable: bool) -> dict[str, Any]:
+    """How the mark of a number is filled: hollow where it is no more than a lower bound."""
+    return {} if reliable else {"markerfacecolor": "white"}
 
 
 def new_figure(size: tuple[float, float]) -> Figure:

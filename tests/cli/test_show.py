@@ -7,7 +7,7 @@ import pytest
 from command_line import refused, said
 from matplotlib.image import imread
 
-from pyrovae import load_data, load_run
+from pyrovae import evaluate, load_data, load_run
 from pyrovae.cli.pictures import PICTURES
 from pyrovae.exploration import posterior_of_point, reconstruct
 
@@ -42,6 +42,12 @@ def test_the_numbers_of_a_sentence_are_the_librarys(run: Path, tmp_path: Path) -
     said("show", run, "reconstruct", "--out", tmp_path / "r.pdf")
     assert (tmp_path / "r.pdf").read_bytes()[:5] == b"%PDF-"
     assert reconstruct(restored.model, restored.guide, data.test).explained_variance > 0
+
+
+def test_the_held_out_elbo_stands_beside_the_training(run: Path) -> None:
+    restored, data = load_run(run), load_data("iris")
+    elbo = evaluate(restored.model, restored.guide, data.test, 100).mean_elbo.value
+    assert f"The ELBO of held-out points is {elbo:.2f} nats" in said("show", run, "training")
 
 
 def test_several_runs_stand_beside_each_other(run: Path, tmp_path: Path) -> None:
