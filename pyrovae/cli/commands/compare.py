@@ -60,15 +60,15 @@ def compare_command(
     pairs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, .py files, and folders of runs. Runs are not trained again. The others are trained on the data of the runs."
+            help="Names, .py files, and folders of runs. Runs are not trained again. If there are runs, the others are trained on their data."
         ),
     ] = None,
     data: DataOption = "digits",
     models: Annotated[
         str | None,
         typer.Option(
-            help='Names and .py files, comma-separated, each with its settings, if any: "gmm,vae(guide=IAF)"; all: every pair that can '
-            f"be scored on these data [default: {TRIO}; binary data: {BINARY_TRIO}]."
+            help='Names and .py files, separated by commas, with settings in brackets: "gmm,vae(guide=IAF)". "all": every model that '
+            f"can be scored on these data [default: {TRIO}; binary data: {BINARY_TRIO}]."
         ),
     ] = None,
     epochs: EpochsOption = None,
