@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..errors import InvalidInputError
 from ..evaluation.gap_decomposition import GapResult
 from .style import COLOURS, RELIABLE, mark_fill, new_figure, whole_ticks
 
@@ -30,7 +31,12 @@ def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
 
     Returns:
         The figure.
+
+    Raises:
+        InvalidInputError: There are no gaps.
     """
+    if not gaps:
+        raise InvalidInputError("There are no gaps to draw: give at least one, {'name': pyrovae.gap(...)}.")
     figure = new_figure((9.5, 1.9 + 0.75 * len(gaps)))
     widths = [2.2] + [2.6 / len(gaps)] * len(gaps)
     left, *right = figure.subplots(1, 1 + len(gaps), width_ratios=widths, squeeze=False)[0]
