@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidInputError
+from .common import in_units_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,11 +168,12 @@ def _training(request: Request) -> "tuple[Figure, str]":
     from .. import plots
     from ..evaluation.evaluating import evaluate
 
-    run, result = request.run, request.run.fit_result
+    run, result = request.run, in_units_of(request.data, request.run.fit_result)
     evidence = None
     text = "ELBO = reconstruction − KL of the training points over the epochs: the band between the curves is the KL."
     if result.history and not result.no_density:
-        evidence = evaluate(run.model, run.guide, request.x[:MAX_POINTS], ELBO_DRAWS, request.seed)
+        x, transform = request.x[:MAX_POINTS], request.data.transform
+        evidence = evaluate(run.model, run.guide, x, ELBO_DRAWS, request.seed, transform=transform)
         text += f" The ELBO of held-out points is {evidence.mean_elbo.value:.2f} nats."
     return plots.training(result, evidence), text
 

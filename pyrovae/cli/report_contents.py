@@ -13,7 +13,7 @@ from ..loading.options import plain
 from ..report import Contents, PageFigure, Settings
 from ..report.explorer import MAX_WEIGHTS, pack
 from ..training import fit
-from .common import draw_points
+from .common import draw_points, in_units_of
 from .pictures import PICTURES, Request
 from .reconstructions import Reconstructions, per_what
 
@@ -114,7 +114,9 @@ def _shared(
         plots.evidence_plot(comparison),
     )
     fits = {
-        name: run.fit_result for name, run in runs.items() if name in comparison.evidence and run.fit_result.history
+        name: in_units_of(data, run.fit_result)
+        for name, run in runs.items()
+        if name in comparison.evidence and run.fit_result.history
     }
     if fits:
         yield PageFigure(

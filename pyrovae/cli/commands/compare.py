@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InvalidInputError, RunError
-from ..common import data_source, device_of, draw_points, options_given, train_with_progress
+from ..common import data_source, device_of, draw_points, in_units_of, options_given, train_with_progress
 from ..compared_pairs import (
     ALL,
     exclusions,
@@ -256,7 +256,7 @@ def _save_figures(
     """The figures; of a pair that was trained several times its first training."""
     from ... import plots
 
-    fits = {name: run.fit_result for name, run in runs.items() if run.fit_result.history}
+    fits = {name: in_units_of(data, run.fit_result) for name, run in runs.items() if run.fit_result.history}
     figures = {
         **({"learning_curves.png": plots.learning_curves(fits, comparison.evidence)} if fits else {}),
         "evidence.png": plots.evidence_plot(comparison),
