@@ -167,7 +167,7 @@ def evidence_plot(comparison: Comparison) -> Figure:
     right.set(xlabel="gap = log p̂(x) − ELBO (nats)")
     right.margins(x=0.25)
     right.set_xlim(0, max(right.get_xlim()[1], LEAST_RANGE))
-    left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.03), ncols=2)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
