@@ -84,6 +84,7 @@ def learning_curves(
         whole_ticks(axes.xaxis)
     else:
         axes.set_xticks(range(0, 101, 20))
+        axes.set_xlim(right=HELD_OUT_PLACE + 3)
     legend(axes, len(fits))
     return figure
 
