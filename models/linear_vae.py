@@ -2,7 +2,7 @@
 
 The model is PPCA. The covariance of its posterior is not diagonal until the columns of W are orthogonal. So the
 maximum of the ELBO is the likelihood of PPCA, without a gap. There W has the leading eigenvectors themselves, where
-PPCA allows any rotation of them. With σ² fixed, latent j carries nothing, q(z_j|x) = p(z_j), if and only if the j-th
+PPCA allows any rotation of them. Let σ² be fixed. Then latent j carries nothing, q(z_j|x) = p(z_j), exactly if the j-th
 eigenvalue of the data's covariance is at most σ² (Lucas, Tucker, Grosse & Norouzi 2019).
 """
 

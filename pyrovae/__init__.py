@@ -130,6 +130,7 @@ _MODULES = {  # the module that defines each name
 }
 
 _HTML = {  # the function of `report.notebook` that shows an object of each class in a notebook
+    "Choice": "choice_html",
     "Comparison": "comparison_html",
     "Data": "data_html",
     "Evidence": "evidence_html",

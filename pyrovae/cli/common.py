@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,16 @@ def train_with_progress(
         runs.train_run(run, data, folder, on_epoch, resume=resume)
     if writer is not None:
         writer.close()
+
+
+def in_units_of(data: "Data", fit: "FitResult") -> "FitResult":
+    """The training with its ELBOs in the units of the data, as `evaluate` has them: it saw standardised columns, perhaps."""
+    shift = data.transform.log_unit_jacobian
+    if fit.no_density or not shift:
+        return fit
+    shifted = {"elbo": shift, "reconstruction": shift, "validation_elbo": shift, "loss": -shift}
+    history = [{key: value + shifted.get(key, 0.0) for key, value in row.items()} for row in fit.history]
+    return replace(fit, history=history, losses=[loss - shift for loss in fit.losses])
 
 
 def add_score_task(

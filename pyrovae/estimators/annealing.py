@@ -39,8 +39,8 @@ MAX_CHAIN_WEIGHT = 0.2  # of the sum of a point's weights
 class AISResult(JudgedResult):
     """What `ais` found, point by point: tensors on the CPU, nats.
 
-    `log_w` (chains, N): every exp(log_w) is an unbiased estimate of p(x), so `log_likelihood`, the log of their mean, is a
-    lower bound on log p(x) in expectation, which is what `bound` says. `reliability` judges the weights and, from the posterior,
+    `log_w` (chains, N): every exp(log_w) is an unbiased estimate of p(x). So `log_likelihood`, the log of their mean, is a
+    lower bound on log p(x) in expectation, as `bound` says. `reliability` judges the weights and, from the posterior,
     the search for its modes. It is given the modes that the start covers.
     """
 

@@ -33,8 +33,8 @@ from .partial_results import PartialResults
 class PriorSamplingResult(PointwiseResult):
     """log p̂(x_n) = log (1/K) Σ_s p(x_n|z_s), z_s ~ p(z): tensors (N,) on the CPU, nats. A lower bound in expectation.
 
-    With `shared`, all points were held against the same draws, and their errors are not independent: `mean_log_likelihood`
-    then has the mean of their errors for its own, which it cannot exceed.
+    With `shared`, all points were held against the same draws, and their errors are not independent. Then the error of
+    `mean_log_likelihood` is the mean of their errors, which it cannot exceed.
     """
 
     labels: ClassVar[Mapping[str, str]] = {"log_likelihood": "draws of the prior"}

@@ -125,13 +125,14 @@ def two_sided_log_likelihood(
         delta: With this probability, at most, the certificate is wrong.
         max_steps: The longest that coupled chains may run. A point whose chains have not met has no upper bound.
         proposal: "modes" draws about the modes, "guide" draws from the guide. If None, "guide" where there are no modes to search
-            for (no continuous latent, or a discrete one that is drawn), and where it is the posterior, as `model.log_prob` shows.
+            for: no continuous latent, or a discrete one that is drawn. "guide" too where the guide is the posterior, as
+            `model.log_prob` shows.
         on_progress: Called with the number of points done since its last call.
 
     Raises:
         NonFiniteError: A weight is no number, or all weights of a point are zero.
-        InvalidInputError: K or the replicates are fewer than 2; δ is not between 0 and 1; the guide knows only one z for each x;
-            `proposal` is "modes" for a pair that has none.
+        InvalidInputError: K or the replicates are fewer than 2, or δ is not between 0 and 1. Or the guide knows only one z for
+            each x, or `proposal` is "modes" for a pair that has none.
 
     Example:
         result = pyrovae.estimators.two_sided_log_likelihood(model, guide, x)

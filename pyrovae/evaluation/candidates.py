@@ -93,7 +93,7 @@ class CandidateWork:
         if exact is not None:
             inspect_pair(model, guide, x)
             return exact_result(exact)
-        evidence = evaluate(model, guide, x, seed=seed, **self.scoring)
+        evidence = evaluate(model, guide, x, seed=seed, progress=False, **self.scoring)
         values = (evidence.log_likelihood, evidence.log_likelihood_se, evidence.num_draws, evidence.shortfall)
         return MethodResult(evidence.method, *values)
 
@@ -135,7 +135,7 @@ class CandidateWork:
         )
         with self._built(options) as (model, guide):
             arguments = {"seed": self.seed, **recipe_arguments(self.recipe, len(rows))}
-            yield model, guide, fit(model, guide, points, **arguments).seconds
+            yield model, guide, fit(model, guide, points, progress=False, **arguments).seconds
 
 
 def _average(means: list[Estimate]) -> Estimate:

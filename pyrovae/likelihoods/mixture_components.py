@@ -336,7 +336,7 @@ class Full(GaussianComponents):
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Set Σ to the covariance of the points, with eigenvalues below the floor raised to it.
 
-        This is the maximum of the likelihood under the floor. It is computed in the units of the columns: in those of
+        This is the maximum of the likelihood under the floor. It is computed in the units of the columns. In those of
         the data the smallest eigenvalues would be lost in the rounding of the largest.
         """
         unit = self.unit.double()

@@ -72,7 +72,7 @@ def inspect_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored:
     """Run the pair once, without side effects on random state and modules, and refuse what has no weights per point.
 
     A model may say of itself that it has no log p(x): its `no_density` is the sentence why. It is refused with that sentence,
-    unless it is not to be `scored`: with a guide that is a point, such a loss can be minimised like any other.
+    unless `scored` is false. With a guide that is a point, such a loss can be minimised like any other.
     """
     check_points(x)
     no_density = getattr(model, "no_density", "")

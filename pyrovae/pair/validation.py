@@ -70,12 +70,12 @@ def raise_outside_support(site: dict[str, Any], value: Tensor) -> None:
     wrong = ~torch.as_tensor(elements.check(value)).expand(shape)[index].flatten()
     number = (bad[wrong] if len(wrong) == len(bad) and bool(wrong.any()) else bad)[0].item()
     if isinstance(base_distribution(getattr(fn, "family", fn)), dist.Bernoulli):
-        hint = "binarise them first (--transform binarise, in Python transforms.Binarise or Threshold)"
+        hint = "Binarise them first (--transform binarise, in Python transforms.Binarise or Threshold)"
     else:
-        hint = "give it raw counts, whole numbers from 0" if is_discrete(fn) else "transform them first"
+        hint = "Give it raw counts, whole numbers from 0" if is_discrete(fn) else "Transform them first"
     raise InvalidInputError(
-        f"Point {index[-1]} has the value {number:.4g} at site '{name}', outside the support of {_family(fn)}: such data are no "
-        f"draw from this likelihood; {hint}, or choose another likelihood."
+        f"Point {index[-1]} has the value {number:.4g} at site '{name}', outside the support of {_family(fn)}. Such data are no "
+        f"draw from this likelihood. {hint}, or choose another likelihood."
     )
 
 
@@ -95,7 +95,7 @@ def check_site(kind: str, site: dict[str, Any], points: int) -> None:
                 f"{where}: it ties all points together, so none has a weight of its own; use AutoNormal."
             )
         raise InvalidInputError(
-            f"{where} (the plate of points has that name), so the weights do not factorise over points: move it inside, "
+            f"{where} (the plate of points has that name), so the weights do not factorise over points. Move it inside, "
             "make it a parameter, or fix it with pyrovae.condition_on_globals."
         )
     if not frames[PLATE].vectorized:
@@ -153,9 +153,9 @@ def check_latents_match(p: poutine.Trace, q: poutine.Trace, points_allowed: bool
     for name, site in latents.items():
         if name not in drawn and site["infer"].get("enumerate") != "parallel":
             raise InvalidInputError(
-                f"Latent '{name}' is in the model but not in the guide, and would be drawn from its prior: give it obs= if it "
-                f"is data, else sample '{name}' in the guide, or, if it is discrete, mark it "
-                'infer={"enumerate": "parallel"} to sum it out.'
+                f"Latent '{name}' is in the model but not in the guide, and would be drawn from its prior. If it is data, give "
+                f"it obs=. Else sample '{name}' in the guide. A discrete latent can also be summed out, by "
+                'infer={"enumerate": "parallel"}.'
             )
     auxiliary = [name for name, site in drawn.items() if site["infer"].get("is_auxiliary")]
     for name in drawn:

@@ -52,8 +52,8 @@ class Joint:
     Discrete latents that the model marks for enumeration and the guide leaves out are summed out. Points and draws are
     independent, so that the gradient of a sum is that of each.
 
-    Raises `InvalidInputError` where there is no such function: discrete latents that are drawn, no continuous latent, a support that
-    has no map from R^d; and all that `log_weights` refuses.
+    Raises `InvalidInputError` where there is no such function: discrete latents that are drawn, no continuous latent, or a support
+    that has no map from R^d. It also refuses all that `log_weights` refuses.
     """
 
     def __init__(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor):

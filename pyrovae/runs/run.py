@@ -1,11 +1,11 @@
 """A run: one trained pair in a folder of its own, with all that is needed to score it again and to repeat it.
 
-RUN/config.json     model, options, data, training arguments, versions
-RUN/checkpoint.pt   the pair, and the state of its training: tensors and numbers only, loaded without running code
-RUN/checkpoint.previous.pt  the one before it
-RUN/metrics.csv     a row for each epoch
-RUN/model.py        a copy of the user's model file, where the model is one
-RUN/option_NAME.py  a copy of the user's file that option NAME takes a class from, where it does
+- RUN/config.json: model, options, data, training arguments, versions
+- RUN/checkpoint.pt: the pair, and the state of its training: tensors and numbers only, loaded without running code
+- RUN/checkpoint.previous.pt: the one before it
+- RUN/metrics.csv: a row for each epoch
+- RUN/model.py: a copy of the user's model file, where the model is one
+- RUN/option_NAME.py: a copy of the user's file that option NAME takes a class from, where it does
 """
 
 from collections.abc import Callable
@@ -89,8 +89,8 @@ def prepare_run(
 ) -> Run:
     """Build the pair for the data and look it over, before anything is trained or written.
 
-    `settings` are training arguments, as `parse_fit_arguments` reads them; those that are None are the pair's own (its
-    TRAINING_DEFAULTS), then `fit`'s; a recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
+    `settings` are training arguments, as `parse_fit_arguments` reads them. Those that are None are the pair's own (its
+    TRAINING_DEFAULTS), then `fit`'s. A recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
     with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise, and on densities of pixels its PIXEL_OPTIONS.
     Raises `InvalidInputError` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """

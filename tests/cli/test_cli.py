@@ -120,7 +120,7 @@ def test_compare_leaves_a_folder(comparison: tuple[Path, dict, str]) -> None:
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {path for path in written if "previous" not in path} == {
         *("report.html", "table.txt", "comparison.json", "config.json"),
-        *("learning_curves.png", "samples.png", "evidence.png"),
+        *("learning_curves.png", "samples.png", "evidence.png", "differences.png"),
         *(f"{name}/{file}" for name in ("gmm", "ppca", "vae") for file in FILES),
     }
     for figure in out.glob("*.png"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InvalidInputError
-from ..common import data_source, device_of, options_given, train_with_progress
+from ..common import data_source, device_of, in_units_of, options_given, train_with_progress
 from ..options import (
     BatchOption,
     DataOption,
@@ -176,7 +176,7 @@ def _train(run: "Run", data: "Data", folder: Path, first: bool, tensorboard: boo
         return
     from ...plots import note, training
 
-    result = run.fit_result
+    result = in_units_of(data, run.fit_result)
     if result.history:  # a pair in closed form has no epochs, and a figure of it no curve
         save_figure(
             folder / "learning_curve.png", note(training(result), (data.name, run.name, f"seed {run.config.seed}"))
