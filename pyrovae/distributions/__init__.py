@@ -5,7 +5,9 @@ class that derives from `TorchDistribution`, and say in its docstring what torch
 """
 
 from .indexed import Indexed
+from .missing_entries import observed
 from .mixture_normal import MixtureNormal
 from .normal import PrecisionNormal
+from .observed_factors import ObservedFactors, observed_em_step
 
-__all__ = ["Indexed", "MixtureNormal", "PrecisionNormal"]
+__all__ = ["Indexed", "MixtureNormal", "ObservedFactors", "PrecisionNormal", "observed", "observed_em_step"]

@@ -17,12 +17,13 @@ from ..estimators.batched_scoring import ScoringOptions, score
 from ..estimators.exact import exact_log_likelihood
 from ..estimators.mode_sampling import MAX_DRAWS, check_tolerance
 from ..estimators.partial_results import PartialResults
+from ..missing import any_missing, assume_missing
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
 from ..pair.global_latents import GivenGlobals
 from ..pair.parameters import collect_parameters, is_per_point, unconstrained_parameters
 from ..pair.sites import observed_sites
 from ..pair.structure import Latent, Structure, inspect_pair
-from ..pair.validation import check_points, check_value
+from ..pair.validation import check_points, check_value, handles_missing
 from ..pair.variance_floor import floor_message
 from ..posterior.laplace_limits import why_not_laplace
 from ..statistics.bound_curve import BoundCurve, curve_sizes
@@ -140,9 +141,14 @@ def evaluate(
         raise InvalidInputError(
             f"low_precision is {low_precision!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision."
         )
-    check_points(x)
+    check_points(x, handles_missing(model))
     started = time.perf_counter()
-    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
+    with (
+        evaluation_mode(model, guide),
+        torch.no_grad(),
+        fork_rng(x.device, seed),
+        assume_missing(any_missing(x)),
+    ):
         per_point = is_per_point(guide, x)
         first = x if per_point else x[:1024]
         with collect_parameters() as used:

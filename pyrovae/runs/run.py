@@ -288,7 +288,7 @@ def data_of(run: Run, root: str | Path | None = None) -> Data:
     """
     config = run.config
     data = read_data(config, root=root)
-    known, points = run.data_fingerprint, fingerprint(source_of(data.train, None, 0, data.test.device))
+    known, points = run.data_fingerprint, fingerprint(source_of(data.train, None, 0, data.test.device, missing=True))
     if known is not None and points is not None and points[: len(known)] != known:
         raise InvalidInputError(
             f"{run.name} was trained on other points than {run.trained_on} has now: restore the data, or train it again."
