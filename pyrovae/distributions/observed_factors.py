@@ -1,7 +1,7 @@
 """Points with missing entries under x = Wz + μ + ε, z ~ N(0, I), ε ~ N(0, diag ψ): their density, p(z|x), and steps of EM.
 
-An entry is missing where x is NaN, and then its row of W says nothing of z: the precision of z given the observed entries,
-I + Σ_d w_d w_dᵀ/ψ_d over these, is another for each point. With a leading dimension K in W, μ and ψ there are K such models.
+An entry is missing where x is NaN. Then its row of W says nothing of z. So the precision of z, I + Σ_d w_d w_dᵀ/ψ_d over the
+observed entries d, is another for each point. With a leading dimension K in W, μ and ψ there are K such models.
 """
 
 import math
@@ -67,9 +67,13 @@ def observed_em_step(
 ) -> FactorStep:
     """Maximise the expected log p(x_observed, z) over W, μ and ψ, with q(z|x) = p(z|x_observed).
 
-    The missing entries are not latents, so that each row of (W, μ) is a regression of the observed x_d on E[z] and 1
-    (Rubin & Thayer 1982; Ghahramani & Hinton 1997). In double precision. The noise is read from residuals under the
-    new W, in a second pass. As a difference of variances it would be lost in rounding.
+    The latent is z alone. So each row of (W, μ) is a regression of the observed x_d on z and 1. It is in double
+    precision. The noise is read from residuals under the new W, in a second pass. As a difference of variances it would
+    be lost in rounding.
+
+    References:
+        Rubin & Thayer (1982). EM algorithms for ML factor analysis.
+        Ghahramani & Hinton (1997). The EM algorithm for mixtures of factor analyzers.
 
     Args:
         x: Points (N, D).
