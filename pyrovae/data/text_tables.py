@@ -13,13 +13,14 @@ from ..errors import InvalidInputError
 SEPARATORS = (";", "\t", "|", ",", " ")  # the first that cuts all of the first lines alike
 SNIFFED_LINES = 20
 UNNAMED = ("", "Unnamed: 0")  # what pandas calls the column of its index
+MISSING = {"", "?", "na", "n/a", "nan", "<na>", "null", "none"}  # of a cell without a value, in lower case
 
 
 @dataclass(frozen=True)
 class Table:
     """A text file as columns."""
 
-    values: np.ndarray  # (N, D), float64; NaN in columns of text
+    values: np.ndarray  # (N, D), float64; NaN in missing cells and in columns of text
     names: tuple[str, ...]  # of the columns; () for a file without a header
     texts: dict[int, np.ndarray]  # the columns of text, by number
     whole: bool  # all numbers are written without a decimal point
@@ -31,7 +32,8 @@ def read_text_table(path: Path) -> Table:
 
     The separator is a comma, a semicolon, a tab, a bar or spaces. Cells may stand in quotes, decimals behind a comma where it is not
     the separator. A first line that is no point is a header: it has no number, or it counts the columns (0, 1, 2). A
-    first column that has no name and counts the rows is an index, and is left out.
+    first column that has no name and counts the rows is an index, and is left out. A cell is missing where it is empty,
+    ?, NA, NaN or the like.
 
     Raises `InvalidInputError` that names the cell that is no number.
     """
@@ -92,7 +94,7 @@ def _is_header(first: list[str], second: list[str]) -> bool:
     counted = first[1:] if first[0].strip() in UNNAMED else first
     if len(first) > 1 and counted == [str(place) for place in range(len(counted))] and first != second:
         return True
-    return not any(map(is_number, first))
+    return not any(map(is_number, first)) and not all(map(is_missing, first))
 
 
 def _is_index(column: np.ndarray) -> bool:
@@ -122,7 +124,7 @@ def _parse(
     if separator != "," and not any("." in cell for row in rows for cell in row):
         columns = [[cell.replace(",", ".") for cell in column] for column in columns]
     texts = {place: np.array(column) for place, column in enumerate(columns) if not any(map(is_number, column))}
-    texts = {place: text for place, text in texts.items() if any(text) and len(rows) > 1}
+    texts = {place: text for place, text in texts.items() if not all(map(is_missing, text)) and len(rows) > 1}
     values = np.full((len(rows), width), np.nan)
     for place, column in enumerate(columns):
         if place not in texts:
@@ -132,13 +134,20 @@ def _parse(
 
 
 def _number(path: Path, cell: str, row: int, column: int, line: int) -> float:
+    if is_missing(cell):
+        return np.nan
     try:
         return float(cell)
     except ValueError as error:
-        what = f"has '{cell}', which is no number," if cell else "misses a value"
         raise InvalidInputError(
-            f"{path} {what} at row {row}, column {column} (line {line} of the file): fill it in, or remove the row."
+            f"{path} has '{cell}', which is no number, at row {row}, column {column} (line {line} of the file): fill it in, leave "
+            "the cell empty, or remove the row."
         ) from error
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that it has no value."""
+    return cell.strip().lower() in MISSING
 
 
 def is_number(cell: str) -> bool:

@@ -198,7 +198,7 @@ def evaluate(
     gap_se = (result.log_likelihood_se.square() + scored["elbo_se"].square()).sqrt()
     scored["gap_se"] = torch.where(independent, gap_se, scored["gap_se"])
     unit_jacobian = log_unit_jacobian_of(transform, x, structure)
-    if unit_jacobian:
+    if bool(unit_jacobian.any()):
         result = replace(result, log_likelihood=result.log_likelihood + unit_jacobian)
         bounds = bounds._replace(value=bounds.value + unit_jacobian)
         exact = None if exact is None else exact + unit_jacobian
@@ -217,6 +217,7 @@ def evaluate(
         num_samples=num_samples,
         dim=structure.observed,
         latent=_latent_text(structure.latents),
+        num_missing=int(x.isnan().sum()),
         parameters=sum(p.numel() for p in used),
         base_measure=structure.base_measure,
         data_hash=data_hash(x),
