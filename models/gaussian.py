@@ -82,6 +82,10 @@ class Gaussian(pyrovae.Module):
             self.components.expected_m_step(x, x.new_ones(len(x), 1))
             return log_p
 
+    def conditional(self, x: Tensor) -> pyrovae.distributions.Conditional:
+        """Return p(x|observed entries of x): a normal for each point."""
+        return pyrovae.distributions.conditional_of(self.components.family(), x, x.new_zeros(len(x), 1))
+
     def directions_at_floor(self) -> Tensor | None:
         """As of a mixture of one component: how many directions at the floor lie in each column."""
         return self.components.directions_at_floor()

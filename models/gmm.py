@@ -103,6 +103,10 @@ class Mixture(pyrovae.Module):
             self.logits.copy_((q.mean(dim=0).clamp(min=torch.finfo(x.dtype).tiny)).log())
             return log_p.mean()
 
+    def conditional(self, x: Tensor) -> pyrovae.distributions.Conditional:
+        """Return p(x|observed entries of x): a mixture of p_z(x|observed) for each point."""
+        return pyrovae.distributions.conditional_of(self.components.family(), x, self.log_joint(x).detach())
+
     def directions_at_floor(self) -> Tensor | None:
         """As of the components: how many directions at the floor lie in each column."""
         return self.components.directions_at_floor()

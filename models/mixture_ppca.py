@@ -124,6 +124,11 @@ class MixtureOfFactors(pyrovae.Module):
         """p(k|x)."""
         return dist.Categorical(logits=self.log_joint(x))
 
+    def conditional(self, x: Tensor) -> pyrovae.distributions.Conditional:
+        """Return p(x|observed entries of x): a mixture of normals for each point."""
+        log_shares = self.log_joint(x).detach()
+        return pyrovae.distributions.conditional_of_factors(x, self.W, self.mu, self.noise, log_shares)
+
     def posterior_given(self, x: Tensor, k: Tensor) -> pyrovae.distributions.PrecisionNormal:
         """p(z|x, k) of every point, for k (*batch, N) or (*batch, 1)."""
         every = torch.arange(len(x), device=x.device)

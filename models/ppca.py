@@ -79,6 +79,11 @@ class FactorModel(pyrovae.Module):
         root, inverse, gain = self.inverse_model()
         return pyrovae.distributions.PrecisionNormal((x - self.mu) @ gain, root, inverse=inverse)
 
+    def conditional(self, x: Tensor) -> pyrovae.distributions.Conditional:
+        """Return p(x|observed entries of x): a normal for each point."""
+        W, mu, noise = self.W.unsqueeze(0), self.mu.unsqueeze(0), self.noise.expand(1, len(self.mu))
+        return pyrovae.distributions.conditional_of_factors(x, W, mu, noise, x.new_zeros(len(x), 1))
+
     @property
     def num_redundant_parameters(self) -> int:
         """The number of parameters beyond the degrees of freedom of p(x).
