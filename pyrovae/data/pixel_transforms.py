@@ -41,6 +41,9 @@ class Dequantise(_OfLevels):
         # 255 + 0.99999999 rounds to 256 in single precision
         return ((pixels + noise) / self.levels).clamp(max=1 - torch.finfo(pixels.dtype).eps)
 
+    def to_source(self, x: Tensor) -> Tensor:
+        return (x * self.levels).floor().clamp(0, self.levels - 1)
+
     def log_jacobian(self, x: Tensor) -> Tensor:
         return (~x.isnan()).flatten(1).sum(-1).to(x.dtype) * -math.log(self.levels)
 
@@ -60,6 +63,9 @@ class Logit(Dequantise):
 
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self._map(super().__call__(pixels, generator))
+
+    def to_source(self, x: Tensor) -> Tensor:
+        return super().to_source(self._map.inv(x))
 
     def settings(self) -> dict[str, Any]:
         return {"levels": self.levels, "alpha": self.alpha}
@@ -131,6 +137,9 @@ class Levels(_OfLevels):
 
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return pixels / (self.levels - 1)
+
+    def to_source(self, x: Tensor) -> Tensor:
+        return (x * (self.levels - 1)).round()
 
     def log_jacobian(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(x))

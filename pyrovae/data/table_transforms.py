@@ -23,6 +23,9 @@ class DequantiseTable(Transform):
     def check(self, values: Tensor) -> None:
         self._refuse(values, values != values.round(), "whole numbers")
 
+    def to_source(self, x: Tensor) -> Tensor:
+        return x.floor()
+
     def log_jacobian(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(x))
 
@@ -58,6 +61,9 @@ class Standardise(Transform):
     def undo(self, y: Tensor) -> Tensor:
         """x of y."""
         return (y.double() * self.sd.to(y.device) + self.mean.to(y.device)).to(y.dtype)
+
+    def to_source(self, x: Tensor) -> Tensor:
+        return self.before.to_source(self.undo(x))
 
     def log_unit_jacobian(self, x: Tensor) -> Tensor:
         return -((~x.isnan()).double() @ self.sd.to(x.device).log())

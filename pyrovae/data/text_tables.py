@@ -27,6 +27,15 @@ class Table:
     first_line: int  # of the data in the file, counted from 1
 
 
+@dataclass(frozen=True)
+class Lines:
+    """A text file as lines of cells."""
+
+    names: tuple[str, ...]  # of all columns, an index among them; () for a file without a header
+    separator: str
+    body: list[tuple[int, str]]  # the points, each with its line's number, counted from 1
+
+
 def read_text_table(path: Path) -> Table:
     """Read a table with a point to a row.
 
@@ -37,26 +46,33 @@ def read_text_table(path: Path) -> Table:
 
     Raises `InvalidInputError` that names the cell that is no number.
     """
-    numbered = [(number, line) for number, line in enumerate(_text(path).splitlines(), 1) if line.strip()]
-    comments = [line.lstrip("# ") for _, line in numbered if line.startswith("#")]
-    numbered = [(number, line) for number, line in numbered if not line.startswith("#")]
-    lines = [line for _, line in numbered]
-    separator = _separator(lines[:SNIFFED_LINES])
-    first = _cells(lines[0], separator) if lines else []
-    header = bool(lines) and _is_header(first, _cells(lines[1], separator) if len(lines) > 1 else [])
-    names = tuple(cell.strip() for cell in first) if header else ()
-    if not header and comments:  # as numpy.savetxt writes names
-        named = _cells(comments[-1], separator)
-        names = tuple(name.strip() for name in named) if len(named) == len(first) > 1 else ()
-    body = numbered[header:]
-    if not body:
-        raise ValueError("it has no points")
-    values, texts, whole = _parse(path, body, separator, names)
+    lines = read_lines(path)
+    names, body = lines.names, lines.body
+    values, texts, whole = _parse(path, body, lines.separator, names)
     if names and names[0] in UNNAMED and 0 not in texts and _is_index(values[:, 0]):
         values, names = values[:, 1:], names[1:]
         texts = {column - 1: text for column, text in texts.items()}
     names = tuple(name or f"column {place}" for place, name in enumerate(names))
     return Table(values, names, texts, whole, body[0][0])
+
+
+def read_lines(path: Path) -> Lines:
+    """Find the separator, the header and the points of a text file. Raises `ValueError` for a file without points."""
+    numbered = [(number, line) for number, line in enumerate(_text(path).splitlines(), 1) if line.strip()]
+    comments = [line.lstrip("# ") for _, line in numbered if line.startswith("#")]
+    numbered = [(number, line) for number, line in numbered if not line.startswith("#")]
+    lines = [line for _, line in numbered]
+    separator = _separator(lines[:SNIFFED_LINES])
+    first = cells_of(lines[0], separator) if lines else []
+    header = bool(lines) and _is_header(first, cells_of(lines[1], separator) if len(lines) > 1 else [])
+    names = tuple(cell.strip() for cell in first) if header else ()
+    if not header and comments:  # as numpy.savetxt writes names
+        named = cells_of(comments[-1], separator)
+        names = tuple(name.strip() for name in named) if len(named) == len(first) > 1 else ()
+    body = numbered[header:]
+    if not body:
+        raise ValueError("it has no points")
+    return Lines(names, separator, body)
 
 
 def _text(path: Path) -> str:
@@ -73,13 +89,14 @@ def _text(path: Path) -> str:
 
 def _separator(lines: list[str]) -> str:
     for separator in SEPARATORS:
-        counts = {len(_cells(line, separator)) for line in lines}
+        counts = {len(cells_of(line, separator)) for line in lines}
         if len(counts) == 1 and max(counts) > 1:
             return separator
     return "," if any("," in line for line in lines) else " " if not any(";" in line for line in lines) else ";"
 
 
-def _cells(line: str, separator: str) -> list[str]:
+def cells_of(line: str, separator: str) -> list[str]:
+    """The cells of a line."""
     if separator == " ":
         return line.split()
     return next(csv.reader([line], delimiter=separator))
@@ -112,7 +129,7 @@ def _parse(
             return values, {}, "." not in joined
         except ValueError:
             pass  # which cell it was is said below
-    rows = [[cell.strip() for cell in _cells(line, separator)] for _, line in lines]
+    rows = [[cell.strip() for cell in cells_of(line, separator)] for _, line in lines]
     width = len(rows[0])
     for row, cells in enumerate(rows):
         if len(cells) != width:

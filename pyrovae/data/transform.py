@@ -33,6 +33,13 @@ class Transform:
         """x as grey levels in [0, 1], to be looked at."""
         return x.clamp(0, 1)
 
+    def to_source(self, x: Tensor) -> Tensor:
+        """The source's numbers of x, (N, D): whole numbers where the source has these.
+
+        Raises `InvalidInputError` where x does not tell.
+        """
+        raise InvalidInputError(f"The transform ({self}) cannot be undone: impute under a run with another transform.")
+
     def log_unit_jacobian(self, x: Tensor) -> Tensor:
         """What is added to log p(x) so that it is a density in the source's units: (N,), nats; 0 where x has these.
 
@@ -74,6 +81,9 @@ class Identity(Transform):
 
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return pixels
+
+    def to_source(self, x: Tensor) -> Tensor:
+        return x
 
     def settings(self) -> dict[str, Any]:
         return {"discrete": self.discrete}
