@@ -58,9 +58,13 @@ class Amortised(Module):
         """Return q(z|x), given the outputs of the encoder (N, `num_outputs(latent)`)."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> None:
+    def encoder_outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs of the encoder at x (N, D), which may have missing entries."""
         handles_missing = getattr(self.encoder, "handles_missing", False)
-        outputs = self.encoder(fill_missing(x) if has_missing(x) and not handles_missing else x)
+        return self.encoder(fill_missing(x) if has_missing(x) and not handles_missing else x)
+
+    def forward(self, x: Tensor) -> None:
+        outputs = self.encoder_outputs(x)
         expected = (len(x), self.num_outputs(self.latent, **self.sizes))
         if outputs.shape != expected:
             sizes_given = ", ".join([str(self.latent), *(f"{name}={size}" for name, size in self.sizes.items())])

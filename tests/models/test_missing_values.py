@@ -263,6 +263,19 @@ def test_a_stream_shows_its_missing_values_at_its_start():
         fit(*oracle.build("ppca"), late, epochs=1)
 
 
+@pytest.mark.parametrize("name", ["gmm", "ppca", "mixture_fa"])
+def test_check_pair_passes_with_missing_entries(name):
+    x = oracle.points()
+    pyrovae.check_pair(*started(name, x), x)
+
+
+def test_the_number_of_latents_is_chosen_on_points_with_missing_entries():
+    x = oracle.points(count=80, share=0.1)
+    choice = pyrovae.choose(load("ppca"), {"latent": [1, 2]}, x, training={"epochs": 2})
+    assert choice.minka is None
+    assert choice.best in choice.candidates
+
+
 def test_stock_pyro_takes_them():
     import pyro
     from pyro.infer import SVI, TraceEnum_ELBO
