@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .evaluation.distilling import distil as distil
     from .evaluation.evaluating import evaluate as evaluate
     from .evaluation.gap_decomposition import gap as gap
+    from .evaluation.imputing import impute as impute
     from .evaluation.result import Evidence as Evidence
     from .loading.networks import from_networks as from_networks
     from .loading.pairs import available as available
@@ -118,6 +119,7 @@ _MODULES = {  # the module that defines each name
     "fit": ".training.fitting",
     "from_networks": ".loading.networks",
     "gap": ".evaluation.gap_decomposition",
+    "impute": ".evaluation.imputing",
     "load": ".loading.pairs",
     "load_data": ".data.datasets",
     "load_run": ".runs.run",

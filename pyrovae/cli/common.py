@@ -111,6 +111,7 @@ def open_scored(
     folder: Path, device: str, data: str | None = None, transform: str | None = None, root: Path | None = None
 ) -> tuple["Run", "Data"]:
     """A trained run and the data to score it on: its own, or `data`, made into x as the run's own were."""
+    from ..runs.missing_values import check_missing_values
     from ..runs.run import load_run, read_data
 
     run = load_run(folder, device_of(device))
@@ -126,6 +127,7 @@ def open_scored(
             f"{folder} was trained on points of {config.dim} numbers, and {loaded.name} has {loaded.dim}: evaluate it on data "
             "of its own size."
         )
+    check_missing_values(run.name, run.model, loaded)
     done, epochs = len(run.fit_result.losses), config.fit_arguments["epochs"]
     if done < epochs:
         print(f"pyrovae: the training of {folder} was stopped after {done} of {epochs} epochs.", file=sys.stderr)

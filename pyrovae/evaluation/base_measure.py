@@ -1,5 +1,6 @@
 """The base measure of a density, and the log-Jacobian that brings it back to the pixels' own scale."""
 
+import torch
 from torch import Tensor
 
 from ..data.transforms import Standardise, Transform
@@ -16,12 +17,13 @@ def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure
     return None if jacobian is None else jacobian.cpu()
 
 
-def log_unit_jacobian_of(transform: Transform | None, x: Tensor, structure: Structure) -> float:
-    """Return what brings log p(x) to the units before a standardisation, in nats.
+def log_unit_jacobian_of(transform: Transform | None, x: Tensor, structure: Structure) -> Tensor:
+    """Return what brings log p(x) to the units before a standardisation, (N,), nats, on the CPU.
 
     It is 0 where x has these units, or where only a part of x is scored.
     """
-    return transform.log_unit_jacobian if transform is not None and structure.observed == x[0].numel() else 0.0
+    whole = structure.observed == x[0].numel()
+    return transform.log_unit_jacobian(x).cpu() if transform is not None and whole else torch.zeros(len(x))
 
 
 def measure_name(structure: Structure, transform: Transform | None) -> str:

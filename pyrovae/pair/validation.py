@@ -12,8 +12,13 @@ from .sites import PLATE, base_distribution, density_sites, is_discrete, observe
 from .supports import has_fixed_support, is_inside
 
 
-def check_points(x: Tensor) -> None:
-    """x must be (N, ...), N ≥ 1, floating point and finite."""
+def handles_missing(model: Any) -> bool:
+    """Whether a model takes x with missing entries, NaN, which it says by `handles_missing = True`."""
+    return bool(getattr(model, "handles_missing", False))
+
+
+def check_points(x: Tensor, missing: bool = False) -> None:
+    """x must be (N, ...), N ≥ 1, floating point and finite; with `missing`, it may have NaN."""
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
         shape = tuple(x.shape) if isinstance(x, Tensor) else f"{type(x).__name__} (torch.as_tensor converts it)"
         raise InvalidInputError(f"x must be a tensor with a row for each data point, (N, D) with N ≥ 1; got {shape}.")
@@ -24,11 +29,16 @@ def check_points(x: Tensor) -> None:
     # where the sum is finite every number is, which takes a tenth of the time to find; a sum may be too large by itself
     if bool(x.detach().sum().isfinite()):
         return
-    bad = ~torch.isfinite(x)
+    bad = x.isinf() if missing else ~torch.isfinite(x)
     if bool(bad.any()):
         index = tuple(bad.nonzero()[0].tolist())
         place = f"x[{', '.join(map(str, index))}]"
         count = int(bad.flatten(1).any(1).sum())
+        if bool(x[index].isnan()):
+            raise InvalidInputError(
+                f"{place} is nan, and this pair takes no missing values: remove or impute such values ({count} of {len(x)} points "
+                "have any), or choose a pair that takes them, such as ppca, gmm or vae."
+            )
         raise InvalidInputError(
             f"{place} is {x[index].item()}: remove or impute such values; {count} of {len(x)} points have any."
         )
