@@ -50,7 +50,7 @@ def few_values_message(x: Tensor, names: Sequence[str]) -> str:
     few = []
     for place in range(x.shape[1]):
         counts = x[:, place].unique(return_counts=True)[1]
-        if len(counts) <= max(2, min(FEW, len(x) // 20)) or counts.max() > MOST_COMMON * len(x):
+        if len(counts) <= max(2, min(FEW, len(x) // 20)) or counts.max() > max(1, MOST_COMMON * len(x)):
             few.append(place)
     if not few:
         return ""

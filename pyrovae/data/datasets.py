@@ -1,7 +1,7 @@
 """Data as tensors: data sets known by name, arrays from files; split, transformed, and checked."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -212,6 +212,8 @@ def load_data(
     if transform == "standardise":
         data = _standardised(data)
     if raw.levels is None:
+        if split or not isinstance(transform, Transform):  # else a model was fitted to other points
+            data = replace(data, notes=(*data.notes, *_column_notes(data.train[:], data, dtype)))
         data = _in_precision(data, None if dtype is None else DTYPES[dtype])
     for note in data.notes:
         log.warning("%s: %s", data.name, note)
@@ -228,17 +230,21 @@ def _standardised(data: Data) -> Data:
 
 
 def _in_precision(data: Data, dtype: torch.dtype | None) -> Data:
-    """A table in the precision that resolves it, or in `dtype`; with what is to be known of its columns."""
-    x, notes, names = data.train[:], list(data.notes), data.column_names
-    continuous = isinstance(data.transform, Identity | Standardise) and not data.transform.discrete
+    """A table in the precision that resolves it, or in `dtype`."""
     if dtype is None:
-        dtype = torch.float32 if data.transform.discrete else resolving_dtype(x)
-    elif dtype == torch.float32 and not data.transform.discrete:
-        notes.append(rounding_message(x, names))
-    if continuous:
-        notes.append(few_values_message(x, names))
+        dtype = torch.float32 if data.transform.discrete else resolving_dtype(data.train[:])
     train = data.train if isinstance(data.train, StochasticData) else data.train.to(dtype)
-    return replace(data, train=train, test=data.test.to(dtype), notes=tuple(filter(None, notes)))
+    return replace(data, train=train, test=data.test.to(dtype))
+
+
+def _column_notes(x: Tensor, data: Data, dtype: str | None) -> Iterator[str]:
+    """What is to be known of the columns of x (N, D), the training points in double precision, before a density is fitted to them."""
+    if data.transform.discrete:
+        return
+    if dtype == "float32" and (message := rounding_message(x, data.column_names)):
+        yield message
+    if isinstance(data.transform, Identity | Standardise) and (message := few_values_message(x, data.column_names)):
+        yield message
 
 
 def _transform(name: str, transform: str | None, raw: RawData) -> Transform:
