@@ -145,7 +145,7 @@ def evaluate(
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         per_point = is_per_point(guide, x)
         first = x if per_point else x[:1024]
-        with collect_parameters() as used:
+        with collect_parameters(model, guide) as used:
             structure = _inspect(model, guide, first, None if per_point else structure)
         low_precision = _screen(low_precision, structure, x)
         options = ScoringOptions(chunk_size, low_precision, compile)

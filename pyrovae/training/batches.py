@@ -54,6 +54,8 @@ class Source(Protocol):
 
 def source_of(x: Any, batch_size: int | None, seed: int, device: torch.device) -> Source:
     """Tensors and what is like one are resident; data sets and iterables of batches are streams."""
+    if isinstance(x, Tensor):
+        check_points(x)
     # NumPy's arrays have a device too, a string
     if hasattr(x, "__getitem__") and isinstance(getattr(x, "device", None), torch.device):
         return InMemoryBatches(x, batch_size, seed)
