@@ -95,6 +95,12 @@ class Data(ShownAsHTML):
         """The classes of the points of `test`; None where there are none."""
         return None if self.labels is None or self.test_rows is None else self.labels[self.test_rows]
 
+    @property
+    def test_label_names(self) -> list[str] | None:
+        """The name of the class of each point of `test`; None where there are none."""
+        labels = self.test_labels
+        return None if labels is None else [self.label_names[label] for label in labels.tolist()]
+
     def to(self, device: torch.device | str) -> "Data":
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 

@@ -14,6 +14,7 @@ from .gap import gap_bars
 from .latent_plane import latent_scatter, latent_scatters, manifold, traversals
 from .one_point import posterior
 from .parts import components
+from .ranked_points import ranking
 from .rows import analogy, interpolation, reconstructions, samples
 from .style import note
 
@@ -36,6 +37,7 @@ __all__ = [
     "manifold",
     "note",
     "posterior",
+    "ranking",
     "reconstructions",
     "samples",
     "samples_beside_data",

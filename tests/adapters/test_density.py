@@ -29,9 +29,7 @@ X = load_iris().data
         (Density(), {}),
         (Density("ppca", latent=1, epochs=1), {}),
         (Density("gmm", components=2, epochs=1), {}),
-        pytest.param(
-            Density("vae", latent=1, epochs=1, num_samples=5), EXPECTED_FAILED_CHECKS, marks=pytest.mark.slow
-        ),
+        pytest.param(Density("vae", latent=1, epochs=1, num_samples=5), EXPECTED_FAILED_CHECKS, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "model", ""),
 )

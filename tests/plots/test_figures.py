@@ -247,3 +247,28 @@ def test_rounding_errors_do_not_fill_an_axis(iris):
     low, high = plots.bound_curves(comparison).axes[0].get_ylim()
     assert high - low == pytest.approx(0.1)
     assert low < comparison.evidence["ppca"].mean("bound").value < high
+
+
+def test_ranked_points_are_sorted_with_their_errors():
+    """Each mark stands at its log p̂(x), each bar reaches two standard errors to both sides, and hollow marks are lower bounds."""
+    model, guide = pyrovae.load("vae")(3, latent=1, hidden=(4,))
+    evidence = pyrovae.evaluate(model, guide, 3 * torch.randn(40, 3), 30)
+    left, right = plots.ranking(evidence, torch.arange(40) + 7, ["a", "b"] * 20).axes
+    table = evidence.ranking(torch.arange(40) + 7, ["a", "b"] * 20)
+    names = [tick.get_text() for tick in right.get_yticklabels()]
+    assert names == [f"row {row} ({label})" for row, label in zip(table["row"][:8], table["label"][:8], strict=True)]
+    for axes, count in ((left, 40), (right, 8)):
+        found = {}
+        for container in axes.containers:
+            marks, _, (bars,) = container
+            for x, y, bar in zip(*marks.get_data(), bars.get_segments(), strict=True):
+                rank, value = (x, y) if axes is left else (y + 1, x)
+                ends = bar[:, 1 if axes is left else 0]
+                hollow = marks.get_markerfacecolor() == "white"
+                found[int(rank)] = (value, ends, hollow)
+        assert sorted(found) == list(range(1, count + 1))
+        for rank, (value, ends, hollow) in found.items():
+            point = table.iloc[rank - 1]
+            assert value == point["log_likelihood"]
+            assert ends[1] - ends[0] == pytest.approx(4 * point["log_likelihood_se"])
+            assert hollow == (point["reliability"] != "reliable")
