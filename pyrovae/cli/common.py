@@ -97,9 +97,18 @@ def score_run(
 
 
 def open_scored(
-    folder: Path, device: str, data: str | None = None, transform: str | None = None, root: Path | None = None
+    folder: Path,
+    device: str,
+    data: str | None = None,
+    transform: str | None = None,
+    root: Path | None = None,
+    in_blocks: bool = False,
 ) -> tuple["Run", "Data"]:
-    """A trained run and the data to score it on: its own, or `data`, made into x as the run's own were."""
+    """A trained run and the data to score it on: its own, or `data`, made into x as the run's own were.
+
+    With `in_blocks` a large file may be one that is never all in memory.
+    """
+    from ..data.point_stream import PointStream
     from ..runs.run import load_run, read_data
 
     run = load_run(folder, device_of(device))
@@ -114,6 +123,10 @@ def open_scored(
         raise InvalidInputError(
             f"{folder} was trained on points of {config.dim} numbers, and {loaded.name} has {loaded.dim}: evaluate it on data "
             "of its own size."
+        )
+    if isinstance(loaded.test, PointStream) and (not in_blocks or getattr(run.model, "no_density", "")):
+        raise InvalidInputError(
+            f"{loaded.name} is read block by block, which only the estimate of log p(x) by `pyrovae evaluate` takes: give a part of it."
         )
     done, epochs = len(run.fit_result.losses), config.fit_arguments["epochs"]
     if done < epochs:

@@ -14,6 +14,7 @@ from ..utils.notebook import ShownAsHTML
 from .builtin import NAMES, load_builtin
 from .columns import check_not_constant, few_values_message, resolving_dtype, rounding_message
 from .files import SUFFIXES, Reading, is_binary, load_file
+from .large_files import is_large, read_large
 from .raw import RawData
 from .stochastic import StochasticData
 from .transforms import (
@@ -180,6 +181,8 @@ def load_data(
                 f"{name} has its labels and pixels by itself: label, drop and levels are for files."
             )
         raw = load_builtin(name, generator, root, download)
+    elif isinstance(transform, Transform) and not split and is_large(Path(name)) and not (label or drop):
+        return _large(Path(name), transform, generator, seed, DTYPES[dtype or "float32"])
     elif name.endswith(SUFFIXES):
         raw = load_file(Path(name), generator, reading, split)
     else:
@@ -224,6 +227,22 @@ def load_data(
     for note in data.notes:
         log.warning("%s: %s", data.name, note)
     return data
+
+
+def _large(path: Path, transform: Transform, generator: torch.Generator, seed: int, dtype: torch.dtype) -> Data:
+    """All points of a file that is larger than memory, by a transform that is fitted already."""
+    x = read_large(path, transform, generator, dtype)
+    return Data(
+        name=path.name,
+        train=x,  # type: ignore[arg-type]
+        test=x,  # type: ignore[arg-type]
+        transform=transform,
+        split=f"all {len(x)} points of the file",
+        seed=seed,
+        shape=None,
+        train_rows=torch.arange(len(x)),
+        test_rows=torch.arange(len(x)),
+    )
 
 
 def _standardised(data: Data) -> Data:

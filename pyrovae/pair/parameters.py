@@ -21,7 +21,7 @@ def is_per_point(guide: ModelOrGuide, x: Tensor) -> bool:
     try:
         parameters = unconstrained_parameters(x[:2], guide)
     except InvalidInputError:  # two points are not what it was made for
-        parameters = unconstrained_parameters(x, guide)
+        parameters = unconstrained_parameters(x[:], guide)
     return any(p.dim() > 0 and len(p) == len(x) > 1 for p in parameters)
 
 

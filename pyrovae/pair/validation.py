@@ -10,13 +10,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.datasets import Data
+from ..data.point_stream import PointStream
 from ..errors import InvalidInputError, NonFiniteError
 from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
 from .supports import has_fixed_support, is_inside
 
 
-def check_points(x: Tensor) -> None:
-    """x must be (N, ...), N ≥ 1, floating point and finite."""
+def check_points(x: Tensor, first: int = 0) -> None:
+    """x must be (N, ...), N ≥ 1, floating point and finite. The first of these points has the number `first`."""
+    if isinstance(x, PointStream):
+        for start, block in x.blocks():
+            check_points(block, start)
+        return
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
         shape = tuple(x.shape) if isinstance(x, Tensor) else f"{type(x).__name__} ({_how_to_convert(x)})"
         raise InvalidInputError(f"x must be a tensor with a row for each data point, (N, D) with N ≥ 1; got {shape}.")
@@ -32,7 +37,7 @@ def check_points(x: Tensor) -> None:
     bad = ~torch.isfinite(x)
     if bool(bad.any()):
         index = tuple(bad.nonzero()[0].tolist())
-        place = f"x[{', '.join(map(str, index))}]"
+        place = f"x[{', '.join(map(str, (first + index[0], *index[1:])))}]"
         count = int(bad.flatten(1).any(1).sum())
         raise InvalidInputError(
             f"{place} is {x[index].item()}: remove or impute such values; {count} of {len(x)} points have any."

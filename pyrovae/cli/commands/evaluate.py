@@ -121,7 +121,8 @@ def evaluate_command(
     from ...utils.export import attributes
 
     with init_process_group() as ranks:
-        restored, loaded = open_scored(run, device, data, transform, root)
+        alone = not (ais or two_sided or prior_sampling)
+        restored, loaded = open_scored(run, device, data, transform, root, in_blocks=alone)
         model, guide, x = restored.model, restored.guide, loaded.test
         if getattr(model, "no_density", ""):
             _show_reconstruction(context, restored, loaded, seed, json_file)
