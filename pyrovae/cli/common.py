@@ -108,7 +108,7 @@ def open_scored(
 
     With `in_blocks` a large file may be one that is never all in memory.
     """
-    from ..data.point_stream import PointStream
+    from ..data.streams import PointStream
     from ..runs.run import load_run, read_data
 
     run = load_run(folder, device_of(device))

@@ -14,6 +14,7 @@ from ..utils.notebook import ShownAsHTML
 from .builtin import NAMES, load_builtin
 from .columns import check_not_constant, few_values_message, resolving_dtype, rounding_message
 from .files import SUFFIXES, Reading, is_binary, load_file
+from .image_folders import load_image_folder
 from .large_files import is_large, read_large
 from .raw import RawData
 from .stochastic import StochasticData
@@ -52,7 +53,7 @@ class Data(ShownAsHTML):
         train, test: x (N, D) for training, and held out.
         transform: What made x.
         split, seed: How the points were split, in words, and the seed of it.
-        shape: (height, width) of one image; None if x is no image.
+        shape: (height, width) of one image, or (height, width, 3) in colours; None if x is no image.
         column_names: The names of x's D columns; () where the source has none.
         labels: The class of every point of the source, in its order, int64 from 0; None where the source has none.
         label_names: The name of each class; () where there are none.
@@ -73,7 +74,7 @@ class Data(ShownAsHTML):
     transform: Transform
     split: str
     seed: int
-    shape: tuple[int, int] | None
+    shape: tuple[int, ...] | None
     column_names: tuple[str, ...] = field(default=(), repr=False)
     labels: Tensor | None = field(default=None, repr=False)
     label_names: tuple[str, ...] = field(default=(), repr=False)
@@ -136,8 +137,9 @@ def load_data(
 ) -> Data:
     """Load a data set by its name or from a file, split it, and transform it.
 
-    Names are `digits`, `mnist`, `iris`, `wine` and `breast_cancer`. Files are .npy, .npz, .csv, .tsv and .txt, also
-    as .gz, with one point per row.
+    Names are `digits`, `iris`, `wine`, `breast_cancer`, `mnist`, `fashion-mnist`, `kmnist`, `emnist`, `cifar10`,
+    `omniglot` and `binarised-mnist`. Files are .npy, .npz, .csv, .tsv and .txt, also as .gz, with one point per row. A
+    folder has image files.
 
     Args:
         name_or_file: The name, or the path.
@@ -145,8 +147,9 @@ def load_data(
             object is applied as it is, with all that was fitted. Default: "dequantise" for pixels and tables of whole
             numbers, else "none".
         seed: Of the split, where the data come without one, and of the noise that is drawn once.
-        root: The folder with MNIST/raw. Default: $PYROVAE_DATA, or the user's cache.
-        download: Whether MNIST may be downloaded.
+        root: The folder with MNIST/raw, or with the files of another set of images. Default: $PYROVAE_DATA, or the
+            user's cache.
+        download: Whether the images may be downloaded.
         split: False holds out all points of a file that has no split of its own.
         label: The name of a column that holds labels, or its number where a file has no names. It is taken out of x.
         drop: Columns to leave out.
@@ -183,12 +186,16 @@ def load_data(
         raw = load_builtin(name, generator, root, download)
     elif isinstance(transform, Transform) and not split and is_large(Path(name)) and not (label or drop):
         return _large(Path(name), transform, generator, seed, DTYPES[dtype or "float32"])
+    elif Path(name).is_dir():
+        if label is not None or drop or levels is not None:
+            raise InvalidInputError(f"{name} is a folder of images: label, drop and levels are for files.")
+        raw = load_image_folder(Path(name), generator, split)
     elif name.endswith(SUFFIXES):
         raw = load_file(Path(name), generator, reading, split)
     else:
         raise InvalidInputError(
             f"There is no data set '{name}'{did_you_mean(name.lower(), NAMES)}: give {', '.join(NAMES)}, or the path of a "
-            f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file."
+            f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file, or of a folder of images."
         )
     if isinstance(transform, Transform):
         transform.check(raw.values)

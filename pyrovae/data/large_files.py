@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError
-from .point_stream import BLOCK_ROWS, PointStream
+from .streams import BLOCK_ROWS, PointStream
 from .transform import Transform
 
 LARGE_BYTES = 2**30  # of a file, from which it is not read as a whole

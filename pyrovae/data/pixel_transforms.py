@@ -20,7 +20,7 @@ class _OfLevels(Transform):
         return {"levels": self.levels}
 
     def check(self, values: Tensor, first: int = 0) -> None:
-        bad = (values < 0) | (values >= self.levels) | (values != values.round())
+        bad = (values < 0) | (values > self.levels - 1) | (values != values.round())  # 256 is no byte
         self._refuse(values, bad, f"whole numbers from 0 to {self.levels - 1}", first)
 
 

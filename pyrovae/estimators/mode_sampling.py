@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..data.point_stream import PointStream
+from ..data.streams import PointStream
 from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.point_stream import PointStream, point_stream
+from ..data.streams import PointStream, point_stream
 from ..data.transforms import Transform
 from ..errors import InvalidInputError, check_int
 from ..estimators.batched_scoring import ScoringOptions, score

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.datasets import Data
-from ..data.point_stream import PointStream
+from ..data.streams import PointStream
 from ..errors import InvalidInputError, NonFiniteError
 from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
 from .supports import has_fixed_support, is_inside

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomS
 
 import pyrovae
 from pyrovae import InvalidInputError, evaluate
-from pyrovae.data.point_stream import BLOCK_ROWS, PointStream, point_stream
+from pyrovae.data.streams import BLOCK_ROWS, PointStream, point_stream
 from pyrovae.data.transforms import Logit
 
 N, D = 3 * BLOCK_ROWS + 17, 3

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import pyrovae
 from pyrovae import exploration, plots
 from pyrovae.data.datasets import load_data
-from pyrovae.plots.pictures import View, grid
+from pyrovae.plots.pictures import View, draw_images, grid
 from pyrovae.plots.style import COLOURS
 from pyrovae.training.result import FitResult
 
@@ -272,3 +272,18 @@ def test_ranked_points_are_sorted_with_their_errors():
             assert value == point["log_likelihood"]
             assert ends[1] - ends[0] == pytest.approx(4 * point["log_likelihood_se"])
             assert hollow == (point["reliability"] != "reliable")
+
+
+def test_images_in_colours_are_drawn_as_they_are():
+    """With a grey frame about each; values about 0 as their mean over the colours."""
+    images, figure = torch.rand(3, 2 * 3 * 3), Figure()
+    axes = figure.subplots(2)
+    draw_images(axes[0], images, (2, 3, 3), 2)
+    drawn = torch.as_tensor(axes[0].images[0].get_array())
+    scale = (drawn.shape[1] - 3) // 6
+    assert drawn.shape[2] == 3
+    torch.testing.assert_close(drawn[1 : 1 + 2 * scale : scale, 1 : 1 + 3 * scale : scale], images[0].reshape(2, 3, 3))
+    assert (drawn[0] == 0.75).all()
+    draw_images(axes[1], images - 0.5, (2, 3, 3), 2, signed_limit=0.5)
+    mean = (images[0] - 0.5).reshape(2, 3, 3).mean(-1)
+    torch.testing.assert_close(pixels(axes[1])[1 : 1 + 2 * scale : scale, 1 : 1 + 3 * scale : scale], mean)
