@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from ..data.columns import check_not_constant, few_values_message
+from ..data.columns import check_not_constant, few_values, few_values_message
 from ..data.files import is_binary
 from ..errors import InvalidInputError, did_you_mean
 from ..estimators.exact import exact_log_likelihood
@@ -136,8 +136,8 @@ class Density(ClassNamePrefixFeaturesOutMixin, DensityMixin, BaseEstimator):
         binary = is_binary(x)
         if not binary:
             check_not_constant(x, "X", names)
-            if message := few_values_message(x, names):
-                log.warning(message)
+            if few := few_values(x):
+                log.warning(few_values_message(few, names))
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         try:
             with fork_rng(x.device, self.seed_):

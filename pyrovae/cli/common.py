@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def score_run(
     """Evaluate a run on the held-out points, with a progress bar."""
     from ..evaluation.evaluating import evaluate
 
-    return evaluate(
+    evidence = evaluate(
         run.model,
         run.guide,
         data.test,
@@ -94,6 +95,17 @@ def score_run(
         partial_file=partial_file,
         structure=run.structure,
     )
+    return with_few_values(evidence, data)
+
+
+def with_few_values(evidence: "Evidence", data: "Data") -> "Evidence":
+    """The columns that take few values, as the training points show them and by their names."""
+    from ..data.columns import few_values_clause
+
+    if not data.few_values:
+        return evidence
+    clause = few_values_clause(data.few_values, data.column_names)
+    return replace(evidence, metadata={**evidence.metadata, "few_values": clause})
 
 
 def open_scored(

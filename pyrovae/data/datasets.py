@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InvalidInputError, did_you_mean
 from ..utils.notebook import ShownAsHTML
 from .builtin import NAMES, load_builtin
-from .columns import check_not_constant, few_values_message, resolving_dtype, rounding_message
+from .columns import check_not_constant, few_values, few_values_message, resolving_dtype, rounding_message
 from .files import SUFFIXES, Reading, is_binary, load_file
 from .image_folders import load_image_folder
 from .large_files import is_large, read_large
@@ -58,6 +58,7 @@ class Data(ShownAsHTML):
         labels: The class of every point of the source, in its order, int64 from 0; None where the source has none.
         label_names: The name of each class; () where there are none.
         notes: What is to be known of columns, a sentence each.
+        few_values: The columns of x that take few values in the training points, where x has a density.
         reading: How the source was read: the arguments of `load_data` that are not its defaults.
         train_rows, test_rows: Which rows of the source `train` and `test` are, so that `labels[test_rows]` are those of `test`.
 
@@ -81,6 +82,7 @@ class Data(ShownAsHTML):
     train_rows: Tensor | None = field(default=None, repr=False)
     test_rows: Tensor | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    few_values: tuple[int, ...] = field(default=(), repr=False)
     reading: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -138,8 +140,8 @@ def load_data(
     """Load a data set by its name or from a file, split it, and transform it.
 
     Names are `digits`, `iris`, `wine`, `breast_cancer`, `mnist`, `fashion-mnist`, `kmnist`, `emnist`, `cifar10`,
-    `omniglot` and `binarised-mnist`. Files are .npy, .npz, .csv, .tsv and .txt, also as .gz, with one point per row. A
-    folder has image files.
+    `omniglot` and `binarised-mnist`. Files are .npy, .npz, .csv, .tsv and .txt, also as .gz, with one point
+    per row. Files .parquet and .feather need pyarrow. A folder has image files.
 
     Args:
         name_or_file: The name, or the path.
@@ -229,6 +231,7 @@ def load_data(
         data = _standardised(data)
     if raw.levels is None:
         if split or not isinstance(transform, Transform):  # else a model was fitted to other points
+            data = replace(data, few_values=_few_values(data))
             data = replace(data, notes=(*data.notes, *_column_notes(data.train[:], data, dtype)))
         data = _in_precision(data, None if dtype is None else DTYPES[dtype])
     for note in data.notes:
@@ -275,8 +278,13 @@ def _column_notes(x: Tensor, data: Data, dtype: str | None) -> Iterator[str]:
         return
     if dtype == "float32" and (message := rounding_message(x, data.column_names)):
         yield message
-    if isinstance(data.transform, Identity | Standardise) and (message := few_values_message(x, data.column_names)):
-        yield message
+    if data.few_values:
+        yield few_values_message(data.few_values, data.column_names)
+
+
+def _few_values(data: Data) -> tuple[int, ...]:
+    has_density = isinstance(data.transform, Identity | Standardise) and not data.transform.discrete
+    return tuple(few_values(data.train[:])) if has_density else ()
 
 
 def _transform(name: str, transform: str | None, raw: RawData) -> Transform:

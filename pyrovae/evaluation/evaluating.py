@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.columns import few_values, few_values_clause
 from ..data.streams import PointStream, point_stream
 from ..data.transforms import Transform
 from ..errors import InvalidInputError, check_int
@@ -43,6 +44,7 @@ log = logging.getLogger("pyrovae")
 
 GUIDE_DRAWS = 1000  # for the ELBO and the K-sample bound, where no number is given
 TOLERANCE = 0.05  # nats
+JUDGED_POINTS, MAX_JUDGED_POINTS = 200, 2000  # by which columns of few values are known
 
 
 @shows_progress("evaluate", lambda arguments: _num_points(arguments["x"]))
@@ -237,6 +239,7 @@ def evaluate(
             dtype=dtype_name(x.dtype)
             if low_precision is None
             else f"{dtype_name(x.dtype)}, {dtype_name(low_precision)} screen",
+            **({"few_values": few} if (few := _few_values(x, structure)) else {}),
             **({"conditional_on": list(model.conditional_on)} if isinstance(model, GivenGlobals) else {}),
         ),
     )
@@ -253,6 +256,13 @@ def _readable(x: Any, model: ModelOrGuide, guide: ModelOrGuide) -> Any:
         return x
     stream = point_stream(x, parameter.device, parameter.dtype)
     return x if stream is None else stream
+
+
+def _few_values(x: Any, structure: Structure) -> str:
+    """A sentence where columns of x take few values, so that a density has no maximum there; else ""."""
+    if structure.base_measure == "counting" or x.dim() != 2 or len(x) < JUDGED_POINTS:
+        return ""
+    return few_values_clause(few_values(x[:MAX_JUDGED_POINTS]), ())
 
 
 def _num_points(x: Any) -> float:

@@ -167,11 +167,12 @@ class Evidence(JudgedResult, ShownAsHTML):
     def reliability_message(self) -> str:
         """A sentence or two: whether log p̂ is to be trusted and, where it is not, why, and what to do."""
         given = f"This is log p(x | {self.given}), with these global latents fixed at one point. " if self.given else ""
+        few = f" {self.metadata['few_values']}" if self.metadata.get("few_values") else ""
         if not self._is_bound:
-            return given + self.method_message
+            return given + self.method_message + few
         bias = self.mean_log_likelihood_jackknife.value - self.mean("bound").value
         message = reliability_message(self.num_samples, self.pareto_k, self.ess, bias, self.deterministic_guide)
-        return given + f"{self.method_message} {message}".lstrip()
+        return given + f"{self.method_message} {message}".lstrip() + few
 
     @property
     def given(self) -> str:

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from pyro.infer import ELBO
 from pyro.optim.optim import PyroOptim
 from torch import Tensor
 
+from ..data.columns import rounding_message
 from ..errors import NonFiniteError
 from ..pair.execution import ModelOrGuide
 from ..pair.structure import Structure
@@ -25,6 +27,8 @@ from .schedules import Schedule, adam, cosine
 from .trainer import Trainer
 
 log = logging.getLogger("pyrovae")
+
+IN_DOUBLE = "Read the data in double precision and use model.double() and guide.double(), or subtract an offset before."
 
 
 def fit(
@@ -131,6 +135,8 @@ def fit(
     resume = checkpoints is not None and checkpoints.resume
     with prepared_trainer(model, guide, x, settings, structure, start=not resume) as trainer:
         trainer.state.started = started
+        if message := _rounding(trainer):
+            log.warning(message)
         if epochs and not resume:
             trainer.result.initial_elbo, trainer.result.initial_elbo_se = initial_elbo(
                 model, guide, trainer.source, trainer.structure, seed
@@ -148,6 +154,14 @@ def fit(
         if result.floor_message and trainer.group.first:
             log.info(result.floor_message)  # a property of pair and data, which tables show beside its numbers
         return result
+
+
+def _rounding(trainer: Trainer) -> str:
+    """A sentence where a float32 tensor does not tell the values of a column apart; else ""."""
+    x = trainer.source.example
+    if x.dtype != torch.float32 or x.dim() != 2 or trainer.structure.base_measure == "counting":
+        return ""
+    return rounding_message(x.double(), (), IN_DOUBLE)
 
 
 def _with_note(
