@@ -58,6 +58,7 @@ def pair(
     prior: type | pyrovae.priors.Prior = pyrovae.priors.StandardNormal,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
+    image_shape: tuple[int, ...] = (),
 ) -> tuple[VAE, nn.Module]:
     """Build the model and its guide, with networks of tanh layers.
 
@@ -72,9 +73,18 @@ def pair(
         encoder: A module from x to the outputs of the guide, in place of the default network.
         decoder: A module from z to the outputs of the likelihood, in place of the default network: `ConvDecoder((8,
             8), 16, 2)`.
+        image_shape: Height and width of an image, and 3 for colours: both networks are then convolutional. `28,28`.
     """
     likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
+    if image_shape and decoder is None:
+        decoder = pyrovae.nn.ConvDecoder.of(image_shape, latent, likelihood, dim)
     decoder = decoder or pyrovae.MLP(latent, *reversed(hidden), likelihood.num_outputs(dim))
     q = guide(dim, latent, hidden, encoder=encoder) if encoder is not None else guide(dim, latent, hidden)
+    if image_shape and encoder is None:
+        if not isinstance(q, pyrovae.guides.Amortised):
+            raise pyrovae.InvalidInputError(
+                f"{guide.__name__} has no encoder to be convolutional: leave image_shape out."
+            )
+        q.encoder = pyrovae.nn.ConvEncoder(image_shape, q.num_outputs(latent, **q.sizes))
     p_z = prior if isinstance(prior, pyrovae.priors.Prior) else prior()
     return VAE(decoder, latent, dim, likelihood, p_z.bind(dim, latent, q)), q

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from . import plots as plots
     from . import posterior as posterior
     from . import priors as priors
+    from .adapters.density import Density as Density
     from .data import transforms as transforms
     from .data.datasets import Data as Data
     from .data.datasets import load_data as load_data
@@ -94,6 +95,7 @@ _MODULES = {  # the module that defines each name
     "Comparison": ".evaluation.comparison",
     "Data": ".data.datasets",
     "Decision": ".evaluation.deciding",
+    "Density": ".adapters.density",
     "EarlyStopping": ".training.early_stopping",
     "Evidence": ".evaluation.result",
     "FitResult": ".training.result",

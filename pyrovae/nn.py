@@ -1,6 +1,7 @@
 """Plain networks that guides and decoders are built from, and the module class that pairs are built on."""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -234,7 +235,7 @@ class ConvEncoder(nn.Module):
     """Convolutions that halve an image, then a linear layer: rows of `height × width` pixels to `outputs` numbers.
 
     Args:
-        shape: (height, width) of an image.
+        shape: (height, width) of an image, or (height, width, 3) where a pixel has three colours beside one another.
         outputs: How many numbers to return.
         channels: Channels of each convolution.
 
@@ -244,28 +245,27 @@ class ConvEncoder(nn.Module):
         >>> guide = pyrovae.guides.MeanField(784, 50, encoder=encoder)
     """
 
-    def __init__(self, shape: tuple[int, int], outputs: int, channels: tuple[int, ...] = (16, 32)):
+    def __init__(self, shape: tuple[int, ...], outputs: int, channels: tuple[int, ...] = (16, 32)):
         super().__init__()
-        self.shape = shape
-        sizes = _halved(shape, len(channels))
+        sizes, self.shape = _halved(shape, len(channels)), (*shape[:2], _colours(shape))
         layers: list[nn.Module] = []
-        for before, after in itertools.pairwise((1, *channels)):
+        for before, after in itertools.pairwise((self.shape[2], *channels)):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ELU()]
         self.layers = nn.Sequential(
             *layers, nn.Flatten(), nn.Linear(channels[-1] * sizes[-1][0] * sizes[-1][1], outputs)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.reshape(-1, 1, *self.shape))
+        return self.layers(x.reshape(-1, *self.shape).permute(0, 3, 1, 2))
 
 
 class ConvDecoder(nn.Module):
     """A linear layer, then transposed convolutions that double an image: (B, latent) to `numbers` for each pixel.
 
     Args:
-        shape: (height, width) of an image.
+        shape: (height, width) of an image, or (height, width, 3) where a pixel has three colours beside one another.
         latent: k, the size of z.
-        numbers: Numbers for each pixel.
+        numbers: Numbers for each pixel, and for each of its colours.
         channels: Channels of each convolution.
         beside: How the numbers are ordered. False: the first numbers of all pixels, then the second, as `PixelNormal`
             takes them. True: all numbers of a pixel together, as `Categorical` and `LogisticMixture` take them.
@@ -273,7 +273,7 @@ class ConvDecoder(nn.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         latent: int,
         numbers: int = 1,
         channels: tuple[int, ...] = (32, 16),
@@ -281,11 +281,11 @@ class ConvDecoder(nn.Module):
         beside: bool = False,
     ):
         super().__init__()
-        self.beside = beside
+        self.numbers, self.beside = numbers, beside
         sizes = _halved(shape, len(channels))[::-1]
         self.seed, self.first = (channels[0], *sizes[0]), nn.Linear(latent, channels[0] * sizes[0][0] * sizes[0][1])
         layers: list[nn.Module] = []
-        for place, (before, after) in enumerate(itertools.pairwise((*channels, numbers))):
+        for place, (before, after) in enumerate(itertools.pairwise((*channels, numbers * _colours(shape)))):
             # 2 n − 1 pixels, and one more where the size was even
             extra = tuple(1 - size % 2 for size in sizes[place + 1])
             up = nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=(extra[0], extra[1]))
@@ -293,8 +293,25 @@ class ConvDecoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        image = self.layers(self.first(z).unflatten(-1, self.seed)).flatten(2)
-        return (image.mT if self.beside else image).flatten(1)
+        image = self.layers(self.first(z).unflatten(-1, self.seed)).unflatten(1, (self.numbers, -1))
+        order = (0, 3, 4, 2, 1) if self.beside else (0, 1, 3, 4, 2)  # of (B, numbers, colours, height, width)
+        return image.permute(*order).flatten(1)
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], latent: int, likelihood: "_ReadsOutputs", dim: int) -> "ConvDecoder":
+        """Return the decoder of images of that shape for a likelihood. Raises `InvalidInputError` where it does not fit."""
+        if math.prod(shape) != dim:
+            raise InvalidInputError(
+                f"image_shape={','.join(map(str, shape))} has {math.prod(shape)} numbers, and x has {dim}: give height and width, and 3 "
+                "for colours."
+            )
+        outputs = likelihood.num_outputs(dim)
+        if outputs % dim:
+            raise InvalidInputError(
+                f"{type(likelihood).__name__} has numbers that belong to no pixel, and convolutions give none: choose PixelNormal, or "
+                "leave image_shape out."
+            )
+        return cls(shape, latent, outputs // dim, beside=getattr(likelihood, "beside", False))
 
 
 class Residual(nn.Module):
@@ -324,9 +341,13 @@ class Residual(nn.Module):
         return self.last(h)
 
 
-def _halved(shape: tuple[int, int], times: int) -> list[tuple[int, int]]:
+def _colours(shape: tuple[int, ...]) -> int:
+    return shape[2] if len(shape) == 3 else 1
+
+
+def _halved(shape: tuple[int, ...], times: int) -> list[tuple[int, int]]:
     """The sizes of an image halved so often, rounded up, its own first."""
-    if len(shape) != 2 or min(shape) < 1 or times < 1:
+    if len(shape) not in (2, 3) or min(shape) < 1 or times < 1:
         raise InvalidInputError(
             f"An image of shape {shape} cannot be halved {times} times: give (height, width) and some channels."
         )

@@ -21,6 +21,7 @@ EXAMPLES = {
         "pyrovae evaluate runs/vae",
         "pyrovae evaluate runs/vae --tolerance 0.02 --json vae.json",
         "pyrovae evaluate runs/vae --num-samples 5000 --ais",
+        "pyrovae evaluate runs/vae --per-point points.csv --ranking ranking.png",
     ],
     "gap": ["pyrovae gap runs/vae", "pyrovae gap runs/vae --points 50 --out gap.png"],
     "diagnose": ["pyrovae diagnose runs/vae", "pyrovae diagnose runs/vae --points 200 --json latents.json"],

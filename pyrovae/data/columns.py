@@ -43,31 +43,41 @@ def resolving_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if offset > LARGEST_OFFSET or ratio > LARGEST_RATIO else torch.float32
 
 
-def rounding_message(x: Tensor, names: Sequence[str]) -> str:
-    """A sentence where single precision blurs a column of x (N, D), given in double precision; else ""."""
+def rounding_message(
+    x: Tensor, names: Sequence[str], remedy: str = "Use --dtype float64, or subtract an offset."
+) -> str:
+    """A sentence where single precision blurs a column of x (N, D), given in double precision, with a remedy; else ""."""
     sd, largest = _spread(x)
     spacing = largest * torch.finfo(torch.float32).eps
-    blurred = (spacing > BLURRED * sd).nonzero().flatten().tolist()
+    blurred = ((spacing > BLURRED * sd) & (sd > 0)).nonzero().flatten().tolist()
     if not blurred:
         return ""
     column = blurred[0]
     return (
         f"Single precision rounds {named(blurred, names)}: numbers near {largest[column]:.4g} are {spacing[column]:.2g} apart, and the "
-        f"standard deviation is {sd[column]:.2g}. Use --dtype float64, or subtract an offset."
+        f"standard deviation is {sd[column]:.2g}. {remedy}"
     )
 
 
-def few_values_message(x: Tensor, names: Sequence[str]) -> str:
-    """A sentence where a column of x (N, D) takes few values, or one value often; else ""."""
+def few_values(x: Tensor) -> list[int]:
+    """The columns of x (N, D) that take few values, or one value often."""
     few = []
     for place in range(x.shape[1]):
         values = x[:, place]
         values = values[~values.isnan()]
         counts = values.unique(return_counts=True)[1]
-        if len(counts) <= max(2, min(FEW, len(values) // 20)) or counts.max() > MOST_COMMON * len(values):
+        if len(counts) <= max(2, min(FEW, len(values) // 20)) or counts.max() > max(1, MOST_COMMON * len(values)):
             few.append(place)
-    if not few:
-        return ""
+    return few
+
+
+def few_values_clause(few: Sequence[int], names: Sequence[str]) -> str:
+    """What columns of few values mean for a density, in short; "" for none."""
+    return f"In {named(few, names)} x takes few values: the floor of variances decides the density." if few else ""
+
+
+def few_values_message(few: Sequence[int], names: Sequence[str]) -> str:
+    """What columns of few values mean for a density, and what to do. There is at least one."""
     return (
         f"C{named(few, names)[1:]} {'take' if len(few) > 1 else 'takes'} few values. A density there has no maximum, and the floor of "
         "variances decides its size. Drop such columns, or model them as probabilities."

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, did_you_mean
+from .frames import FRAME_SUFFIXES, read_frame
 from .raw import RawData, given_split, random_split
 from .text_tables import read_text_table
 
-SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", *FRAME_SUFFIXES)
 LARGEST = 1e150  # whose square is a number
 LABEL_NAMES = {"label", "labels", "class", "target", "y"}  # of columns that are likely no part of x
 
@@ -91,7 +92,7 @@ def _read(path: Path) -> _Content:
         return _Content([array], whole=np.issubdtype(array.dtype, np.integer))
     if path.suffix == ".npz":
         return _read_archive(path)
-    table = read_text_table(path)
+    table = read_frame(path) if path.suffix in FRAME_SUFFIXES else read_text_table(path)
     return _Content([table.values], table.names, table.texts, whole=table.whole)
 
 

@@ -20,11 +20,11 @@ class _OfLevels(Transform):
     def settings(self) -> dict[str, Any]:
         return {"levels": self.levels}
 
-    def check(self, values: Tensor) -> None:
+    def check(self, values: Tensor, first: int = 0) -> None:
         if not values.is_floating_point():
             values = values.int()  # a byte cannot be compared with 256
         bad = (values < 0) | (values >= self.levels) | (values != values.round())
-        self._refuse(values, bad, f"whole numbers from 0 to {self.levels - 1}")
+        self._refuse(values, bad, f"whole numbers from 0 to {self.levels - 1}", first)
 
 
 class Dequantise(_OfLevels):

@@ -20,8 +20,8 @@ class DequantiseTable(Transform):
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return pixels + torch.rand(pixels.shape, generator=generator, dtype=pixels.dtype, device=pixels.device)
 
-    def check(self, values: Tensor) -> None:
-        self._refuse(values, values != values.round(), "whole numbers")
+    def check(self, values: Tensor, first: int = 0) -> None:
+        self._refuse(values, values != values.round(), "whole numbers", first)
 
     def to_source(self, x: Tensor) -> Tensor:
         return x.floor()
@@ -71,8 +71,8 @@ class Standardise(Transform):
     def settings(self) -> dict[str, Any]:
         return {"mean": self.mean.tolist(), "sd": self.sd.tolist(), "before": self.before.state()}
 
-    def check(self, values: Tensor) -> None:
-        self.before.check(values)
+    def check(self, values: Tensor, first: int = 0) -> None:
+        self.before.check(values, first)
 
     def log_jacobian(self, x: Tensor) -> Tensor | None:
         return self.before.log_jacobian(self.undo(x))

@@ -55,15 +55,18 @@ class Transform:
         """The transform with all that was fitted, in plain types: `transform_from_state` makes it again."""
         return {"name": type(self).__name__, **self.settings()}
 
-    def check(self, values: Tensor) -> None:
-        """Raise `InvalidInputError` for values (N, D) that the transform is not made for, by row and column."""
+    def check(self, values: Tensor, first: int = 0) -> None:
+        """Raise `InvalidInputError` for values (N, D) that the transform is not made for, by row and column.
 
-    def _refuse(self, values: Tensor, bad: Tensor, wanted: str) -> None:
+        The first of these rows has the number `first`.
+        """
+
+    def _refuse(self, values: Tensor, bad: Tensor, wanted: str, first: int) -> None:
         bad = bad & ~values.isnan()  # a missing value stays one
         if bool(bad.any()):
             row, column = bad.nonzero()[0].tolist()
             raise InvalidInputError(
-                f"Row {row}, column {column} has the value {values[row, column].item():g}, and the transform ({self}) takes {wanted}: "
+                f"Row {first + row}, column {column} has the value {values[row, column].item():g}, and the transform ({self}) takes {wanted}: "
                 "give such data, or train on these."
             )
 
@@ -88,9 +91,9 @@ class Identity(Transform):
     def settings(self) -> dict[str, Any]:
         return {"discrete": self.discrete}
 
-    def check(self, values: Tensor) -> None:
+    def check(self, values: Tensor, first: int = 0) -> None:
         if self.discrete:
-            self._refuse(values, (values != 0) & (values != 1), "0 or 1")
+            self._refuse(values, (values != 0) & (values != 1), "0 or 1", first)
 
     def log_jacobian(self, x: Tensor) -> Tensor | None:
         return x.new_zeros(len(x)) if self.discrete else None

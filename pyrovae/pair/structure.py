@@ -89,7 +89,10 @@ def inspect_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored:
     with isolated_parameters(model, guide), evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device):
         q = trace("guide", guide, x)
         p = trace("model", poutine.replay(model, trace=q), x)
-    for kind, run in (("guide", q), ("model", p)):
+    runs = [("guide", q), ("model", p)]
+    if any(site["infer"].get("is_auxiliary") for site in density_sites(q)):  # an autoguide's, which follow the model's
+        runs.reverse()
+    for kind, run in runs:
         for site in density_sites(run):
             check_site(kind, site, len(x))
     check_latents_match(p, q, points_allowed=bool(no_density))

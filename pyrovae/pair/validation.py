@@ -1,12 +1,16 @@
 """What a site and its values must be, with one sentence for each way in which they are not."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from ..data.datasets import Data
+from ..data.streams import PointStream
 from ..errors import InvalidInputError, NonFiniteError
 from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
 from .supports import has_fixed_support, is_inside
@@ -17,11 +21,17 @@ def handles_missing(model: Any) -> bool:
     return bool(getattr(model, "handles_missing", False))
 
 
-def check_points(x: Tensor, missing: bool = False) -> None:
-    """x must be (N, ...), N ≥ 1, floating point and finite; with `missing`, it may have NaN."""
+def check_points(x: Tensor, missing: bool = False, first: int = 0) -> None:
+    """x must be (N, ...), N ≥ 1, floating point and finite; with `missing`, it may have NaN. The first point has the number `first`."""
+    if isinstance(x, PointStream):
+        for start, block in x.blocks():
+            check_points(block, missing, start)
+        return
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
-        shape = tuple(x.shape) if isinstance(x, Tensor) else f"{type(x).__name__} (torch.as_tensor converts it)"
+        shape = tuple(x.shape) if isinstance(x, Tensor) else f"{type(x).__name__} ({_how_to_convert(x)})"
         raise InvalidInputError(f"x must be a tensor with a row for each data point, (N, D) with N ≥ 1; got {shape}.")
+    if x.layout != torch.strided:
+        raise InvalidInputError("x is a sparse tensor: convert it with x.to_dense(), or a batch of it at a time.")
     if not x.is_floating_point():
         raise InvalidInputError(
             f"x is {x.dtype}: convert it with x.float() or x.double(), the type of the model's parameters."
@@ -32,7 +42,7 @@ def check_points(x: Tensor, missing: bool = False) -> None:
     bad = x.isinf() if missing else ~torch.isfinite(x)
     if bool(bad.any()):
         index = tuple(bad.nonzero()[0].tolist())
-        place = f"x[{', '.join(map(str, index))}]"
+        place = f"x[{', '.join(map(str, (first + index[0], *index[1:])))}]"
         count = int(bad.flatten(1).any(1).sum())
         if bool(x[index].isnan()):
             raise InvalidInputError(
@@ -42,6 +52,16 @@ def check_points(x: Tensor, missing: bool = False) -> None:
         raise InvalidInputError(
             f"{place} is {x[index].item()}: remove or impute such values; {count} of {len(x)} points have any."
         )
+
+
+def _how_to_convert(x: Any) -> str:
+    if isinstance(x, Data):
+        return "its points are .train and .test"
+    if hasattr(x, "to_numpy"):
+        return "torch.tensor(x.to_numpy()) makes one"
+    if isinstance(x, Dataset | DataLoader | Iterator):
+        return "pyrovae.fit and pyrovae.evaluate take it; for others, torch.cat joins its batches"
+    return "torch.as_tensor converts it"
 
 
 def check_value(site: dict[str, Any], value: Tensor) -> None:

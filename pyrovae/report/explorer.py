@@ -37,8 +37,11 @@ def pack(
         max_weights: How many weights a decoder may have that is computed in the page.
 
     Returns:
-        Values for JSON, arrays as base64 text; None where the pair has no latent space of 2 or more dimensions.
+        Values for JSON, arrays as base64 text; None where the pair has no latent space of 2 or more dimensions, and for
+        images in colours.
     """
+    if data.shape is not None and len(data.shape) > 2:
+        return None
     count = max(2, min(MAX_POINTS, MAX_IMAGE_NUMBERS // data.dim, len(data.test)))
     x = data.test[:count]
     try:

@@ -59,6 +59,8 @@ def source_of(x: Any, batch_size: int | None, seed: int, device: torch.device, m
 
     With `missing`, x may have missing entries.
     """
+    if isinstance(x, Tensor):
+        check_points(x, missing)
     # NumPy's arrays have a device too, a string
     if hasattr(x, "__getitem__") and isinstance(getattr(x, "device", None), torch.device):
         return InMemoryBatches(x, batch_size, seed, missing=missing)

@@ -115,8 +115,7 @@ class Trainer:
             raise NonFiniteError(
                 f"{self._where()}: {in_one_line(error).rstrip('.')}. Lower the learning rate or floor the variances."
             ) from error
-        if self.state.scheduler:
-            self.state.scheduler.step()
+        self.state.step_schedule()
         self.result.steps += 1
         return out
 
@@ -187,6 +186,7 @@ class Trainer:
             self.early_stopping.remember(self.pair_tensors, self.state.epoch, row["validation_elbo"])
             self.result.stop_reason = self.early_stopping.stop_reason(self.state.epoch)
         self.result.history.append(row)
+        self.state.step_schedule(row)
 
     def _where(self) -> str:
         return f"Training stopped at step {self.result.steps + 1} (epoch {self.state.epoch + 1})"

@@ -30,7 +30,11 @@ TRUTH_SEED, TRUTH_DRAWS = 1234, 20_000
 PAIRS: dict[str, tuple[str, dict[str, Any], str | None]] = {
     **{f"vae, Normal, {latent}": ("vae", {"latent": latent}, None) for latent in (2, 4, 16, 32)},
     **{
-        f"vae, Bernoulli, {latent}": ("vae", {"latent": latent, "likelihood": pyrovae.likelihoods.Bernoulli()}, "binarise")
+        f"vae, Bernoulli, {latent}": (
+            "vae",
+            {"latent": latent, "likelihood": pyrovae.likelihoods.Bernoulli()},
+            "binarise",
+        )
         for latent in (2, 4, 16, 32)
     },
     "gmvae": ("gmvae", {}, None),

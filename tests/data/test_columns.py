@@ -47,6 +47,8 @@ def test_columns_of_few_values_are_said_by_name(tmp_path: Path) -> None:
     (note,) = load_data(save(tmp_path / "x.csv", flag, zeros, RNG.normal(size=200))).notes
     assert note.startswith("Column time, b take few values. A density there has no maximum")
     assert load_data("iris").notes == load_data("wine").notes == ()
+    data = load_data(tmp_path / "x.csv", load_data(tmp_path / "x.csv").transform, split=False)
+    assert not data.notes  # of points that are scored under a model of others
 
 
 def test_standardised_columns_come_from_the_training_points(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from sklearn import datasets
 from sklearn.datasets import load_digits
 
 from pyrovae import InvalidInputError, load_data
-from pyrovae.data.builtin import default_root
+from pyrovae.data.image_sets import default_root
 from pyrovae.data.stochastic import StochasticData
 from pyrovae.data.transforms import Dequantise, Identity, Threshold
 
