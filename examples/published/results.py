@@ -13,15 +13,19 @@ HEAD = """# Published numbers, again
 
 Each table stands for one published result. Its command computes the numbers of the column "here", and this page is written from the
 records that the commands leave in `examples/published/records/`. "MC" is the standard error from random draws of the latent, and "data"
-the one from the choice of held-out points. Where no error is given, the number is exact for the trained model.
+the one from the choice of held-out points. Where no error is given, the number is exact for the trained model. A closed form stands in the
+column "known" too.
 """
 
 
-def number(value: float | None) -> str:
-    """A number as the page shows it: nothing for None."""
-    if value is None:
-        return ""
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.4f}".replace("-", "−")
+def known_number(value: float | None) -> str:
+    """A published number with the digits that it was published with: nothing for None."""
+    return "" if value is None else f"{round(value, 4):.10g}".replace("-", "−")
+
+
+def number(value: float, sign: str = "") -> str:
+    """A number of ours with four digits after the point, or a whole one."""
+    return (f"{value:{sign}.0f}" if value.is_integer() else f"{value:{sign}.4f}").replace("-", "−")
 
 
 def error(value: float | None) -> str:
@@ -35,15 +39,15 @@ def table(record: dict) -> str:
     parts = [
         f"## {record['title']}",
         f"Source: {record['source']}. Unit: {record['unit']}. Protocol: {record['protocol']}.",
-        "| quantity | published | here | ± MC | ± data | difference | note |\n|---|---|---|---|---|---|---|",
+        "| quantity | known | here | ± MC | ± data | difference | note |\n|---|---|---|---|---|---|---|",
     ]
     for line in lines:
         known = line["published"]
-        difference = "" if known is None else f"{line['ours'] - known:+.4f}".replace("-", "−")
+        difference = "" if known is None else number(line["ours"] - known, sign="+")
         cells = (
             line["quantity"].replace("|", "\\|"),
-            number(known),
-            number(line["ours"]),
+            known_number(known),
+            number(float(line["ours"])),
             error(line["mc_se"]),
             error(line["data_se"]),
             difference,
