@@ -5,12 +5,12 @@ other batches may have other entries missing. So `fit` and `evaluate` look at al
 """
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 _assumed: ContextVar[bool | None] = ContextVar("missing", default=None)
 
@@ -26,7 +26,7 @@ def has_missing(x: Tensor) -> bool:
 
 def any_missing(x: Tensor) -> bool:
     """Return whether an entry of this very tensor is missing."""
-    with _not_recorded():
+    with _disable_current_modes():  # the answer is no step of a recording
         return x.is_floating_point() and bool(x.isnan().any())
 
 
@@ -43,9 +43,3 @@ def assume_missing(value: bool | None) -> Iterator[None]:
 def fill_missing(x: Tensor, value: Tensor | float = 0.0) -> Tensor:
     """Return x with `value` in place of each missing entry, which it broadcasts to."""
     return torch.where(x.isnan(), value, x)
-
-
-def _not_recorded() -> contextlib.AbstractContextManager[None]:
-    """Numbers can be read inside, also while operations are recorded."""
-    tracer = sys.modules.get("torch.fx.experimental.proxy_tensor")  # slow to import, and nothing is recorded without it
-    return contextlib.nullcontext() if tracer is None else tracer.disable_proxy_modes_tracing()
