@@ -11,7 +11,7 @@ from record import Line, Recorder
 
 import pyrovae
 
-PUBLISHED = {10: -168.95, 100: None, 500: -137.64}
+KNOWN = {10: -168.95, 100: None, 500: -137.64}
 
 recorder = Recorder(
     "mnist_bernoulli_mixtures",
@@ -26,7 +26,7 @@ data = pyrovae.load_data("mnist", transform="binarise", seed=recorder["seed"])
 torch.manual_seed(recorder["seed"])
 train = data.train[torch.arange(50_000)]  # one draw, as the published images are one
 lines = []
-for components, published in PUBLISHED.items():
+for components, published in KNOWN.items():
     torch.manual_seed(recorder["seed"])
     model, guide = pyrovae.load("bernoulli_mixture")(data.dim, components=components)
     curve = pyrovae.EM(steps=recorder["steps"], tol=1e-4)(model, train)

@@ -12,7 +12,7 @@ from record import Line, Recorder
 import pyrovae
 from pyrovae.data.pixel_transforms import Logit
 
-PUBLISHED = {"one Gaussian": (-1366.9, 2.01), "a Gaussian for each digit": (-1344.7, 1.97)}
+KNOWN = {"one Gaussian": (-1366.9, 2.01), "a Gaussian for each digit": (-1344.7, 1.97)}
 FLOOR = 1e-9
 
 recorder = Recorder(
@@ -44,7 +44,7 @@ jacobian = data.transform.log_jacobian(test)  # nats, of x with respect to the p
 lines = []
 for name, log_p in {"one Gaussian": together, "a Gaussian for each digit": apart}.items():
     bits = -(log_p + jacobian) / (test.shape[1] * math.log(2))
-    for quantity, values, published in zip(("log p(x)", "bits a pixel"), (log_p, bits), PUBLISHED[name], strict=True):
+    for quantity, values, published in zip(("log p(x)", "bits a pixel"), (log_p, bits), KNOWN[name], strict=True):
         data_se = float(values.std()) / math.sqrt(len(values))
         lines.append(Line(f"{name}: {quantity}", float(values.mean()), published, data_se=data_se))
 recorder.write(lines)

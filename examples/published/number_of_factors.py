@@ -7,7 +7,7 @@ from sklearn.model_selection import KFold
 
 import pyrovae
 
-PUBLISHED = {  # (noise, model): the number that is chosen, and its mean log-likelihood in scikit-learn 1.9
+KNOWN = {  # (noise, model): the number that is chosen, and its mean log-likelihood in scikit-learn 1.9
     ("homoscedastic", "ppca"): (5, -37.3523),
     ("homoscedastic", "factor_analysis"): (5, -37.3836),
     ("heteroscedastic", "ppca"): (20, -39.0243),
@@ -26,7 +26,7 @@ recorder = Recorder(
 torch.set_default_dtype(torch.float64)
 data = dict(zip(MINKA, pca_or_factor_analysis.example_data(), strict=True))
 lines = []
-for (noise, name), (number, log_likelihood) in PUBLISHED.items():
+for (noise, name), (number, log_likelihood) in KNOWN.items():
     choice = pyrovae.choose(
         pyrovae.load(name),
         {"latent": [5, 10, 15, 20]},
