@@ -29,7 +29,7 @@ from ..options import (
     ToleranceOption,
     TransformOption,
 )
-from ..output import check_writable, console, progress_bars, save_figure, write_json, write_netcdf
+from ..output import check_figure, check_writable, console, progress_bars, save_figure, write_json, write_netcdf
 from ..reconstructions import Reconstructions
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def evaluate_command(
     json_file: JsonOption = None,
     netcdf: NetcdfOption = None,
     bound_curve: Annotated[
-        Path | None, typer.Option(help="Draw the bound over the number of draws, as a .png file.")
+        Path | None, typer.Option(help="Draw the bound over the number of draws, as a .png, .svg or .pdf file.")
     ] = None,
     prior_sampling: Annotated[
         bool, typer.Option("--prior-sampling", help="Also report the estimate from as many draws of the prior.")
@@ -118,6 +118,7 @@ def evaluate_command(
             check_delta(delta)
         elif given := options_given(context, lambda name: name in TWO_SIDED):
             raise InvalidInputError(f"{', '.join(given)} say how log p(x) is bounded from both sides: add --two-sided.")
+        check_figure(bound_curve)
         check_writable(json_file, netcdf, bound_curve)
         partial_file = run / "evaluate.partial.pt" if os.access(run, os.W_OK) else None
         prior: PriorSamplingResult | None = None
