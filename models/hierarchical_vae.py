@@ -19,16 +19,25 @@ TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 class HierarchicalVAE(pyrovae.nn.DecoderModel):
     """Latents z1 (next to x) … zL (at the top), sites of these names, drawn from the top down."""
 
+    handles_missing = True  # p(x|z) is of the observed entries, and the encoder sees 0 for the others
+
     def __init__(
-        self, dim: int, latents: tuple[int, ...], hidden: tuple[int, ...], likelihood: pyrovae.likelihoods.Likelihood
+        self,
+        dim: int,
+        latents: tuple[int, ...],
+        hidden: tuple[int, ...],
+        likelihood: pyrovae.likelihoods.Likelihood,
+        image_shape: tuple[int, ...] = (),
     ):
         if len(latents) < 2 or min(latents) < 1:
             raise pyrovae.InvalidInputError(
                 f"latents={latents} are not two layers or more: write their sizes from x upwards, such as 16,8."
             )
-        decoder = pyrovae.MLP(latents[0], *reversed(hidden), likelihood.num_outputs(dim))
+        decoder: nn.Module = pyrovae.MLP(latents[0], *reversed(hidden), likelihood.num_outputs(dim))
+        if image_shape:
+            decoder = pyrovae.nn.ConvDecoder.of(image_shape, latents[0], likelihood, dim)
         super().__init__(decoder, likelihood, dim)
-        self.latents = latents
+        self.latents, self.image_shape = latents, image_shape
         # given[l] says z_{l+1} (counted from 1) given z_{l+2}
         self.given = nn.ModuleList(
             pyrovae.MLP(above, width, 2 * below)
@@ -41,7 +50,14 @@ class HierarchicalVAE(pyrovae.nn.DecoderModel):
             z = pyro.sample(f"z{len(self.latents)}", dist.Normal(top, torch.ones_like(top)).to_event(1))
             for layer in range(len(self.latents) - 1, 0, -1):
                 z = pyro.sample(f"z{layer}", normal(self.given[layer - 1](z)))
-            pyro.sample("x", self.decode(z), obs=x)
+            pyro.sample("x", pyrovae.distributions.observed(self.decode(z), x), obs=x)
+
+
+def encoder(model: HierarchicalVAE, dim: int, hidden: tuple[int, ...], outputs: int) -> nn.Module:
+    """The network that sees x: convolutional where the model's decoder is."""
+    if model.image_shape:
+        return pyrovae.nn.ConvEncoder(model.image_shape, outputs)
+    return pyrovae.nn.EncoderMLP(dim, *hidden, outputs)
 
 
 class BottomUp(pyrovae.Module):
@@ -50,7 +66,7 @@ class BottomUp(pyrovae.Module):
     def __init__(self, model: HierarchicalVAE, dim: int, hidden: tuple[int, ...]):
         super().__init__()
         sizes = model.latents
-        self.encoder = pyrovae.nn.EncoderMLP(dim, *hidden, 2 * sizes[0])
+        self.encoder = encoder(model, dim, hidden, 2 * sizes[0])
         self.above = nn.ModuleList(
             pyrovae.MLP(below, width, 2 * above)
             for (below, above), width in zip(itertools.pairwise(sizes), widths(hidden, sizes), strict=True)
@@ -79,7 +95,7 @@ class Ladder(pyrovae.Module):
         self.up = nn.ModuleList(
             nn.Sequential(network, nn.Tanh())
             for network in (
-                pyrovae.nn.EncoderMLP(dim, *hidden[:-1], features[1]),
+                encoder(model, dim, hidden[:-1], features[1]),
                 *(pyrovae.MLP(below, above) for below, above in itertools.pairwise(features[1:])),
             )
         )
@@ -133,6 +149,7 @@ def pair(
     hidden: tuple[int, ...] = (200, 200),
     likelihood: pyrovae.likelihoods.Likelihood | None = None,
     guide: type = BottomUp,
+    image_shape: tuple[int, ...] = (),
 ) -> tuple[HierarchicalVAE, nn.Module]:
     """Build the model and its guide.
 
@@ -142,6 +159,8 @@ def pair(
         hidden: Widths between x and z1; half of the last between latents.
         guide: BottomUp or Ladder.
         likelihood: As for the vae.
+        image_shape: As for the vae.
     """
-    model = HierarchicalVAE(dim, latents, hidden, likelihood or pyrovae.likelihoods.PixelNormal())
+    likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
+    model = HierarchicalVAE(dim, latents, hidden, likelihood, image_shape)
     return model, guide(model, dim, hidden)

@@ -49,9 +49,9 @@ class LinearVAE(PPCA):
     def parameter_units(self) -> list[tuple[Tensor, Tensor]]:
         return [(self.W, self.step_unit.unsqueeze(-1)), (self.mu, self.step_unit)]
 
-    def set_noise(self, residual: Tensor) -> None:
+    def set_noise(self, residual: Tensor, total: Tensor | None = None) -> None:
         if self.log_sigma.requires_grad:
-            super().set_noise(residual)
+            super().set_noise(residual, total)
 
 
 class LinearMeanField(pyrovae.Module):
@@ -93,7 +93,9 @@ class LinearMeanField(pyrovae.Module):
 
     def posterior(self, x: Tensor) -> dist.TorchDistribution:
         """q(z|x)."""
-        return dist.Normal(self.encoder(x - self.centre), self.log_s.exp()).to_event(1)
+        y = x - self.centre
+        y = pyrovae.nn.fill_missing(y) if pyrovae.nn.has_missing(x) else y  # with the mean
+        return dist.Normal(self.encoder(y), self.log_s.exp()).to_event(1)
 
 
 def pair(

@@ -1,6 +1,7 @@
 """Variational autoencoder: z ~ p(z), x|z ~ p(x | η = decoder(z)), with p(z) = N(0, I) or another prior.
 
-No exact log p(x): the gap between ELBO and log p(x) is what the evidence measures (Kingma & Welling 2014).
+No exact log p(x): the gap between ELBO and log p(x) is what the evidence measures (Kingma & Welling 2014). Where entries of x are
+missing, all bounds are of the observed entries (Mattei & Frellsen 2019).
 """
 
 import pyro
@@ -13,6 +14,8 @@ TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 class VAE(pyrovae.nn.DecoderModel):
     """z ~ prior, x|z ~ likelihood(decoder(z) + offset)."""
+
+    handles_missing = True  # p(x|z) is of the observed entries, and the encoder sees 0 for the others
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class VAE(pyrovae.nn.DecoderModel):
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", self.prior(x))
-            pyro.sample("x", self.decode(z), obs=x)
+            pyro.sample("x", pyrovae.distributions.observed(self.decode(z), x), obs=x)
 
     def initialise(self, x: Tensor) -> None:
         """Begin at the data's moments, and the prior where the data suggest."""
@@ -55,6 +58,7 @@ def pair(
     prior: type | pyrovae.priors.Prior = pyrovae.priors.StandardNormal,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
+    image_shape: tuple[int, ...] = (),
 ) -> tuple[VAE, nn.Module]:
     """Build the model and its guide, with networks of tanh layers.
 
@@ -69,9 +73,18 @@ def pair(
         encoder: A module from x to the outputs of the guide, in place of the default network.
         decoder: A module from z to the outputs of the likelihood, in place of the default network: `ConvDecoder((8,
             8), 16, 2)`.
+        image_shape: Height and width of an image, and 3 for colours: both networks are then convolutional. `28,28`.
     """
     likelihood = likelihood or pyrovae.likelihoods.PixelNormal()
+    if image_shape and decoder is None:
+        decoder = pyrovae.nn.ConvDecoder.of(image_shape, latent, likelihood, dim)
     decoder = decoder or pyrovae.MLP(latent, *reversed(hidden), likelihood.num_outputs(dim))
     q = guide(dim, latent, hidden, encoder=encoder) if encoder is not None else guide(dim, latent, hidden)
+    if image_shape and encoder is None:
+        if not isinstance(q, pyrovae.guides.Amortised):
+            raise pyrovae.InvalidInputError(
+                f"{guide.__name__} has no encoder to be convolutional: leave image_shape out."
+            )
+        q.encoder = pyrovae.nn.ConvEncoder(image_shape, q.num_outputs(latent, **q.sizes))
     p_z = prior if isinstance(prior, pyrovae.priors.Prior) else prior()
     return VAE(decoder, latent, dim, likelihood, p_z.bind(dim, latent, q)), q

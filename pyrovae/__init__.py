@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from . import plots as plots
     from . import posterior as posterior
     from . import priors as priors
+    from .adapters.density import Density as Density
     from .data import transforms as transforms
     from .data.datasets import Data as Data
     from .data.datasets import load_data as load_data
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .evaluation.distilling import distil as distil
     from .evaluation.evaluating import evaluate as evaluate
     from .evaluation.gap_decomposition import gap as gap
+    from .evaluation.imputing import impute as impute
     from .evaluation.result import Evidence as Evidence
     from .loading.networks import from_networks as from_networks
     from .loading.pairs import available as available
@@ -93,6 +95,7 @@ _MODULES = {  # the module that defines each name
     "Comparison": ".evaluation.comparison",
     "Data": ".data.datasets",
     "Decision": ".evaluation.deciding",
+    "Density": ".adapters.density",
     "EarlyStopping": ".training.early_stopping",
     "Evidence": ".evaluation.result",
     "FitResult": ".training.result",
@@ -118,6 +121,7 @@ _MODULES = {  # the module that defines each name
     "fit": ".training.fitting",
     "from_networks": ".loading.networks",
     "gap": ".evaluation.gap_decomposition",
+    "impute": ".evaluation.imputing",
     "load": ".loading.pairs",
     "load_data": ".data.datasets",
     "load_run": ".runs.run",

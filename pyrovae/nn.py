@@ -1,6 +1,7 @@
 """Plain networks that guides and decoders are built from, and the module class that pairs are built on."""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from .errors import InvalidInputError
+from .missing import fill_missing, has_missing
 
 __all__ = [
     "MLP",
@@ -22,6 +24,8 @@ __all__ = [
     "Residual",
     "column_moments",
     "column_units",
+    "fill_missing",
+    "has_missing",
     "inverse_softplus",
     "over_batch",
 ]
@@ -76,9 +80,11 @@ class MLP(nn.Sequential):
 class EncoderMLP(MLP):
     """An MLP of x that standardises its input: (x − m)/s, with m and s from the training data.
 
-    `fit` calls `start(x)` once, before the first step. `column_units` says what m and s are.
+    `fit` calls `start(x)` once, before the first step. `column_units` says what m and s are. A missing entry of x
+    enters as 0 after that, so where columns are standardised it is their mean.
     """
 
+    handles_missing = True
     centre: Tensor
     scale: Tensor
     initialised: Tensor
@@ -96,7 +102,8 @@ class EncoderMLP(MLP):
         self.initialised.fill_(True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward((x - self.centre) / self.scale)
+        y = (x - self.centre) / self.scale
+        return super().forward(fill_missing(y) if has_missing(x) else y)
 
 
 def over_batch(net: nn.Module, inputs: Tensor) -> Tensor:
@@ -165,10 +172,15 @@ class DecoderModel(Module):
         """Take the units of x, and set the offset so that a decoder which has learned nothing answers with its mean."""
         centre, scale = column_units(x)
         y = ((x - centre) / scale).to(x.dtype)
+        if has_missing(y):
+            mean, sd = (part.to(x.dtype) for part in _observed_moments(y))
+            variance = sd.square()
+        else:
+            mean, variance = y.mean(dim=0), y.var(dim=0, correction=0)
         with torch.no_grad():
             self.centre.copy_(centre)
             self.scale.copy_(scale)
-            self.offset.copy_(self.likelihood.initial_outputs(y.mean(dim=0), y.var(dim=0, correction=0)))
+            self.offset.copy_(self.likelihood.initial_outputs(mean, variance))
             self.initialised.fill_(True)
 
 
@@ -176,12 +188,30 @@ def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation (divisor N) of each column of x (N, D), in double precision: (D,) and (D,).
 
     The standard deviation is the unit of the column. Divided by it, a column no longer depends on how it was
-    measured. A column that does not vary gets 1.
+    measured. A column that does not vary gets 1. Missing entries, NaN, are left out.
+
+    Raises:
+        InvalidInputError: A column has no observed entry.
     """
-    variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
-    sd = variance.sqrt()
+    if has_missing(x):
+        mean, sd = _observed_moments(x)
+    else:
+        variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
+        sd = variance.sqrt()
     resolution = torch.finfo(torch.float64).eps * mean.abs()  # below it, rounding of equal numbers
     return mean, torch.where(sd > resolution, sd, torch.ones_like(sd))
+
+
+def _observed_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the observed entries of each column, in double precision."""
+    observed = ~x.isnan()
+    count = observed.sum(dim=0)
+    if not bool((count > 0).all()):
+        column = int((count == 0).nonzero()[0])
+        raise InvalidInputError(f"Column {column} has no observed entry: leave it out.")
+    mean = x.double().nansum(dim=0) / count
+    mean = mean + (x.double() - mean).nansum(dim=0) / count  # sums about the mean lose no digits to an offset
+    return mean, ((x.double() - mean).square().nansum(dim=0) / count).sqrt()
 
 
 def column_units(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,7 +221,7 @@ def column_units(x: Tensor) -> tuple[Tensor, Tensor]:
     have one unit already, and one that hardly varies is not to be enlarged.
     """
     mean, sd = column_moments(x)
-    if bool((x >= 0).all()) and bool((x <= 1).all()) and float(sd.square().mean()) > LEAST_VARIANCE:
+    if not bool((x < 0).any()) and not bool((x > 1).any()) and float(sd.square().mean()) > LEAST_VARIANCE:
         return torch.zeros_like(mean), torch.ones_like(sd)
     return mean, sd
 
@@ -205,7 +235,7 @@ class ConvEncoder(nn.Module):
     """Convolutions that halve an image, then a linear layer: rows of `height × width` pixels to `outputs` numbers.
 
     Args:
-        shape: (height, width) of an image.
+        shape: (height, width) of an image, or (height, width, 3) where a pixel has three colours beside one another.
         outputs: How many numbers to return.
         channels: Channels of each convolution.
 
@@ -215,28 +245,27 @@ class ConvEncoder(nn.Module):
         >>> guide = pyrovae.guides.MeanField(784, 50, encoder=encoder)
     """
 
-    def __init__(self, shape: tuple[int, int], outputs: int, channels: tuple[int, ...] = (16, 32)):
+    def __init__(self, shape: tuple[int, ...], outputs: int, channels: tuple[int, ...] = (16, 32)):
         super().__init__()
-        self.shape = shape
-        sizes = _halved(shape, len(channels))
+        sizes, self.shape = _halved(shape, len(channels)), (*shape[:2], _colours(shape))
         layers: list[nn.Module] = []
-        for before, after in itertools.pairwise((1, *channels)):
+        for before, after in itertools.pairwise((self.shape[2], *channels)):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ELU()]
         self.layers = nn.Sequential(
             *layers, nn.Flatten(), nn.Linear(channels[-1] * sizes[-1][0] * sizes[-1][1], outputs)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.reshape(-1, 1, *self.shape))
+        return self.layers(x.reshape(-1, *self.shape).permute(0, 3, 1, 2))
 
 
 class ConvDecoder(nn.Module):
     """A linear layer, then transposed convolutions that double an image: (B, latent) to `numbers` for each pixel.
 
     Args:
-        shape: (height, width) of an image.
+        shape: (height, width) of an image, or (height, width, 3) where a pixel has three colours beside one another.
         latent: k, the size of z.
-        numbers: Numbers for each pixel.
+        numbers: Numbers for each pixel, and for each of its colours.
         channels: Channels of each convolution.
         beside: How the numbers are ordered. False: the first numbers of all pixels, then the second, as `PixelNormal`
             takes them. True: all numbers of a pixel together, as `Categorical` and `LogisticMixture` take them.
@@ -244,7 +273,7 @@ class ConvDecoder(nn.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         latent: int,
         numbers: int = 1,
         channels: tuple[int, ...] = (32, 16),
@@ -252,11 +281,11 @@ class ConvDecoder(nn.Module):
         beside: bool = False,
     ):
         super().__init__()
-        self.beside = beside
+        self.numbers, self.beside = numbers, beside
         sizes = _halved(shape, len(channels))[::-1]
         self.seed, self.first = (channels[0], *sizes[0]), nn.Linear(latent, channels[0] * sizes[0][0] * sizes[0][1])
         layers: list[nn.Module] = []
-        for place, (before, after) in enumerate(itertools.pairwise((*channels, numbers))):
+        for place, (before, after) in enumerate(itertools.pairwise((*channels, numbers * _colours(shape)))):
             # 2 n − 1 pixels, and one more where the size was even
             extra = tuple(1 - size % 2 for size in sizes[place + 1])
             up = nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=(extra[0], extra[1]))
@@ -264,8 +293,25 @@ class ConvDecoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        image = self.layers(self.first(z).unflatten(-1, self.seed)).flatten(2)
-        return (image.mT if self.beside else image).flatten(1)
+        image = self.layers(self.first(z).unflatten(-1, self.seed)).unflatten(1, (self.numbers, -1))
+        order = (0, 3, 4, 2, 1) if self.beside else (0, 1, 3, 4, 2)  # of (B, numbers, colours, height, width)
+        return image.permute(*order).flatten(1)
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], latent: int, likelihood: "_ReadsOutputs", dim: int) -> "ConvDecoder":
+        """Return the decoder of images of that shape for a likelihood. Raises `InvalidInputError` where it does not fit."""
+        if math.prod(shape) != dim:
+            raise InvalidInputError(
+                f"image_shape={','.join(map(str, shape))} has {math.prod(shape)} numbers, and x has {dim}: give height and width, and 3 "
+                "for colours."
+            )
+        outputs = likelihood.num_outputs(dim)
+        if outputs % dim:
+            raise InvalidInputError(
+                f"{type(likelihood).__name__} has numbers that belong to no pixel, and convolutions give none: choose PixelNormal, or "
+                "leave image_shape out."
+            )
+        return cls(shape, latent, outputs // dim, beside=getattr(likelihood, "beside", False))
 
 
 class Residual(nn.Module):
@@ -295,9 +341,13 @@ class Residual(nn.Module):
         return self.last(h)
 
 
-def _halved(shape: tuple[int, int], times: int) -> list[tuple[int, int]]:
+def _colours(shape: tuple[int, ...]) -> int:
+    return shape[2] if len(shape) == 3 else 1
+
+
+def _halved(shape: tuple[int, ...], times: int) -> list[tuple[int, int]]:
     """The sizes of an image halved so often, rounded up, its own first."""
-    if len(shape) != 2 or min(shape) < 1 or times < 1:
+    if len(shape) not in (2, 3) or min(shape) < 1 or times < 1:
         raise InvalidInputError(
             f"An image of shape {shape} cannot be halved {times} times: give (height, width) and some channels."
         )

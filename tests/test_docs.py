@@ -3,6 +3,7 @@
 A block after `<!-- no test: reason -->` is not run. A Python block with a title is a file: it is written there under that name.
 """
 
+import json
 import os
 import re
 import shlex
@@ -10,6 +11,8 @@ import tomllib
 from pathlib import Path
 
 import matplotlib
+import numpy
+import pandas
 import pytest
 from command_line import invoke
 from sentences import MAX_WORDS, num_words, sentences
@@ -93,6 +96,26 @@ def test_a_notebook_stands_in_the_course(notebook: Path):
     pictures = re.findall(r"\]\((\.\./pictures/course/\S+)\)", made.read_text())
     assert pictures
     assert all((COURSE / picture).resolve().is_file() for picture in pictures)
+
+
+def test_the_readmes_table_of_mixed_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The README as a whole is slow. This part of it runs by itself, and the start of each model does not depend on the units."""
+    monkeypatch.chdir(tmp_path)
+    part = (ROOT / "README.md").read_text().partition("### A table of your own")[2].partition("\n## ")[0]
+    (_, _, _, python), (_, _, _, command) = (match.groups() for match in BLOCK.finditer(part))
+    exec(compile(python, "README.md", "exec"), {})
+    table = pandas.read_csv("cells.csv", index_col=0)
+    units = 10.0 ** numpy.arange(-3, 4).repeat(5)[: table.shape[1] - 1]
+    (table.drop(columns="target") * units).assign(target=table["target"]).to_csv("units.csv")
+    numbers = {}
+    for name in ("cells.csv", "units.csv"):
+        run_commands(command.rstrip().replace("cells.csv", name) + f" --json {name}.json --epochs 0 --num-samples 2\n")
+        models = json.loads(Path(f"{name}.json").read_text())["models"]
+        numbers[name] = {model["name"]: model["log_likelihood"] for model in models}
+    shift = numpy.log(units).sum()
+    assert len(numbers["cells.csv"]) == 3
+    for model, value in numbers["cells.csv"].items():
+        assert value - shift == pytest.approx(numbers["units.csv"][model], abs=1e-3)
 
 
 def test_the_reference_has_every_public_name():

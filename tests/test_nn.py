@@ -109,3 +109,62 @@ def test_networks_are_written_as_options():
     assert isinstance(model.decoder, pyrovae.nn.ConvDecoder)
     assert isinstance(guide.encoder, pyrovae.nn.ConvEncoder)
     check_pair(model, guide, torch.rand(8, 16))
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
+@pytest.mark.parametrize("name", ["vae", "hierarchical_vae"])
+@pytest.mark.parametrize("likelihood", ["PixelNormal", "Categorical(3)", "FixedNormal(0.3)"])
+def test_networks_are_convolutional_by_an_option(name, shape, likelihood):
+    dim, pair = torch.Size(shape).numel(), load(name)
+    options = pair.parse([f"image_shape={','.join(map(str, shape))}", f"likelihood={likelihood}"])
+    model, guide = pair(dim, **options)
+    assert isinstance(model.decoder, pyrovae.nn.ConvDecoder)
+    assert isinstance(guide.encoder, pyrovae.nn.ConvEncoder)
+    check_pair(model, guide, torch.randint(0, 3, (8, dim)) / 2)
+
+
+def test_a_colours_numbers_are_where_its_likelihood_looks():
+    """x has the colours of a pixel beside one another, and a decoder that knows only colours says the same of each pixel."""
+    for numbers, beside in ((2, False), (5, True)):
+        decoder = pyrovae.nn.ConvDecoder((4, 6, 3), 2, numbers, (3,), beside=beside)
+        last, values = decoder.layers[-1], torch.arange(3.0 * numbers)  # numbers, then colours
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(values)
+        eta = decoder(torch.randn(1, 2))[0]
+        by_pixel = eta.reshape(4 * 6, 3, numbers) if beside else eta.reshape(numbers, 4 * 6, 3).permute(1, 2, 0)
+        assert torch.equal(by_pixel, values.reshape(numbers, 3).mT.expand(24, -1, -1))
+
+
+def test_an_encoder_sees_each_colour_apart():
+    encoder = pyrovae.nn.ConvEncoder((4, 4, 3), 2, (2,))
+    images = torch.rand(5, 4, 4, 3)
+    expected = encoder.layers(images.permute(0, 3, 1, 2))
+    assert torch.equal(encoder(images.flatten(1)), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"image_shape": (5, 5)},
+            "image_shape=5,5 has 25 numbers, and x has 48: give height and width, and 3 for colours",
+        ),
+        (
+            {"image_shape": (6, 8), "likelihood": pyrovae.likelihoods.ImageNormal()},
+            "ImageNormal has numbers that belong to no pixel",
+        ),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(options, message):
+    for name in ("vae", "hierarchical_vae"):
+        with pytest.raises(pyrovae.InvalidInputError, match=message):
+            load(name)(48, **options)
+
+
+def test_other_guides_get_convolutions_too():
+    for guide in ("LowRank", "IAF", "Mixture"):
+        pair = load("vae")
+        model, q = pair(48, **pair.parse([f"guide={guide}", "image_shape=4,4,3"]))
+        assert isinstance(q.encoder, pyrovae.nn.ConvEncoder)
+        check_pair(model, q, torch.rand(8, 48))

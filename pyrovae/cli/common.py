@@ -58,9 +58,11 @@ def train_with_progress(
 
 def in_units_of(data: "Data", fit: "FitResult") -> "FitResult":
     """The training with its ELBOs in the units of the data, as `evaluate` has them: it saw standardised columns, perhaps."""
-    shift = data.transform.log_unit_jacobian
-    if fit.no_density or not shift:
+    from ..data.transforms import Standardise
+
+    if fit.no_density or not isinstance(data.transform, Standardise):
         return fit
+    shift = float(data.transform.log_unit_jacobian(data.train[:]).mean())
     shifted = {"elbo": shift, "reconstruction": shift, "validation_elbo": shift, "loss": -shift}
     history = [{key: value + shifted.get(key, 0.0) for key, value in row.items()} for row in fit.history]
     return replace(fit, history=history, losses=[loss - shift for loss in fit.losses])
@@ -91,7 +93,7 @@ def score_run(
     """Evaluate a run on the held-out points, with a progress bar."""
     from ..evaluation.evaluating import evaluate
 
-    return evaluate(
+    evidence = evaluate(
         run.model,
         run.guide,
         data.test,
@@ -105,12 +107,33 @@ def score_run(
         partial_file=partial_file,
         structure=run.structure,
     )
+    return with_few_values(evidence, data)
+
+
+def with_few_values(evidence: "Evidence", data: "Data") -> "Evidence":
+    """The columns that take few values, as the training points show them and by their names."""
+    from ..data.columns import few_values_clause
+
+    if not data.few_values:
+        return evidence
+    clause = few_values_clause(data.few_values, data.column_names)
+    return replace(evidence, metadata={**evidence.metadata, "few_values": clause})
 
 
 def open_scored(
-    folder: Path, device: str, data: str | None = None, transform: str | None = None, root: Path | None = None
+    folder: Path,
+    device: str,
+    data: str | None = None,
+    transform: str | None = None,
+    root: Path | None = None,
+    in_blocks: bool = False,
 ) -> tuple["Run", "Data"]:
-    """A trained run and the data to score it on: its own, or `data`, made into x as the run's own were."""
+    """A trained run and the data to score it on: its own, or `data`, made into x as the run's own were.
+
+    With `in_blocks` a large file may be one that is never all in memory.
+    """
+    from ..data.streams import PointStream
+    from ..runs.missing_values import check_missing_values
     from ..runs.run import load_run, read_data
 
     run = load_run(folder, device_of(device))
@@ -126,6 +149,12 @@ def open_scored(
             f"{folder} was trained on points of {config.dim} numbers, and {loaded.name} has {loaded.dim}: evaluate it on data "
             "of its own size."
         )
+    if isinstance(loaded.test, PointStream) and (not in_blocks or getattr(run.model, "no_density", "")):
+        raise InvalidInputError(
+            f"{loaded.name} is read block by block, which only the estimate of log p(x) by `pyrovae evaluate` takes: give a part of it."
+        )
+    if not isinstance(loaded.test, PointStream):
+        check_missing_values(run.name, run.model, loaded)
     done, epochs = len(run.fit_result.losses), config.fit_arguments["epochs"]
     if done < epochs:
         print(f"pyrovae: the training of {folder} was stopped after {done} of {epochs} epochs.", file=sys.stderr)

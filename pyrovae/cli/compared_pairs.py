@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError
-from .common import add_score_task
+from .common import add_score_task, with_few_values
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,7 @@ def score_runs(
         bars.append(add_score_task(progress, name, len(data.test), num_samples, tolerance))
         return runs[name].fit_result
 
-    return score_pairs(
+    comparison = score_pairs(
         {name: (run.model, run.guide) for name, run in runs.items()},
         data.test,
         num_samples,
@@ -84,6 +85,10 @@ def score_runs(
         on_progress=lambda count: bars[-1](count),
         train=begin,
         keep_failures=True,
+    )
+    return replace(
+        comparison,
+        evidence={name: with_few_values(evidence, data) for name, evidence in comparison.evidence.items()},
     )
 
 

@@ -37,7 +37,7 @@ BdmcOption = Annotated[
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a run, which `pyrovae train` wrote.")]
 DataOption = Annotated[
     str,
-    typer.Option(help="digits, mnist, iris, wine, breast_cancer, or a .npy, .npz or .csv file with one point per row."),
+    typer.Option(help="digits, mnist, cifar10, iris, …, a .npy, .npz or .csv file, or a folder of images."),
 ]
 TransformOption = Annotated[
     str | None,
@@ -61,9 +61,9 @@ SplitSeedOption = Annotated[
     int, typer.Option(min=0, callback=_seed, help="Seed of the split, and of noise that is added to the data once.")
 ]
 RootOption = Annotated[
-    Path | None, typer.Option(help="Folder with MNIST/raw [default: $PYROVAE_DATA, or the user's cache].")
+    Path | None, typer.Option(help="Folder with MNIST/raw, or other images [default: $PYROVAE_DATA, or the cache].")
 ]
-DownloadOption = Annotated[bool, typer.Option("--download", help="Download MNIST if it is not in the folder.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Download the images if they are not in the folder.")]
 SeedOption = Annotated[int, typer.Option(min=0, callback=_seed, help="Seed of all random numbers except the split.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda. auto takes a GPU if there is one.")]
 EpochsOption = Annotated[

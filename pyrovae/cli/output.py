@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from .verbosity import log_level
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
     from rich.console import Console
     from rich.progress import Progress
 
@@ -75,6 +77,25 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         table = csv.DictWriter(stream, rows[0])
         table.writeheader()
         table.writerows(rows)
+
+
+def check_table_format(path: Path | None) -> None:
+    """Refuse a table that `write_table` cannot write. None stands for no file."""
+    if path is None or path.suffix == ".csv":
+        return
+    if path.suffix != ".parquet":
+        raise InvalidInputError(f"{path} is neither .csv nor .parquet: name a file of one of these.")
+    if not any(map(find_spec, ("pyarrow", "fastparquet"))):
+        raise InvalidInputError(f"{path} needs pyarrow: pip install pyarrow, or name a .csv file.")
+
+
+def write_table(path: Path, table: "DataFrame") -> None:
+    """Write a table, as .parquet or else as .csv with all digits."""
+    with replacing(path) as file:
+        if path.suffix == ".parquet":
+            table.to_parquet(file, index=False)
+        else:
+            table.to_csv(file, index=False)
 
 
 def write_netcdf(path: Path, inference_data: Any) -> None:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, did_you_mean
+from .frames import FRAME_SUFFIXES, read_frame
 from .raw import RawData, given_split, random_split
 from .text_tables import read_text_table
 
-SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", *FRAME_SUFFIXES)
 LARGEST = 1e150  # whose square is a number
 LABEL_NAMES = {"label", "labels", "class", "target", "y"}  # of columns that are likely no part of x
 
@@ -91,7 +92,7 @@ def _read(path: Path) -> _Content:
         return _Content([array], whole=np.issubdtype(array.dtype, np.integer))
     if path.suffix == ".npz":
         return _read_archive(path)
-    table = read_text_table(path)
+    table = read_frame(path) if path.suffix in FRAME_SUFFIXES else read_text_table(path)
     return _Content([table.values], table.names, table.texts, whole=table.whole)
 
 
@@ -180,8 +181,7 @@ def _place(path: Path, column: str, names: tuple[str, ...], width: int, flag: st
 
 def _check_finite(path: Path, values: np.ndarray, names: tuple[str, ...]) -> None:
     floating = np.issubdtype(values.dtype, np.floating)
-    # NaN is not below anything
-    bad = np.argwhere(~(np.abs(values, dtype=np.float64) < LARGEST)) if floating else np.empty((0, 2))
+    bad = np.argwhere(np.abs(values, dtype=np.float64) >= LARGEST) if floating else np.empty((0, 2))  # NaN is missing
     if len(bad):
         row, column = map(int, bad[0])
         called = f" ({names[column]})" if names else ""
@@ -198,7 +198,7 @@ def _kind(
     Pixels are bytes, whole numbers in images, and what the caller says. Any other table of whole numbers has columns of its own kinds.
     """
     if levels is not None:
-        bad = (points < 0) | (points >= levels) | (points != points.round())
+        bad = (points < 0) | (points >= levels) | ((points != points.round()) & ~points.isnan())
         if bool(bad.any()):
             row, column = bad.nonzero()[0].tolist()
             raise InvalidInputError(
@@ -229,5 +229,5 @@ def _classes(labels: np.ndarray | None) -> tuple[Tensor | None, tuple[str, ...]]
 
 
 def is_binary(points: Tensor) -> bool:
-    """Whether all numbers are 0 or 1."""
-    return bool(((points == 0) | (points == 1)).all())
+    """Whether all numbers that are there are 0 or 1."""
+    return bool(((points == 0) | (points == 1) | points.isnan()).all())

@@ -18,7 +18,7 @@ class RawData:
     split: str  # how they were split, in words
     levels: int | None = None  # of pixels: the values are whole numbers below it
     whole: bool = False  # the values are whole numbers that are no pixels
-    shape: tuple[int, int] | None = None  # of one image
+    shape: tuple[int, ...] | None = None  # of one image: height, width, and 3 for colours
     column_names: tuple[str, ...] = ()
     labels: Tensor | None = None  # (N,)
     label_names: tuple[str, ...] = ()

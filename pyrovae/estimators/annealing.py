@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import NonFiniteError
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..posterior.batching import MIN_CHUNK_DRAWS, chunk_progress, in_chunks, positive_ints
 from ..posterior.joint_density import Joint
 from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
@@ -174,7 +174,7 @@ def ais(
         torch.Size([2])
     """
     check_settings(num_chains, num_temperatures, num_leapfrog_steps)
-    check_points(x)
+    check_points(x, handles_missing(model))
     schedule = schedule or Sigmoid()
     started = time.perf_counter()
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if is_per_point(guide, x) else CHECKED_POINTS)

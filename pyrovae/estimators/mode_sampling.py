@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..data.streams import PointStream
 from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..posterior.batching import chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
@@ -221,7 +222,7 @@ def mode_sampling_log_likelihood(
     check_tolerance(tolerance)
     check_int("max_draws", max_draws, MIN_DRAWS)
     check_seconds(max_seconds)
-    check_points(x)
+    check_points(x, handles_missing(model))
     started = time.perf_counter()
     deadline = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
 
@@ -265,7 +266,13 @@ def mode_sampling_log_likelihood(
     chunk_progress(on_progress, left.start - own.start)(1.0)
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         search = choose_search(model, guide, x, seed)
-        in_chunks(model, guide, x[left], 32, lambda joint, start: keep(joint, left.start + start))
+        in_chunks(
+            model,
+            guide,
+            x.part(left) if isinstance(x, PointStream) else x[left],
+            32,
+            lambda joint, start: keep(joint, left.start + start),
+        )
     values = kept.statistics() if per_point else ranks.gather(kept.statistics())
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
     settings |= {} if max_seconds is None else {"max_seconds": max_seconds}

@@ -17,7 +17,7 @@ from ..pair.execution import ModelOrGuide, evaluation_mode, isolated_parameters,
 from ..pair.importance_weights import check_finite, observed_density
 from ..pair.sites import SAMPLES, density_sites, point_dim, points_axis
 from ..pair.structure import inspect_pair
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..statistics.estimate import Estimate
 from ..statistics.pareto import is_high_pareto_k
 from ..statistics.result import PointwiseResult
@@ -102,7 +102,7 @@ def prior_sampling_log_likelihood(
     Raises what `log_weights` raises.
     """
     check_int("num_samples", num_samples, 1)
-    check_points(x)
+    check_points(x, handles_missing(model))
     started = time.perf_counter()
     prior = _prior(model)
     with evaluation_mode(model), torch.no_grad(), fork_rng(x.device, seed):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..posterior.batching import chunk_progress
 from ..statistics.certificate import certified_lower_bound, check_delta
 from ..utils.provenance import metadata
@@ -142,7 +142,7 @@ def two_sided_log_likelihood(
     check_int("num_replicates", num_replicates, 2, why=", so that the bounds have errors")
     check_int("max_steps", max_steps, 1)
     check_delta(delta)
-    check_points(x)
+    check_points(x, handles_missing(model))
     started = time.perf_counter()
 
     def bound(draw: DrawWeights, points: int, start: int) -> dict[str, Tensor]:

@@ -1,27 +1,34 @@
 """The base measure of a density, and the log-Jacobian that brings it back to the pixels' own scale."""
 
+import torch
 from torch import Tensor
 
 from ..data.transforms import Standardise, Transform
 from ..errors import InvalidInputError
 from ..pair.structure import Structure
 
+CHUNK_POINTS = 1024  # whose log-Jacobian is computed at once
+
 
 def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
     """Return log|dx/dpixel| of each point, (N,), on the CPU; None where the data have no pixel scale."""
     whole = structure.observed == x[0].numel()  # of a part the transform does not say how much it is stretched
-    jacobian = transform.log_jacobian(x) if transform is not None and whole else None
-    if jacobian is None and structure.base_measure == "counting":
-        jacobian = x.new_zeros(len(x))  # a probability of pixels is on the pixels' own scale
-    return None if jacobian is None else jacobian.cpu()
+    if transform is not None and whole and transform.log_jacobian(x[:1]) is not None:
+        return torch.cat([transform.log_jacobian(points).cpu() for points in x.split(CHUNK_POINTS)])  # type: ignore[union-attr]
+    if structure.base_measure == "counting":
+        return torch.zeros(len(x), dtype=x.dtype)  # a probability of pixels is on the pixels' own scale
+    return None
 
 
-def log_unit_jacobian_of(transform: Transform | None, x: Tensor, structure: Structure) -> float:
-    """Return what brings log p(x) to the units before a standardisation, in nats.
+def log_unit_jacobian_of(transform: Transform | None, x: Tensor, structure: Structure) -> Tensor:
+    """Return what brings log p(x) to the units before a standardisation, (N,), nats, on the CPU.
 
     It is 0 where x has these units, or where only a part of x is scored.
     """
-    return transform.log_unit_jacobian if transform is not None and structure.observed == x[0].numel() else 0.0
+    whole = structure.observed == x[0].numel()
+    if transform is None or not whole:
+        return torch.zeros(len(x))
+    return torch.cat([transform.log_unit_jacobian(points).cpu() for points in x.split(CHUNK_POINTS)])
 
 
 def measure_name(structure: Structure, transform: Transform | None) -> str:

@@ -7,22 +7,27 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.columns import few_values, few_values_clause
+from ..data.streams import PointStream, point_stream
 from ..data.transforms import Transform
 from ..errors import InvalidInputError, check_int
 from ..estimators.batched_scoring import ScoringOptions, score
 from ..estimators.exact import exact_log_likelihood
 from ..estimators.mode_sampling import MAX_DRAWS, check_tolerance
 from ..estimators.partial_results import PartialResults
+from ..missing import any_missing, assume_missing
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
 from ..pair.global_latents import GivenGlobals
 from ..pair.parameters import collect_parameters, is_per_point, unconstrained_parameters
 from ..pair.sites import observed_sites
 from ..pair.structure import Latent, Structure, inspect_pair
-from ..pair.validation import check_points, check_value
+from ..pair.validation import check_points, check_value, handles_missing
 from ..pair.variance_floor import floor_message
 from ..posterior.laplace_limits import why_not_laplace
 from ..statistics.bound_curve import BoundCurve, curve_sizes
@@ -40,13 +45,14 @@ log = logging.getLogger("pyrovae")
 
 GUIDE_DRAWS = 1000  # for the ELBO and the K-sample bound, where no number is given
 TOLERANCE = 0.05  # nats
+JUDGED_POINTS, MAX_JUDGED_POINTS = 200, 2000  # by which columns of few values are known
 
 
-@shows_progress("evaluate", lambda arguments: len(arguments["x"]))
+@shows_progress("evaluate", lambda arguments: _num_points(arguments["x"]))
 def evaluate(
     model: ModelOrGuide,
     guide: ModelOrGuide,
-    x: Tensor,
+    x: Any,
     num_samples: int | None = None,
     seed: int = 0,
     *,
@@ -89,7 +95,9 @@ def evaluate(
     Args:
         model: The model, a function of x.
         guide: The guide, a function of x.
-        x: The points (N, ...), on the device and in the type of the pair's parameters.
+        x: The points (N, ...), on the device and in the type of the pair's parameters. Points larger than memory are
+            a torch `Dataset`, a `DataLoader`, an iterable of batches, or an array of `numpy.load(file, mmap_mode="r")`.
+            They are read several times, and must be the same each time. A shuffled loader is read in its Dataset's order.
         num_samples: K, draws of the guide for each point.
         seed: The same seed gives the same numbers.
         tolerance: The largest standard error of a point, in nats. Default: 0.05.
@@ -140,12 +148,22 @@ def evaluate(
         raise InvalidInputError(
             f"low_precision is {low_precision!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision."
         )
-    check_points(x)
+    x = _readable(x, model, guide)
+    check_points(x, handles_missing(model))
     started = time.perf_counter()
-    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
+    with (
+        evaluation_mode(model, guide),
+        torch.no_grad(),
+        fork_rng(x.device, seed),
+        assume_missing(_any_missing(x)),
+    ):
         per_point = is_per_point(guide, x)
+        if per_point and isinstance(x, PointStream):
+            raise InvalidInputError(
+                "The guide has parameters for each point, so it is evaluated on all of them at once: give a tensor."
+            )
         first = x if per_point else x[:1024]
-        with collect_parameters() as used:
+        with collect_parameters(model, guide) as used:
             structure = _inspect(model, guide, first, None if per_point else structure)
         low_precision = _screen(low_precision, structure, x)
         options = ScoringOptions(chunk_size, low_precision, compile)
@@ -192,7 +210,7 @@ def evaluate(
     gap_se = (result.log_likelihood_se.square() + scored["elbo_se"].square()).sqrt()
     scored["gap_se"] = torch.where(independent, gap_se, scored["gap_se"])
     unit_jacobian = log_unit_jacobian_of(transform, x, structure)
-    if unit_jacobian:
+    if bool(unit_jacobian.any()):
         result = replace(result, log_likelihood=result.log_likelihood + unit_jacobian)
         bounds = bounds._replace(value=bounds.value + unit_jacobian)
         exact = None if exact is None else exact + unit_jacobian
@@ -211,6 +229,7 @@ def evaluate(
         num_samples=num_samples,
         dim=structure.observed,
         latent=_latent_text(structure.latents),
+        num_missing=int(x.isnan().sum()),
         parameters=sum(p.numel() for p in used),
         base_measure=structure.base_measure,
         data_hash=data_hash(x),
@@ -227,9 +246,37 @@ def evaluate(
             dtype=dtype_name(x.dtype)
             if low_precision is None
             else f"{dtype_name(x.dtype)}, {dtype_name(low_precision)} screen",
+            **({"few_values": few} if (few := _few_values(x, structure)) else {}),
             **({"conditional_on": list(model.conditional_on)} if isinstance(model, GivenGlobals) else {}),
         ),
     )
+
+
+def _readable(x: Any, model: ModelOrGuide, guide: ModelOrGuide) -> Any:
+    """A tensor as it is, and points that are not all in memory as a `PointStream`."""
+    if isinstance(x, Tensor | PointStream):
+        return x
+    parameter = next((p for module in modules(model, guide) for p in module.parameters()), torch.empty(0))
+    if isinstance(x, np.ndarray) and not isinstance(
+        x, np.memmap
+    ):  # in memory: what type it is to have is for the caller to say
+        return x
+    stream = point_stream(x, parameter.device, parameter.dtype)
+    return x if stream is None else stream
+
+
+def _few_values(x: Any, structure: Structure) -> str:
+    """A sentence where columns of x take few values, so that a density has no maximum there; else ""."""
+    if structure.base_measure == "counting" or x.dim() != 2 or len(x) < JUDGED_POINTS:
+        return ""
+    return few_values_clause(few_values(x[:MAX_JUDGED_POINTS]), ())
+
+
+def _num_points(x: Any) -> float:
+    try:
+        return len(getattr(x, "dataset", x))
+    except TypeError:
+        return math.inf
 
 
 def _screen(low_precision: torch.dtype | None, structure: Structure, x: Tensor) -> torch.dtype | None:
@@ -240,6 +287,10 @@ def _screen(low_precision: torch.dtype | None, structure: Structure, x: Tensor) 
         log.warning("Latent '%s' is discrete, so all weights are computed in %s.", drawn.name, dtype_name(x.dtype))
         return None
     return usable(low_precision, x)
+
+
+def _any_missing(x: Tensor | PointStream) -> bool:
+    return any(any_missing(block) for _, block in x.blocks()) if isinstance(x, PointStream) else any_missing(x)
 
 
 def _halved(on_progress: Callable[[float], None]) -> Callable[[float], None]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..estimators.annealing import AISResult, ais
 from ..pair.execution import ModelOrGuide
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..posterior.joint_density import Joint
 from ..posterior.laplace_limits import why_not_laplace
 from ..posterior.optimise import RefinementSettings
@@ -223,7 +223,7 @@ def gap(
         >>> result.amortisation.shape
         torch.Size([2])
     """
-    check_points(x)
+    check_points(x, handles_missing(model))
     Joint(model, guide, x)  # first, so that what cannot be refined is rejected before anything is scored
     choose_start_name(model, guide, x, start)
     started = time.perf_counter()

@@ -1,9 +1,9 @@
 """Evidence: what `evaluate` returns."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,11 @@ from ..statistics.pareto import is_high_pareto_k, pareto_k_threshold
 from ..statistics.reliability import JudgedResult
 from ..utils.notebook import ShownAsHTML
 from .methods import IMPORTANCE_SAMPLING
+from .point_tables import point_table
 from .reliability import reliability_message
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,6 +69,7 @@ class Evidence(JudgedResult, ShownAsHTML):
     base_measure: str  # "counting": probabilities; "Lebesgue": densities; "mixed"
     data_hash: str  # of x: results on the same points can be compared
     seconds: float
+    num_missing: int = 0  # entries of all x, which log p(x) is not of
     deterministic_guide: bool = False  # weights do not vary: gap, ESS and k̂ are NaN
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -163,11 +168,12 @@ class Evidence(JudgedResult, ShownAsHTML):
     def reliability_message(self) -> str:
         """A sentence or two: whether log p̂ is to be trusted and, where it is not, why, and what to do."""
         given = f"This is log p(x | {self.given}), with these global latents fixed at one point. " if self.given else ""
+        few = f" {self.metadata['few_values']}" if self.metadata.get("few_values") else ""
         if not self._is_bound:
-            return given + self.method_message
+            return given + self.method_message + few
         bias = self.mean_log_likelihood_jackknife.value - self.mean("bound").value
         message = reliability_message(self.num_samples, self.pareto_k, self.ess, bias, self.deterministic_guide)
-        return given + f"{self.method_message} {message}".lstrip()
+        return given + f"{self.method_message} {message}".lstrip() + few
 
     @property
     def given(self) -> str:
@@ -178,12 +184,15 @@ class Evidence(JudgedResult, ShownAsHTML):
     def bits_per_dim(self) -> float | None:
         """Bits per dimension, −(log p̂(x) + log|dx/dpixel|) / (D log 2), averaged over points.
 
+        Where entries are missing, it is the sum over all points divided by the number of observed entries.
+
         They are at the scale of the pixels, so that transforms of one data set can be compared. None where the data
         have no pixel scale.
         """
         if self.log_jacobian is None:
             return None
-        return float(-(self.log_likelihood + self.log_jacobian).double().mean() / (self.dim * math.log(2)))
+        observed = self.dim - self.num_missing / len(self.elbo)
+        return float(-(self.log_likelihood + self.log_jacobian).double().mean() / (observed * math.log(2)))
 
     @property
     def bounds(self) -> Mapping[str, str]:
@@ -201,6 +210,27 @@ class Evidence(JudgedResult, ShownAsHTML):
             "reached_fraction": float(self.reached.double().mean()),
             **super().summary(),
         }
+
+    def table(self, rows: Tensor | None = None, labels: Sequence[Any] | None = None) -> "DataFrame":
+        """Return a line for each point, in the order of x, as a pandas DataFrame.
+
+        Args:
+            rows: The row of each point in its source, such as `data.test_rows`. Default: 0, 1, 2, …
+            labels: A label for each point.
+
+        Returns:
+            The columns `row`, `label`, `log_likelihood`, `log_likelihood_se` (nats), `method`, `reliability`
+            ("reliable", "lower_bound" or "not_estimated") and `rank`, 1 for the point of the lowest log p̂(x).
+        """
+        return point_table(self.log_likelihood, self.log_likelihood_se, self.method, self.shortfall, rows, labels)
+
+    def ranking(self, rows: Tensor | None = None, labels: Sequence[Any] | None = None) -> "DataFrame":
+        """Return `table` sorted by log p̂(x): the points that the model finds least probable come first.
+
+        Two points are told apart only where their log p̂(x) differ by more than their standard errors. A
+        density is large where columns hardly vary, so a low rank is a reason to look, and no test.
+        """
+        return self.table(rows, labels).sort_values("rank").set_index("rank").reset_index()
 
     def to_dict(self) -> dict[str, Any]:
         """As `PointwiseResult.to_dict`, with the method of each point, and the bound curve averaged over points."""

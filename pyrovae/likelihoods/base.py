@@ -29,6 +29,8 @@ class Likelihood(Module):
     A new family writes `num_outputs`, `forward` and `initial_outputs`.
     """
 
+    beside = False  # whether η has all numbers of one x_d together, else the first of every x_d, then the second
+
     def num_outputs(self, dim: int) -> int:
         """Return how many numbers η must have for x of `dim` numbers."""
         return dim

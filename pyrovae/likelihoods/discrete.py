@@ -29,6 +29,7 @@ class OverLevels(Likelihood):
         levels: L, how many levels a pixel can have.
     """
 
+    beside = True
     family: type[LevelDistribution]
     numbers: int
 

@@ -21,7 +21,7 @@ def is_per_point(guide: ModelOrGuide, x: Tensor) -> bool:
     try:
         parameters = unconstrained_parameters(x[:2], guide)
     except InvalidInputError:  # two points are not what it was made for
-        parameters = unconstrained_parameters(x, guide)
+        parameters = unconstrained_parameters(x[:], guide)
     return any(p.dim() > 0 and len(p) == len(x) > 1 for p in parameters)
 
 
@@ -36,7 +36,7 @@ def unconstrained_parameters(x: Tensor, guide: ModelOrGuide, model: ModelOrGuide
         evaluation_mode(*pair),
         torch.no_grad(),
         fork_rng(x.device),
-        collect_parameters() as parameters,
+        collect_parameters(*pair) as parameters,
     ):
         q = trace("guide", guide, x)
         if model is not None:
@@ -45,11 +45,12 @@ def unconstrained_parameters(x: Tensor, guide: ModelOrGuide, model: ModelOrGuide
 
 
 @contextlib.contextmanager
-def collect_parameters() -> Iterator[list[Tensor]]:
-    """The unconstrained parameters that are read inside of it, as `unconstrained_parameters` has them, complete when it is left."""
+def collect_parameters(*programs: ModelOrGuide) -> Iterator[list[Tensor]]:
+    """The unconstrained parameters that programs read inside of it, as `unconstrained_parameters` has them, complete when it is left."""
     parameters: list[Tensor] = []
     with _Collect() as collect:
         yield parameters
+    collect.check_store(*programs)
     parameters += [value for value in collect.leaves.values() if value.requires_grad]
 
 
@@ -70,16 +71,25 @@ class _Collect(poutine.messenger.Messenger):
     def __init__(self) -> None:
         super().__init__()
         self.leaves: dict[int, Tensor] = {}
+        self.replaced: dict[str, Tensor] = {}  # what the store holds under the name of another parameter
 
     def _pyro_post_param(self, msg: Any) -> None:
         leaf = unconstrained(msg["value"])
         given = msg["args"][1] if len(msg["args"]) > 1 else None
         if isinstance(given, nn.Parameter) and given.data_ptr() != leaf.data_ptr():
-            raise InvalidInputError(
-                f"Pyro's store holds another parameter under the name '{msg['name']}', and would train that one: call "
-                "pyro.clear_param_store() before the pair is built, or give its pyro.module a name of its own."
-            )
+            self.replaced[msg["name"]] = leaf
         self.leaves[id(leaf)] = leaf
+
+    def check_store(self, *programs: ModelOrGuide) -> None:
+        """The store may hold other parameters than the modules have, unless pyro.module has put them into the modules."""
+        owned = {parameter.data_ptr() for module in modules(*programs) for parameter in module.parameters()}
+        for name, leaf in self.replaced.items():
+            if leaf.data_ptr() not in owned:
+                raise InvalidInputError(
+                    f"Pyro's store holds another parameter under the name '{name}', and would train that one. If you have loaded the "
+                    "store, write pyro.module(name, module, update_module_params=True). Else call pyro.clear_param_store() before "
+                    "the pair is built, or give its pyro.module a name of its own."
+                )
 
 
 def unconstrained(value: Any) -> Tensor:

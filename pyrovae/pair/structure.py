@@ -13,7 +13,15 @@ from ..utils.random import fork_rng
 from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
 from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
 from .supports import has_fixed_support, is_inside, same_support
-from .validation import check_latents_match, check_points, check_shape, check_site, check_value, raise_outside_support
+from .validation import (
+    check_latents_match,
+    check_points,
+    check_shape,
+    check_site,
+    check_value,
+    handles_missing,
+    raise_outside_support,
+)
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,17 @@ def inspect_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored:
     A model may say of itself that it has no log p(x): its `no_density` is the sentence why. It is refused with that sentence,
     unless `scored` is false. With a guide that is a point, such a loss can be minimised like any other.
     """
-    check_points(x)
+    check_points(x, handles_missing(model))
     no_density = getattr(model, "no_density", "")
     if scored and no_density:
         raise InvalidInputError(no_density)
     with isolated_parameters(model, guide), evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device):
         q = trace("guide", guide, x)
         p = trace("model", poutine.replay(model, trace=q), x)
-    for kind, run in (("guide", q), ("model", p)):
+    runs = [("guide", q), ("model", p)]
+    if any(site["infer"].get("is_auxiliary") for site in density_sites(q)):  # an autoguide's, which follow the model's
+        runs.reverse()
+    for kind, run in runs:
         for site in density_sites(run):
             check_site(kind, site, len(x))
     check_latents_match(p, q, points_allowed=bool(no_density))

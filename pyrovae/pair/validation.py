@@ -1,22 +1,37 @@
 """What a site and its values must be, with one sentence for each way in which they are not."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from ..data.datasets import Data
+from ..data.streams import PointStream
 from ..errors import InvalidInputError, NonFiniteError
 from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
 from .supports import has_fixed_support, is_inside
 
 
-def check_points(x: Tensor) -> None:
-    """x must be (N, ...), N ≥ 1, floating point and finite."""
+def handles_missing(model: Any) -> bool:
+    """Whether a model takes x with missing entries, NaN, which it says by `handles_missing = True`."""
+    return bool(getattr(model, "handles_missing", False))
+
+
+def check_points(x: Tensor, missing: bool = False, first: int = 0) -> None:
+    """x must be (N, ...), N ≥ 1, floating point and finite; with `missing`, it may have NaN. The first point has the number `first`."""
+    if isinstance(x, PointStream):
+        for start, block in x.blocks():
+            check_points(block, missing, start)
+        return
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
-        shape = tuple(x.shape) if isinstance(x, Tensor) else f"{type(x).__name__} (torch.as_tensor converts it)"
+        shape = tuple(x.shape) if isinstance(x, Tensor) else f"{type(x).__name__} ({_how_to_convert(x)})"
         raise InvalidInputError(f"x must be a tensor with a row for each data point, (N, D) with N ≥ 1; got {shape}.")
+    if x.layout != torch.strided:
+        raise InvalidInputError("x is a sparse tensor: convert it with x.to_dense(), or a batch of it at a time.")
     if not x.is_floating_point():
         raise InvalidInputError(
             f"x is {x.dtype}: convert it with x.float() or x.double(), the type of the model's parameters."
@@ -24,14 +39,29 @@ def check_points(x: Tensor) -> None:
     # where the sum is finite every number is, which takes a tenth of the time to find; a sum may be too large by itself
     if bool(x.detach().sum().isfinite()):
         return
-    bad = ~torch.isfinite(x)
+    bad = x.isinf() if missing else ~torch.isfinite(x)
     if bool(bad.any()):
         index = tuple(bad.nonzero()[0].tolist())
-        place = f"x[{', '.join(map(str, index))}]"
+        place = f"x[{', '.join(map(str, (first + index[0], *index[1:])))}]"
         count = int(bad.flatten(1).any(1).sum())
+        if bool(x[index].isnan()):
+            raise InvalidInputError(
+                f"{place} is nan, and this pair takes no missing values: remove or impute such values ({count} of {len(x)} points "
+                "have any), or choose a pair that takes them, such as ppca, gmm or vae."
+            )
         raise InvalidInputError(
             f"{place} is {x[index].item()}: remove or impute such values; {count} of {len(x)} points have any."
         )
+
+
+def _how_to_convert(x: Any) -> str:
+    if isinstance(x, Data):
+        return "its points are .train and .test"
+    if hasattr(x, "to_numpy"):
+        return "torch.tensor(x.to_numpy()) makes one"
+    if isinstance(x, Dataset | DataLoader | Iterator):
+        return "pyrovae.fit and pyrovae.evaluate take it; for others, torch.cat joins its batches"
+    return "torch.as_tensor converts it"
 
 
 def check_value(site: dict[str, Any], value: Tensor) -> None:

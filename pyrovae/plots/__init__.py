@@ -15,6 +15,7 @@ from .gap import gap_bars
 from .latent_plane import latent_scatter, latent_scatters, manifold, traversals
 from .one_point import posterior
 from .parts import components
+from .ranked_points import ranking
 from .rows import analogy, interpolation, reconstructions, samples
 from .style import note
 from .weights import pareto_k_plot
@@ -40,6 +41,7 @@ __all__ = [
     "note",
     "pareto_k_plot",
     "posterior",
+    "ranking",
     "reconstructions",
     "samples",
     "samples_beside_data",

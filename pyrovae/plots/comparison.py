@@ -90,7 +90,7 @@ def learning_curves(
 
 
 def samples_beside_data(
-    data: Tensor, num_samples: Mapping[str, Tensor], shape: tuple[int, int], columns: int = 12
+    data: Tensor, num_samples: Mapping[str, Tensor], shape: tuple[int, ...], columns: int = 12
 ) -> Figure:
     """Draw held-out images in the first rows, then as many samples of each model.
 

@@ -131,7 +131,7 @@ def _span(values: Tensor) -> tuple[float, float]:
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
-def hole_pictures(rows: dict[str, Tensor], shape: tuple[int, int], columns: int = 12) -> Figure:
+def hole_pictures(rows: dict[str, Tensor], shape: tuple[int, ...], columns: int = 12) -> Figure:
     """Draw rows of images, each (n, D) grey levels in [0, 1], under what they are."""
     figure = new_figure((0.6 * columns + 0.4, 1.0 * len(rows) + 0.2))
     for axes, (name, images) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True):
@@ -140,7 +140,7 @@ def hole_pictures(rows: dict[str, Tensor], shape: tuple[int, int], columns: int 
     return figure
 
 
-def boundary_pictures(ends: Tensor, paths: Tensor, labels: list[str], shape: tuple[int, int], title: str) -> Figure:
+def boundary_pictures(ends: Tensor, paths: Tensor, labels: list[str], shape: tuple[int, ...], title: str) -> Figure:
     """Draw a row for each of P pairs of points: x_a, E[x|z] on the straight line between the encodings, and x_b.
 
     `ends` is (P, 2, D), and `paths` is (P, T, D). T is odd, and the boundary sample in the middle is framed.

@@ -45,9 +45,8 @@ class View:
     def size(self, columns: int, rows: int = 1) -> tuple[float, float]:
         """Inches that so many pictures beside and below each other need."""
         if self.shape is not None:
-            return columns * IMAGE_INCHES * self.shape[1] / max(self.shape), rows * IMAGE_INCHES * self.shape[0] / max(
-                self.shape
-            )
+            longer = max(self.shape[:2])
+            return columns * IMAGE_INCHES * self.shape[1] / longer, rows * IMAGE_INCHES * self.shape[0] / longer
         return columns * 0.42, rows * max(0.8, 0.17 * self.data.dim)
 
     def draw(self, axes: Axes, values: Tensor, columns: int, *, signed: bool = False) -> None:
@@ -82,15 +81,16 @@ def _drawn_shape(axes: Axes) -> tuple[int, ...]:
     return pixels.shape
 
 
-def grid(images: Tensor, shape: tuple[int, int], columns: int) -> tuple[Tensor, tuple[int, int]]:
+def grid(images: Tensor, shape: tuple[int, ...], columns: int) -> tuple[Tensor, tuple[int, int]]:
     """Images (n, D) as one picture, `columns` to a row, NaN on the lines about each; and the height and width of a cell.
 
-    Image k begins at row 1 + k // columns · height and column 1 + k % columns · width of the picture.
+    Image k begins at row 1 + k // columns · height and column 1 + k % columns · width of the picture. In colours it has
+    a third dimension, of 3.
     """
-    scale = max(1, -(-IMAGE_PIXELS // max(shape)))
-    height, width = (scale * size for size in shape)
+    scale = max(1, -(-IMAGE_PIXELS // max(shape[:2])))
+    height, width = (scale * size for size in shape[:2])
     rows = -(-len(images) // columns)
-    page = torch.zeros(rows * (height + 1) + 1, columns * (width + 1) + 1)
+    page = torch.zeros(rows * (height + 1) + 1, columns * (width + 1) + 1, *shape[2:])
     for number, image in enumerate(images):
         top, left = 1 + number // columns * (height + 1), 1 + number % columns * (width + 1)
         page[top - 1 : top + height + 1, left - 1 : left + width + 1] = torch.nan
@@ -100,18 +100,24 @@ def grid(images: Tensor, shape: tuple[int, int], columns: int) -> tuple[Tensor, 
 
 
 def draw_images(
-    axes: Axes, images: Tensor, shape: tuple[int, int], columns: int, *, signed_limit: float | None = None
+    axes: Axes, images: Tensor, shape: tuple[int, ...], columns: int, *, signed_limit: float | None = None
 ) -> tuple[int, int]:
     """Draw images (n, D) with a thin frame about each: grey levels in [0, 1], black for 1; or values about 0 up to a limit.
+
+    Images in colours are drawn as they are, and values about 0 as their mean over the colours.
 
     Returns the height and width of a cell, in units of the axes.
     """
     import matplotlib
 
     page, cell = grid(images, shape, columns)
-    name, low = ("gray_r", 0.0) if signed_limit is None else (DIVERGING, -signed_limit)
-    colours = matplotlib.colormaps[name].with_extremes(bad=FRAME)
-    axes.imshow(page.numpy(), cmap=colours, vmin=low, vmax=1.0 if signed_limit is None else signed_limit)
+    if page.dim() == 3 and signed_limit is None:
+        axes.imshow(page.nan_to_num(float(FRAME)).clamp(0, 1).numpy())
+    else:
+        name, low = ("gray_r", 0.0) if signed_limit is None else (DIVERGING, -signed_limit)
+        colours = matplotlib.colormaps[name].with_extremes(bad=FRAME)
+        values = page.mean(-1) if page.dim() == 3 else page
+        axes.imshow(values.numpy(), cmap=colours, vmin=low, vmax=1.0 if signed_limit is None else signed_limit)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return cell

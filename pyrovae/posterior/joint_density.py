@@ -125,6 +125,19 @@ class Joint:
         """u (1, N, d) of the latents that a run of the model drew without a plate of draws."""
         return self._pack(run, 1)
 
+    def density_of_x(self, u: Tensor) -> Any:
+        """p(x|z) at u (draws, N, d), a distribution with batch_shape (draws, N).
+
+        Raises `InvalidInputError` where the model does not observe x itself at one site.
+        """
+        run, _ = self._run_model(u)
+        sites = [site for site in density_sites(run) if site["is_observed"] and site["value"] is self.x]
+        if len(sites) != 1:
+            raise InvalidInputError(
+                "The model does not observe x itself at one site, so it does not say what is missing."
+            )
+        return sites[0]["fn"]
+
     def latents(self, u: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Each latent's value (draws, *plates, *event), and log|dz/du| (draws, *plates)."""
         setter = _SetUnconstrained({block.name: block.unpack(u) for block in self.blocks})

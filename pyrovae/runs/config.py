@@ -5,10 +5,9 @@ from typing import Any, get_origin, get_type_hints
 
 from ..errors import InvalidInputError, did_you_mean
 from ..loading.options import parse_objective
-from ..training import EarlyStopping, cosine, iwae_schedule, with_warmup
+from ..training import EarlyStopping
 from ..training.em import EM
-
-SCHEDULES = {"cosine": cosine, "iwae_schedule": iwae_schedule, "with_warmup": with_warmup(), "constant": None}
+from ..training.schedules import SCHEDULES
 
 FORMAT = 3  # of a run folder: what its config.json is written in
 

@@ -41,6 +41,7 @@ from ..utils.random import fork_rng
 from .config import Config, parse_fit_arguments
 from .folder import read_run, write_config
 from .metrics import MetricsFile
+from .missing_values import check_missing_values
 
 CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
 
@@ -136,6 +137,7 @@ def _checked_run(pair: PairBuilder, config: Config, data: Data, scored: bool) ->
     x = data.train[: batch_size or None]  # the first batch, if none are held out: training needs no other inspection
     try:
         model, guide = _build(pair, config, x.device)
+        check_missing_values(pair.name, model, data)
         structure = inspect_pair(model, guide, x, scored=scored)
     except InvalidInputError:
         _check_guide(pair, config, x)
@@ -288,7 +290,7 @@ def data_of(run: Run, root: str | Path | None = None) -> Data:
     """
     config = run.config
     data = read_data(config, root=root)
-    known, points = run.data_fingerprint, fingerprint(source_of(data.train, None, 0, data.test.device))
+    known, points = run.data_fingerprint, fingerprint(source_of(data.train, None, 0, data.test.device, missing=True))
     if known is not None and points is not None and points[: len(known)] != known:
         raise InvalidInputError(
             f"{run.name} was trained on other points than {run.trained_on} has now: restore the data, or train it again."

@@ -164,8 +164,8 @@ def pareto_k(log_w: Tensor) -> Tensor:
         log_w: Log-weights (K, N), from `log_weights`.
 
     Returns:
-        k̂ of each point, (N,), on the CPU. −∞ where the largest weights are equal up to rounding, as with an exact
-        guide. +∞ where too few stand out for a fit. NaN where K ≤ 20.
+        k̂ of each point, (N,), on the CPU. −∞ where the largest weights are equal up to rounding, or all differ by
+        1 % or less, as with an exact guide. +∞ where too few stand out for a fit. NaN where K ≤ 20.
 
     Raises:
         InvalidInputError: There is only one sample.
@@ -175,7 +175,7 @@ def pareto_k(log_w: Tensor) -> Tensor:
     """
     num_samples = _at_least_two(log_w)
     largest = log_w.topk(min(num_samples, tail_length(num_samples) + 1), dim=0).values
-    return pareto_k_of_largest(largest, num_samples, torch.finfo(log_w.dtype).eps)
+    return pareto_k_of_largest(largest, num_samples, torch.finfo(log_w.dtype).eps, ess(log_w.double()))
 
 
 def bound_curve(log_w: Tensor) -> BoundCurve:

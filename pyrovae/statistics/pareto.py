@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..utils.export import arviz
 
+EQUAL_ESS = 1e-4  # below 1 − ESS/K, weights differ by 1 % or less, and what is left may be rounding
 ROUNDING_UNITS = 64  # in the last place, by which the log-densities of one point may differ and be the same number
 MIN_TAIL_DRAWS = 5  # below which ArviZ fits nothing
 
@@ -27,13 +28,14 @@ def is_high_pareto_k(pareto_k: Tensor, num_samples: int) -> Tensor:
     return ~((pareto_k < pareto_k_threshold(num_samples)) | (pareto_k == -math.inf))
 
 
-def pareto_k_of_largest(largest: Tensor, num_samples: int, eps: float) -> Tensor:
+def pareto_k_of_largest(largest: Tensor, num_samples: int, eps: float, ess: Tensor) -> Tensor:
     """Fit `log_weights.pareto_k` to the largest log-weights alone.
 
     Args:
         largest: The `tail_length(num_samples)` + 1 largest log-weights or more, (M, N), largest first.
         num_samples: How many weights there are in all.
         eps: The rounding of the type of the weights.
+        ess: The effective sample size of all weights, (N,).
 
     Returns:
         k̂ of each point, (N,), on the CPU.
@@ -44,6 +46,9 @@ def pareto_k_of_largest(largest: Tensor, num_samples: int, eps: float) -> Tensor
     if num_samples < 2:
         return k
     flat = top[0] - top[-1] <= ROUNDING_UNITS * eps * (1 + top[0].abs())
+    flat |= (
+        ess.cpu() >= (1 - EQUAL_ESS) * num_samples
+    )  # k̂ knows no scale: it would see tails in weights that hardly differ
     k[flat] = -math.inf
     if tail >= MIN_TAIL_DRAWS and not bool(flat.all()):
         k[~flat] = torch.from_numpy(_fit(top[:, ~flat].mT.numpy(), tail))

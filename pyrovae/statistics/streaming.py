@@ -126,7 +126,7 @@ class StreamingStatistics:
             "log_likelihood_jackknife": jackknife,
             "gap_se": gap_se,
             "ess": ess,
-            "pareto_k": pareto_k_of_largest(largest, K, self.eps),
+            "pareto_k": pareto_k_of_largest(largest, K, self.eps, ess),
             "bound": curve.value,
             "bound_se": curve.se,
         }

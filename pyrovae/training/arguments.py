@@ -1,13 +1,12 @@
 """The arguments of `fit` as one object, and their checks."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pyro.infer import ELBO
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ..errors import InvalidInputError, check_int
 from ..objectives import HasObjective, HasTerms, name_of
@@ -17,6 +16,7 @@ from ..utils.distributed import ProcessGroup
 from .batches import Source
 from .checkpoints import Checkpoints
 from .early_stopping import EarlyStopping
+from .optimizers import MakeOptimizer, resolve_optimizer, resolve_schedule
 from .schedules import Schedule, adam, cosine
 
 
@@ -29,7 +29,7 @@ class TrainingSettings:
     lr: float = 1e-3
     seed: int = 0
     objective: Any = None
-    optimizer: Callable[[Iterable[Tensor], float], Optimizer] = adam
+    optimizer: MakeOptimizer = adam
     schedule: Schedule | None = cosine
     init: Callable[[Any, Tensor], Any] | str | None = None
     max_grad_norm: float | None = None
@@ -39,6 +39,12 @@ class TrainingSettings:
     precision: str = "fp32"
     compile: bool | None = None
     retry_lr_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        """Objects of pyro.optim and names of schedules become functions."""
+        optimizer, lr = resolve_optimizer(self.optimizer, self.lr)
+        for name, value in (("optimizer", optimizer), ("lr", lr), ("schedule", resolve_schedule(self.schedule))):
+            object.__setattr__(self, name, value)
 
     def check(self) -> None:
         """Raise `InvalidInputError` for a value that no training can have."""

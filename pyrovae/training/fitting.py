@@ -2,13 +2,15 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from pyro.infer import ELBO
+from pyro.optim.optim import PyroOptim
 from torch import Tensor
-from torch.optim import Optimizer
 
+from ..data.columns import rounding_message
 from ..errors import NonFiniteError
 from ..pair.execution import ModelOrGuide
 from ..pair.structure import Structure
@@ -18,12 +20,15 @@ from .batches import fingerprint
 from .checkpoints import Checkpoints
 from .early_stopping import EarlyStopping
 from .elbo_decline import initial_elbo
+from .optimizers import MakeOptimizer
 from .preparation import prepared_trainer
 from .result import FitResult
 from .schedules import Schedule, adam, cosine
 from .trainer import Trainer
 
 log = logging.getLogger("pyrovae")
+
+IN_DOUBLE = "Read the data in double precision and use model.double() and guide.double(), or subtract an offset before."
 
 
 def fit(
@@ -36,8 +41,8 @@ def fit(
     lr: float = 1e-3,
     seed: int = 0,
     objective: ELBO | None = None,
-    optimizer: Callable[[Iterable[Tensor], float], Optimizer] = adam,
-    schedule: Schedule | None = cosine,
+    optimizer: MakeOptimizer | PyroOptim = adam,
+    schedule: Schedule | str | None = cosine,
     init: Callable[[Any, Tensor], Any] | str | None = None,
     max_grad_norm: float | None = None,
     kl_warmup_fraction: float = 0.0,
@@ -68,15 +73,20 @@ def fit(
         seed: Of all random numbers.
         objective: One of `pyrovae.objectives`, such as `DReG(50)`, or any Pyro ELBO object. Default:
             `guide.objective()`, or else the estimator of the ELBO that `default_objective` finds for the pair.
-        optimizer: A function of (params, lr) that returns a torch optimiser.
-        schedule: A function of (optimizer, steps) that returns a torch schedule; None keeps the learning rate.
+        optimizer: A class of torch's optimisers, a function of (params, lr) that returns one, or an object such as
+            `pyro.optim.Adam({"lr": 1e-3})`, whose learning rate counts. `LBFGS` needs a loss without noise.
+        schedule: A function of (optimizer, steps) that returns a torch schedule, "cosine", "iwae_schedule",
+            "with_warmup" or "constant"; None keeps the learning rate. `ReduceLROnPlateau` looks at the loss of each
+            epoch, or at the ELBO of `early_stopping`.
         init: A function of (model, x), called before the first step: `EM()`, or "em" for it.
         max_grad_norm: The largest norm of the gradient of a batch's mean loss, in nats.
         kl_warmup_fraction: The fraction of all steps in which the weight of the KL rises from 0 to 1.
         ema_decay: The decay of a moving average of the parameters. The pair has the average in the end.
         early_stopping: An `EarlyStopping`. The pair has the parameters of the best epoch in the end.
         precision: "fp32", "tf32" (matrix products on a GPU) or "bf16" (autocast; parameters stay as they are).
-        compile: Whether to compile the step, which takes seconds. Default: only for long runs.
+        compile: Whether to compile the step, which takes seconds. Default: only for long runs. Shorter ones repeat
+            the recorded tensor operations of a step without Pyro. False runs the pair itself at every step, as a
+            debugger or a `print` in it needs.
         retry_lr_factor: If training diverges, go back once to the last good epoch, with the learning rate times this
             factor.
         checkpoints: A `Checkpoints`: where the state is kept, and resumed from.
@@ -111,7 +121,7 @@ def fit(
         seed=seed,
         objective=objective,
         optimizer=optimizer,
-        schedule=schedule,
+        schedule=schedule,  # type: ignore[arg-type]
         init=init,
         max_grad_norm=max_grad_norm,
         kl_warmup_fraction=kl_warmup_fraction,
@@ -127,6 +137,8 @@ def fit(
     resume = checkpoints is not None and checkpoints.resume
     with prepared_trainer(model, guide, x, settings, structure, start=not resume) as trainer:
         trainer.state.started = started
+        if message := _rounding(trainer):
+            log.warning(message)
         if epochs and not resume:
             trainer.result.initial_elbo, trainer.result.initial_elbo_se = initial_elbo(
                 model, guide, trainer.source, trainer.structure, seed
@@ -144,6 +156,14 @@ def fit(
         if result.floor_message and trainer.group.first:
             log.info(result.floor_message)  # a property of pair and data, which tables show beside its numbers
         return result
+
+
+def _rounding(trainer: Trainer) -> str:
+    """A sentence where a float32 tensor does not tell the values of a column apart; else ""."""
+    x = trainer.source.example
+    if x.dtype != torch.float32 or x.dim() != 2 or trainer.structure.base_measure == "counting":
+        return ""
+    return rounding_message(x.double(), (), IN_DOUBLE)
 
 
 def _with_note(

@@ -83,3 +83,11 @@ def with_warmup(schedule: Schedule | None = cosine, share: float = 0.05) -> Sche
         return SequentialLR(optimizer, [ramp, after], milestones=[rise])
 
     return warmed_schedule
+
+
+SCHEDULES: dict[str, Schedule | None] = {
+    "cosine": cosine,
+    "iwae_schedule": iwae_schedule,
+    "with_warmup": with_warmup(),
+    "constant": None,
+}

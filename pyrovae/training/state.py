@@ -2,20 +2,23 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..errors import InvalidInputError, in_one_line
 from .arguments import TrainingSettings
 from .flat_parameters import FlatParameters
+from .optimizers import make_optimizer, make_schedule, plateau_metric
 from .result import FitResult
 from .schedules import adam
 from .step import ParameterUpdater, adam_state
 
+EAGER, REPLAYED, COMPILED = "eager", "replayed", "compiled"  # the kinds of steps
 NUM_SUMS = 6  # over an epoch's points: loss, reconstruction, KL, points whose KL is known, gradient's norm, points
 
 
@@ -51,9 +54,7 @@ class TrainingState:
             units,
         )
         self.kl_weight = torch.ones((), device=self.device)
-        self.executions: dict[
-            int, tuple[bool, str]
-        ] = {}  # by the number of points: whether steps are compiled, and why
+        self.executions: dict[int, tuple[str, str]] = {}  # by the number of points: the kind of step, and why
         self.epoch, self.batch_index = 0, 0
         self.epoch_sums = [0.0] * NUM_SUMS
         self.last_good: dict[str, Any] | None = None  # the snapshot of the last epoch's start, to go back to
@@ -63,14 +64,24 @@ class TrainingState:
 
     def new_optimizer(self, flat: FlatParameters) -> Optimizer:
         make = self.settings.optimizer
-        return make([flat.vector] if make is adam else flat.leaves, self.lr)
+        return make_optimizer(make, [flat.vector] if make is adam else flat.leaves, self.lr)
 
-    def new_schedule(self, steps: int) -> None:
+    def new_schedule(self, steps: int, history: Sequence[dict[str, float]] = ()) -> None:
         """The schedule after so many steps. It is replayed from its start, so that no state of torch's has to be saved."""
         make = self.settings.schedule
-        self.scheduler = make(self.updater.optimizer, self.num_steps) if make else None
-        for _ in range(steps if self.scheduler else 0):
-            self.scheduler.step()  # type: ignore[union-attr]
+        self.scheduler = make_schedule(make, self.updater.optimizer, self.num_steps) if make else None
+        for _ in range(steps):
+            self.step_schedule()
+        for row in history:
+            self.step_schedule(row)
+
+    def step_schedule(self, epoch: dict[str, float] | None = None) -> None:
+        """Move the schedule on after a step or, with the row of an epoch in the history, after the epoch."""
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            if epoch is not None:
+                self.scheduler.step(plateau_metric(epoch))
+        elif self.scheduler is not None and epoch is None:
+            self.scheduler.step()
 
     def update_seconds(self) -> None:
         self.result.seconds = self.seconds_before + time.perf_counter() - self.started
@@ -133,13 +144,13 @@ class TrainingState:
             updater.optimizer = self.new_optimizer(updater.flat)
             groups = updater.optimizer.state_dict()["param_groups"]  # the schedule sets what they are now
             updater.optimizer.load_state_dict({"state": _cloned(values["optimizer"]), "param_groups": groups})
-            self.new_schedule(values["result"]["steps"])
+            self.new_schedule(values["result"]["steps"], values["result"]["history"])
             if updater.average is not None:
                 updater.average.copy_(values["average"])
             updater.num_updates = values["num_updates"]
             self.epoch, self.batch_index = values["epoch"], values["batch_index"]
             self.epoch_sums = list(values["epoch_sums"])
-            self.executions = _cloned(values["execution"])
+            self.executions = {size: (_kind(told), why) for size, (told, why) in values["execution"].items()}
             self.kl_weight.fill_(values["kl_weight"])
             if stopping is not None:
                 stopping.load(_cloned(values["early_stopping"]))
@@ -178,6 +189,11 @@ class TrainingState:
             yield
         finally:
             flat.set(now)
+
+
+def _kind(told: str | bool) -> str:
+    """The kind of step that a checkpoint tells of; older ones say whether steps were compiled."""
+    return told if isinstance(told, str) else COMPILED if told else EAGER
 
 
 def _cloned(value: Any) -> Any:

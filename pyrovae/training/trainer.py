@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, NonFiniteError, RunError, in_one_line
+from ..missing import assume_missing
 from ..objectives import is_elbo, name_of
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.state import load_pair_state, pair_state, store_names
@@ -91,7 +92,9 @@ class Trainer:
             if checkpoints is not None and checkpoints.due():
                 self.save(checkpoints)
             if on_epoch:
-                on_epoch(self.result)
+                with assume_missing(None):  # it may score other points
+                    on_epoch(self.result)
+                self.steps.forget_changed()
 
     def _step(self, x: Tensor) -> Tensor:
         if self.warmup_steps:
@@ -112,8 +115,7 @@ class Trainer:
             raise NonFiniteError(
                 f"{self._where()}: {in_one_line(error).rstrip('.')}. Lower the learning rate or floor the variances."
             ) from error
-        if self.state.scheduler:
-            self.state.scheduler.step()
+        self.state.step_schedule()
         self.result.steps += 1
         return out
 
@@ -184,6 +186,7 @@ class Trainer:
             self.early_stopping.remember(self.pair_tensors, self.state.epoch, row["validation_elbo"])
             self.result.stop_reason = self.early_stopping.stop_reason(self.state.epoch)
         self.result.history.append(row)
+        self.state.step_schedule(row)
 
     def _where(self) -> str:
         return f"Training stopped at step {self.result.steps + 1} (epoch {self.state.epoch + 1})"

@@ -11,11 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+HASHED_ROWS = 2**16  # at once
+
 
 def data_hash(x: Tensor) -> str:
     """The first 12 hex digits of the SHA-256 of x's shape and values: the same points have the same hash."""
-    values = x.detach().to("cpu", torch.float64).contiguous().numpy()
-    return hashlib.sha256(repr(tuple(x.shape)).encode() + values.tobytes()).hexdigest()[:12]
+    digest = hashlib.sha256(repr(tuple(x.shape)).encode())
+    for part in x.split(HASHED_ROWS) if x.dim() else [x]:
+        digest.update(part.detach().to("cpu", torch.float64).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def device_name(device: torch.device) -> str:

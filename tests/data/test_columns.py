@@ -47,6 +47,8 @@ def test_columns_of_few_values_are_said_by_name(tmp_path: Path) -> None:
     (note,) = load_data(save(tmp_path / "x.csv", flag, zeros, RNG.normal(size=200))).notes
     assert note.startswith("Column time, b take few values. A density there has no maximum")
     assert load_data("iris").notes == load_data("wine").notes == ()
+    data = load_data(tmp_path / "x.csv", load_data(tmp_path / "x.csv").transform, split=False)
+    assert not data.notes  # of points that are scored under a model of others
 
 
 def test_standardised_columns_come_from_the_training_points(tmp_path: Path) -> None:
@@ -57,7 +59,8 @@ def test_standardised_columns_come_from_the_training_points(tmp_path: Path) -> N
     torch.testing.assert_close(data.train.double().std(0, correction=0), torch.ones(3).double(), atol=1e-6, rtol=0)
     mean, sd = raw.train.mean(0), raw.train.std(0, correction=0)
     torch.testing.assert_close(data.test.double(), (raw.test - mean) / sd, atol=1e-6, rtol=0)
-    assert data.transform.log_unit_jacobian == pytest.approx(-sd.log().sum().item())
+    expected = (-sd.log().sum().double()).expand(len(data.test))
+    torch.testing.assert_close(data.transform.log_unit_jacobian(data.test), expected)
     assert isinstance(data.transform, Standardise)
 
 

@@ -1,7 +1,10 @@
 """evaluate() to a tolerance: which method a pair gets, the number against exact ones, and what is said of it."""
 
+import json
 import math
 
+import command_line
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -218,3 +221,23 @@ def test_the_file_has_each_points_method(tmp_path):
     read = arviz.from_netcdf(tmp_path / "found.nc").sample_stats
     assert read["method"].values.tolist() == ["laplace"] * len(X)
     assert read["num_draws"].values.tolist() == found.num_draws.tolist()
+
+
+def test_columns_of_few_values_are_a_part_of_the_message(tmp_path):
+    """A density has no maximum there. By number in Python, by name where a file has names; and not where x has probabilities."""
+    x = torch.randn(300, 3)
+    model, guide = pyrovae.load("gaussian")(3)
+    assert "few values" not in pyrovae.evaluate(model, guide, x).reliability_message
+    x[:, 1] = (x[:, 1] > 0).float()
+    clause = "In column {} x takes few values: the floor of variances decides the density."
+    for options in ({}, {"num_samples": 100}):
+        assert pyrovae.evaluate(model, guide, x, **options).reliability_message.endswith(clause.format(1))
+    assert "few values" not in pyrovae.evaluate(model, guide, x[:100]).reliability_message  # too few to tell
+    bits, q = pyrovae.load("bernoulli_mixture")(3, components=2)
+    assert "few values" not in pyrovae.evaluate(bits, q, (x > 0).float()).reliability_message
+    np.savetxt(tmp_path / "x.csv", x.numpy(), delimiter=",", header="a,flag,c", comments="")
+    out = tmp_path / "out.json"
+    text = command_line.invoke("compare", "--data", tmp_path / "x.csv", "--models", "gaussian", "--json", out).stdout
+    assert "Column flag takes few values" in text  # the message of an exact number is not printed
+    (row,) = json.loads(out.read_text())["models"]
+    assert row["reliability_message"].endswith(clause.format("flag"))

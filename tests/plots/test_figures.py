@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import pyrovae
 from pyrovae import exploration, plots
 from pyrovae.data.datasets import load_data
-from pyrovae.plots.pictures import View, grid
+from pyrovae.plots.pictures import View, draw_images, grid
 from pyrovae.plots.style import COLOURS
 from pyrovae.training.result import FitResult
 
@@ -258,3 +258,43 @@ def test_rounding_errors_do_not_fill_an_axis(iris):
     low, high = plots.bound_curves(comparison).axes[0].get_ylim()
     assert high - low == pytest.approx(0.1)
     assert low < comparison.evidence["ppca"].mean("bound").value < high
+
+
+def test_ranked_points_are_sorted_with_their_errors():
+    """Each mark stands at its log p̂(x), each bar reaches two standard errors to both sides, and hollow marks are lower bounds."""
+    model, guide = pyrovae.load("vae")(3, latent=1, hidden=(4,))
+    evidence = pyrovae.evaluate(model, guide, 3 * torch.randn(40, 3), 30)
+    left, right = plots.ranking(evidence, torch.arange(40) + 7, ["a", "b"] * 20).axes
+    table = evidence.ranking(torch.arange(40) + 7, ["a", "b"] * 20)
+    names = [tick.get_text() for tick in right.get_yticklabels()]
+    assert names == [f"row {row} ({label})" for row, label in zip(table["row"][:8], table["label"][:8], strict=True)]
+    for axes, count in ((left, 40), (right, 8)):
+        found = {}
+        for container in axes.containers:
+            marks, _, (bars,) = container
+            for x, y, bar in zip(*marks.get_data(), bars.get_segments(), strict=True):
+                rank, value = (x, y) if axes is left else (y + 1, x)
+                ends = bar[:, 1 if axes is left else 0]
+                hollow = marks.get_markerfacecolor() == "white"
+                found[int(rank)] = (value, ends, hollow)
+        assert sorted(found) == list(range(1, count + 1))
+        for rank, (value, ends, hollow) in found.items():
+            point = table.iloc[rank - 1]
+            assert value == point["log_likelihood"]
+            assert ends[1] - ends[0] == pytest.approx(4 * point["log_likelihood_se"])
+            assert hollow == (point["reliability"] != "reliable")
+
+
+def test_images_in_colours_are_drawn_as_they_are():
+    """With a grey frame about each; values about 0 as their mean over the colours."""
+    images, figure = torch.rand(3, 2 * 3 * 3), Figure()
+    axes = figure.subplots(2)
+    draw_images(axes[0], images, (2, 3, 3), 2)
+    drawn = torch.as_tensor(axes[0].images[0].get_array())
+    scale = (drawn.shape[1] - 3) // 6
+    assert drawn.shape[2] == 3
+    torch.testing.assert_close(drawn[1 : 1 + 2 * scale : scale, 1 : 1 + 3 * scale : scale], images[0].reshape(2, 3, 3))
+    assert (drawn[0] == 0.75).all()
+    draw_images(axes[1], images - 0.5, (2, 3, 3), 2, signed_limit=0.5)
+    mean = (images[0] - 0.5).reshape(2, 3, 3).mean(-1)
+    torch.testing.assert_close(pixels(axes[1])[1 : 1 + 2 * scale : scale, 1 : 1 + 3 * scale : scale], mean)

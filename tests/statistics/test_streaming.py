@@ -207,3 +207,13 @@ def test_normals_agree_with_a_dense_posterior():
     mean = torch.linalg.solve(wrong.P, wrong.W.mT @ x.mT / wrong.sigma**2).mT
     posterior = dist.MultivariateNormal(mean, precision_matrix=wrong.P)
     torch.testing.assert_close(wrong.log_prob(x), joint - posterior.log_prob(z), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_is_no_tail(dtype):
+    """k̂ knows no scale, so that it would find tails in the rounding of an exact guide's weights."""
+    rounding = torch.distributions.StudentT(1.0).sample((50, 40)).clamp(-4, 4) * 1e-5
+    log_w = (rounding - 1e4).to(dtype)
+    assert (statistics.pareto_k(log_w) == -math.inf).all()
+    assert (in_pieces(log_w, 7)["pareto_k"] == -math.inf).all()
+    assert (statistics.pareto_k(1e5 * rounding) > pareto_k_threshold(50)).any()

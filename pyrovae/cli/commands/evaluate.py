@@ -29,7 +29,17 @@ from ..options import (
     ToleranceOption,
     TransformOption,
 )
-from ..output import check_figure, check_writable, console, progress_bars, save_figure, write_json, write_netcdf
+from ..output import (
+    check_figure,
+    check_table_format,
+    check_writable,
+    console,
+    progress_bars,
+    save_figure,
+    write_json,
+    write_netcdf,
+    write_table,
+)
 from ..reconstructions import Reconstructions
 
 if TYPE_CHECKING:
@@ -66,6 +76,16 @@ def evaluate_command(
     netcdf: NetcdfOption = None,
     bound_curve: Annotated[
         Path | None, typer.Option(help="Draw the bound over the number of draws, as a .png, .svg or .pdf file.")
+    ] = None,
+    per_point: Annotated[
+        Path | None,
+        typer.Option(help="Write row, label, log p(x), error, method and reliability of each point, .csv or .parquet."),
+    ] = None,
+    ranking: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the points sorted by log p(x), the least probable first, as a .png, .svg or .pdf file."
+        ),
     ] = None,
     prior_sampling: Annotated[
         bool, typer.Option("--prior-sampling", help="Also report the estimate from as many draws of the prior.")
@@ -105,7 +125,8 @@ def evaluate_command(
     from ...utils.export import attributes
 
     with init_process_group() as ranks:
-        restored, loaded = open_scored(run, device, data, transform, root)
+        alone = not (ais or two_sided or prior_sampling)
+        restored, loaded = open_scored(run, device, data, transform, root, in_blocks=alone)
         model, guide, x = restored.model, restored.guide, loaded.test
         if getattr(model, "no_density", ""):
             _show_reconstruction(context, restored, loaded, seed, json_file)
@@ -118,8 +139,10 @@ def evaluate_command(
             check_delta(delta)
         elif given := options_given(context, lambda name: name in TWO_SIDED):
             raise InvalidInputError(f"{', '.join(given)} say how log p(x) is bounded from both sides: add --two-sided.")
-        check_figure(bound_curve)
-        check_writable(json_file, netcdf, bound_curve)
+        for figure_file in (bound_curve, ranking):
+            check_figure(figure_file)
+        check_writable(json_file, netcdf, bound_curve, per_point, ranking)
+        check_table_format(per_point)
         partial_file = run / "evaluate.partial.pt" if os.access(run, os.W_OK) else None
         prior: PriorSamplingResult | None = None
         with progress_bars(show=ranks.first) as progress:
@@ -185,6 +208,14 @@ def evaluate_command(
                 summary = attributes({f"two_sided_{name}": value for name, value in both_sides.summary().items()})
                 inference_data.sample_stats.attrs.update(summary)
             write_netcdf(netcdf, inference_data)
+        if per_point is not None:
+            write_table(per_point, evidence.table(loaded.test_rows, loaded.test_label_names))
+        if ranking is not None:
+            from ...plots import note
+            from ...plots import ranking as draw_ranking
+
+            figure = draw_ranking(evidence, loaded.test_rows, loaded.test_label_names)
+            save_figure(ranking, note(figure, (loaded.name, restored.name, f"seed {seed}")))
         if bound_curve is not None:
             from ...plots import bound_curves, note
 

@@ -42,9 +42,13 @@ def sample_command(
         from torchvision.utils import save_image
 
         columns = max(1, round(num_samples**0.5))
-        images = loaded.transform.grey(drawn).reshape(num_samples, 1, *loaded.shape)
-        scale = max(1, 64 // loaded.shape[0])
-        images = 1 - images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+        grey, (height, width, *colours) = loaded.transform.grey(drawn), loaded.shape
+        if colours:
+            images = grey.reshape(num_samples, *loaded.shape).permute(0, 3, 1, 2)
+        else:
+            images = 1 - grey.reshape(num_samples, 1, height, width)
+        scale = max(1, 64 // height)
+        images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         with replacing(target) as file:
             save_image(images, file, nrow=columns, padding=2, pad_value=0.8, format="png")
     print(f"{num_samples} draws of {restored.name}: {target}")

@@ -87,7 +87,9 @@ def train_command(
     precision: Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 [default: fp32].")] = None,
     compile: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the training step [default: only for long runs]."),
+        typer.Option(
+            "--compile/--no-compile", help="Compile the training step, or run the pair itself [default: by length]."
+        ),
     ] = None,
     retry_lr_factor: Annotated[
         float | None, typer.Option(help="If training diverges, go back once, with the learning rate times this.")
