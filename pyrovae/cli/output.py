@@ -54,6 +54,12 @@ def output_folder(out: Path | None, overwrite: bool) -> Iterator[None]:
         yield
 
 
+def check_figure(path: Path | None) -> None:
+    """Refuse a file of a kind that no figure has."""
+    if path is not None and path.suffix not in FIGURE_SUFFIXES:
+        raise InvalidInputError(f"{path} is no figure's file: give one that ends in {', '.join(FIGURE_SUFFIXES)}.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text, whole or not at all."""
     with replacing(path) as file:
@@ -98,10 +104,10 @@ def write_netcdf(path: Path, inference_data: Any) -> None:
         inference_data.to_netcdf(str(file))
 
 
-def save_figure(path: Path, figure: "Figure", format: str | None = None) -> None:
-    """Write a figure; the suffix of the path says the format, unless one is given."""
+def save_figure(path: Path, figure: "Figure") -> None:
+    """Write a figure; the suffix of the path says the format."""
     with replacing(path) as file:
-        figure.savefig(file, dpi=DOTS_PER_INCH, format=format, bbox_inches="tight", pad_inches=0.08)
+        figure.savefig(file, dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.08)
 
 
 def console() -> "Console":

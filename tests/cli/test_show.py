@@ -93,6 +93,8 @@ def test_refusals(run: Path, tmp_path: Path) -> None:
     assert "is no figure's file: give one that ends in .png, .svg, .pdf" in refused(
         "show", run, "latent", "--out", tmp_path / "x.jpg"
     )
+    for words in (("gap", run, "--out"), ("evaluate", run, "--bound-curve")):
+        assert "is no figure's file: give one that ends in .png, .svg, .pdf" in refused(*words, tmp_path / "x.jpg")
     assert "is not a run" in refused("show", tmp_path, "latent")
     said("train", "gmm", "--data", "iris", "--epochs", 1, "--out", tmp_path / "gmm", "--set", "components=2")
     assert "Latent 'z' is discrete" in refused("show", tmp_path / "gmm", "analogy", 0, 1, 2)

@@ -30,6 +30,7 @@ from ..options import (
     TransformOption,
 )
 from ..output import (
+    check_figure,
     check_table_format,
     check_writable,
     console,
@@ -74,14 +75,17 @@ def evaluate_command(
     json_file: JsonOption = None,
     netcdf: NetcdfOption = None,
     bound_curve: Annotated[
-        Path | None, typer.Option(help="Draw the bound over the number of draws, as a .png file.")
+        Path | None, typer.Option(help="Draw the bound over the number of draws, as a .png, .svg or .pdf file.")
     ] = None,
     per_point: Annotated[
         Path | None,
         typer.Option(help="Write row, label, log p(x), error, method and reliability of each point, .csv or .parquet."),
     ] = None,
     ranking: Annotated[
-        Path | None, typer.Option(help="Draw the points sorted by log p(x), the least probable first, as a .png file.")
+        Path | None,
+        typer.Option(
+            help="Draw the points sorted by log p(x), the least probable first, as a .png, .svg or .pdf file."
+        ),
     ] = None,
     prior_sampling: Annotated[
         bool, typer.Option("--prior-sampling", help="Also report the estimate from as many draws of the prior.")
@@ -135,6 +139,8 @@ def evaluate_command(
             check_delta(delta)
         elif given := options_given(context, lambda name: name in TWO_SIDED):
             raise InvalidInputError(f"{', '.join(given)} say how log p(x) is bounded from both sides: add --two-sided.")
+        for figure_file in (bound_curve, ranking):
+            check_figure(figure_file)
         check_writable(json_file, netcdf, bound_curve, per_point, ranking)
         check_table_format(per_point)
         partial_file = run / "evaluate.partial.pt" if os.access(run, os.W_OK) else None

@@ -17,7 +17,7 @@ from ..options import (
     SeedOption,
     TransformOption,
 )
-from ..output import check_writable, console, progress_bars, save_figure, write_json, write_netcdf
+from ..output import check_figure, check_writable, console, progress_bars, save_figure, write_json, write_netcdf
 
 if TYPE_CHECKING:
     from ...posterior.variational_families import VariationalFamily
@@ -49,7 +49,7 @@ def gap_command(
     data: OtherDataOption = None,
     transform: TransformOption = None,
     root: RootOption = None,
-    out: Annotated[Path | None, typer.Option(help="Write the figure to this .png file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figure to this .png, .svg or .pdf file.")] = None,
     json_file: JsonOption = None,
     netcdf: NetcdfOption = None,
 ) -> None:
@@ -62,6 +62,7 @@ def gap_command(
     from ...utils.random import random_rows
 
     variational_family = family_of(family)
+    check_figure(out)
     check_writable(out, json_file, netcdf)
     restored, loaded = open_scored(run, device, data, transform, root)
     x = loaded.test
@@ -93,7 +94,7 @@ def gap_command(
         from ...plots import gap_bars, note
 
         figure = note(gap_bars({restored.name: result}), (loaded.name, restored.name, f"seed {seed}"))
-        save_figure(out, figure, format="png")
+        save_figure(out, figure)
     show(restored.name, result, metadata, console())
     if out is not None:
         print(f"figure: {out}")

@@ -8,7 +8,7 @@ import typer
 from ...errors import InvalidInputError, did_you_mean
 from ..common import open_scored
 from ..options import DeviceOption, OtherDataOption, RootOption, RunArgument, SeedOption, TransformOption
-from ..output import FIGURE_SUFFIXES, check_writable, save_figure
+from ..output import check_figure, check_writable, save_figure
 from ..pictures import PICTURES, Request
 
 
@@ -66,8 +66,7 @@ def show_command(
             f"{picture.example}."
         )
     target = out or run / f"{what}.png"
-    if target.suffix not in FIGURE_SUFFIXES:
-        raise InvalidInputError(f"{target} is no figure's file: give one that ends in {', '.join(FIGURE_SUFFIXES)}.")
+    check_figure(target)
     check_writable(target)
     restored, loaded = open_scored(run, device, data, transform, root)
     others = [open_scored(folder, device, data, transform, root)[0] for folder in beside or []]
