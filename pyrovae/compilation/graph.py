@@ -11,9 +11,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+READ = "it reads a tensor's value on the host (.item(), an if on a tensor)"
+
 
 class HostReadError(RuntimeError):
-    """A function read the value of a tensor, which a recording cannot follow."""
+    """What a function reads of a tensor that a recording cannot follow, as the beginning of a sentence."""
 
 
 def record_graph(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
@@ -35,7 +37,7 @@ class _NoHostReads(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.tolist, Tensor.numpy, Tensor.__array__):
-            raise HostReadError("a tensor's values are read on the host")
+            raise HostReadError(READ)
         return func(*args, **(kwargs or {}))
 
 
@@ -49,7 +51,9 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.data_dependent_output in func.tags:
-            raise HostReadError("a tensor's value is read on the host")
+            raise HostReadError(READ)
+        if torch.Tag.dynamic_output_shape in func.tags and _shape_depends_on_values(func, args):
+            raise HostReadError("a tensor's shape depends on values (a mask as an index)")
         arguments, named = tree_map_only(Tensor, self.node_of, (args, kwargs or {}))
         result = func(*args, **(kwargs or {}))
         node = self.graph.call_function(func, tuple(arguments), named)
@@ -83,6 +87,13 @@ class _Recorder(TorchDispatchMode):
             return
         node.meta["layout"] = layout(value)
         value._recorded_as = self, node  # type: ignore[attr-defined]  # autograd may keep the tensor, and then this too
+
+
+def _shape_depends_on_values(func: Any, args: Any) -> bool:
+    """Of indexing, only where a mask is the index."""
+    if func is not torch.ops.aten.index.Tensor:
+        return True
+    return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
 
 
 def layout(value: Tensor) -> tuple[Any, ...]:
