@@ -1,5 +1,6 @@
 """Record the tensor operations of one run of a function as a graph."""
 
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,8 +45,11 @@ class _NoHostReads(TorchFunctionMode):
 class _Recorder(TorchDispatchMode):
     """While it is active, every operation becomes a node of its graph."""
 
+    numbers = itertools.count()
+
     def __init__(self) -> None:
         super().__init__()
+        self.number, self.results = next(_Recorder.numbers), list[Node]()
         self.graph, self.root = Graph(), torch.nn.Module()
         self.kept: dict[int, tuple[Tensor, Node]] = {}  # inputs and constants, which outlive the recording
 
@@ -69,9 +73,9 @@ class _Recorder(TorchDispatchMode):
         """The node whose result a tensor is, or else a constant."""
         if id(value) in self.kept:
             return self.kept[id(value)][1]
-        recorder, node = getattr(value, "_recorded_as", (None, None))
-        if recorder is self and node is not None:
-            return node
+        recorder, place = getattr(value, "_recorded_as", (-1, 0))
+        if recorder == self.number:
+            return self.results[place]
         name = f"constant_{len(self.kept)}"
         setattr(self.root, name, value)
         return self.keep(value, self.graph.get_attr(name))
@@ -86,7 +90,9 @@ class _Recorder(TorchDispatchMode):
             self.keep(value, node)
             return
         node.meta["layout"] = layout(value)
-        value._recorded_as = self, node  # type: ignore[attr-defined]  # autograd may keep the tensor, and then this too
+        # two numbers, for a tensor may outlive its recording; autograd gives back what it keeps with its attributes
+        value._recorded_as = self.number, len(self.results)  # type: ignore[attr-defined]
+        self.results.append(node)
 
 
 def _shape_depends_on_values(func: Any, args: Any) -> bool:

@@ -77,13 +77,13 @@ def record_step(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor, modul
 
 
 def python_values(modules: Sequence[nn.Module]) -> list[Any]:
-    """Numbers and texts that are attributes of modules: what a model may read in Python, and a recording has fixed."""
+    """Numbers and texts that are attributes of modules, and which tensors are: what a recording has fixed."""
     return [
-        (name, value)
+        (name, id(value) if isinstance(value, Tensor) else value)
         for module in modules
         for part in module.modules()
-        for name, value in vars(part).items()
-        if value is None or isinstance(value, bool | int | float | str)
+        for name, value in [*vars(part).items(), *part._buffers.items()]
+        if value is None or isinstance(value, bool | int | float | str | Tensor)
     ]
 
 

@@ -275,6 +275,12 @@ def test_what_cannot_be_recorded_says_why():
         two_latents(module, x + module.calls)
 
     assert "changes an attribute of a module at each call" in cannot(Moved(counts), Moved(two_draws), x)
+
+    def replaces(module, x):
+        module.last = x.detach().mean()  # where .copy_() into a buffer would be recorded
+        two_latents(module, x + module.last)
+
+    assert "changes an attribute of a module at each call" in cannot(Moved(replaces), Moved(two_draws), x)
     calls = []
 
     def counts_outside(module, x):
