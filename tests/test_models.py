@@ -16,6 +16,7 @@ from torch import nn
 
 import pyrovae
 from pyrovae import check_pair, fit, load, log_weights
+from pyrovae.compilation.compiling import CompilationError
 from pyrovae.compilation.replaying import replay_graph
 from pyrovae.objectives import HasTerms, default_objective, differentiable_loss, resolve_objective
 from pyrovae.pair.execution import local_parameters, modules
@@ -249,7 +250,11 @@ def test_a_recorded_step_is_the_eager_step(name, options):
             == "TraceGraph_ELBO reads its loss on the host"
         )
     for objective in every.values():
-        check_recorded(objective, model, guide, x, other, structure)
+        if options.get("guide") is pyrovae.guides.NeuralSpline:  # Pyro's spline takes out the points beyond its ends
+            with pytest.raises(CompilationError, match="a tensor's shape depends on values"):
+                check_recorded(objective, model, guide, x, other, structure)
+        else:
+            check_recorded(objective, model, guide, x, other, structure)
 
 
 def check_recorded(objective, model, guide, x, other, structure):

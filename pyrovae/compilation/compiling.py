@@ -135,7 +135,6 @@ class CudaGraph:
 
 def reason(error: Exception) -> str:
     """Why something could not be recorded, as the end of a sentence."""
-    message = in_one_line(error)
-    if isinstance(error, HostReadError) or "_local_scalar_dense" in message or "data-dependent" in message.lower():
-        return "it reads a tensor's value on the host (.item(), an if on a tensor), which a recording cannot follow"
-    return f"{type(error).__name__}: {message[:160]}"
+    if isinstance(error, HostReadError):
+        return f"{error}, which a recording cannot follow"
+    return f"{type(error).__name__}: {in_one_line(error)[:160]}"

@@ -1,5 +1,6 @@
 """Record the tensor operations of one run of a function as a graph."""
 
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,9 +12,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+READ = "it reads a tensor's value on the host (.item(), an if on a tensor)"
+
 
 class HostReadError(RuntimeError):
-    """A function read the value of a tensor, which a recording cannot follow."""
+    """What a function reads of a tensor that a recording cannot follow, as the beginning of a sentence."""
 
 
 def record_graph(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
@@ -35,21 +38,26 @@ class _NoHostReads(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.tolist, Tensor.numpy, Tensor.__array__):
-            raise HostReadError("a tensor's values are read on the host")
+            raise HostReadError(READ)
         return func(*args, **(kwargs or {}))
 
 
 class _Recorder(TorchDispatchMode):
     """While it is active, every operation becomes a node of its graph."""
 
+    numbers = itertools.count()
+
     def __init__(self) -> None:
         super().__init__()
+        self.number, self.results = next(_Recorder.numbers), list[Node]()
         self.graph, self.root = Graph(), torch.nn.Module()
         self.kept: dict[int, tuple[Tensor, Node]] = {}  # inputs and constants, which outlive the recording
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.data_dependent_output in func.tags:
-            raise HostReadError("a tensor's value is read on the host")
+            raise HostReadError(READ)
+        if torch.Tag.dynamic_output_shape in func.tags and _shape_depends_on_values(func, args):
+            raise HostReadError("a tensor's shape depends on values (a mask as an index)")
         arguments, named = tree_map_only(Tensor, self.node_of, (args, kwargs or {}))
         result = func(*args, **(kwargs or {}))
         node = self.graph.call_function(func, tuple(arguments), named)
@@ -65,9 +73,9 @@ class _Recorder(TorchDispatchMode):
         """The node whose result a tensor is, or else a constant."""
         if id(value) in self.kept:
             return self.kept[id(value)][1]
-        recorder, node = getattr(value, "_recorded_as", (None, None))
-        if recorder is self and node is not None:
-            return node
+        recorder, place = getattr(value, "_recorded_as", (-1, 0))
+        if recorder == self.number:
+            return self.results[place]
         name = f"constant_{len(self.kept)}"
         setattr(self.root, name, value)
         return self.keep(value, self.graph.get_attr(name))
@@ -82,7 +90,16 @@ class _Recorder(TorchDispatchMode):
             self.keep(value, node)
             return
         node.meta["layout"] = layout(value)
-        value._recorded_as = self, node  # type: ignore[attr-defined]  # autograd may keep the tensor, and then this too
+        # two numbers, for a tensor may outlive its recording; autograd gives back what it keeps with its attributes
+        value._recorded_as = self.number, len(self.results)  # type: ignore[attr-defined]
+        self.results.append(node)
+
+
+def _shape_depends_on_values(func: Any, args: Any) -> bool:
+    """Of indexing, only where a mask is the index."""
+    if func is not torch.ops.aten.index.Tensor:
+        return True
+    return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
 
 
 def layout(value: Tensor) -> tuple[Any, ...]:

@@ -61,7 +61,7 @@ def record_step(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor, modul
         for record in (_shared_first, _as_run):
             recording = record(loss, flat, x, beta)
             if python_values(modules) != unchanged:
-                raise CompilationError("the pair changes an attribute of a module at each call")
+                raise CompilationError("the pair changes an attribute or replaces a buffer of a module at each call")
             with fork_rng(x.device, 0), torch.no_grad():
                 _restore(buffers, before)
                 (value, *_), parts = recording.graph(*flat.views(flat.vector.data), other, beta, *recording.constants)
@@ -77,14 +77,15 @@ def record_step(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor, modul
 
 
 def python_values(modules: Sequence[nn.Module]) -> list[Any]:
-    """Numbers and texts that are attributes of modules: what a model may read in Python, and a recording has fixed."""
-    return [
+    """Numbers and texts that are attributes of modules, and which tensors are their buffers: what a recording has fixed."""
+    parts = [part for module in modules for part in module.modules()]
+    plain = [
         (name, value)
-        for module in modules
-        for part in module.modules()
+        for part in parts
         for name, value in vars(part).items()
         if value is None or isinstance(value, bool | int | float | str)
     ]
+    return [*plain, *(id(buffer) for part in parts for buffer in part._buffers.values())]
 
 
 def _close(value: Tensor, expected: Tensor) -> bool:

@@ -80,9 +80,9 @@ class StepBuilder:
         step = None
         if kind != EAGER:
             mine = modules(self.model, self.guide)
-            self.python_values = python_values(mine)
             try:
                 recording = record_step(loss, state.updater.flat, own, state.kl_weight, mine)
+                self.python_values = python_values(mine)
             except CompilationError as error:
                 kind, why = EAGER, str(error)
         if kind == COMPILED:

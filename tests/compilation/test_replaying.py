@@ -117,6 +117,8 @@ def test_a_value_that_is_read_on_the_host_cannot_be_recorded():
         np.asarray,
         lambda x: x[0, 0].item(),
         lambda x: x[0, 0] > 0 or x,
+        lambda x: x[x > 0],
+        torch.nonzero,
     ):
         with pytest.raises(HostReadError):
             record_graph(read, (torch.randn(4, 3),))

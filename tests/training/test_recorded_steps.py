@@ -274,7 +274,17 @@ def test_what_cannot_be_recorded_says_why():
         module.calls = getattr(module, "calls", 0) + 1
         two_latents(module, x + module.calls)
 
-    assert "changes an attribute of a module at each call" in cannot(Moved(counts), Moved(two_draws), x)
+    assert "changes an attribute or replaces a buffer of a module at each call" in cannot(
+        Moved(counts), Moved(two_draws), x
+    )
+
+    def replaces(module, x):
+        module.register_buffer("last", x.detach().mean())  # where .copy_() into one that is there would be recorded
+        two_latents(module, x + module.last)
+
+    assert "changes an attribute or replaces a buffer of a module at each call" in cannot(
+        Moved(replaces), Moved(two_draws), x
+    )
     calls = []
 
     def counts_outside(module, x):
