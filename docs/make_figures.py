@@ -21,7 +21,7 @@ def trained(name: str, data: pyrovae.Data, steps: int) -> object:
     """Return the trained model of a pair, with its own defaults."""
     torch.manual_seed(SEED)
     builder = pyrovae.load(name)
-    model, guide = builder(data.dim)
+    model, guide = builder(data.dim, **getattr(builder.module, "PIXEL_OPTIONS", {}))  # as the command does
     settings = builder.recipe
     epochs = -(-steps // -(-len(data.train) // settings["batch_size"]))
     pyrovae.fit(model, guide, data.train, epochs=epochs, batch_size=settings["batch_size"], lr=settings["lr"])

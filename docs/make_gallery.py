@@ -1,6 +1,6 @@
 """Make the gallery and its pictures from embedded data: called by docs/make_figures.py.
 
-It trains four models on the digits and one on iris, and writes docs/gallery.md and docs/pictures/gallery/.
+It trains six models on the digits and one on iris, and writes docs/gallery.md and docs/pictures/gallery/.
 """
 
 import io
@@ -18,7 +18,7 @@ from pyrovae import exploration, plots
 DOCS = Path(__file__).parent
 FOLDER = Path("pictures") / "gallery"
 SEED = 0
-COLOURS = 64  # of a picture, which is saved with a palette
+COLOURS = 256  # of a picture, which is saved with a palette
 POINT = 3  # whose posterior is drawn
 HEAD = """# Gallery
 
@@ -55,11 +55,15 @@ def entries() -> Iterator[Entry]:
     """The pictures in the order of the lecture."""
     digits, iris = pyrovae.load_data("digits"), pyrovae.load_data("iris")
     x = digits.test
-    mixture, its_guide, mixture_fit = trained("gmm", digits, 60)
+    mixture, its_guide, mixture_fit = trained("gmm", digits, 150, floor=0.1)
     pca, projection, _ = trained("pca", digits, 0)
     vae, encoder, vae_fit = trained("vae", digits, 150, latent=2, hidden=(100,))
     wide, wide_encoder, wide_fit = trained("vae", digits, 60, latent=8)
     ppca, exact_guide, _ = trained("ppca", iris, 100, latent=2)
+    plain, its_encoder, _ = trained("autoencoder", digits, 100, latent=2, hidden=(100,))
+    flat, its_posterior, _ = trained("ppca", digits, 50, latent=2)
+    some = x[:24]
+    four, two = (int((digits.test_labels == label).nonzero()[0]) for label in (4, 2))
     fits = {"gmm": mixture_fit, "vae, 2 latents": vae_fit, "vae, 8 latents": wide_fit}
     pairs = {"gmm": (mixture, its_guide), "vae, 2 latents": (vae, encoder), "vae, 8 latents": (wide, wide_encoder)}
     comparison = pyrovae.compare(pairs, x, num_samples=300)
@@ -104,6 +108,35 @@ def entries() -> Iterator[Entry]:
         lambda: plots.latent_scatter(exploration.encode(vae, encoder, x), digits.test_labels, digits.label_names),
     )
     yield Entry(
+        "models",
+        "Latent spaces side by side",
+        "What does the prior do for an autoencoder?",
+        "pyrovae show RUN latent --beside OTHER",
+        "The same digits in the latent spaces of an autoencoder, a VAE and probabilistic PCA. An autoencoder has no prior.",
+        lambda: plots.latent_scatters(
+            {
+                "autoencoder": exploration.encode(plain, its_encoder, x),
+                "VAE": exploration.encode(vae, encoder, x),
+                "PPCA": exploration.encode(flat, its_posterior, x),
+            },
+            digits.test_labels,
+            digits.label_names,
+        ),
+    )
+    yield Entry(
+        "ellipses",
+        "Guide and posterior of many points",
+        "Where is the guide too narrow?",
+        "pyrovae show RUN latent --ellipses 12",
+        "Of twelve digits, the region with 90 % of q(z|x), and the same of the true posterior.",
+        lambda: plots.latent_scatter(
+            exploration.encode(vae, encoder, x),
+            digits.test_labels,
+            digits.label_names,
+            exploration.ellipses(vae, encoder, x, list(range(0, 120, 10)), exploration.encode(vae, encoder, x).latents),
+        ),
+    )
+    yield Entry(
         "manifold",
         "Manifold",
         "What lies between the classes?",
@@ -123,9 +156,17 @@ def entries() -> Iterator[Entry]:
         "interpolate",
         "Interpolation",
         "Which way leads from one digit to another?",
-        "pyrovae show RUN interpolate 3 8",
+        "pyrovae show RUN interpolate A B",
         "A straight line in the latent space, and the shortest path as the decoder measures length.",
-        lambda: plots.interpolation(exploration.interpolate(vae, encoder, x, 3, 8), digits),
+        lambda: plots.interpolation(exploration.interpolate(vae, encoder, x, four, two), digits),
+    )
+    yield Entry(
+        "analogy",
+        "Analogy",
+        "Does the latent space add up?",
+        "pyrovae show RUN analogy A B C",
+        "A is to B as C is to D. The latents of D are those of C plus the difference of B and A.",
+        lambda: plots.analogy(exploration.analogy(wide, wide_encoder, x, 3, 8, 12), digits),
     )
     yield Entry(
         "samples",
@@ -152,12 +193,67 @@ def entries() -> Iterator[Entry]:
         lambda: plots.bound_curves(comparison),
     )
     yield Entry(
+        "pareto_k",
+        "Weights of each point",
+        "At how many points do a few draws carry the weight?",
+        "pyrovae compare --out FOLDER",
+        "k̂ of every held-out digit. Above the dashed line the bound from draws of the guide is too low.",
+        lambda: plots.pareto_k_plot(comparison),
+    )
+    yield Entry(
+        "gap",
+        "Gaps",
+        "Is the gap the family's or the network's?",
+        "pyrovae gap RUN --out gap.png",
+        "The part of the gap that no Gaussian guide avoids, and the part that a better encoder would save.",
+        lambda: plots.gap_bars(
+            {
+                "vae, 2 latents": pyrovae.gap(vae, encoder, some, progress=False),
+                "vae, 8 latents": pyrovae.gap(wide, wide_encoder, some, progress=False),
+            }
+        ),
+    )
+    yield Entry(
         "evidence",
         "Comparison",
         "Which model is better, and can the number be believed?",
         "pyrovae compare --out FOLDER",
         "Log p(x), ELBO and gap of each model. Hollow marks are only lower bounds.",
         lambda: plots.evidence_plot(comparison),
+    )
+    yield Entry(
+        "differences",
+        "Paired differences",
+        "Is the difference more than chance?",
+        "pyrovae compare --out FOLDER",
+        "The difference of each model to the best on the same digits. A bar that misses 0 shows a difference.",
+        lambda: plots.difference_plot(comparison),
+    )
+    yield Entry(
+        "choice",
+        "Choice of the number of components",
+        "How many components do the data support?",
+        "pyrovae choose gmm --over components=1,2,3,5,8 --data iris",
+        "Held-out log p(x) and the BIC. Rings are about the values that cannot be told from the best.",
+        lambda: plots.choice_plot(
+            pyrovae.choose(pyrovae.load("gmm"), {"components": [1, 2, 3, 5, 8]}, iris.train, folds=5)
+        ),
+    )
+    yield Entry(
+        "kl",
+        "Latents in use",
+        "Which latents does the model use?",
+        "pyrovae diagnose RUN",
+        "The KL of each latent. One with a KL near 0 carries nothing.",
+        lambda: plots.kl_bars(pyrovae.diagnose(wide, wide_encoder, x)),
+    )
+    yield Entry(
+        "aggregate",
+        "Encodings and prior",
+        "Do the encodings fill the prior?",
+        "pyrovae diagnose RUN",
+        "Encodings over the prior, and how near draws of the prior are to encodings. Draws in the grey part are in holes.",
+        lambda: plots.aggregate_and_prior(pyrovae.diagnose(vae, encoder, x)),
     )
     yield Entry(
         "curves",

@@ -1,15 +1,22 @@
-"""Let a page of the reference name a whole namespace: `::: all pyrovae.guides` stands for each of its public names."""
+"""Lines of a page that stand for what the package says itself.
+
+`::: all pyrovae.guides` stands for each public name of a namespace, and `::: glossary` for the words of `pyrovae.report.glossary`.
+"""
 
 import re
 from typing import Any
 
 import pyrovae
+from pyrovae.report.glossary import GLOSSARY
 
 ALL = re.compile(r"^::: all pyrovae\.(\w+)$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Expand the lines of one page. mkdocs calls this."""
+    words = sorted(GLOSSARY.items(), key=lambda entry: entry[0].lower())
+    listed = "\n\n".join(f"**{word}**\n:   {meaning}" for word, meaning in words)
+    markdown = markdown.replace("\n::: glossary\n", f"\n{listed}\n")
     return ALL.sub(lambda match: "\n\n".join(f"::: {path}" for path in described(match[1])), markdown)
 
 

@@ -2,7 +2,7 @@
 # # 1. A mixture of Gaussians and EM
 #
 # A mixture says: draw a class c, then draw x from the Gaussian of that class. The class is latent: nobody observes it.
-# Each cell runs by itself in order. Open this file in VS Code or JupyterLab (with jupytext), or run it as a script.
+# This notebook is the file `examples/course_1_mixture_and_em.py`. VS Code and JupyterLab (with jupytext) open it. It runs as a script too.
 
 # %%
 from itertools import pairwise

@@ -18,6 +18,8 @@ TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 class ConditionalVAE(VAE):
     """p(x|c) of rows (x, c), c the last `given` numbers."""
 
+    handles_missing = False  # what is given may not be missing
+
     def __init__(
         self, decoder: nn.Module, latent: int, dim: int, given: int, likelihood: pyrovae.likelihoods.Likelihood
     ):

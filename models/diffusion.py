@@ -23,8 +23,8 @@ TRAINING_DEFAULTS = {"steps": 8400, "batch_size": 128, "lr": 2e-3}
 class Diffusion(pyrovae.Module):
     """Latents z1 (next to x) … zT (noise), sites of these names, drawn from the top down.
 
-    Noise is added to c = (x − m)/s, of mean 0 and variance 1: z_t = α_t c + σ_t ε with α_t² + σ_t² = 1 and log(α_t²/σ_t²), the
-    signal-to-noise ratio, falling evenly in t from `first` to `last`. A network says mean and variance of c given z_t. It begins at
+    Noise is added to c = (x − m)/s, of mean 0 and variance 1: z_t = α_t c + σ_t ε with α_t² + σ_t² = 1. The signal-to-noise ratio
+    log(α_t²/σ_t²) falls evenly in t from `first` to `last`. A network says mean and variance of c given z_t. It begins at
     α_t z_t and σ_t², those of c ~ N(0, I): before it has learned anything the layers' joint density is a Gaussian's.
     """
 

@@ -39,7 +39,7 @@ class FactorAnalysis(FactorModel):
         """Which columns have the least noise: (1, dim)."""
         return (self.noise.detach() <= self.least * (1 + AT_FLOOR)).double().unsqueeze(0)
 
-    def set_noise(self, residual: Tensor) -> None:
+    def set_noise(self, residual: Tensor, total: Tensor | None = None) -> None:
         """The residuals, raised to the floor (but for a millionth of it) where they are below."""
         least = self.least.double()
         self.rho.copy_(torch.maximum(residual.double() - least, 1e-6 * least).log())
@@ -52,6 +52,7 @@ class FactorAnalysis(FactorModel):
         _, left = self.begin(x, standardised=True)
         with torch.no_grad():
             self.set_noise(left)
+        self.climb(x)
 
 
 def pair(

@@ -11,11 +11,13 @@ from torch import Tensor
 import pyrovae
 
 TRAINING_DEFAULTS = {"epochs": 0}  # it begins at the maximum of the likelihood
+EM_STEPS, EM_TOLERANCE = 1000, 1e-7  # to that maximum, nats per point, where entries are missing
 
 
 class Gaussian(pyrovae.Module):
     """x ~ N(μ, Σ), no eigenvalue of the columns' correlation matrix below a floor."""
 
+    handles_missing = True  # NaN in x is integrated out
     initialised: Tensor
 
     def __init__(self, dim: int, floor: float):
@@ -25,7 +27,7 @@ class Gaussian(pyrovae.Module):
 
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
-            pyro.sample("x", self.density(), obs=x)
+            pyro.sample("x", pyrovae.distributions.observed(self.density(), x), obs=x)
 
     def density(self) -> pyrovae.distributions.PrecisionNormal:
         """p(x)."""
@@ -34,7 +36,7 @@ class Gaussian(pyrovae.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x | μ, Σ): (N, dim) → (N,), nats."""
-        return self.density().log_prob(x)
+        return pyrovae.distributions.observed(self.density(), x).log_prob(x)
 
     @property
     def mean(self) -> Tensor:
@@ -59,10 +61,30 @@ class Gaussian(pyrovae.Module):
     def initialise(self, x: Tensor) -> None:
         """Set the mean and the covariance of x (divisor N), where training also ends.
 
-        Eigenvalues of the correlation matrix below the floor are raised to it.
+        Eigenvalues of the correlation matrix below the floor are raised to it. Where entries of x are missing, EM
+        climbs to the maximum of the likelihood of the others.
         """
         self.components.start(x, x.new_ones(len(x), 1))
         self.initialised.fill_(True)
+        if pyrovae.nn.has_missing(x):
+            pyrovae.EM(steps=EM_STEPS, tol=EM_TOLERANCE)(self, x)
+
+    def em_step(self, x: Tensor) -> Tensor:
+        """Make one step of EM over all of x (N, dim) (Dempster, Laird & Rubin 1977, §4.1.3).
+
+        The latents are the missing entries. Where there are none, one step is the maximum of the likelihood.
+
+        Returns:
+            The mean log p(x) before the step, (), nats per point.
+        """
+        with torch.no_grad():
+            log_p = self.log_prob(x).double().mean()
+            self.components.expected_m_step(x, x.new_ones(len(x), 1))
+            return log_p
+
+    def conditional(self, x: Tensor) -> pyrovae.distributions.Conditional:
+        """Return p(x|observed entries of x): a normal for each point."""
+        return pyrovae.distributions.conditional_of(self.components.family(), x, x.new_zeros(len(x), 1))
 
     def directions_at_floor(self) -> Tensor | None:
         """As of a mixture of one component: how many directions at the floor lie in each column."""

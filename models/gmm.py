@@ -24,6 +24,7 @@ PIXEL_OPTIONS = {"floor": 0.1}
 class Mixture(pyrovae.Module):
     """z ~ Cat(π), x|z ~ p_z: a mixture of any family of components."""
 
+    handles_missing = True  # NaN in x is integrated out
     initialised: Tensor
 
     def __init__(self, components: MixtureComponents):
@@ -35,7 +36,7 @@ class Mixture(pyrovae.Module):
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Categorical(logits=self.logits))
-            pyro.sample("x", self.components(z), obs=x)
+            pyro.sample("x", pyrovae.distributions.observed(self.components(z), x), obs=x)
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log π_k + log p_k(x_n): (N, dim) → (N, K), nats."""
@@ -56,10 +57,13 @@ class Mixture(pyrovae.Module):
 
         It is coordinate ascent on the ELBO: q(z|x) becomes p(z|x), then the parameters become the best of the family
         for that q. Points are taken in blocks, and densities in chunks of these, so that memory does not grow with N.
+        Missing entries of x are latents too (Ghahramani & Jordan 1994): q of them is their density given the others.
 
         Returns:
             The mean log p(x) before the step, (), nats per point. Up to rounding, the next step's is never lower.
         """
+        if pyrovae.nn.has_missing(x):
+            return self._em_step_of_observed(x)
         with torch.no_grad():
             family, count = self.components.family_detached(), self.components.count
             centre, log_share = family.mean.double(), self.logits.log_softmax(-1)
@@ -90,29 +94,47 @@ class Mixture(pyrovae.Module):
             self.logits.copy_((total / len(x)).log())
             return log_p / len(x)
 
+    def _em_step_of_observed(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            joint = torch.cat([self.log_joint(chunk) for chunk in x.split(self.components.missing_rows)]).double()
+            log_p = joint.logsumexp(-1)
+            q = (joint - log_p.unsqueeze(-1)).exp()
+            self.components.expected_m_step(x, q)
+            self.logits.copy_((q.mean(dim=0).clamp(min=torch.finfo(x.dtype).tiny)).log())
+            return log_p.mean()
+
+    def conditional(self, x: Tensor) -> pyrovae.distributions.Conditional:
+        """Return p(x|observed entries of x): a mixture of p_z(x|observed) for each point."""
+        return pyrovae.distributions.conditional_of(self.components.family(), x, self.log_joint(x).detach())
+
     def directions_at_floor(self) -> Tensor | None:
         """As of the components: how many directions at the floor lie in each column."""
         return self.components.directions_at_floor()
 
     def initialise(self, x: Tensor) -> None:
-        """Begin at k-means of the standardised columns: its clusters' shares, means and covariances. Its own starts are by k-means++."""
+        """Begin at k-means of the standardised columns: its clusters' shares, means and covariances. Its own starts are by k-means++.
+
+        For k-means, missing entries are at the mean of their column. Steps of EM then leave such values behind.
+        """
         from sklearn.cluster import KMeans  # here, because scikit-learn is slow to import
 
         subset = x[torch.randperm(len(x), device=x.device)[:20_000]]
-        count, different = self.components.count, len(subset.unique(dim=0))
+        points = self.components.standardised(subset).cpu()
+        count, different = self.components.count, len(points.unique(dim=0))
         if different < count:
             raise pyrovae.InvalidInputError(
                 f"{count} components need at least as many different points; there are {different}: lower components, or give "
                 "more data."
             )
         seed = int(torch.randint(2**31 - 1, ()))
-        points = self.components.standardised(subset).cpu()
         labels = KMeans(count, n_init=1, random_state=seed).fit(points).labels_
         onehot = nn.functional.one_hot(torch.as_tensor(labels, dtype=torch.long), count).to(x)
         self.components.start(subset, onehot)
         with torch.no_grad():
             self.logits.copy_(onehot.mean(dim=0).log())
             self.initialised.fill_(True)
+        if pyrovae.nn.has_missing(subset):
+            pyrovae.EM(steps=50)(self, subset)
 
 
 def pair(

@@ -42,7 +42,7 @@ class GMVAE(VAE):
         with pyro.plate("data", len(x)):
             y = pyro.sample("y", dist.Categorical(logits=self.logits), infer={"enumerate": "parallel"})
             z = pyro.sample("z", dist.Normal(self.loc[y], positive(self.rho)[y]).to_event(1))
-            pyro.sample("x", self.decode(z), obs=x)
+            pyro.sample("x", pyrovae.distributions.observed(self.decode(z), x), obs=x)
 
     def cluster(self, z: Tensor) -> Tensor:
         """p(y|z) = π_y N(z | μ_y, σ_y²) / p(z): (*batch, latent) → (*batch, components)."""

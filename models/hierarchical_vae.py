@@ -19,6 +19,8 @@ TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 class HierarchicalVAE(pyrovae.nn.DecoderModel):
     """Latents z1 (next to x) … zL (at the top), sites of these names, drawn from the top down."""
 
+    handles_missing = True  # p(x|z) is of the observed entries, and the encoder sees 0 for the others
+
     def __init__(
         self,
         dim: int,
@@ -48,7 +50,7 @@ class HierarchicalVAE(pyrovae.nn.DecoderModel):
             z = pyro.sample(f"z{len(self.latents)}", dist.Normal(top, torch.ones_like(top)).to_event(1))
             for layer in range(len(self.latents) - 1, 0, -1):
                 z = pyro.sample(f"z{layer}", normal(self.given[layer - 1](z)))
-            pyro.sample("x", self.decode(z), obs=x)
+            pyro.sample("x", pyrovae.distributions.observed(self.decode(z), x), obs=x)
 
 
 def encoder(model: HierarchicalVAE, dim: int, hidden: tuple[int, ...], outputs: int) -> nn.Module:

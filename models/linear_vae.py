@@ -2,7 +2,7 @@
 
 The model is PPCA. The covariance of its posterior is not diagonal until the columns of W are orthogonal. So the
 maximum of the ELBO is the likelihood of PPCA, without a gap. There W has the leading eigenvectors themselves, where
-PPCA allows any rotation of them. With σ² fixed, latent j carries nothing, q(z_j|x) = p(z_j), if and only if the j-th
+PPCA allows any rotation of them. Let σ² be fixed. Then latent j carries nothing, q(z_j|x) = p(z_j), exactly if the j-th
 eigenvalue of the data's covariance is at most σ² (Lucas, Tucker, Grosse & Norouzi 2019).
 """
 
@@ -49,9 +49,9 @@ class LinearVAE(PPCA):
     def parameter_units(self) -> list[tuple[Tensor, Tensor]]:
         return [(self.W, self.step_unit.unsqueeze(-1)), (self.mu, self.step_unit)]
 
-    def set_noise(self, residual: Tensor) -> None:
+    def set_noise(self, residual: Tensor, total: Tensor | None = None) -> None:
         if self.log_sigma.requires_grad:
-            super().set_noise(residual)
+            super().set_noise(residual, total)
 
 
 class LinearMeanField(pyrovae.Module):
@@ -93,7 +93,9 @@ class LinearMeanField(pyrovae.Module):
 
     def posterior(self, x: Tensor) -> dist.TorchDistribution:
         """q(z|x)."""
-        return dist.Normal(self.encoder(x - self.centre), self.log_s.exp()).to_event(1)
+        y = x - self.centre
+        y = pyrovae.nn.fill_missing(y) if pyrovae.nn.has_missing(x) else y  # with the mean
+        return dist.Normal(self.encoder(y), self.log_s.exp()).to_event(1)
 
 
 def pair(

@@ -26,6 +26,7 @@ class MixtureOfFactors(pyrovae.Module):
     exp(ρ_k). The units are those of the data that it begins at, and 1 before.
     """
 
+    handles_missing = True  # NaN in x is integrated out
     initialised: Tensor
     unit: Tensor
     standardised: bool  # distances between points, and the first directions, are those of standardised columns
@@ -78,7 +79,8 @@ class MixtureOfFactors(pyrovae.Module):
             k = pyro.sample("k", dist.Categorical(logits=self.logits))
             latent = self.W.shape[-1]
             z = pyro.sample("z", dist.Normal(x.new_zeros(latent), x.new_ones(latent)).to_event(1))
-            pyro.sample("x", dist.Normal(self.decode(k, z), self.noise[k].sqrt()).to_event(1), obs=x)
+            density = dist.Normal(self.decode(k, z), self.noise[k].sqrt()).to_event(1)
+            pyro.sample("x", pyrovae.distributions.observed(density, x), obs=x)
 
     def decode(self, k: Tensor, z: Tensor) -> Tensor:
         """W_k z + μ_k: (*batch,), (*batch, q) → (*batch, dim)."""
@@ -102,6 +104,9 @@ class MixtureOfFactors(pyrovae.Module):
 
         It is in double precision and, as in factor analysis, nothing cancels.
         """
+        if pyrovae.nn.has_missing(x):
+            given = pyrovae.distributions.ObservedFactors(x, self.W.double(), self.mu.double(), self.noise.double())
+            return (self.logits.double().log_softmax(-1) + given.log_prob().mT).to(x.dtype)
         root, _, gain = self.inverse_model(torch.float64)
         noise = self.noise.double()
         centred = x.double() - self.mu.double().unsqueeze(1)  # (K, N, dim)
@@ -119,21 +124,34 @@ class MixtureOfFactors(pyrovae.Module):
         """p(k|x)."""
         return dist.Categorical(logits=self.log_joint(x))
 
+    def conditional(self, x: Tensor) -> pyrovae.distributions.Conditional:
+        """Return p(x|observed entries of x): a mixture of normals for each point."""
+        log_shares = self.log_joint(x).detach()
+        return pyrovae.distributions.conditional_of_factors(x, self.W, self.mu, self.noise, log_shares)
+
     def posterior_given(self, x: Tensor, k: Tensor) -> pyrovae.distributions.PrecisionNormal:
         """p(z|x, k) of every point, for k (*batch, N) or (*batch, 1)."""
+        every = torch.arange(len(x), device=x.device)
+        if pyrovae.nn.has_missing(x):
+            given = pyrovae.distributions.ObservedFactors(x, self.W, self.mu, self.noise)
+            parts = (part[k, every] for part in (given.mean, given.root, given.inverse))
+            mean, root, inverse = parts
+            return pyrovae.distributions.PrecisionNormal(mean, root, inverse=inverse)
         root, inverse, gain = self.inverse_model()
         means = (x - self.mu.unsqueeze(1)) @ gain  # (K, N, q)
-        every = torch.arange(len(x), device=x.device)
         return pyrovae.distributions.PrecisionNormal(means[k, every], root[k], inverse=inverse[k])
 
     def em_step(self, x: Tensor) -> Tensor:
         """Make one step of EM over all of x (N, dim), in two stages (Tipping & Bishop 1999, appendix C).
 
         The first sets π and μ for q(k|x) = p(k|x). The second sets W and ψ for those and q(z|x,k) = p(z|x,k).
+        Where entries of x are missing, one stage sets all for both posteriors given the observed ones.
 
         Returns:
             The mean log p(x) before the step, (), nats per point. Up to rounding, the next step's is never lower.
         """
+        if pyrovae.nn.has_missing(x):
+            return self._em_step_of_observed(x)
         with torch.no_grad():
             chunks = x.split(max(1, NUMBERS // self.mu.numel()))
             joint = torch.cat([self.log_joint(chunk) for chunk in chunks]).double()
@@ -165,10 +183,28 @@ class MixtureOfFactors(pyrovae.Module):
             self.set_noise(residual / total.unsqueeze(-1) + ((W @ covariance) * W).sum(-1))
             return log_p.mean()
 
-    def set_noise(self, residual: Tensor) -> None:
-        """Set ψ to its best for residuals of these mean squares (K, dim), but never below the floor."""
+    def _em_step_of_observed(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            rows = max(1, NUMBERS // (self.mu.numel() + len(self.W) * self.W.shape[-1] ** 2))
+            joint = torch.cat([self.log_joint(chunk) for chunk in x.split(rows)]).double()
+            log_p = joint.logsumexp(-1)
+            q = (joint - log_p.unsqueeze(-1)).exp().mT
+            step = pyrovae.distributions.observed_em_step(x, self.W, self.mu, self.noise, q)
+            total = q.sum(dim=-1).clamp(min=1e-8)
+            self.logits.copy_((total / total.sum()).log())
+            self.mu.copy_(step.mu)
+            self.W.copy_(step.W)
+            self.set_noise(step.squares, step.total)
+            return log_p.mean()
+
+    def set_noise(self, residual: Tensor, total: Tensor | None = None) -> None:
+        """Set ψ to its best for residuals of these mean squares (K, dim), but never below the floor.
+
+        `total` is how many entries each is of, (K, dim), if not equally many.
+        """
         if self.rho.shape[-1] == 1:
-            residual = residual.mean(dim=-1, keepdim=True)
+            weight = torch.ones_like(residual) if total is None else total.clamp(min=1e-8)
+            residual = (residual * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
         least = self.least.double()
         self.rho.copy_(torch.maximum(residual - least, 1e-6 * least).log())
 
@@ -178,16 +214,16 @@ class MixtureOfFactors(pyrovae.Module):
 
         subset = x[torch.randperm(len(x), device=x.device)[:SUBSET]]
         count, latent = self.W.shape[0], self.W.shape[-1]
-        different = len(subset.unique(dim=0))
+        mean, sd = pyrovae.nn.column_moments(subset)
+        scale = sd if self.standardised else torch.ones_like(sd)
+        points = pyrovae.nn.fill_missing((subset.double() - mean) / scale)
+        different = len(points.unique(dim=0))
         if different < count:
             raise pyrovae.InvalidInputError(
                 f"{count} components need at least as many different points; there are {different}: lower components, or give "
                 "more data."
             )
         seed = int(torch.randint(2**31 - 1, ()))
-        mean, sd = pyrovae.nn.column_moments(subset)
-        scale = sd if self.standardised else torch.ones_like(sd)
-        points = (subset.double() - mean) / scale
         labels = torch.as_tensor(KMeans(count, n_init=1, random_state=seed).fit(points.cpu()).labels_, device=x.device)
         residual = torch.empty_like(points[:count])
         with torch.no_grad():

@@ -16,12 +16,14 @@ SUBSET = 20_000  # points that a start is computed from
 NUMBERS = 2**22  # of x at once in a step of EM
 DENSE = 1024  # columns up to which a start decomposes their covariance
 LEAST_NOISE = 1e-8  # σ², as a fraction of the smallest variance of a column
+EM_STEPS, EM_TOLERANCE = 200, 1e-6  # of a start where entries are missing, nats per point
 TRAINING_DEFAULTS = {"steps": 300, "batch_size": 4096, "lr": 1e-3}
 
 
 class FactorModel(pyrovae.Module):
     """z ~ N(0, I_k), x|z ~ N(Wz + μ, diag ψ): what PPCA (ψ = σ²) and factor analysis have in common."""
 
+    handles_missing = True  # NaN in x is integrated out
     initialised: Tensor
     unit: Tensor
 
@@ -41,7 +43,8 @@ class FactorModel(pyrovae.Module):
         with pyro.plate("data", len(x)):
             latent = self.W.shape[1]
             z = pyro.sample("z", dist.Normal(x.new_zeros(latent), x.new_ones(latent)).to_event(1))
-            pyro.sample("x", dist.Normal(self.decode(z), self.noise.sqrt()).to_event(1), obs=x)
+            density = dist.Normal(self.decode(z), self.noise.sqrt()).to_event(1)
+            pyro.sample("x", pyrovae.distributions.observed(density, x), obs=x)
 
     def decode(self, z: Tensor) -> Tensor:
         """Wz + μ: (*batch, k) → (*batch, dim)."""
@@ -59,6 +62,8 @@ class FactorModel(pyrovae.Module):
         precision.
         """
         W, mu, noise = self.W.double(), self.mu.double(), self.noise.double()
+        if pyrovae.nn.has_missing(x):
+            return pyrovae.distributions.ObservedFactors(x, W, mu, noise).log_prob().to(x.dtype)
         root, _, gain = inverse_model(W, noise)
         centred = x.double() - mu
         m = centred @ gain
@@ -67,9 +72,17 @@ class FactorModel(pyrovae.Module):
         return (-0.5 * (distance + log_det + len(mu) * math.log(2 * math.pi))).to(x.dtype)
 
     def posterior(self, x: Tensor) -> pyrovae.distributions.PrecisionNormal:
-        """p(z|x) = N(E[z|x], (I + Wᵀψ⁻¹W)⁻¹)."""
+        """p(z|x) = N(E[z|x], (I + Wᵀψ⁻¹W)⁻¹), of W and ψ the rows of the observed entries."""
+        if pyrovae.nn.has_missing(x):
+            given = pyrovae.distributions.ObservedFactors(x, self.W, self.mu, self.noise)
+            return pyrovae.distributions.PrecisionNormal(given.mean, given.root, inverse=given.inverse)
         root, inverse, gain = self.inverse_model()
         return pyrovae.distributions.PrecisionNormal((x - self.mu) @ gain, root, inverse=inverse)
+
+    def conditional(self, x: Tensor) -> pyrovae.distributions.Conditional:
+        """Return p(x|observed entries of x): a normal for each point."""
+        W, mu, noise = self.W.unsqueeze(0), self.mu.unsqueeze(0), self.noise.expand(1, len(self.mu))
+        return pyrovae.distributions.conditional_of_factors(x, W, mu, noise, x.new_zeros(len(x), 1))
 
     @property
     def num_redundant_parameters(self) -> int:
@@ -93,9 +106,13 @@ class FactorModel(pyrovae.Module):
         Sums are in double precision and about the mean. ψ is the mean square of residuals under the new W, from a
         second pass. As a difference of variances it would be lost in the rounding of the largest.
 
+        Where entries of x are missing, q(z|x) is given the observed ones, and W, μ and ψ become the best for these.
+
         Returns:
             The mean log p(x) before the step, (), nats per point. Up to rounding, the next step's is never lower.
         """
+        if pyrovae.nn.has_missing(x):
+            return self._em_step_of_observed(x)
         with torch.no_grad():
             chunks = x.split(max(1, NUMBERS // x.shape[1]))
             log_p = cross = second = residual = x.new_zeros((), dtype=torch.float64)
@@ -117,18 +134,34 @@ class FactorModel(pyrovae.Module):
             self.set_noise(residual / len(x) + ((W @ covariance) * W).sum(-1))
             return log_p / len(x)
 
-    def set_noise(self, residual: Tensor) -> None:
-        """Set ψ to its best for residuals of these mean squares (dim,)."""
+    def _em_step_of_observed(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            rows = max(1, NUMBERS // (self.W.shape[0] + self.W.shape[1] ** 2))
+            log_p = torch.cat([self.log_prob(chunk).double() for chunk in x.split(rows)])
+            step = pyrovae.distributions.observed_em_step(x, self.W, self.mu, self.noise)
+            self.mu.copy_(step.mu)
+            self.W.copy_(step.W)
+            self.set_noise(step.squares, step.total)
+            return log_p.mean()
+
+    def set_noise(self, residual: Tensor, total: Tensor | None = None) -> None:
+        """Set ψ to its best for residuals of these mean squares (dim,), of so many entries each, or of equally many."""
         raise NotImplementedError
 
     def parameter_units(self) -> list[tuple[Tensor, Tensor]]:
         """Rows of W and μ have the units of x's columns, and training steps of their size."""
         return [(self.W, self.unit.unsqueeze(-1)), (self.mu, self.unit)]
 
+    def climb(self, x: Tensor) -> None:
+        """Make steps of EM from a start where entries of x are missing."""
+        if pyrovae.nn.has_missing(x):
+            pyrovae.EM(steps=EM_STEPS, tol=EM_TOLERANCE)(self, x)
+
     def begin(self, x: Tensor, *, standardised: bool) -> tuple[Tensor, Tensor]:
         """Set μ, W and the units of the columns from a subset of x.
 
-        W spans the principal directions, of the standardised columns or of x as it is.
+        W spans the principal directions, of the standardised columns or of x as it is. Missing entries count as the
+        means of their columns: `climb` leaves such values behind.
 
         Returns:
             The mean of the eigenvalues that W leaves out, (), and what it leaves of each column's variance, (dim,).
@@ -138,7 +171,7 @@ class FactorModel(pyrovae.Module):
         mean, sd = pyrovae.nn.column_moments(subset)
         scale = torch.ones_like(sd) if standardised else sd
         rank = min(latent, len(subset))
-        variances, axes, rest = principal_axes((subset.double() - mean) / sd, scale, rank)
+        variances, axes, rest = principal_axes(pyrovae.nn.fill_missing((subset.double() - mean) / sd), scale, rank)
         with torch.no_grad():
             self.unit.copy_(sd)
             self.mu.copy_(mean)
@@ -197,9 +230,10 @@ class PPCA(FactorModel):
     def noise(self) -> Tensor:
         return (2 * self.log_sigma).exp()
 
-    def set_noise(self, residual: Tensor) -> None:
+    def set_noise(self, residual: Tensor, total: Tensor | None = None) -> None:
         least = LEAST_NOISE * self.unit.double().square().min()
-        self.log_sigma.copy_(0.5 * torch.maximum(residual.double().mean(), least).log())
+        mean = residual.double().mean() if total is None else (residual * total).sum() / total.sum()
+        self.log_sigma.copy_(0.5 * torch.maximum(mean, least).log())
 
     def principal_directions(self) -> Tensor:
         """Return orthonormal axes of the span of W, (dim, k), widest first.
@@ -230,6 +264,7 @@ class PPCA(FactorModel):
         rest, _ = self.begin(x, standardised=False)
         with torch.no_grad():
             self.set_noise(rest)
+        self.climb(x)
 
 
 def pair(dim: int, latent: int | None = None, guide: type = pyrovae.guides.ExactPosterior) -> tuple[PPCA, object]:

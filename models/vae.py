@@ -1,6 +1,7 @@
 """Variational autoencoder: z ~ p(z), x|z ~ p(x | η = decoder(z)), with p(z) = N(0, I) or another prior.
 
-No exact log p(x): the gap between ELBO and log p(x) is what the evidence measures (Kingma & Welling 2014).
+No exact log p(x): the gap between ELBO and log p(x) is what the evidence measures (Kingma & Welling 2014). Where entries of x are
+missing, all bounds are of the observed entries (Mattei & Frellsen 2019).
 """
 
 import pyro
@@ -13,6 +14,8 @@ TRAINING_DEFAULTS = {"steps": 3600, "batch_size": 128, "lr": 2e-3}
 
 class VAE(pyrovae.nn.DecoderModel):
     """z ~ prior, x|z ~ likelihood(decoder(z) + offset)."""
+
+    handles_missing = True  # p(x|z) is of the observed entries, and the encoder sees 0 for the others
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class VAE(pyrovae.nn.DecoderModel):
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", self.prior(x))
-            pyro.sample("x", self.decode(z), obs=x)
+            pyro.sample("x", pyrovae.distributions.observed(self.decode(z), x), obs=x)
 
     def initialise(self, x: Tensor) -> None:
         """Begin at the data's moments, and the prior where the data suggest."""

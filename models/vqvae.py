@@ -1,7 +1,7 @@
 """Vector-quantised VAE: z ~ Π_m p(z_m|z_1 … z_{m−1}), M codes of K, x|z ~ p(x | decoder(e_{z_1}, …, e_{z_M})), e a codebook.
 
-The guide puts all its mass on the codes nearest to the encoder's vectors (van den Oord, Vinyals & Kavukcuoglu 2017),
-so log p(x) ≥ log p(x|z) + log p(z). The prior of the codes is learned too. The bound has no noise, because all draws
+The guide puts all its mass on the codes nearest to the encoder's vectors (van den Oord, Vinyals & Kavukcuoglu 2017).
+So log p(x) ≥ log p(x|z) + log p(z). The prior of the codes is learned too. The bound has no noise, because all draws
 are equal. That says nothing of how tight it is. `Soft`, a guide that draws, tightens it.
 """
 

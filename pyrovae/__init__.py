@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .evaluation.distilling import distil as distil
     from .evaluation.evaluating import evaluate as evaluate
     from .evaluation.gap_decomposition import gap as gap
+    from .evaluation.imputing import impute as impute
     from .evaluation.result import Evidence as Evidence
     from .loading.networks import from_networks as from_networks
     from .loading.pairs import available as available
@@ -120,6 +121,7 @@ _MODULES = {  # the module that defines each name
     "fit": ".training.fitting",
     "from_networks": ".loading.networks",
     "gap": ".evaluation.gap_decomposition",
+    "impute": ".evaluation.imputing",
     "load": ".loading.pairs",
     "load_data": ".data.datasets",
     "load_run": ".runs.run",
@@ -132,6 +134,7 @@ _MODULES = {  # the module that defines each name
 }
 
 _HTML = {  # the function of `report.notebook` that shows an object of each class in a notebook
+    "Choice": "choice_html",
     "Comparison": "comparison_html",
     "Data": "data_html",
     "Evidence": "evidence_html",

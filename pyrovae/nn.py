@@ -12,6 +12,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from .errors import InvalidInputError
+from .missing import fill_missing, has_missing
 
 __all__ = [
     "MLP",
@@ -23,6 +24,8 @@ __all__ = [
     "Residual",
     "column_moments",
     "column_units",
+    "fill_missing",
+    "has_missing",
     "inverse_softplus",
     "over_batch",
 ]
@@ -77,9 +80,11 @@ class MLP(nn.Sequential):
 class EncoderMLP(MLP):
     """An MLP of x that standardises its input: (x − m)/s, with m and s from the training data.
 
-    `fit` calls `start(x)` once, before the first step. `column_units` says what m and s are.
+    `fit` calls `start(x)` once, before the first step. `column_units` says what m and s are. A missing entry of x
+    enters as 0 after that, so where columns are standardised it is their mean.
     """
 
+    handles_missing = True
     centre: Tensor
     scale: Tensor
     initialised: Tensor
@@ -97,7 +102,8 @@ class EncoderMLP(MLP):
         self.initialised.fill_(True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward((x - self.centre) / self.scale)
+        y = (x - self.centre) / self.scale
+        return super().forward(fill_missing(y) if has_missing(x) else y)
 
 
 def over_batch(net: nn.Module, inputs: Tensor) -> Tensor:
@@ -166,10 +172,15 @@ class DecoderModel(Module):
         """Take the units of x, and set the offset so that a decoder which has learned nothing answers with its mean."""
         centre, scale = column_units(x)
         y = ((x - centre) / scale).to(x.dtype)
+        if has_missing(y):
+            mean, sd = (part.to(x.dtype) for part in _observed_moments(y))
+            variance = sd.square()
+        else:
+            mean, variance = y.mean(dim=0), y.var(dim=0, correction=0)
         with torch.no_grad():
             self.centre.copy_(centre)
             self.scale.copy_(scale)
-            self.offset.copy_(self.likelihood.initial_outputs(y.mean(dim=0), y.var(dim=0, correction=0)))
+            self.offset.copy_(self.likelihood.initial_outputs(mean, variance))
             self.initialised.fill_(True)
 
 
@@ -177,12 +188,30 @@ def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation (divisor N) of each column of x (N, D), in double precision: (D,) and (D,).
 
     The standard deviation is the unit of the column. Divided by it, a column no longer depends on how it was
-    measured. A column that does not vary gets 1.
+    measured. A column that does not vary gets 1. Missing entries, NaN, are left out.
+
+    Raises:
+        InvalidInputError: A column has no observed entry.
     """
-    variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
-    sd = variance.sqrt()
+    if has_missing(x):
+        mean, sd = _observed_moments(x)
+    else:
+        variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
+        sd = variance.sqrt()
     resolution = torch.finfo(torch.float64).eps * mean.abs()  # below it, rounding of equal numbers
     return mean, torch.where(sd > resolution, sd, torch.ones_like(sd))
+
+
+def _observed_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the observed entries of each column, in double precision."""
+    observed = ~x.isnan()
+    count = observed.sum(dim=0)
+    if not bool((count > 0).all()):
+        column = int((count == 0).nonzero()[0])
+        raise InvalidInputError(f"Column {column} has no observed entry: leave it out.")
+    mean = x.double().nansum(dim=0) / count
+    mean = mean + (x.double() - mean).nansum(dim=0) / count  # sums about the mean lose no digits to an offset
+    return mean, ((x.double() - mean).square().nansum(dim=0) / count).sqrt()
 
 
 def column_units(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,7 +221,7 @@ def column_units(x: Tensor) -> tuple[Tensor, Tensor]:
     have one unit already, and one that hardly varies is not to be enlarged.
     """
     mean, sd = column_moments(x)
-    if bool((x >= 0).all()) and bool((x <= 1).all()) and float(sd.square().mean()) > LEAST_VARIANCE:
+    if not bool((x < 0).any()) and not bool((x > 1).any()) and float(sd.square().mean()) > LEAST_VARIANCE:
         return torch.zeros_like(mean), torch.ones_like(sd)
     return mean, sd
 

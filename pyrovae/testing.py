@@ -79,7 +79,7 @@ def _check_independence(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> 
         tolerance = 1e-3 * (1 + company[name].abs().max())
         if density.shape != company[name].shape or bool(((density - company[name]).abs() > tolerance).any()):
             raise InvalidInputError(
-                f"The density of a point at site '{name}' changes with the other points of the batch: compute nothing over the "
+                f"The density of a point at site '{name}' changes with the other points of the batch. Compute nothing over the "
                 "data dimension (no batch statistics, no sums over points)."
             )
 
@@ -156,7 +156,7 @@ def _check_log_prob(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: i
         )
     if evidence.mean_gap.value < 1e-4 and abs(excess) > 1e-3 * (1 + abs(evidence.mean_elbo.value)):
         raise InvalidInputError(
-            f"The guide has no gap, so its weights are log p(x), yet model.log_prob(x) is {-excess:.4f} nats a point above them: "
+            f"The guide has no gap, so its weights are log p(x), yet model.log_prob(x) is {-excess:.4f} nats a point above them. "
             "log_prob is not the log-density of what forward samples."
         )
 

@@ -15,19 +15,27 @@ import numpy
 import pandas
 import pytest
 from command_line import invoke
+from sentences import MAX_WORDS, num_words, sentences
 
 import pyrovae
+from pyrovae.report.glossary import GLOSSARY
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+COURSE = DOCS / "course"  # made from notebooks in examples/, which test_examples.py runs
+PAGES = [ROOT / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if page.parent != COURSE)]
 BLOCK = re.compile(r"(<!-- no test: .+? -->\n)?^```(\w+)(?: title=\"(.+?)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SLOW = {
     "README.md",
     "docs/first_steps.md",
     *(f"docs/manual/{name}.md" for name in ("compare", "estimate", "ordinary_pyro", "train")),
 }
-INSTALL = ("python3 -m venv", ".venv/bin/pip", "pip install")  # what .ci/run does in an environment of its own
+INSTALL = (
+    "python3 -m venv",
+    "source .venv",
+    ".venv/bin/pip",
+    "pip install",
+)  # what .ci/run does in an environment of its own
 
 
 def page_id(path: Path) -> str:
@@ -73,6 +81,23 @@ def test_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             exec(compile(text, page_id(path), "exec"), names)
 
 
+@pytest.mark.parametrize("notebook", sorted((ROOT / "examples").glob("course_*.py")), ids=lambda path: path.stem)
+def test_a_notebook_stands_in_the_course(notebook: Path):
+    """Its page has each of its cells, in order, and its pictures."""
+    made = COURSE / f"{notebook.stem.removeprefix('course_')}.md"
+    again = "write it again: python docs/make_notebooks.py"
+    cells = re.split(r"^# %%", notebook.read_text(), flags=re.MULTILINE)[1:]
+    code = [cell.partition("\n")[2].strip() for cell in cells if not cell.startswith(" [markdown]")]
+    assert re.findall(r"^```python\n(.*?)\n```$", made.read_text(), re.DOTALL | re.MULTILINE) == code, again
+    prose = [
+        re.sub(r"^# ?", "", cell.partition("\n")[2], flags=re.MULTILINE).strip() for cell in cells if cell[1:2] == "["
+    ]
+    assert all(text in made.read_text() for text in prose), again
+    pictures = re.findall(r"\]\((\.\./pictures/course/\S+)\)", made.read_text())
+    assert pictures
+    assert all((COURSE / picture).resolve().is_file() for picture in pictures)
+
+
 def test_the_readmes_table_of_mixed_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The README as a whole is slow. This part of it runs by itself, and the start of each model does not depend on the units."""
     monkeypatch.chdir(tmp_path)
@@ -100,6 +125,15 @@ def test_the_reference_has_every_public_name():
     names = {f"::: pyrovae.{name}" for name in pyrovae.__all__ if name not in pyrovae.NAMESPACES}
     missing = sorted((spaces | names) - lines)
     assert not missing, f"write these lines into a page of docs/api: {missing}"
+
+
+def test_the_glossary_stands_once():
+    """The README has some of its words, as they are; their sentences are short."""
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", (ROOT / "README.md").read_text().split("## Glossary")[1], re.MULTILINE)
+    shown = {word: meaning.replace("\\|", "|") for word, meaning in rows[1:]}
+    assert len(shown) > 10
+    assert shown == {word: GLOSSARY[word] for word in shown}
+    assert max(num_words(sentence) for text in GLOSSARY.values() for sentence in sentences(text)) <= MAX_WORDS
 
 
 def test_the_citation_names_this_version():

@@ -9,112 +9,29 @@ from pathlib import Path
 import pyro
 import pytest
 import torch
+from every_pair import CASES, GUIDES, SCORED, TRAINED, build, label, long_run, points
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from torch import nn
 
 import pyrovae
 from pyrovae import check_pair, fit, load, log_weights
+from pyrovae.compilation.replaying import replay_graph
 from pyrovae.objectives import HasTerms, default_objective, differentiable_loss, resolve_objective
 from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.parameters import unconstrained_parameters
 from pyrovae.pair.structure import inspect_pair as look
-from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters, joined
+from pyrovae.training.recorded_loss import gradient_of, record_step
 
-DIM = 6
 pytestmark = [
     # Trace_ELBO draws the mixtures' latents, and says that TraceEnum_ELBO would sum them out;
     pytest.mark.filterwarnings(r"ignore:[\s\S]*you need to use TraceEnum_ELBO:UserWarning"),
     # and those that only the model names, from their prior.
     pytest.mark.filterwarnings(r"ignore:Found vars in model but not guide:UserWarning"),
 ]
-GUIDES = (
-    pyrovae.guides.ExactPosterior,
-    pyrovae.guides.AmortisedCategorical,
-    pyrovae.guides.LinearGaussian,
-    pyrovae.guides.MeanField,
-    pyrovae.guides.FullCovariance,
-    pyrovae.guides.LowRank,
-    pyrovae.guides.Mixture,
-    pyrovae.guides.IAF,
-    pyrovae.guides.AffineCoupling,
-    pyrovae.guides.NeuralSpline,
-)
-
-
-def variants():
-    """Every pair with every guide that its latent takes, and with every class of its other options."""
-    for name in pyrovae.available():
-        pair = load(name)
-        yield name, {}
-        latents = look(*pair(DIM), points(name), scored=False).latents
-        latent = next((latent for latent in latents if not latent.summed_out), None)
-        for guide in getattr(pair.module, "GUIDES", ()):  # a file's own, where its latents take no other
-            yield name, {"guide": guide}
-        for guide in GUIDES if latent and "guide" in pair.options and not hasattr(pair.module, "GUIDES") else ():
-            fits = (guide is pyrovae.guides.AmortisedCategorical) == (latent.classes is not None)
-            fits = fits and not (
-                guide is pyrovae.guides.LinearGaussian and "hidden" in pair.options
-            )  # it has no hidden layers
-            exact = guide is pyrovae.guides.ExactPosterior and hasattr(pair(DIM)[0], "posterior")
-            if exact or (fits and guide is not pyrovae.guides.ExactPosterior):
-                yield name, {"guide": guide}
-        if "covariance" in pair.options:
-            yield from (
-                (name, {"covariance": c})
-                for c in (pyrovae.likelihoods.Diagonal, pyrovae.likelihoods.Spherical, pyrovae.likelihoods.Tied)
-            )
-        if "likelihood" in pair.options:
-            for likelihood in (
-                pyrovae.likelihoods.Normal(),
-                pyrovae.likelihoods.FixedNormal(0.3),
-                pyrovae.likelihoods.PixelNormal(),
-                pyrovae.likelihoods.Bernoulli(),
-            ):
-                yield name, {"likelihood": likelihood}
-
-
-def points(name, options=None, count=24, dtype=torch.float32):
-    """Points of the kind that the pair is for."""
-    x = torch.rand(count, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
-    binary = "bernoulli" in name or isinstance((options or {}).get("likelihood"), pyrovae.likelihoods.Bernoulli)
-    return x.round() if binary else x
-
-
-SMALLER = {
-    "diffusion": {"steps": 3, "width": 16}
-}  # the least that has all there is to it, where the default takes long
-
-
-def build(name, options, dtype=torch.float32):
-    pair = load(name)(DIM, **SMALLER.get(name, {}), **options)
-    for half in pair:
-        if isinstance(half, nn.Module):
-            half.to(dtype)
-    return pair
-
-
-def label(value):
-    if isinstance(value, dict):
-        return ",".join(f"{k}={getattr(v, '__name__', type(v).__name__)}" for k, v in value.items()) or "default"
-    return None
-
-
-CASES = list(variants())
-# A flow's steps take seconds: the contract holds every pair under every guide, and of these the vae's are trained.
-SLOW = (
-    pyrovae.guides.LowRank,
-    pyrovae.guides.Mixture,
-    pyrovae.guides.IAF,
-    pyrovae.guides.AffineCoupling,
-    pyrovae.guides.NeuralSpline,
-)
 every_pair = pytest.mark.parametrize(("name", "options"), CASES, ids=label)
-# A pair whose model says that it has no density is trained by a loss, and has no weights for the contract to be about.
-SCORED = [(name, options) for name, options in CASES if not hasattr(load(name)(DIM)[0], "no_density")]
 every_scored_pair = pytest.mark.parametrize(("name", "options"), SCORED, ids=label)
-TRAINED = [(name, options) for name, options in SCORED if options.get("guide") not in SLOW or name == "vae"]
 pairs_trained = pytest.mark.parametrize(("name", "options"), TRAINED, ids=label)
 
 
@@ -203,15 +120,7 @@ def test_one_sample_weights_have_the_mean_of_the_objective(name, options, seed):
 
 
 # argmin has no gradient: only the objective that Nearest names moves its encoder. Of the pairs that take a likelihood, the vae
-# is trained with each. Options are for the long run, but for one of each kind of guide.
-QUICK = ("default", "guide=MeanField", "guide=Mixture", "guide=AmortisedCategorical", "guide=Soft")
-
-
-def long_run(options):
-    """The mark of those that `pytest` alone leaves out."""
-    return [] if label(options) in QUICK else [pytest.mark.slow]
-
-
+# is trained with each.
 stock_pairs_trained = pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -357,9 +266,14 @@ def check_recorded(objective, model, guide, x, other, structure):
         flat.set(flat.vector * 1.01)
         torch.manual_seed(3)
         with torch.no_grad():
-            (value, reconstruction), gradient = graph(flat.views(flat.vector.data), other, one, *held)
+            (value, reconstruction), gradient = graph(*flat.views(flat.vector.data), other, one, *held)
         torch.manual_seed(3)
         expected, expected_gradient = gradient_of(loss, flat)(other, one)
+        inputs = [*flat.views(flat.vector.data), x, one, *held]
+        torch.manual_seed(3)
+        with torch.no_grad():
+            replayed = replay_graph(graph, inputs, len(flat.leaves))(other)
+    torch.testing.assert_close(replayed, ((value, reconstruction), gradient), rtol=1e-12, atol=1e-12, equal_nan=True)
     torch.testing.assert_close(value, expected.loss, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(joined(gradient), joined(expected_gradient), rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(reconstruction, expected.reconstruction, rtol=1e-9, atol=1e-9, equal_nan=True)

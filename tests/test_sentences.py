@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sentences import long_sentences, num_words, sentences
 
-CEILINGS = {"README.md": 0, "CHANGELOG.md": 7, "CONTRIBUTING.md": 8, "docs/": 0, "docstrings": 30, "help texts": 0}
+CEILINGS = {"README.md": 0, "CHANGELOG.md": 0, "CONTRIBUTING.md": 0, "docs/": 0, "docstrings": 0, "help texts": 0}
 ROOT = Path(__file__).parent.parent
 
 if not (ROOT / "README.md").exists():

@@ -11,6 +11,7 @@ from .commands.diagnose import diagnose_command
 from .commands.distil import distil_command
 from .commands.evaluate import evaluate_command
 from .commands.gap import gap_command
+from .commands.impute import impute_command
 from .commands.models import models_command
 from .commands.new import new_command
 from .commands.report import report_command
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "gap": gap_command,
     "diagnose": diagnose_command,
     "distil": distil_command,
+    "impute": impute_command,
     "sample": sample_command,
     "show": show_command,
     "report": report_command,

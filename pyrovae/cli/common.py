@@ -56,6 +56,18 @@ def train_with_progress(
         writer.close()
 
 
+def in_units_of(data: "Data", fit: "FitResult") -> "FitResult":
+    """The training with its ELBOs in the units of the data, as `evaluate` has them: it saw standardised columns, perhaps."""
+    from ..data.transforms import Standardise
+
+    if fit.no_density or not isinstance(data.transform, Standardise):
+        return fit
+    shift = float(data.transform.log_unit_jacobian(data.train[:]).mean())
+    shifted = {"elbo": shift, "reconstruction": shift, "validation_elbo": shift, "loss": -shift}
+    history = [{key: value + shifted.get(key, 0.0) for key, value in row.items()} for row in fit.history]
+    return replace(fit, history=history, losses=[loss - shift for loss in fit.losses])
+
+
 def add_score_task(
     progress: "Progress", name: str, points: int, num_samples: int | None, tolerance: float | None
 ) -> Callable[[float], None]:
@@ -121,6 +133,7 @@ def open_scored(
     With `in_blocks` a large file may be one that is never all in memory.
     """
     from ..data.streams import PointStream
+    from ..runs.missing_values import check_missing_values
     from ..runs.run import load_run, read_data
 
     run = load_run(folder, device_of(device))
@@ -140,6 +153,8 @@ def open_scored(
         raise InvalidInputError(
             f"{loaded.name} is read block by block, which only the estimate of log p(x) by `pyrovae evaluate` takes: give a part of it."
         )
+    if not isinstance(loaded.test, PointStream):
+        check_missing_values(run.name, run.model, loaded)
     done, epochs = len(run.fit_result.losses), config.fit_arguments["epochs"]
     if done < epochs:
         print(f"pyrovae: the training of {folder} was stopped after {done} of {epochs} epochs.", file=sys.stderr)

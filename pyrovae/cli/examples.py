@@ -26,6 +26,10 @@ EXAMPLES = {
     "gap": ["pyrovae gap runs/vae", "pyrovae gap runs/vae --points 50 --out gap.png"],
     "diagnose": ["pyrovae diagnose runs/vae", "pyrovae diagnose runs/vae --points 200 --json latents.json"],
     "distil": ["pyrovae distil runs/vae --out runs/distilled"],
+    "impute": [
+        "pyrovae impute runs/ppca --out filled.csv",
+        "pyrovae impute runs/ppca --data new.csv --out filled.csv --cells cells.csv --level 0.95",
+    ],
     "sample": ["pyrovae sample runs/vae", "pyrovae sample runs/vae --num-samples 1000 --out samples.npy"],
     "show": [
         "pyrovae show runs/vae reconstruct",

@@ -5,6 +5,15 @@ from typing import Annotated
 
 import typer
 
+MAX_SEED = 2**63 - 1
+
+
+def _seed(value: int) -> int:
+    if value > MAX_SEED:
+        raise typer.BadParameter(f"{value} is too large for a seed: give at most {MAX_SEED}.")
+    return value
+
+
 AisOption = Annotated[bool, typer.Option("--ais", help="Add annealed importance sampling.")]
 ChainsOption = Annotated[int, typer.Option(min=2, help="With --ais: annealing chains for each point.")]
 StepsOption = Annotated[
@@ -43,19 +52,19 @@ DropOption = Annotated[
     list[str] | None, typer.Option(help="The name or number of a column to leave out; may be repeated.")
 ]
 LevelsOption = Annotated[
-    int | None, typer.Option(min=2, help="The numbers of the file are pixels of this many levels, 256 for bytes.")
+    int | None, typer.Option(min=2, help="Read the numbers of the file as pixels with this many levels, such as 256.")
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option(help="float32 or float64 [default: float64 only if float32 would blur a column].")
+    str | None, typer.Option(help="float32 or float64 [default: float64 only if float32 merges values of a column].")
 ]
 SplitSeedOption = Annotated[
-    int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split, and of noise that is added to the data once.")
+    int, typer.Option(min=0, callback=_seed, help="Seed of the split, and of noise that is added to the data once.")
 ]
 RootOption = Annotated[
     Path | None, typer.Option(help="Folder with MNIST/raw, or other images [default: $PYROVAE_DATA, or the cache].")
 ]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download the images if they are not in the folder.")]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers except the split.")]
+SeedOption = Annotated[int, typer.Option(min=0, callback=_seed, help="Seed of all random numbers except the split.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda. auto takes a GPU if there is one.")]
 EpochsOption = Annotated[
     int | None, typer.Option(min=0, help="Passes over the training data [default: that of the model].")
@@ -70,7 +79,7 @@ BoundSamplesOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Compute the K-sample bound with this many draws of the guide. Together with --tolerance, add it to the estimate.",
+        help="Draws of the guide for the K-sample bound, which replaces the estimate. Give --tolerance too to get both.",
     ),
 ]
 ToleranceOption = Annotated[
@@ -85,7 +94,7 @@ MaxDrawsOption = Annotated[
 ]
 MaxSecondsOption = Annotated[
     float | None,
-    typer.Option(help="Start no new points after this time. The points that are left get the K-sample bound."),
+    typer.Option(help="Start no new points after this many seconds. The other points get the K-sample bound."),
 ]
 SetOption = Annotated[
     list[str] | None,

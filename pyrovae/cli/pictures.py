@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidInputError
+from .common import in_units_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ..runs.run import Run
 
 MAX_POINTS = 2000  # of the held-out ones that are encoded
+ELBO_DRAWS = 100  # of the guide, for the ELBO of held-out points
 
 
 @dataclass(frozen=True)
@@ -164,12 +166,16 @@ def _samples(request: Request) -> "tuple[Figure, str]":
 
 def _training(request: Request) -> "tuple[Figure, str]":
     from .. import plots
+    from ..evaluation.evaluating import evaluate
 
-    figure = plots.training(request.run.fit_result)
-    return (
-        figure,
-        "ELBO = reconstruction − KL of the training points over the epochs: the band between the curves is the KL.",
-    )
+    run, result = request.run, in_units_of(request.data, request.run.fit_result)
+    evidence = None
+    text = "ELBO = reconstruction − KL of the training points over the epochs: the band between the curves is the KL."
+    if result.history and not result.no_density:
+        x, transform = request.x[:MAX_POINTS], request.data.transform
+        evidence = evaluate(run.model, run.guide, x, ELBO_DRAWS, request.seed, transform=transform)
+        text += f" The ELBO of held-out points is {evidence.mean_elbo.value:.2f} nats."
+    return plots.training(result, evidence), text
 
 
 def _posterior(request: Request) -> "tuple[Figure, str]":

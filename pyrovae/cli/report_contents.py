@@ -1,5 +1,6 @@
 """What a report page is made from: the settings, the figures and the latent spaces of some runs."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ..loading.options import plain
 from ..report import Contents, PageFigure, Settings
 from ..report.explorer import MAX_WEIGHTS, pack
 from ..training import fit
-from .common import draw_points
+from .common import draw_points, in_units_of
 from .pictures import PICTURES, Request
 from .reconstructions import Reconstructions, per_what
 
@@ -45,6 +46,8 @@ def gather_contents(
     excluded: Mapping[str, str] | None = None,
 ) -> Contents:
     """Gather all that the page shows; `runs` are those of the comparison, and those without log p(x)."""
+    from ..plots import note
+
     shown = {name: run for name, run in runs.items() if name not in comparison.failed}
     ranked = sorted(comparison.evidence, key=lambda name: -comparison.evidence[name].mean_log_likelihood.value)
     ranked = [*ranked, *(name for name in shown if name not in comparison.evidence)]
@@ -52,6 +55,8 @@ def gather_contents(
     figures = [*_shared(comparison, shown, data, reconstructions, seed)]
     for name, run in pictured.items():
         figures += _own(name, run, data, seed)
+    for each in figures:
+        note(each.figure, (data.name, each.model or ", ".join(shown), f"seed {seed}"))
     explorers, left = [], MAX_WEIGHTS
     for name, run in pictured.items():
         packed = pack(name, run.model, run.guide, data, left)
@@ -109,7 +114,9 @@ def _shared(
         plots.evidence_plot(comparison),
     )
     fits = {
-        name: run.fit_result for name, run in runs.items() if name in comparison.evidence and run.fit_result.history
+        name: in_units_of(data, run.fit_result)
+        for name, run in runs.items()
+        if name in comparison.evidence and run.fit_result.history
     }
     if fits:
         yield PageFigure(
@@ -117,6 +124,20 @@ def _shared(
             f"The training ELBO of {', '.join(fits)} over the epochs, with the held-out ELBO beside its end",
             "A held-out mark far below the end of its curve means that the model has learned the training points by heart.",
             plots.learning_curves(fits, comparison.evidence),
+        )
+    if len(comparison.evidence) > 1:
+        yield PageFigure(
+            "Differences on the same points",
+            f"The paired difference of {names} to the best model, with two standard errors; the numbers are in the table above",
+            "A bar that misses 0 shows a difference. Errors are small because what makes a point hard for both models cancels.",
+            plots.difference_plot(comparison),
+        )
+    with contextlib.suppress(InvalidInputError):  # no weights vary
+        yield PageFigure(
+            "How far the draws of each guide carry",
+            f"The Pareto tail index of every held-out point, from the smallest to the largest, of {names}",
+            "Above the dashed line a few draws of the guide carry most of the weight: there its bound is too low.",
+            plots.pareto_k_plot(comparison),
         )
     if any(not evidence.deterministic_guide for evidence in comparison.evidence.values()):
         yield PageFigure(
@@ -156,4 +177,4 @@ def _own(name: str, run: "Run", data: "Data", seed: int) -> Iterator[PageFigure]
             figure, caption = PICTURES[what].draw(Request(run, data, [], [], False, 0, count, seed))
         except InvalidInputError:
             continue
-        yield PageFigure(f"{name}: {title}", f"{alt}, of {name}", caption, figure, vector)
+        yield PageFigure(f"{name}: {title}", f"{alt}, of {name}", caption, figure, vector, name)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import in_one_line
 from ..utils.random import fork_rng
-from .graph import describe_tensors_once, record_graph
+from .graph import HostReadError, record_graph
 
 Function = Callable[..., Any]  # of tensors, to a tuple of tensors
 
@@ -35,7 +35,7 @@ def compile_graph(function: Function, inputs: Sequence[Tensor]) -> Function:
     try:
         with torch.no_grad(), fork_rng(inputs[0].device), _quiet():
             graph = record_graph(function, copies)
-            with describe_tensors_once():
+            with _describe_tensors_once():
                 return inductor.compile(graph, [*copies], options=_options(inputs[0].device))
     except torch.OutOfMemoryError:
         raise
@@ -53,6 +53,21 @@ def _options(device: torch.device) -> dict[str, Any]:
 
     width = {"cpp.simdlen": pick_vec_isa().bit_width()} if device.type == "cpu" else {}
     return {"fallback_random": True, **width}
+
+
+@contextlib.contextmanager
+def _describe_tensors_once() -> Iterator[None]:
+    """While compiling: keep one table of the tensors' shapes, where torch would make one for each operation.
+
+    With the table, Inductor also looks up graphs in its cache on the disk. A graph that any process has compiled before
+    then takes hundredths of a second, where it took seconds.
+    """
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True, shape_env=ShapeEnv()))):
+        yield
 
 
 def _copy(value: Tensor) -> Tensor:
@@ -121,10 +136,6 @@ class CudaGraph:
 def reason(error: Exception) -> str:
     """Why something could not be recorded, as the end of a sentence."""
     message = in_one_line(error)
-    if (
-        "_local_scalar_dense" in message
-        or "data-dependent" in message.lower()
-        or "get a value out of" in message.lower()
-    ):
+    if isinstance(error, HostReadError) or "_local_scalar_dense" in message or "data-dependent" in message.lower():
         return "it reads a tensor's value on the host (.item(), an if on a tensor), which a recording cannot follow"
     return f"{type(error).__name__}: {message[:160]}"

@@ -21,7 +21,7 @@ def lift_constants(graph: GraphModule, first: Sequence[Tensor] = ()) -> list[Ten
     constants: list[Tensor] = []
     last = given[-1]
     for node in list(nodes.nodes):
-        if node.target is torch.ops.aten._linalg_check_errors.default and node.args[0].meta["val"].is_cuda:
+        if node.target is torch.ops.aten._linalg_check_errors.default and _device(node.args[0]) == "cuda":
             nodes.erase_node(node)  # it waits for the GPU; a failed factorisation gives NaN, and that is found
             continue
         if node.op != "get_attr":
@@ -37,3 +37,8 @@ def lift_constants(graph: GraphModule, first: Sequence[Tensor] = ()) -> list[Ten
     nodes.lint()
     graph.recompile()
     return constants
+
+
+def _device(node: Node) -> str:
+    *_, device = node.meta["layout"]
+    return str(device.type)

@@ -12,7 +12,15 @@ from torch import Tensor
 from ..errors import InvalidInputError, did_you_mean
 from ..utils.notebook import ShownAsHTML
 from .builtin import NAMES, load_builtin
-from .columns import check_not_constant, few_values, few_values_message, resolving_dtype, rounding_message
+from .columns import (
+    check_not_constant,
+    check_observed,
+    few_values,
+    few_values_message,
+    missing_message,
+    resolving_dtype,
+    rounding_message,
+)
 from .files import SUFFIXES, Reading, is_binary, load_file
 from .image_folders import load_image_folder
 from .large_files import is_large, read_large
@@ -141,7 +149,8 @@ def load_data(
 
     Names are `digits`, `iris`, `wine`, `breast_cancer`, `mnist`, `fashion-mnist`, `kmnist`, `emnist`, `cifar10`,
     `omniglot` and `binarised-mnist`. Files are .npy, .npz, .csv, .tsv and .txt, also as .gz, with one point
-    per row. Files .parquet and .feather need pyarrow. A folder has image files.
+    per row. Files .parquet and .feather need pyarrow. A folder has image files. Cells without a value are
+    NaN in x: empty ones, ?, NA and the like.
 
     Args:
         name_or_file: The name, or the path.
@@ -166,7 +175,7 @@ def load_data(
         The data.
 
     Raises:
-        InvalidInputError: The name is unknown, the file cannot be read, or a value is NaN. A column is text, or
+        InvalidInputError: The name is unknown, the file cannot be read, or a column has no value. A column is text, or
             constant where x must have a density. Values do not suit the given transform.
 
     Example:
@@ -222,11 +231,13 @@ def load_data(
         label_names=raw.label_names,
         train_rows=raw.train_rows,
         test_rows=raw.test_rows,
-        notes=raw.notes,
+        notes=(*raw.notes, *filter(None, [missing_message(raw.values, raw.column_names)])),
         reading={key: value for key, value in {**asdict(reading), "dtype": dtype}.items() if value not in (None, ())},
     )
-    if not isinstance(transform, Transform) and not chosen.discrete:
-        check_not_constant(data.train[:], data.name, data.column_names)
+    if not isinstance(transform, Transform):
+        check_observed(data.train[:], data.name, data.column_names)
+        if not chosen.discrete:
+            check_not_constant(data.train[:], data.name, data.column_names)
     if transform == "standardise":
         data = _standardised(data)
     if raw.levels is None:
@@ -309,8 +320,10 @@ def _transform(name: str, transform: str | None, raw: RawData) -> Transform:
             )
         return Identity(discrete=binary)
     levels = raw.levels
-    if raw.whole and bool((raw.values >= 0).all()):
-        levels = int(raw.values.max()) + 1  # whoever asks for a transform of pixels says that these are pixels
+    if raw.whole and not bool((raw.values < 0).any()):
+        levels = (
+            int(raw.values.nan_to_num(0).max()) + 1
+        )  # whoever asks for a transform of pixels says that these are pixels
     if levels is None:
         raise InvalidInputError(
             f"{name} has no pixel levels to {transform}: save pixels as an array of integers, or leave the transform out."

@@ -181,8 +181,7 @@ def _place(path: Path, column: str, names: tuple[str, ...], width: int, flag: st
 
 def _check_finite(path: Path, values: np.ndarray, names: tuple[str, ...]) -> None:
     floating = np.issubdtype(values.dtype, np.floating)
-    # NaN is not below anything
-    bad = np.argwhere(~(np.abs(values, dtype=np.float64) < LARGEST)) if floating else np.empty((0, 2))
+    bad = np.argwhere(np.abs(values, dtype=np.float64) >= LARGEST) if floating else np.empty((0, 2))  # NaN is missing
     if len(bad):
         row, column = map(int, bad[0])
         called = f" ({names[column]})" if names else ""
@@ -199,7 +198,7 @@ def _kind(
     Pixels are bytes, whole numbers in images, and what the caller says. Any other table of whole numbers has columns of its own kinds.
     """
     if levels is not None:
-        bad = (points < 0) | (points >= levels) | (points != points.round())
+        bad = (points < 0) | (points >= levels) | ((points != points.round()) & ~points.isnan())
         if bool(bad.any()):
             row, column = bad.nonzero()[0].tolist()
             raise InvalidInputError(
@@ -230,5 +229,5 @@ def _classes(labels: np.ndarray | None) -> tuple[Tensor | None, tuple[str, ...]]
 
 
 def is_binary(points: Tensor) -> bool:
-    """Whether all numbers are 0 or 1."""
-    return bool(((points == 0) | (points == 1)).all())
+    """Whether all numbers that are there are 0 or 1."""
+    return bool(((points == 0) | (points == 1) | points.isnan()).all())

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions.transforms import AffineTransform, ComposeTransform, SigmoidTransform
 
+from ..missing import fill_missing
 from .transform import Transform
 
 
@@ -20,7 +21,9 @@ class _OfLevels(Transform):
         return {"levels": self.levels}
 
     def check(self, values: Tensor, first: int = 0) -> None:
-        bad = (values < 0) | (values > self.levels - 1) | (values != values.round())  # 256 is no byte
+        if not values.is_floating_point():
+            values = values.int()  # a byte cannot be compared with 256
+        bad = (values < 0) | (values >= self.levels) | (values != values.round())
         self._refuse(values, bad, f"whole numbers from 0 to {self.levels - 1}", first)
 
 
@@ -40,8 +43,11 @@ class Dequantise(_OfLevels):
         # 255 + 0.99999999 rounds to 256 in single precision
         return ((pixels + noise) / self.levels).clamp(max=1 - torch.finfo(pixels.dtype).eps)
 
+    def to_source(self, x: Tensor) -> Tensor:
+        return (x * self.levels).floor().clamp(0, self.levels - 1)
+
     def log_jacobian(self, x: Tensor) -> Tensor:
-        return x.new_full((len(x),), -x[0].numel() * math.log(self.levels))
+        return (~x.isnan()).flatten(1).sum(-1).to(x.dtype) * -math.log(self.levels)
 
     def __str__(self) -> str:
         return f"(pixel + u) / {self.levels}"
@@ -60,6 +66,9 @@ class Logit(Dequantise):
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self._map(super().__call__(pixels, generator))
 
+    def to_source(self, x: Tensor) -> Tensor:
+        return super().to_source(self._map.inv(x))
+
     def settings(self) -> dict[str, Any]:
         return {"levels": self.levels, "alpha": self.alpha}
 
@@ -68,7 +77,7 @@ class Logit(Dequantise):
 
     def log_jacobian(self, x: Tensor) -> Tensor:
         stretch = self._map.log_abs_det_jacobian(self._map.inv(x), x)
-        return super().log_jacobian(x) + stretch.flatten(1).sum(-1)
+        return super().log_jacobian(x) + stretch.flatten(1).nansum(-1)
 
     def __str__(self) -> str:
         return f"logit({self.alpha:g} + {1 - 2 * self.alpha:g} (pixel + u) / {self.levels})"
@@ -89,7 +98,8 @@ class Binarise(_OfLevels):
         self.levels = levels
 
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return torch.bernoulli(pixels / (self.levels - 1), generator=generator)
+        drawn = torch.bernoulli(fill_missing(pixels / (self.levels - 1)), generator=generator)
+        return drawn.masked_fill_(pixels.isnan(), torch.nan)
 
     def log_jacobian(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(x))
@@ -111,7 +121,7 @@ class Threshold(Binarise):
         return {"levels": self.levels, "at": self.at}
 
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return (pixels / (self.levels - 1) >= self.at).to(pixels.dtype)
+        return (pixels / (self.levels - 1) >= self.at).to(pixels.dtype).masked_fill_(pixels.isnan(), torch.nan)
 
     def __str__(self) -> str:
         return f"pixel / {self.levels - 1} ≥ {self.at:g}"
@@ -129,6 +139,9 @@ class Levels(_OfLevels):
 
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return pixels / (self.levels - 1)
+
+    def to_source(self, x: Tensor) -> Tensor:
+        return (x * (self.levels - 1)).round()
 
     def log_jacobian(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(x))

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..nn import column_moments
 from .transform import Identity, Transform
 
 
@@ -22,6 +23,9 @@ class DequantiseTable(Transform):
     def check(self, values: Tensor, first: int = 0) -> None:
         self._refuse(values, values != values.round(), "whole numbers", first)
 
+    def to_source(self, x: Tensor) -> Tensor:
+        return x.floor()
+
     def log_jacobian(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(x))
 
@@ -33,7 +37,7 @@ class DequantiseTable(Transform):
 
 
 class Standardise(Transform):
-    """y = (x − m)/s of each column, with mean and standard deviation of the training points.
+    """y = (x − m)/s of each column, with mean and standard deviation of the training points' observed values.
 
     x is what another transform made. Log-densities are given in the units of x: log p(x) = log p(y) − Σ_d log s_d.
     """
@@ -45,8 +49,7 @@ class Standardise(Transform):
     @classmethod
     def fitted(cls, x: Tensor, before: Transform) -> "Standardise":
         """The transform that gives the columns of x (N, D) mean 0 and variance 1."""
-        variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
-        return cls(mean, variance.sqrt(), before)
+        return cls(*column_moments(x), before)
 
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.scaled(self.before(pixels, generator))
@@ -59,9 +62,11 @@ class Standardise(Transform):
         """x of y."""
         return (y.double() * self.sd.to(y.device) + self.mean.to(y.device)).to(y.dtype)
 
-    @property
-    def log_unit_jacobian(self) -> float:
-        return -float(self.sd.log().sum())
+    def to_source(self, x: Tensor) -> Tensor:
+        return self.before.to_source(self.undo(x))
+
+    def log_unit_jacobian(self, x: Tensor) -> Tensor:
+        return -((~x.isnan()).double() @ self.sd.to(x.device).log())
 
     def settings(self) -> dict[str, Any]:
         return {"mean": self.mean.tolist(), "sd": self.sd.tolist(), "before": self.before.state()}

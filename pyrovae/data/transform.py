@@ -26,17 +26,26 @@ class Transform:
         raise NotImplementedError
 
     def log_jacobian(self, x: Tensor) -> Tensor | None:
-        """log|dx/dpixel| at x: (N, D) → (N,), nats. None where there is no pixel scale."""
+        """log|dx/dpixel| of the observed entries of x: (N, D) → (N,), nats. None where there is no pixel scale."""
         raise NotImplementedError
 
     def grey(self, x: Tensor) -> Tensor:
         """x as grey levels in [0, 1], to be looked at."""
         return x.clamp(0, 1)
 
-    @property
-    def log_unit_jacobian(self) -> float:
-        """What is added to log p(x) so that it is a density in the source's units, nats: 0 where x has these."""
-        return 0.0
+    def to_source(self, x: Tensor) -> Tensor:
+        """The source's numbers of x, (N, D): whole numbers where the source has these.
+
+        Raises `InvalidInputError` where x does not tell.
+        """
+        raise InvalidInputError(f"The transform ({self}) cannot be undone: impute under a run with another transform.")
+
+    def log_unit_jacobian(self, x: Tensor) -> Tensor:
+        """What is added to log p(x) so that it is a density in the source's units: (N,), nats; 0 where x has these.
+
+        Only the observed entries of x (N, D) count.
+        """
+        return x.new_zeros(len(x))
 
     def settings(self) -> dict[str, Any]:
         """The arguments that the transform was made with or fitted to, in plain types."""
@@ -53,6 +62,7 @@ class Transform:
         """
 
     def _refuse(self, values: Tensor, bad: Tensor, wanted: str, first: int) -> None:
+        bad = bad & ~values.isnan()  # a missing value stays one
         if bool(bad.any()):
             row, column = bad.nonzero()[0].tolist()
             raise InvalidInputError(
@@ -75,6 +85,9 @@ class Identity(Transform):
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return pixels
 
+    def to_source(self, x: Tensor) -> Tensor:
+        return x
+
     def settings(self) -> dict[str, Any]:
         return {"discrete": self.discrete}
 
@@ -86,7 +99,8 @@ class Identity(Transform):
         return x.new_zeros(len(x)) if self.discrete else None
 
     def grey(self, x: Tensor) -> Tensor:
-        return (x - x.min()) / (x.max() - x.min()).clamp(min=torch.finfo(x.dtype).tiny)
+        seen = x[~x.isnan()]
+        return (x - seen.min()) / (seen.max() - seen.min()).clamp(min=torch.finfo(x.dtype).tiny)
 
     def __str__(self) -> str:
         return "as given"

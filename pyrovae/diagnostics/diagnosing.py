@@ -15,7 +15,7 @@ from ..pair.latent_rows import BLOCK_ELEMENTS, Layout, draw_prior, latents_only
 from ..pair.parameters import is_per_point
 from ..pair.sites import density_sites
 from ..pair.structure import Structure, inspect_pair
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..posterior.prior_grid import PriorDensity, prior_density
 from ..statistics.estimate import mean_over_points
 from ..utils.provenance import data_hash, metadata
@@ -72,7 +72,7 @@ def diagnose(
     """
     check_int("num_samples", num_samples, 2)
     check_int("prior_samples", prior_samples, 1)
-    check_points(x)
+    check_points(x, handles_missing(model))
     if len(x) < 2:
         raise InvalidInputError("One point has no variance over points and no I(n; z): give at least 2.")
     started = time.perf_counter()

@@ -1,13 +1,9 @@
 """Estimates and bounds of log p(x), one number for each point, in bounded memory.
 
-One file for each estimator: `batched_scoring` (importance sampling), `mode_sampling` (about the posterior's modes, to a
-tolerance), `two_sided` (bounds from both sides on any data), `annealing` (AIS; `annealing_starts` says from where, and
-`annealing_path` moves the chains), `bidirectional` (BDMC and reverse IWAE, on simulated points), `prior_sampling`, `exact`. Bounds
-from both sides have `bracket` as the base of their results. The other files are their parts: layouts of batches, draws of the guide, compiled
-graphs, low precision, partial results, coupled chains, Hamiltonian trajectories, step sizes, temperatures.
+Each estimator has a file. README.md of this folder lists them, and says how to add one. Bounds from both sides have `bracket` as the
+base of their results. The other files are parts of the estimators.
 
-Judgements of reliability and comparisons of models belong in `evaluation`. To add an estimator: write a file with a function
-`(model, guide, x, num_samples, seed) -> result`, whose result derives from `statistics.result.PointwiseResult`.
+Judgements of reliability and comparisons of models belong in `evaluation`.
 """
 
 from ..utils.namespaces import collect

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import NonFiniteError
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..posterior.batching import MIN_CHUNK_DRAWS, chunk_progress, in_chunks, positive_ints
 from ..posterior.joint_density import Joint
 from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
@@ -39,8 +39,8 @@ MAX_CHAIN_WEIGHT = 0.2  # of the sum of a point's weights
 class AISResult(JudgedResult):
     """What `ais` found, point by point: tensors on the CPU, nats.
 
-    `log_w` (chains, N): every exp(log_w) is an unbiased estimate of p(x), so `log_likelihood`, the log of their mean, is a
-    lower bound on log p(x) in expectation, which is what `bound` says. `reliability` judges the weights and, from the posterior,
+    `log_w` (chains, N): every exp(log_w) is an unbiased estimate of p(x). So `log_likelihood`, the log of their mean, is a
+    lower bound on log p(x) in expectation, as `bound` says. `reliability` judges the weights and, from the posterior,
     the search for its modes. It is given the modes that the start covers.
     """
 
@@ -174,7 +174,7 @@ def ais(
         torch.Size([2])
     """
     check_settings(num_chains, num_temperatures, num_leapfrog_steps)
-    check_points(x)
+    check_points(x, handles_missing(model))
     schedule = schedule or Sigmoid()
     started = time.perf_counter()
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if is_per_point(guide, x) else CHECKED_POINTS)

@@ -2,7 +2,7 @@
 
 The bound needs z₀ ~ p(z|x). Iterated sampling importance resampling is a Markov chain whose draws tend to p(z|x). Two such chains,
 one a step behind the other, share their proposals and their noise, and so meet. Once they have met, the sum of their differences
-takes away exactly, in expectation, what the chain's start still biases (Glynn & Rhee 2014; Ruiz, Titsias, Cemgil & Doucet 2021).
+removes the bias of the chain's start, in expectation (Glynn & Rhee 2014; Ruiz, Titsias, Cemgil & Doucet 2021).
 
 A chain's next state depends on its present one by the weight alone. So all is done on log-weights, and nothing here knows Pyro.
 """
@@ -35,8 +35,8 @@ def coupled_bounds(draw: DrawWeights, points: Tensor, num_samples: int, max_step
     upper = f(X₁) + Σ_{t≥2} [f(X_t) − f(Y_{t−1})], f(z) = log (w(z) + Σ_{k<K} w_k) / K. The sum ends where X_t = Y_{t−1}. The mean
     of `upper` is that of f(z₀), z₀ ~ p(z|x), which is at least log p(x).
 
-    The draws must be independent of one another. Draws with a fixed number from each part of q (as `ModeMixture.weigh` has them)
-    would not do: K − 1 of them beside z₀ are then too many of one part or another, and p(z|x) is not what the chain tends to.
+    The draws must be independent of one another. Draws with a fixed number from each part of q, as `ModeMixture.weigh` has them,
+    would not do. K − 1 of them beside z₀ are then too many of one part or another. So the chain does not tend to p(z|x).
 
     Args:
         draw: Returns log-weights (draws, n) of a number of fresh draws for the points of a mask.

@@ -13,7 +13,7 @@ from ..data.streams import PointStream
 from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..posterior.batching import chunk_progress, in_chunks
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
@@ -222,7 +222,7 @@ def mode_sampling_log_likelihood(
     check_tolerance(tolerance)
     check_int("max_draws", max_draws, MIN_DRAWS)
     check_seconds(max_seconds)
-    check_points(x)
+    check_points(x, handles_missing(model))
     started = time.perf_counter()
     deadline = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
 

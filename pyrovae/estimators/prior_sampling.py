@@ -17,7 +17,7 @@ from ..pair.execution import ModelOrGuide, evaluation_mode, isolated_parameters,
 from ..pair.importance_weights import check_finite, observed_density
 from ..pair.sites import SAMPLES, density_sites, point_dim, points_axis
 from ..pair.structure import inspect_pair
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..statistics.estimate import Estimate
 from ..statistics.pareto import is_high_pareto_k
 from ..statistics.result import PointwiseResult
@@ -33,8 +33,8 @@ from .partial_results import PartialResults
 class PriorSamplingResult(PointwiseResult):
     """log p̂(x_n) = log (1/K) Σ_s p(x_n|z_s), z_s ~ p(z): tensors (N,) on the CPU, nats. A lower bound in expectation.
 
-    With `shared`, all points were held against the same draws, and their errors are not independent: `mean_log_likelihood`
-    then has the mean of their errors for its own, which it cannot exceed.
+    With `shared`, all points were held against the same draws, and their errors are not independent. Then the error of
+    `mean_log_likelihood` is the mean of their errors, which it cannot exceed.
     """
 
     labels: ClassVar[Mapping[str, str]] = {"log_likelihood": "draws of the prior"}
@@ -102,7 +102,7 @@ def prior_sampling_log_likelihood(
     Raises what `log_weights` raises.
     """
     check_int("num_samples", num_samples, 1)
-    check_points(x)
+    check_points(x, handles_missing(model))
     started = time.perf_counter()
     prior = _prior(model)
     with evaluation_mode(model), torch.no_grad(), fork_rng(x.device, seed):

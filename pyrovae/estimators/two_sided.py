@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..posterior.batching import chunk_progress
 from ..statistics.certificate import certified_lower_bound, check_delta
 from ..utils.provenance import metadata
@@ -125,13 +125,14 @@ def two_sided_log_likelihood(
         delta: With this probability, at most, the certificate is wrong.
         max_steps: The longest that coupled chains may run. A point whose chains have not met has no upper bound.
         proposal: "modes" draws about the modes, "guide" draws from the guide. If None, "guide" where there are no modes to search
-            for (no continuous latent, or a discrete one that is drawn), and where it is the posterior, as `model.log_prob` shows.
+            for: no continuous latent, or a discrete one that is drawn. "guide" too where the guide is the posterior, as
+            `model.log_prob` shows.
         on_progress: Called with the number of points done since its last call.
 
     Raises:
         NonFiniteError: A weight is no number, or all weights of a point are zero.
-        InvalidInputError: K or the replicates are fewer than 2; δ is not between 0 and 1; the guide knows only one z for each x;
-            `proposal` is "modes" for a pair that has none.
+        InvalidInputError: K or the replicates are fewer than 2, or δ is not between 0 and 1. Or the guide knows only one z for
+            each x, or `proposal` is "modes" for a pair that has none.
 
     Example:
         result = pyrovae.estimators.two_sided_log_likelihood(model, guide, x)
@@ -141,7 +142,7 @@ def two_sided_log_likelihood(
     check_int("num_replicates", num_replicates, 2, why=", so that the bounds have errors")
     check_int("max_steps", max_steps, 1)
     check_delta(delta)
-    check_points(x)
+    check_points(x, handles_missing(model))
     started = time.perf_counter()
 
     def bound(draw: DrawWeights, points: int, start: int) -> dict[str, Tensor]:

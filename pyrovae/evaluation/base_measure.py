@@ -20,12 +20,15 @@ def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure
     return None
 
 
-def log_unit_jacobian_of(transform: Transform | None, x: Tensor, structure: Structure) -> float:
-    """Return what brings log p(x) to the units before a standardisation, in nats.
+def log_unit_jacobian_of(transform: Transform | None, x: Tensor, structure: Structure) -> Tensor:
+    """Return what brings log p(x) to the units before a standardisation, (N,), nats, on the CPU.
 
     It is 0 where x has these units, or where only a part of x is scored.
     """
-    return transform.log_unit_jacobian if transform is not None and structure.observed == x[0].numel() else 0.0
+    whole = structure.observed == x[0].numel()
+    if transform is None or not whole:
+        return torch.zeros(len(x))
+    return torch.cat([transform.log_unit_jacobian(points).cpu() for points in x.split(CHUNK_POINTS)])
 
 
 def measure_name(structure: Structure, transform: Transform | None) -> str:

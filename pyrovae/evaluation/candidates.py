@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data.stochastic import StochasticData
 from ..estimators.exact import exact_log_likelihood
+from ..missing import any_missing
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
 from ..pair.parameters import unconstrained_parameters
 from ..pair.structure import inspect_pair
@@ -93,17 +94,20 @@ class CandidateWork:
         if exact is not None:
             inspect_pair(model, guide, x)
             return exact_result(exact)
-        evidence = evaluate(model, guide, x, seed=seed, **self.scoring)
+        evidence = evaluate(model, guide, x, seed=seed, progress=False, **self.scoring)
         values = (evidence.log_likelihood, evidence.log_likelihood_se, evidence.num_draws, evidence.shortfall)
         return MethodResult(evidence.method, *values)
 
     def minka_latent(self, options: dict[str, Any]) -> int | None:
-        """Minka's choice for the points that the BIC is of; None for a model without such a function, or too few points."""
+        """Minka's choice for the points that the BIC is of.
+
+        None for a model without such a function, for too few points, or where entries are missing.
+        """
         rows = torch.arange(len(self.x)) if self.has_folds else self.splits[0][0]
         with self._built(options) as (model, _):
             function = getattr(model, "minka_latent", None)
         x = self.values(rows)
-        return None if function is None or len(x) < x.shape[1] else function(x)
+        return None if function is None or len(x) < x.shape[1] or any_missing(x) else function(x)
 
     def _exact(self, model: ModelOrGuide, rows: Tensor) -> Tensor | None:
         with evaluation_mode(model), torch.no_grad():
@@ -135,7 +139,7 @@ class CandidateWork:
         )
         with self._built(options) as (model, guide):
             arguments = {"seed": self.seed, **recipe_arguments(self.recipe, len(rows))}
-            yield model, guide, fit(model, guide, points, **arguments).seconds
+            yield model, guide, fit(model, guide, points, progress=False, **arguments).seconds
 
 
 def _average(means: list[Estimate]) -> Estimate:

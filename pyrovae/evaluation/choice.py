@@ -11,6 +11,7 @@ from torch import Tensor
 from ..statistics.estimate import Estimate, mean_difference, mean_over_points
 from ..statistics.paired_tests import best_set
 from ..utils.export import json_number
+from ..utils.notebook import ShownAsHTML
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,7 +39,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(ShownAsHTML):
     """Held-out log p(x) of one pair under several values of an option, on the same points.
 
     `candidates` has a `Candidate` by the name of each value, in the order in which they were given. `num_folds` is 0 where the

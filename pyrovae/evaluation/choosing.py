@@ -12,6 +12,7 @@ from ..estimators.mode_sampling import check_tolerance
 from ..pair.execution import ModelOrGuide
 from ..statistics.paired_tests import check_level
 from ..training.arguments import TrainingSettings, recipe_arguments
+from ..utils.progress import progress_bar
 from ..utils.provenance import metadata
 from .candidates import CandidateWork, Points
 from .choice import Candidate, Choice, label_of
@@ -33,6 +34,7 @@ def choose(
     transform: Transform | None = None,
     training: Mapping[str, Any] | None = None,
     on_candidate: Callable[[str], None] | None = None,
+    progress: bool = True,
 ) -> Choice:
     """Train a pair under each value of an option, and compare log p(x) of points that were not trained on.
 
@@ -56,6 +58,7 @@ def choose(
         transform: What made x out of pixels.
         training: Arguments of `fit`, `steps` among them. Default: TRAINING_DEFAULTS of the file.
         on_candidate: Called with the name of each value before it is trained.
+        progress: Whether to show a bar in a terminal or a notebook, if `on_candidate` is not given.
 
     Returns:
         A `Choice`. Its BIC is of the training points. With folds it is of all points, after one more fit to all.
@@ -91,16 +94,19 @@ def choose(
         work.check({option: value})
     candidates: dict[str, Candidate] = {}
     failed: dict[str, str] = {}
-    for name, value in values.items():
-        if on_candidate:
-            on_candidate(name)
-        try:
-            candidates[name] = work.candidate(option, name, value)
-        except Exception as error:
-            message = failure_message(error)
-            if message is None:
-                raise
-            failed[name] = message
+    with progress_bar("choose", len(values), progress and on_candidate is None) as advance:
+        for name, value in values.items():
+            advance(0, f"{option}={name}")
+            if on_candidate:
+                on_candidate(name)
+            try:
+                candidates[name] = work.candidate(option, name, value)
+            except Exception as error:
+                message = failure_message(error)
+                if message is None:
+                    raise
+                failed[name] = message
+            advance(1, f"{option}={name}")
     if not candidates:
         raise RunError(f"Every value failed, {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
     settings = {"seed": seed, "num_samples": num_samples, "tolerance": tolerance}

@@ -12,7 +12,7 @@ from ..data.transforms import Transform
 from ..errors import InvalidInputError, RunError, failure_message
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import unconstrained_parameters
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..training import FitResult
 from ..utils.random import derived_seed
 from .comparison import Comparison
@@ -67,11 +67,11 @@ def compare(
     """
     if not pairs:
         raise InvalidInputError("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
-    check_points(x)
     every, trainings = _listed(pairs)
     runs = {name: pair for name, pair in every.items() if isinstance(pair, TrainedPair)}
     check_same_training_data(runs)
     parts = {name: (pair.model, pair.guide) if isinstance(pair, TrainedPair) else pair for name, pair in every.items()}
+    check_points(x, all(handles_missing(model) for model, _ in parts.values()))
     check_separate_parameters(parts, x)
     comparison = score_pairs(
         parts, x, num_samples, seed, tolerance=tolerance, transform=transform, on_progress=on_progress

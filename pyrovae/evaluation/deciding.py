@@ -33,7 +33,7 @@ class Decision:
 
     `names` are in the order of their last means, highest first. `decisions` has an entry for each two of them. All its statements
     together are wrong with probability at most `error_rate`, given that the estimates are reliable. `new_points` are intervals
-    of the differences of neighbours in the order, for the mean over all points from the same source: together they miss with
+    of the differences of neighbours in the order, for the mean over all points from the same source. Together they miss with
     probability at most `error_rate` too.
     """
 

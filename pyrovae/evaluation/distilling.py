@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import InvalidInputError, NonFiniteError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
 from ..pair.parameters import is_per_point, unconstrained_parameters
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..posterior.joint_density import Joint
 from ..posterior.laplace_limits import why_not_laplace
 from ..posterior.resampled_draws import resampled_latents
@@ -83,7 +83,7 @@ def distil(
         check_int(name, value, least)
     if not (isinstance(lr, int | float) and 0 < lr < math.inf):
         raise InvalidInputError(f"lr is {lr!r:.40}: give a learning rate above 0, such as 1e-3.")
-    check_points(x)
+    check_points(x, handles_missing(model))
     _check_can_be_distilled(model, guide, x)
     x, x_test = _split(x, seed) if x_test is None else (x, x_test)
     parameters = _own_parameters(model, guide, x[:2])

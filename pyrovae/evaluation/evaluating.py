@@ -21,12 +21,13 @@ from ..estimators.batched_scoring import ScoringOptions, score
 from ..estimators.exact import exact_log_likelihood
 from ..estimators.mode_sampling import MAX_DRAWS, check_tolerance
 from ..estimators.partial_results import PartialResults
+from ..missing import any_missing, assume_missing
 from ..pair.execution import ModelOrGuide, evaluation_mode, modules
 from ..pair.global_latents import GivenGlobals
 from ..pair.parameters import collect_parameters, is_per_point, unconstrained_parameters
 from ..pair.sites import observed_sites
 from ..pair.structure import Latent, Structure, inspect_pair
-from ..pair.validation import check_points, check_value
+from ..pair.validation import check_points, check_value, handles_missing
 from ..pair.variance_floor import floor_message
 from ..posterior.laplace_limits import why_not_laplace
 from ..statistics.bound_curve import BoundCurve, curve_sizes
@@ -148,9 +149,14 @@ def evaluate(
             f"low_precision is {low_precision!r:.40}: give torch.bfloat16 or torch.float16, or None for full precision."
         )
     x = _readable(x, model, guide)
-    check_points(x)
+    check_points(x, handles_missing(model))
     started = time.perf_counter()
-    with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
+    with (
+        evaluation_mode(model, guide),
+        torch.no_grad(),
+        fork_rng(x.device, seed),
+        assume_missing(_any_missing(x)),
+    ):
         per_point = is_per_point(guide, x)
         if per_point and isinstance(x, PointStream):
             raise InvalidInputError(
@@ -204,7 +210,7 @@ def evaluate(
     gap_se = (result.log_likelihood_se.square() + scored["elbo_se"].square()).sqrt()
     scored["gap_se"] = torch.where(independent, gap_se, scored["gap_se"])
     unit_jacobian = log_unit_jacobian_of(transform, x, structure)
-    if unit_jacobian:
+    if bool(unit_jacobian.any()):
         result = replace(result, log_likelihood=result.log_likelihood + unit_jacobian)
         bounds = bounds._replace(value=bounds.value + unit_jacobian)
         exact = None if exact is None else exact + unit_jacobian
@@ -223,6 +229,7 @@ def evaluate(
         num_samples=num_samples,
         dim=structure.observed,
         latent=_latent_text(structure.latents),
+        num_missing=int(x.isnan().sum()),
         parameters=sum(p.numel() for p in used),
         base_measure=structure.base_measure,
         data_hash=data_hash(x),
@@ -280,6 +287,10 @@ def _screen(low_precision: torch.dtype | None, structure: Structure, x: Tensor) 
         log.warning("Latent '%s' is discrete, so all weights are computed in %s.", drawn.name, dtype_name(x.dtype))
         return None
     return usable(low_precision, x)
+
+
+def _any_missing(x: Tensor | PointStream) -> bool:
+    return any(any_missing(block) for _, block in x.blocks()) if isinstance(x, PointStream) else any_missing(x)
 
 
 def _halved(on_progress: Callable[[float], None]) -> Callable[[float], None]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..estimators.annealing import AISResult, ais
 from ..pair.execution import ModelOrGuide
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..posterior.joint_density import Joint
 from ..posterior.laplace_limits import why_not_laplace
 from ..posterior.optimise import RefinementSettings
@@ -42,9 +42,10 @@ METHODS = {
 class GapResult(JudgedResult):
     """What `gap` found, point by point: tensors (N,) on the CPU, nats.
 
-    `elbo` L[q_φ], `refined_elbo` L[q*], and lower bounds on log p(x) in expectation: `weighted` by the guide's importance weights,
-    `refined` by those of q*, `annealed` by AIS (None without). `log_likelihood` is log p̂(x) by `method`: exact where the model
-    knows it, importance sampling about the modes of p(z|x) where they can be searched, else the surest of the bounds. The surest
+    `elbo` is L[q_φ], and `refined_elbo` is L[q*]. Three numbers are lower bounds on log p(x) in expectation. `weighted` is by the
+    guide's importance weights, `refined` by those of q*, and `annealed` by AIS (None without). `log_likelihood` is log p̂(x) by `method`.
+    It is exact where the model knows it. Where the modes of p(z|x) can be searched, it is importance sampling about them. Else it
+    is the surest of the bounds. The surest
     is the reliable one with the least standard error, or the largest where none is reliable. `reliability` is that of
     `log_likelihood`, and `bounds` says which number bounds log p(x).
     """
@@ -222,7 +223,7 @@ def gap(
         >>> result.amortisation.shape
         torch.Size([2])
     """
-    check_points(x)
+    check_points(x, handles_missing(model))
     Joint(model, guide, x)  # first, so that what cannot be refined is rejected before anything is scored
     choose_start_name(model, guide, x, start)
     started = time.perf_counter()

@@ -69,6 +69,7 @@ class Evidence(JudgedResult, ShownAsHTML):
     base_measure: str  # "counting": probabilities; "Lebesgue": densities; "mixed"
     data_hash: str  # of x: results on the same points can be compared
     seconds: float
+    num_missing: int = 0  # entries of all x, which log p(x) is not of
     deterministic_guide: bool = False  # weights do not vary: gap, ESS and k̂ are NaN
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -183,12 +184,15 @@ class Evidence(JudgedResult, ShownAsHTML):
     def bits_per_dim(self) -> float | None:
         """Bits per dimension, −(log p̂(x) + log|dx/dpixel|) / (D log 2), averaged over points.
 
+        Where entries are missing, it is the sum over all points divided by the number of observed entries.
+
         They are at the scale of the pixels, so that transforms of one data set can be compared. None where the data
         have no pixel scale.
         """
         if self.log_jacobian is None:
             return None
-        return float(-(self.log_likelihood + self.log_jacobian).double().mean() / (self.dim * math.log(2)))
+        observed = self.dim - self.num_missing / len(self.elbo)
+        return float(-(self.log_likelihood + self.log_jacobian).double().mean() / (observed * math.log(2)))
 
     @property
     def bounds(self) -> Mapping[str, str]:

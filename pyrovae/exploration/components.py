@@ -33,8 +33,8 @@ class Components:
 def take_apart(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> Components:
     """Take a mixture apart into its classes, or a linear model into its directions.
 
-    The parts are seen through the decoder: E[x|z] for each class, and E[x|z = e_j] − E[x|z = 0] for each direction, which is
-    column j of W where E[x|z] = Wz + μ. Continuous latents of a mixture stay at 0.
+    The parts are seen through the decoder: E[x|z] for each class, and E[x|z = e_j] − E[x|z = 0] for each direction. Where
+    E[x|z] = Wz + μ, that is column j of W. Continuous latents of a mixture stay at 0.
 
     Args:
         model: The model.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ..errors import InvalidInputError, check_int
+from ..missing import fill_missing, has_missing
 from ..nn import EncoderMLP, Module, inverse_softplus
 
 
@@ -24,7 +25,8 @@ class Amortised(Module):
         dim: D, the size of one point x.
         latent: k, the size of z.
         hidden: Widths of the hidden layers of the default encoder, an `EncoderMLP`.
-        encoder: Any module from x (N, D) to (N, `num_outputs(latent)`), in place of the default.
+        encoder: Any module from x (N, D) to (N, `num_outputs(latent)`), in place of the default. It gets 0 for missing
+            entries of x, unless it says `handles_missing = True`.
         site: The name of the latent.
         **sizes: The sizes of the family itself.
     """
@@ -56,8 +58,13 @@ class Amortised(Module):
         """Return q(z|x), given the outputs of the encoder (N, `num_outputs(latent)`)."""
         raise NotImplementedError
 
+    def encoder_outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs of the encoder at x (N, D), which may have missing entries."""
+        handles_missing = getattr(self.encoder, "handles_missing", False)
+        return self.encoder(fill_missing(x) if has_missing(x) and not handles_missing else x)
+
     def forward(self, x: Tensor) -> None:
-        outputs = self.encoder(x)
+        outputs = self.encoder_outputs(x)
         expected = (len(x), self.num_outputs(self.latent, **self.sizes))
         if outputs.shape != expected:
             sizes_given = ", ".join([str(self.latent), *(f"{name}={size}" for name, size in self.sizes.items())])

@@ -67,7 +67,7 @@ class PerPoint(Module):
             Kim et al. (2018). Semi-amortized variational autoencoders.
         """
         with torch.no_grad():
-            rows = guide.encoder(x)
+            rows = guide.encoder_outputs(x)
         own = cls.__new__(cls)
         Module.__init__(own)
         own.family = _with_encoder(guide, _Table(rows))

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from ..distributions.indexed import Indexed
+from ..distributions.missing_entries import observed
 from ..distributions.normal import DiagonalNormal, PrecisionNormal
 from ..errors import InvalidInputError
+from ..missing import assume_missing, fill_missing, has_missing
 from ..nn import Module, column_moments
 from .base import Likelihood, checked_floor
 
 AT_FLOOR = 1e-3  # relative: a variance so near its floor is said to be at it
+MISSING_ELEMENTS = 2**20  # of the covariances of missing entries, at once
 BLOCK_ELEMENTS = 2**18  # of points' differences from a mean at once: few enough for a cache
 
 
@@ -79,8 +82,46 @@ class MixtureComponents(Module):
         """
         raise NotImplementedError
 
+    @property
+    def missing_rows(self) -> int:
+        """How many points with missing entries are taken at once: each has a covariance in each component."""
+        return max(1, MISSING_ELEMENTS // (self.count * self.dim**2))
+
+    def expected_m_step(self, x: Tensor, responsibilities: Tensor) -> None:
+        """Make the M-step for points with missing entries, which are latents, given the observed ones.
+
+        The weighted means and the scatter become those of E[x|observed], and Cov[x|observed] is added to the scatter.
+
+        Args:
+            x: Points (N, dim).
+            responsibilities: r (N, K).
+
+        References:
+            Ghahramani & Jordan (1994). Supervised learning from incomplete data via an EM approach.
+        """
+        family = self.family_detached()
+        centre = family.mean.double()
+        with assume_missing(True):
+            density = observed(family, x)
+        moved = torch.zeros_like(centre)
+        scatter = self.second_moment(moved.new_zeros(self.count, 0, self.dim))
+        weights = responsibilities.double()
+        for chunk, r in zip(x.split(self.missing_rows), weights.split(self.missing_rows), strict=True):
+            mean, covariance = density.moments(chunk.double().unsqueeze(-2))
+            y = (mean - centre).movedim(-2, 0)  # (K, n, dim)
+            moved += torch.einsum("nk,knd->kd", r, y)
+            scatter += self.second_moment(y * r.mT.sqrt().unsqueeze(-1)) + torch.einsum(
+                "nk,nk...->k...", r, covariance.double()
+            )
+        total = weights.sum(dim=0).clamp(min=torch.finfo(x.dtype).tiny)
+        moved /= total.unsqueeze(-1)
+        about = self.second_moment((moved * total.sqrt().unsqueeze(-1)).unsqueeze(1))
+        self.m_step(centre + moved, total, scatter - about)
+
     def start(self, x: Tensor, responsibilities: Tensor) -> None:
-        """Begin at the moments of x (N, dim), weighted by responsibilities (N, K)."""
+        """Begin at the moments of x (N, dim), weighted by responsibilities (N, K). Missing entries count as column means."""
+        if has_missing(x):
+            x = fill_missing(x.double(), column_moments(x)[0]).to(x.dtype)
         total = responsibilities.sum(dim=0)
         mean = weighted_means(x, responsibilities)
         self.m_step(mean, total, self.scatter(x, responsibilities, mean))
@@ -88,9 +129,9 @@ class MixtureComponents(Module):
     def standardised(self, x: Tensor) -> Tensor:
         """Return x (N, dim) in the units in which distances between points are measured.
 
-        It is x itself, if the family does not say.
+        It is x itself, if the family does not say. Missing entries are at the mean of their column.
         """
-        return x
+        return fill_missing(x.double(), column_moments(x)[0]) if has_missing(x) else x
 
     def directions_at_floor(self) -> Tensor | None:
         """Count the directions in which the variance is at its floor, by column: (K, dim), which sums to their number.
@@ -105,7 +146,7 @@ class MixtureComponents(Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log p_k(x_n) for all k: (*batch, dim) → (*batch, K), nats."""
-        return self.family().log_prob(x.unsqueeze(-2))
+        return observed(self.family(), x).log_prob(x.unsqueeze(-2))
 
 
 def weighted_residuals(x: Tensor, responsibilities: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -163,6 +204,8 @@ class IndependentComponents(MixtureComponents):
 
         They are not at a maximum on the border of the parameters, such as a pixel that is never lit.
         """
+        if has_missing(x):
+            x = fill_missing(x.double(), column_moments(x)[0]).to(x.dtype)
         total = responsibilities.sum(dim=0)
         mean = weighted_means(x, responsibilities)
         variance = self.scatter(x, responsibilities, mean) / total.unsqueeze(-1)
@@ -204,7 +247,7 @@ class GaussianComponents(MixtureComponents):
 
     def standardised(self, x: Tensor) -> Tensor:
         mean, sd = column_moments(x)
-        return (x.double() - mean) / sd
+        return fill_missing((x.double() - mean) / sd)
 
 
 class Diagonal(GaussianComponents):
@@ -264,7 +307,7 @@ class Spherical(Diagonal):
         return self.floor * self.unit.square().mean(dim=-1, keepdim=True)
 
     def standardised(self, x: Tensor) -> Tensor:
-        return x.double() - x.double().mean(dim=0)
+        return fill_missing(x.double() - column_moments(x)[0])
 
 
 class Full(GaussianComponents):
@@ -336,7 +379,7 @@ class Full(GaussianComponents):
     def m_step(self, mean: Tensor, total: Tensor, scatter: Tensor) -> None:
         """Set Σ to the covariance of the points, with eigenvalues below the floor raised to it.
 
-        This is the maximum of the likelihood under the floor. It is computed in the units of the columns: in those of
+        This is the maximum of the likelihood under the floor. It is computed in the units of the columns. In those of
         the data the smallest eigenvalues would be lost in the rounding of the largest.
         """
         unit = self.unit.double()

@@ -19,9 +19,9 @@ from .user_files import module_of, parse_file_class
 def parse(settings: Iterable[str], defaults: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
     """Parse `name=value` texts.
 
-    A value is a Python literal (`20`, `200,200`, `0.1`), the name of a class of pyrovae or of one in `names`
-    (`FullCovariance`), or a call of one with literals (`FixedNormal(0.1)`). A class of your own file has the file
-    before it, `own_guide.py:HeavyTails`, and naming it runs the file.
+    A value is a Python literal (`20`, `200,200`, `0.1`), or the name of a class of pyrovae or in `names`, such as
+    `FullCovariance`. It may also be a call of a class with literals: `FixedNormal(0.1)`. A class of your own file has the
+    file before it, `own_guide.py:HeavyTails`, and naming it runs the file.
 
     Args:
         settings: The texts.

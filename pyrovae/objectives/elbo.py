@@ -218,7 +218,7 @@ def _enumerated(p: poutine.Trace, q: poutine.Trace) -> Terms:
 
 
 def _summed(inside: list[dict[str, Any]], own: list[int]) -> list[Tensor]:
-    """log Σ_k p(z, k) and log Σ_k p(x, z, k) less it, each by the scale of its sites; one sum where they have one scale."""
+    """log Σ_k p(z, k), and log Σ_k p(x, z, k) − log Σ_k p(z, k), each by the scale of its sites. With one scale, their sum."""
 
     def total(chosen: list[dict[str, Any]]) -> Tensor:
         joint = functools.reduce(torch.add, (sum_inner_plates(site, site["unscaled_log_prob"]) for site in chosen))

@@ -122,7 +122,7 @@ def _hint(reason: str) -> str:
         return " (x and the parameters must be of one type: x.float(), or model.double().)"
     if "shape" in reason.lower() or "size" in reason:
         return (
-            " (x must have the size that the pair was built for; networks must keep leading dimensions, as pyrovae.over_batch "
-            "does, and the dimensions of one point be declared with .to_event(1).)"
+            " (x must have the size that the pair was built for. Networks must keep leading dimensions, as pyrovae.over_batch "
+            "does. Declare the dimensions of one point with .to_event(1).)"
         )
     return ""

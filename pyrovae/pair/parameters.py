@@ -61,9 +61,9 @@ def check_registered(leaves: list[Tensor], *programs: ModelOrGuide) -> None:
         for name, parameter in module.named_parameters():
             if parameter.requires_grad and id(parameter) not in seen:
                 raise InvalidInputError(
-                    f"Parameter {name} of a {type(module).__name__} is never seen by Pyro, so SVI would not train it: derive the "
+                    f"Parameter {name} of a {type(module).__name__} is never seen by Pyro, so SVI would not train it. Derive the "
                     "module from pyrovae.Module and read its parameters in forward, or register it in the model with "
-                    "pyro.module; if it is to stay as it is, .requires_grad_(False)."
+                    "pyro.module. If it is to stay as it is, call .requires_grad_(False)."
                 )
 
 

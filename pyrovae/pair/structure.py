@@ -13,7 +13,15 @@ from ..utils.random import fork_rng
 from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
 from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
 from .supports import has_fixed_support, is_inside, same_support
-from .validation import check_latents_match, check_points, check_shape, check_site, check_value, raise_outside_support
+from .validation import (
+    check_latents_match,
+    check_points,
+    check_shape,
+    check_site,
+    check_value,
+    handles_missing,
+    raise_outside_support,
+)
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,9 @@ def inspect_pair(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, *, scored:
     """Run the pair once, without side effects on random state and modules, and refuse what has no weights per point.
 
     A model may say of itself that it has no log p(x): its `no_density` is the sentence why. It is refused with that sentence,
-    unless it is not to be `scored`: with a guide that is a point, such a loss can be minimised like any other.
+    unless `scored` is false. With a guide that is a point, such a loss can be minimised like any other.
     """
-    check_points(x)
+    check_points(x, handles_missing(model))
     no_density = getattr(model, "no_density", "")
     if scored and no_density:
         raise InvalidInputError(no_density)

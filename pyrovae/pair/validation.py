@@ -16,11 +16,16 @@ from .sites import PLATE, base_distribution, density_sites, is_discrete, observe
 from .supports import has_fixed_support, is_inside
 
 
-def check_points(x: Tensor, first: int = 0) -> None:
-    """x must be (N, ...), N ≥ 1, floating point and finite. The first of these points has the number `first`."""
+def handles_missing(model: Any) -> bool:
+    """Whether a model takes x with missing entries, NaN, which it says by `handles_missing = True`."""
+    return bool(getattr(model, "handles_missing", False))
+
+
+def check_points(x: Tensor, missing: bool = False, first: int = 0) -> None:
+    """x must be (N, ...), N ≥ 1, floating point and finite; with `missing`, it may have NaN. The first point has the number `first`."""
     if isinstance(x, PointStream):
         for start, block in x.blocks():
-            check_points(block, start)
+            check_points(block, missing, start)
         return
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
         shape = tuple(x.shape) if isinstance(x, Tensor) else f"{type(x).__name__} ({_how_to_convert(x)})"
@@ -34,11 +39,16 @@ def check_points(x: Tensor, first: int = 0) -> None:
     # where the sum is finite every number is, which takes a tenth of the time to find; a sum may be too large by itself
     if bool(x.detach().sum().isfinite()):
         return
-    bad = ~torch.isfinite(x)
+    bad = x.isinf() if missing else ~torch.isfinite(x)
     if bool(bad.any()):
         index = tuple(bad.nonzero()[0].tolist())
         place = f"x[{', '.join(map(str, (first + index[0], *index[1:])))}]"
         count = int(bad.flatten(1).any(1).sum())
+        if bool(x[index].isnan()):
+            raise InvalidInputError(
+                f"{place} is nan, and this pair takes no missing values: remove or impute such values ({count} of {len(x)} points "
+                "have any), or choose a pair that takes them, such as ppca, gmm or vae."
+            )
         raise InvalidInputError(
             f"{place} is {x[index].item()}: remove or impute such values; {count} of {len(x)} points have any."
         )
@@ -90,12 +100,12 @@ def raise_outside_support(site: dict[str, Any], value: Tensor) -> None:
     wrong = ~torch.as_tensor(elements.check(value)).expand(shape)[index].flatten()
     number = (bad[wrong] if len(wrong) == len(bad) and bool(wrong.any()) else bad)[0].item()
     if isinstance(base_distribution(getattr(fn, "family", fn)), dist.Bernoulli):
-        hint = "binarise them first (--transform binarise, in Python transforms.Binarise or Threshold)"
+        hint = "Binarise them first (--transform binarise, in Python transforms.Binarise or Threshold)"
     else:
-        hint = "give it raw counts, whole numbers from 0" if is_discrete(fn) else "transform them first"
+        hint = "Give it raw counts, whole numbers from 0" if is_discrete(fn) else "Transform them first"
     raise InvalidInputError(
-        f"Point {index[-1]} has the value {number:.4g} at site '{name}', outside the support of {_family(fn)}: such data are no "
-        f"draw from this likelihood; {hint}, or choose another likelihood."
+        f"Point {index[-1]} has the value {number:.4g} at site '{name}', outside the support of {_family(fn)}. Such data are no "
+        f"draw from this likelihood. {hint}, or choose another likelihood."
     )
 
 
@@ -115,7 +125,7 @@ def check_site(kind: str, site: dict[str, Any], points: int) -> None:
                 f"{where}: it ties all points together, so none has a weight of its own; use AutoNormal."
             )
         raise InvalidInputError(
-            f"{where} (the plate of points has that name), so the weights do not factorise over points: move it inside, "
+            f"{where} (the plate of points has that name), so the weights do not factorise over points. Move it inside, "
             "make it a parameter, or fix it with pyrovae.condition_on_globals."
         )
     if not frames[PLATE].vectorized:
@@ -173,9 +183,9 @@ def check_latents_match(p: poutine.Trace, q: poutine.Trace, points_allowed: bool
     for name, site in latents.items():
         if name not in drawn and site["infer"].get("enumerate") != "parallel":
             raise InvalidInputError(
-                f"Latent '{name}' is in the model but not in the guide, and would be drawn from its prior: give it obs= if it "
-                f"is data, else sample '{name}' in the guide, or, if it is discrete, mark it "
-                'infer={"enumerate": "parallel"} to sum it out.'
+                f"Latent '{name}' is in the model but not in the guide, and would be drawn from its prior. If it is data, give "
+                f"it obs=. Else sample '{name}' in the guide. A discrete latent can also be summed out, by "
+                'infer={"enumerate": "parallel"}.'
             )
     auxiliary = [name for name, site in drawn.items() if site["infer"].get("is_auxiliary")]
     for name in drawn:

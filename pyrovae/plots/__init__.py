@@ -9,6 +9,7 @@ into the corner where a figure is from.
 from .choice import choice_plot
 from .comparison import bound_curves, evidence_plot, learning_curves, samples_beside_data
 from .diagnosis import activity_curve, aggregate_and_prior, boundary_pictures, hole_pictures, kl_bars
+from .differences import difference_plot
 from .elbo_terms import training
 from .gap import gap_bars
 from .latent_plane import latent_scatter, latent_scatters, manifold, traversals
@@ -17,6 +18,7 @@ from .parts import components
 from .ranked_points import ranking
 from .rows import analogy, interpolation, reconstructions, samples
 from .style import note
+from .weights import pareto_k_plot
 
 __all__ = [
     "activity_curve",
@@ -26,6 +28,7 @@ __all__ = [
     "boundary_pictures",
     "choice_plot",
     "components",
+    "difference_plot",
     "evidence_plot",
     "gap_bars",
     "hole_pictures",
@@ -36,6 +39,7 @@ __all__ = [
     "learning_curves",
     "manifold",
     "note",
+    "pareto_k_plot",
     "posterior",
     "ranking",
     "reconstructions",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..evaluation.choice import Choice
-from .style import COLOURS, new_figure
+from ..statistics.reliability import mean_reliability
+from .style import COLOURS, RELIABLE, mark_fill, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,8 @@ MAX_TICKS = 12
 def choice_plot(choice: Choice) -> Figure:
     """Above, held-out and training log p(x) of each value. Bars are standard errors of the paired difference to the best.
 
-    Filled circles cannot be told from the best. Below, the BIC less its lowest value, where log p(x) is exact.
+    A circle is filled if log p̂(x) is reliable, and hollow if it is a lower bound. Rings are about the values that cannot be
+    told from the best. Below, the BIC less its lowest value, where log p(x) is exact.
     """
     rows = choice.rows()
     has_bic = any(row["bic"] is not None for row in rows)
@@ -36,10 +38,17 @@ def choice_plot(choice: Choice) -> Figure:
     )
     values = [row["log_likelihood"] for row in rows]
     errors = [row["difference_data_se"] or 0.0 for row in rows]
-    axes.errorbar(places, values, yerr=errors, color=COLOURS[0], capsize=3, marker="o", mfc="white", label="held out")
+    axes.errorbar(places, values, yerr=errors, color=COLOURS[0], capsize=3)
+    sure = [mean_reliability(each.shortfall) == RELIABLE for each in choice.candidates.values()]
+    for reliable, label in ((True, "held out"), (False, "held out, a lower bound")):
+        shown = [place for place in places if sure[place] == reliable]
+        if shown:
+            heights = [values[place] for place in shown]
+            axes.plot(shown, heights, "o", color=COLOURS[0], zorder=3, label=label, **mark_fill(reliable))
     members = [place for place, row in enumerate(rows) if row["in_best_set"]]
+    ring = {"markersize": 13, "markerfacecolor": "none", "markeredgecolor": COLOURS[1]}
     label = "cannot be told from the best"
-    axes.plot(members, [values[place] for place in members], "o", color=COLOURS[0], zorder=3, label=label)
+    axes.plot(members, [values[place] for place in members], "o", label=label, **ring)
     axes.axvline(list(choice.candidates).index(choice.best), color="grey", linewidth=0.8, linestyle=":")
     axes.set(ylabel="log p̂(x) (nats per point)")
     axes.legend(frameon=False)

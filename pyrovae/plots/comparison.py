@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,14 +12,13 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.result import Evidence
 from ..training import FitResult
 from .pictures import draw_images
-from .style import LEGEND_CURVES, legend, line_style, new_axes, new_figure, whole_ticks
+from .style import LEGEND_CURVES, RELIABLE, legend, line_style, mark_fill, new_axes, new_figure, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDE, NARROW = (9.0, 4.5), (6.4, 4.0)  # inches, with a legend beside the curves and among them
-RELIABLE = "reliable"  # as `Evidence.reliability` has it
 LEAST_RANGE = 0.1  # nats, of an axis of gaps or bounds
 HELD_OUT_PLACE = 103  # % of the epochs: where the held-out ELBO of each model is marked
 
@@ -44,7 +43,9 @@ def learning_curves(
     evidence = evidence or {}
     shown: list[float] = []
     elbos = any(math.isfinite(row["elbo"]) for fit in fits.values() for row in fit.history)
-    for place, (name, fit) in enumerate(fits.items()):
+    order = [*evidence, *(name for name in fits if name not in evidence)]  # one colour a model, as in the other figures
+    for name, fit in fits.items():
+        place = order.index(name)
         curve = [row["elbo"] for row in fit.history]
         loss = bool(curve) and not any(map(math.isfinite, curve))  # there is no density, or the objective does not tell
         if loss:
@@ -83,6 +84,7 @@ def learning_curves(
         whole_ticks(axes.xaxis)
     else:
         axes.set_xticks(range(0, 101, 20))
+        axes.set_xlim(right=HELD_OUT_PLACE + 3)
     legend(axes, len(fits))
     return figure
 
@@ -111,11 +113,6 @@ def samples_beside_data(
     return figure
 
 
-def fill(evidence: Evidence) -> dict[str, Any]:
-    """How a mark of log p̂(x) is filled: hollow where it is no more than a lower bound."""
-    return {} if evidence.reliability == RELIABLE else {"markerfacecolor": "white"}
-
-
 def evidence_plot(comparison: Comparison) -> Figure:
     """Draw log p̂(x), exact log p(x) and ELBO of each model on one scale, and the gap beside it.
 
@@ -139,7 +136,13 @@ def evidence_plot(comparison: Comparison) -> Figure:
         first = place == 0
         left.errorbar(bound.value, place + 0.15, xerr=bound.data_se, fmt="<", color=colour, alpha=0.5, capsize=3)
         left.errorbar(
-            estimate.value, place - 0.15, xerr=estimate.data_se, fmt="o", color=colour, capsize=3, **fill(evidence)
+            estimate.value,
+            place - 0.15,
+            xerr=estimate.data_se,
+            fmt="o",
+            color=colour,
+            capsize=3,
+            **mark_fill(evidence.reliability == RELIABLE),
         )
         left.annotate(
             f"{estimate.value:.2f}", (estimate.value, place - 0.15), (0, 13), textcoords="offset points", ha="center"
@@ -165,7 +168,7 @@ def evidence_plot(comparison: Comparison) -> Figure:
     right.set(xlabel="gap = log p̂(x) − ELBO (nats)")
     right.margins(x=0.25)
     right.set_xlim(0, max(right.get_xlim()[1], LEAST_RANGE))
-    left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.03), ncols=2)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -200,7 +203,14 @@ def bound_curves(comparison: Comparison, axes: Axes | None = None) -> Figure:
             label=name,
         )
         if evidence.reliability != RELIABLE:
-            axes.plot(draws[-1], bounds[-1].value, "o", color=line_style(place)["color"], zorder=5, **fill(evidence))
+            axes.plot(
+                draws[-1],
+                bounds[-1].value,
+                "o",
+                color=line_style(place)["color"],
+                zorder=5,
+                **mark_fill(evidence.reliability == RELIABLE),
+            )
         exact = evidence.mean_exact_log_likelihood
         if exact is not None:
             axes.axhline(exact.value, color=line_style(place)["color"], linestyle=":", label=f"{name}, exact")

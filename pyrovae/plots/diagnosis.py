@@ -141,9 +141,9 @@ def hole_pictures(rows: dict[str, Tensor], shape: tuple[int, ...], columns: int 
 
 
 def boundary_pictures(ends: Tensor, paths: Tensor, labels: list[str], shape: tuple[int, ...], title: str) -> Figure:
-    """Draw a row for each pair of points: x_a (P, D) and E[x|z] on the straight line from one encoding to the other (P, T, D).
+    """Draw a row for each of P pairs of points: x_a, E[x|z] on the straight line between the encodings, and x_b.
 
-    T is odd, and the boundary sample in the middle is framed; x_b is at the end. `ends` is (P, 2, D).
+    `ends` is (P, 2, D), and `paths` is (P, T, D). T is odd, and the boundary sample in the middle is framed.
     """
     from matplotlib.patches import Rectangle
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidInputError
 from ..evaluation.result import Evidence
 from ..training import FitResult
-from .style import COLOURS, new_axes, whole_ticks
+from .style import COLOURS, LEGEND_CURVES, legend, new_axes, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def training(fit: FitResult, evidence: Evidence | None = None, axes: Axes | None
     axes.set_ylim(low - 0.05 * room, high + 0.05 * room)
     axes.set(xlabel="epoch")
     whole_ticks(axes.xaxis)
-    axes.legend(frameon=False, loc="lower right")
+    legend(axes, LEGEND_CURVES)
     return figure
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..errors import InvalidInputError
 from ..evaluation.gap_decomposition import GapResult
-from .style import COLOURS, new_figure, whole_ticks
+from .style import COLOURS, RELIABLE, mark_fill, new_figure, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,12 +23,20 @@ PARTS = {
 def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
     """Draw the mean gaps of each run, stacked, with the data error of each, and beside them those of every point.
 
+    The mark at the end of a bar is log p̂(x). It is filled if that is reliable, and hollow if it is a lower bound: then the
+    approximation gap is larger than drawn.
+
     Args:
         gaps: What `gap` found, by the name of the run.
 
     Returns:
         The figure.
+
+    Raises:
+        InvalidInputError: There are no gaps.
     """
+    if not gaps:
+        raise InvalidInputError("There are no gaps to draw: give at least one, {'name': pyrovae.gap(...)}.")
     figure = new_figure((9.5, 1.9 + 0.75 * len(gaps)))
     widths = [2.2] + [2.6 / len(gaps)] * len(gaps)
     left, *right = figure.subplots(1, 1 + len(gaps), width_ratios=widths, squeeze=False)[0]
@@ -48,6 +57,7 @@ def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
             )
             base += value
             shown.append(f"{value:.2f}")
+        left.plot(base, place, "o", color="black", zorder=4, **mark_fill(result.reliability == RELIABLE))
         left.annotate(
             f"{' + '.join(shown)} = {base:.2f}",
             (0, place - 0.27),
@@ -56,6 +66,9 @@ def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
             va="bottom",
             fontsize=9,
         )
+    for reliable, label in ((True, "log p̂(x), reliable"), (False, "log p̂(x), a lower bound")):
+        if any((result.reliability == RELIABLE) == reliable for result in gaps.values()):
+            left.plot([], [], "o", color="black", label=label, **mark_fill(reliable))
     names = [f"{name}\n({result.family})" for name, result in gaps.items()]
     left.set(
         yticks=range(len(gaps)), yticklabels=names, xlabel="mean over points, nats\n(bars: one data standard error)"

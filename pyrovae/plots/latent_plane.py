@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..errors import InvalidInputError
 from ..exploration import Ellipses, Encodings, Manifold, Traversals
 from .contours import prior_contours
-from .pictures import View, cell_centres
+from .pictures import View
 from .style import CLASS_COLOURS, CLASS_MARKERS, COLOURS, new_axes, new_figure
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def latent_scatter(
 
     Returns:
         The figure. Of more than 5,000 points it has 5,000.
+
+    Raises:
+        InvalidInputError: The labels are not one whole number for each point.
     """
+    _check_labels(labels, len(encodings.means))
     figure, axes = new_axes(axes, (5.6, 5.2))
     points = encodings.draws if draws else encodings.means
     if points.shape[1] == 1:  # one latent: classes below each other
@@ -105,6 +110,8 @@ def latent_scatters(
     Returns:
         The figure.
     """
+    if not encodings:
+        raise InvalidInputError("There are no encodings to draw: give at least one, {'name': exploration.encode(...)}.")
     figure = new_figure((4.6 * len(encodings), 4.9))
     panels = figure.subplots(1, len(encodings), squeeze=False)[0]
     for axes, (name, found) in zip(panels, encodings.items(), strict=True):
@@ -132,12 +139,7 @@ def manifold(result: Manifold, data: Data) -> Figure:
     figure = new_figure((max(3.0, scale * width + 0.9), max(1.3, scale * height + 0.7)))
     axes = figure.subplots()
     view.draw(axes, view.groups[0], columns)
-    pixels = axes.images[0].get_array()
-    assert pixels is not None
-    places, down = (
-        cell_centres(columns, (pixels.shape[1] - 1) // columns),
-        cell_centres(rows, (pixels.shape[0] - 1) // rows),
-    )
+    places, down = view.centres(axes, columns), view.row_centres(axes, rows)
     shown = torch.linspace(0, columns - 1, min(columns, TICKS)).round().long().tolist()
     axes.set_xticks([places[k] for k in shown], [f"{result.across[k]:.1f}" for k in shown], fontsize=8)
     axes.set_xlabel(result.names[0])
@@ -201,36 +203,30 @@ def traversals(result: Traversals, data: Data) -> Figure:
             axes.set_title(text.replace("\n", ", "), fontsize=9, loc="left")
     if torch.allclose(result.values, result.values[:1].expand_as(result.values)):
         axes = panels[-1]
-        places = _places(axes, steps, view)
+        places = view.centres(axes, steps)
         axes.set_xticks(places, [f"{value:.1f}" for value in result.values[0].tolist()], fontsize=8)
         axes.tick_params(axis="x", length=0)
         axes.set_xlabel("value of the latent", fontsize=9)
     return figure
 
 
-def _places(axes: Axes, steps: int, view: View) -> list[float]:
-    if not view.is_image:
-        return [float(k) for k in range(steps)]
-    pixels = axes.images[0].get_array()
-    assert pixels is not None
-    return cell_centres(steps, (pixels.shape[1] - 1) // steps)
+def _check_labels(labels: Tensor | None, count: int) -> None:
+    if labels is None:
+        return
+    if labels.shape != (count,):
+        raise InvalidInputError(
+            f"There are {count} points, and the labels have the shape {tuple(labels.shape)}: give one label for each point."
+        )
+    if labels.is_floating_point() or labels.is_complex():
+        raise InvalidInputError(f"The labels are {labels.dtype}: give whole numbers from 0, such as labels.long().")
 
 
 def _write(axes: Axes, text: str, place: Tensor, colour: str) -> None:
-    from matplotlib.patheffects import withStroke
-
-    effects = [withStroke(linewidth=3, foreground="white")]
-    axes.text(
-        float(place[0]),
-        float(place[1]),
-        text,
-        color=colour,
-        fontsize=12,
-        fontweight="bold",
-        ha="center",
-        va="center",
-        path_effects=effects,
-    )
+    """Black on white, so that it can be read beside any colour, in a frame of the colour of its points."""
+    shape = "circle,pad=0.2" if len(text) == 1 else "round,pad=0.2"
+    frame = {"boxstyle": shape, "facecolor": "white", "edgecolor": colour, "linewidth": 2, "alpha": 0.9}
+    x, y = place.tolist()
+    axes.text(x, y, text, fontsize=9, fontweight="bold", ha="center", va="center", bbox=frame)
 
 
 def _draw_ellipses(axes: Axes, ellipses: Ellipses) -> None:

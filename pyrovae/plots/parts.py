@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from ..exploration import Components
-from .pictures import DIVERGING, View, cell_centres, draw_images
+from .pictures import DIVERGING, View, draw_images
 from .style import new_figure
 
 if TYPE_CHECKING:
@@ -47,9 +45,7 @@ def _mixture(result: Components, data: Data) -> Figure:
     view.draw(panels[0], view.groups[0], count)
     weights = [f"{weight:.0%}" for weight in result.weights[:count].tolist()]
     panels[0].set_title("means E[x|class], and the weight of each class", fontsize=9, loc="left")
-    panels[0].set_xticks(
-        cell_centres(count, _cell(panels[0], count)) if view.is_image else range(count), weights, fontsize=8
-    )
+    panels[0].set_xticks(view.centres(panels[0], count), weights, fontsize=8)
     panels[0].tick_params(axis="x", length=0)
     if result.spreads is not None:
         spreads = result.spreads[:count]
@@ -90,7 +86,7 @@ def _directions(result: Components, data: Data) -> Figure:
         left.set_title("E[x|z = 0]", fontsize=9)
         draw_images(right, result.means[:count], data.shape, count, signed_limit=float(result.means.abs().max()))
         right.set_title("directions E[x|z = e$_j$] − E[x|z = 0]: orange lower, purple higher", fontsize=9)
-        right.set_xticks(cell_centres(count, _cell(right, count)), names, fontsize=8)
+        right.set_xticks(view.centres(right, count), names, fontsize=8)
         right.tick_params(axis="x", length=0)
         return figure
     columns = data.column_names or tuple(f"column {j}" for j in range(data.dim))
@@ -106,12 +102,8 @@ def _directions(result: Components, data: Data) -> Figure:
             for j, value in enumerate(row):
                 colour = "white" if abs(value) > 0.6 * limit else "black"
                 axes.text(j, d, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(picture, ax=axes, label="standard deviations of the column")
+    bar = figure.colorbar(picture, ax=axes)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("standard deviations\nof the column", fontsize=7)
     axes.set_title("directions E[x|z = e$_j$] − E[x|z = 0]", fontsize=10)
     return figure
-
-
-def _cell(axes: object, columns: int) -> int:
-    """The width of a picture's cell."""
-    shape = torch.as_tensor(axes.images[0].get_array().shape)  # type: ignore[attr-defined]
-    return (int(shape[1]) - 1) // columns

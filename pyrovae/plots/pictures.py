@@ -64,6 +64,22 @@ class View:
         else:
             axes.set(yticks=[], ylabel=f"{len(names)} columns")
 
+    def centres(self, axes: Axes, columns: int) -> list[float]:
+        """Where the middles of the columns are, of what `draw` has drawn."""
+        if self.shape is None:
+            return [float(k) for k in range(columns)]
+        return cell_centres(columns, (_drawn_shape(axes)[1] - 1) // columns)
+
+    def row_centres(self, axes: Axes, rows: int) -> list[float]:
+        """The same of rows of images."""
+        return cell_centres(rows, (_drawn_shape(axes)[0] - 1) // rows)
+
+
+def _drawn_shape(axes: Axes) -> tuple[int, ...]:
+    pixels = axes.images[0].get_array()
+    assert pixels is not None
+    return pixels.shape
+
 
 def grid(images: Tensor, shape: tuple[int, ...], columns: int) -> tuple[Tensor, tuple[int, int]]:
     """Images (n, D) as one picture, `columns` to a row, NaN on the lines about each; and the height and width of a cell.

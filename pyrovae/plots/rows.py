@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..exploration import Analogy, Generated, Interpolation, Reconstruction
-from .pictures import View, cell_centres
+from .pictures import View
 from .style import new_figure
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def interpolation(result: Interpolation, data: Data) -> Figure:
         view.draw(axes[place], view.groups[place], columns)
         _label(axes[place], f"{name}\nlength {length:.2f}", view)
     heads = {0: "x$_a$", 1: "E[x|z$_a$]", columns - 2: "E[x|z$_b$]", columns - 1: "x$_b$"}
-    centres = _centres(axes[0], columns, view)
+    centres = view.centres(axes[0], columns)
     axes[0].xaxis.tick_top()
     axes[0].set_xticks([centres[k] for k in heads], list(heads.values()), fontsize=8)
     axes[0].tick_params(axis="x", length=0)
@@ -125,7 +125,7 @@ def analogy(result: Analogy, data: Data) -> Figure:
     else:
         axes[0].set_ylabel("points", fontsize=9)
         axes[1].set_ylabel("E[x|z]", fontsize=9)
-    centres = _centres(axes[0], 4, view)
+    centres = view.centres(axes[0], 4)
     axes[0].xaxis.tick_top()
     axes[0].set_xticks(centres, ["A", "B", "C", "D"], fontsize=9)
     axes[0].tick_params(axis="x", length=0)
@@ -149,14 +149,6 @@ def _label(axes: Axes, text: str, view: View) -> None:
         axes.set_title(text.replace("\n", ", ") + scale, fontsize=9, loc="left")
 
 
-def _centres(axes: Axes, columns: int, view: View) -> list[float]:
-    if view.shape is None:
-        return [float(k) for k in range(columns)]
-    pixels = axes.images[0].get_array()
-    assert pixels is not None
-    return cell_centres(columns, (pixels.shape[1] - 1) // columns)
-
-
 def _below(axes: Axes, texts: list[str], view: View) -> None:
-    axes.set_xticks(_centres(axes, len(texts), view), texts, fontsize=8)
+    axes.set_xticks(view.centres(axes, len(texts)), texts, fontsize=8)
     axes.tick_params(axis="x", length=0)

@@ -16,7 +16,8 @@ CLASS_COLOURS = [  # Paul Tol's muted scheme, for many classes
     *("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#882255", "#44AA99", "#999933", "#AA4499", "#888888"),
 ]
 CLASS_MARKERS = ["o", "s", "^", "D", "v"]  # where there are more classes than colours
-LEGEND_CURVES = 4  # curves among which a legend finds room
+LEGEND_CURVES = 4  # curves below which a legend finds room
+RELIABLE = "reliable"  # as the `reliability` of a result has it
 NOTE_HEIGHT = 0.025  # of the figure, or more where it is low
 
 
@@ -24,6 +25,11 @@ def line_style(place: int) -> dict[str, Any]:
     """The colour and the kind of line of the model at this place: the same in all figures of a comparison."""
     turn, colour = divmod(place, len(COLOURS))
     return {"color": COLOURS[colour], "linestyle": LINES[turn % len(LINES)]}
+
+
+def mark_fill(reliable: bool) -> dict[str, Any]:
+    """How the mark of a number is filled: hollow where it is no more than a lower bound."""
+    return {} if reliable else {"markerfacecolor": "white"}
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
@@ -53,9 +59,9 @@ def note(figure: Figure, parts: Iterable[str]) -> Figure:
 
 
 def legend(axes: Axes, count: int) -> None:
-    """Among the curves, or beside them where it would hide some."""
+    """Below the curves, or beside them where there are many: it hides none."""
     if count <= LEGEND_CURVES:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=9)
     else:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..compilation.graph import record_graph
+from ..compilation.graph import layout, record_graph
+from ..compilation.replaying import replay_graph
+from ..compilation.simplification import simplify
 from .joint_density import per_point
 
 Densities = Callable[[Tensor], tuple[Tensor, ...]]
@@ -35,23 +37,25 @@ def compile_density(function: Densities, u: Tensor) -> ValueAndGrad:
         if not _changes_or_draws(graph):
             graph = _fold(graph)
         elsewhere = u.flip(0) * 0.9 + 0.1  # other draws of the same points
+        replay = replay_graph(simplify(graph), [u], 0)
         with torch.no_grad():
-            agrees = _close(graph(u), expected) and _close(graph(elsewhere), run(elsewhere))
+            agrees = _close(replay(u), expected) and _close(replay(elsewhere), run(elsewhere))
     except torch.OutOfMemoryError:
         raise
     except Exception:  # whatever the recorder does not know; the model itself has just been run
         return run
-    return CompiledDensity(graph) if agrees else run
+    return CompiledDensity(replay) if agrees else run
 
 
 @dataclass(frozen=True)
 class CompiledDensity:
-    """A graph, for one shape of u."""
+    """A recorded density, for one shape of u."""
 
-    graph: fx.GraphModule
+    replay: ValueAndGrad
 
     def __call__(self, u: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        return self.graph(u.contiguous())  # strides are recorded too
+        with torch.no_grad():
+            return self.replay(u.contiguous())  # strides are recorded too
 
 
 def _close(outputs: Any, expected: Any) -> bool:
@@ -107,10 +111,10 @@ def _fold(graph: fx.GraphModule) -> fx.GraphModule:
         if isinstance(value, Tensor) and any(user not in fixed for user in node.users):
             graph.register_buffer(f"fixed_{number}", value.detach())
             with graph.graph.inserting_before(node):
-                node.replace_all_uses_with(graph.graph.get_attr(f"fixed_{number}"))
+                constant = graph.graph.get_attr(f"fixed_{number}")
+            constant.meta["layout"] = layout(value)
+            node.replace_all_uses_with(constant)
     for node in reversed(graph.graph.nodes):
-        if node.target is torch.ops.aten.detach.default:
-            node.replace_all_uses_with(node.args[0])
         if not node.users and node.op in ("call_function", "get_attr"):
             graph.graph.erase_node(node)
     graph.recompile()

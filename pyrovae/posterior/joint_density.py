@@ -52,8 +52,8 @@ class Joint:
     Discrete latents that the model marks for enumeration and the guide leaves out are summed out. Points and draws are
     independent, so that the gradient of a sum is that of each.
 
-    Raises `InvalidInputError` where there is no such function: discrete latents that are drawn, no continuous latent, a support that
-    has no map from R^d; and all that `log_weights` refuses.
+    Raises `InvalidInputError` where there is no such function: discrete latents that are drawn, no continuous latent, or a support
+    that has no map from R^d. It also refuses all that `log_weights` refuses.
     """
 
     def __init__(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor):
@@ -124,6 +124,19 @@ class Joint:
     def at(self, run: poutine.Trace) -> Tensor:
         """u (1, N, d) of the latents that a run of the model drew without a plate of draws."""
         return self._pack(run, 1)
+
+    def density_of_x(self, u: Tensor) -> Any:
+        """p(x|z) at u (draws, N, d), a distribution with batch_shape (draws, N).
+
+        Raises `InvalidInputError` where the model does not observe x itself at one site.
+        """
+        run, _ = self._run_model(u)
+        sites = [site for site in density_sites(run) if site["is_observed"] and site["value"] is self.x]
+        if len(sites) != 1:
+            raise InvalidInputError(
+                "The model does not observe x itself at one site, so it does not say what is missing."
+            )
+        return sites[0]["fn"]
 
     def latents(self, u: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Each latent's value (draws, *plates, *event), and log|dz/du| (draws, *plates)."""

@@ -11,7 +11,7 @@ from ..errors import NonFiniteError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
 from ..pair.sites import PLATE
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..statistics import log_weights as weights_statistics
 from ..utils.provenance import metadata
 from ..utils.random import fork_rng
@@ -68,7 +68,7 @@ def sample_posterior(
         result.means["z"], result.covariances["z"], result.draws("z"), result.ess
     """
     check_int("num_draws", num_draws, 2)
-    check_points(x)
+    check_points(x, handles_missing(model))
     started = time.perf_counter()
     per_point = is_per_point(guide, x)  # then the points cannot be split
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)

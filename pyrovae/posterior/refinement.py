@@ -18,7 +18,7 @@ from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
 from ..pair.sites import density_sites
 from ..pair.structure import Structure, inspect_pair
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 from ..statistics import log_weights as weights_statistics
 from ..statistics.estimate import Estimate
 from ..statistics.reliability import JudgedResult, shortfall_text, weight_shortfall
@@ -151,7 +151,7 @@ def refine(
         torch.Size([2])
     """
     positive_ints(num_samples=num_samples)
-    check_points(x)
+    check_points(x, handles_missing(model))
     protocol = protocol or RefinementSettings()
     started = time.perf_counter()
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInputError
 from ..guides import Amortised, MixtureNormal, positive
-from ..nn import column_units
+from ..missing import fill_missing, has_missing
+from ..nn import column_moments, column_units
 from .base import RHO_AT_1, Prior, check_count
 
 
@@ -73,7 +74,8 @@ class VampPrior(Prior):
     def start(self, x: Tensor) -> None:
         with torch.no_grad():
             self.unit.copy_(column_units(x)[1])
-            self.inputs.copy_(x[torch.randint(len(x), (self.count,), device=x.device)])
+            points = x[torch.randint(len(x), (self.count,), device=x.device)]
+            self.inputs.copy_(fill_missing(points, column_moments(x)[0].to(x)) if has_missing(x) else points)
 
     def forward(self, x: Tensor) -> dist.TorchDistribution:
         guide = self._guide[0]

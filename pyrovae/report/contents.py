@@ -20,6 +20,7 @@ class PageFigure:
     caption: str  # what it means, in a sentence
     figure: "Figure"
     vector: bool = True  # curves and few points; False: a picture of pixels
+    model: str = ""  # whose it is; "" for a picture of all
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from ..data.datasets import Data
 from ..data.transforms import Identity, Logit
 from ..errors import InvalidInputError
 from ..exploration import DecoderLayers, LatentSpace, decoder_layers, manifold
+from ..missing import any_missing, fill_missing
+from ..nn import column_moments
 from ..pair.execution import ModelOrGuide
 
 MAX_WEIGHTS = 210_000  # of the decoders that the page computes itself: about 1.1 MB
@@ -94,7 +96,9 @@ def pack_floats(values: Tensor) -> str:
 
 
 def _pack_view(x: Tensor, data: Data) -> str:
-    """Images as bytes of grey levels, 255 for 1; columns as single-precision numbers."""
+    """Images as bytes of grey levels, 255 for 1; columns as single-precision numbers. Missing entries are at their column's mean."""
+    if any_missing(x):
+        x = fill_missing(x, column_moments(data.train[:])[0].to(x))
     if data.shape is None:
         return pack_floats(x)
     return base64.b64encode((255 * data.transform.grey(x)).round().numpy().astype(np.uint8).tobytes()).decode()
@@ -105,10 +109,12 @@ def _view(data: Data) -> Mapping[str, Any]:
     if data.shape is None:
         train = data.train[:].cpu()
         names = data.column_names or tuple(f"column {j}" for j in range(data.dim))
-        return {"columns": list(names), "mean": train.mean(0).tolist(), "sd": train.std(0).tolist()}
+        mean, sd = column_moments(train)
+        return {"columns": list(names), "mean": mean.tolist(), "sd": sd.tolist()}
     view: dict[str, Any] = {"shape": list(data.shape), "grey": "clamp"}
     if isinstance(data.transform, Logit):
         view |= {"grey": "logit", "alpha": data.transform.alpha}
     elif isinstance(data.transform, Identity):
-        view |= {"grey": "linear", "low": float(data.test.min()), "high": float(data.test.max())}
+        seen = data.test[~data.test.isnan()]
+        view |= {"grey": "linear", "low": float(seen.min()), "high": float(seen.max())}
     return view

@@ -11,7 +11,7 @@ from .contents import PageFigure
 from .markup import text
 
 DOTS_PER_INCH = 100
-COLOURS = 64  # of a picture of pixels, which are grey for the most part
+COLOURS = 256  # of a picture of pixels
 
 
 def embed(picture: PageFigure) -> str:

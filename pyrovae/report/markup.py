@@ -5,6 +5,8 @@ from html import escape
 
 from .glossary import GLOSSARY
 
+MAX_PARTS = 40  # of a list that is written out: the columns of a table, but not the pixels of an image
+
 
 def text(value: object) -> str:
     """Any text as HTML."""
@@ -12,9 +14,11 @@ def text(value: object) -> str:
 
 
 def plain_value(value: object) -> str:
-    """A value of the metadata as HTML: a list by its parts, and a dash for nothing."""
-    parts = value if isinstance(value, list | tuple) else [value]
-    return ", ".join(text(part) for part in parts if part is not None) or "–"
+    """A value of the metadata as HTML: a list by its parts, of many the first and the last, and a dash for nothing."""
+    parts = [part for part in (value if isinstance(value, list | tuple) else [value]) if part is not None]
+    if len(parts) > MAX_PARTS:
+        return f"{text(parts[0])}, {text(parts[1])}, …, {text(parts[-1])} ({len(parts)} in all)"
+    return ", ".join(map(text, parts)) or "–"
 
 
 def term(shown: str, entry: str | None = None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..data.datasets import Data
+from ..evaluation.choice import Choice
 from ..evaluation.comparison import Comparison
 from ..evaluation.result import Evidence
 from ..loading.options import plain
@@ -33,6 +34,16 @@ SHOWN = {  # columns of a comparison, with their headings
     "method": "method",
     "total_seconds": "seconds",
 }
+OF_CHOICE = {
+    "log_likelihood": "log p̂(x)",
+    "log_likelihood_mc_se": "± Monte Carlo",
+    "difference": "− best",
+    "difference_data_se": "± data",
+    "in_best_set": "cannot be told from the best",
+    "train_log_likelihood": "training log p̂(x)",
+    "bic": "BIC",
+    "seconds": "seconds",
+}
 
 
 def comparison_html(comparison: Comparison) -> str:
@@ -50,6 +61,18 @@ def comparison_html(comparison: Comparison) -> str:
     return (
         _table(caption, ["model", *SHOWN.values()], rows) + f"<ul>{messages}</ul>" + _image(evidence_plot(comparison))
     )
+
+
+def choice_html(choice: Choice) -> str:
+    """A row for each value, what was chosen, and the figure."""
+    from ..plots import choice_plot
+
+    rows = [[row["value"], *(_cell(row[key]) for key in OF_CHOICE)] for row in choice.rows()]
+    shown = _table("Nats per held-out point", [choice.option, *OF_CHOICE.values()], rows)
+    failed = "".join(
+        f"<p>{text(choice.option)}={text(name)} failed: {text(why)}</p>" for name, why in choice.failed.items()
+    )
+    return f"{shown}<p>{text(choice.message)}</p>{failed}" + _image(choice_plot(choice))
 
 
 def evidence_html(evidence: Evidence) -> str:
@@ -118,6 +141,8 @@ def _table(caption: str, headings: list[str] | None, rows: list[list[str]]) -> s
 def _cell(value: object) -> str:
     if value is None or value != value:
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.3f}" if isinstance(value, float) else str(value).replace("_", " ")
 
 

@@ -81,7 +81,7 @@ def _compared(contents: Contents) -> str:
 
 
 def _explorer(contents: Contents) -> str:
-    return '<div id="explorer"><noscript>This part needs JavaScript.</noscript></div>' if contents.explorers else ""
+    return '<div id="spaces"><noscript>This part needs JavaScript.</noscript></div>' if contents.explorers else ""
 
 
 def _verdicts(contents: Contents) -> str:

@@ -1,11 +1,11 @@
 """A run: one trained pair in a folder of its own, with all that is needed to score it again and to repeat it.
 
-RUN/config.json     model, options, data, training arguments, versions
-RUN/checkpoint.pt   the pair, and the state of its training: tensors and numbers only, loaded without running code
-RUN/checkpoint.previous.pt  the one before it
-RUN/metrics.csv     a row for each epoch
-RUN/model.py        a copy of the user's model file, where the model is one
-RUN/option_NAME.py  a copy of the user's file that option NAME takes a class from, where it does
+- RUN/config.json: model, options, data, training arguments, versions
+- RUN/checkpoint.pt: the pair, and the state of its training: tensors and numbers only, loaded without running code
+- RUN/checkpoint.previous.pt: the one before it
+- RUN/metrics.csv: a row for each epoch
+- RUN/model.py: a copy of the user's model file, where the model is one
+- RUN/option_NAME.py: a copy of the user's file that option NAME takes a class from, where it does
 """
 
 from collections.abc import Callable
@@ -41,6 +41,7 @@ from ..utils.random import fork_rng
 from .config import Config, parse_fit_arguments
 from .folder import read_run, write_config
 from .metrics import MetricsFile
+from .missing_values import check_missing_values
 
 CHECKPOINT_SECONDS = 5.0  # at most so much training is lost to a kill
 
@@ -89,8 +90,8 @@ def prepare_run(
 ) -> Run:
     """Build the pair for the data and look it over, before anything is trained or written.
 
-    `settings` are training arguments, as `parse_fit_arguments` reads them; those that are None are the pair's own (its
-    TRAINING_DEFAULTS), then `fit`'s; a recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
+    `settings` are training arguments, as `parse_fit_arguments` reads them. Those that are None are the pair's own (its
+    TRAINING_DEFAULTS), then `fit`'s. A recipe's `steps` are as many epochs as they need on these data. Of options of one name the last stands. A pair
     with an option `likelihood` gets the Bernoulli on binary data, unless told otherwise, and on densities of pixels its PIXEL_OPTIONS.
     Raises `InvalidInputError` where the pair cannot score these data; one that is not to be `scored` may have no log p(x) at all.
     """
@@ -136,6 +137,7 @@ def _checked_run(pair: PairBuilder, config: Config, data: Data, scored: bool) ->
     x = data.train[: batch_size or None]  # the first batch, if none are held out: training needs no other inspection
     try:
         model, guide = _build(pair, config, x.device)
+        check_missing_values(pair.name, model, data)
         structure = inspect_pair(model, guide, x, scored=scored)
     except InvalidInputError:
         _check_guide(pair, config, x)
@@ -288,7 +290,7 @@ def data_of(run: Run, root: str | Path | None = None) -> Data:
     """
     config = run.config
     data = read_data(config, root=root)
-    known, points = run.data_fingerprint, fingerprint(source_of(data.train, None, 0, data.test.device))
+    known, points = run.data_fingerprint, fingerprint(source_of(data.train, None, 0, data.test.device, missing=True))
     if known is not None and points is not None and points[: len(known)] != known:
         raise InvalidInputError(
             f"{run.name} was trained on other points than {run.trained_on} has now: restore the data, or train it again."

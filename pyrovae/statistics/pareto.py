@@ -58,8 +58,8 @@ def pareto_k_of_largest(largest: Tensor, num_samples: int, eps: float, ess: Tens
 def _fit(top: np.ndarray, tail: int) -> np.ndarray:
     """ArviZ's k̂ for a tail of `tail` weights above the smallest of each row of `top`, (N, tail + 1).
 
-    ArviZ cuts the tail at a fifth of what it is given, or sooner by `reff`: with four weights of zero beside each of the
-    tail, and nothing sooner, its cut is ours.
+    ArviZ cuts the tail at a fifth of what it is given, or sooner by `reff`. So each weight of the tail gets four weights of
+    zero beside it, and `reff` is tiny. Then its cut is ours.
     """
     padded = np.full((len(top), 5 * tail), -np.inf)
     padded[:, : tail + 1] = top

@@ -35,9 +35,9 @@ def mean_reliability(shortfall: Tensor) -> str:
 def weight_shortfall(sums: WeightSums, *, min_ess: float | None = None, max_weight: float = MAX_WEIGHT) -> Tensor:
     """By how much log p̂(x) may be too low, as far as its weights show, nats: (N,).
 
-    0 where the effective sample size is at least `min_ess`, by default `FEW_DRAWS_ESS` and `MIN_ESS_FRACTION` of the draws,
-    and no weight has more than the share `max_weight`. A weight with the share r says that as much may be missing, −log(1 − r), and a standard error is
-    added. NaN where one weight has all.
+    0 where the effective sample size is at least `min_ess`, and no weight has more than the share `max_weight`. By default
+    `min_ess` is the larger of `FEW_DRAWS_ESS` and `MIN_ESS_FRACTION` of the draws. A weight with the share r says that as
+    much may be missing, −log(1 − r), and a standard error is added. NaN where one weight has all.
     """
     min_ess = max(FEW_DRAWS_ESS, MIN_ESS_FRACTION * sums.count) if min_ess is None else min_ess
     missing = sums.log_likelihood_se - torch.log1p(-sums.largest_weight)

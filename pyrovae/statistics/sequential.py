@@ -33,8 +33,8 @@ class SequentialOrder:
     """Which of several means is higher, for each two, after each look at better estimates.
 
     All statements together are wrong with probability at most `error_rate`, however many looks there are. Look r has an interval for each
-    of the P differences that misses with probability error_rate / (2^r P), so that the sum over looks and differences is at
-    most the error rate (alpha spending; Bonferroni). A difference is a tie where its interval lies within ± `tie_tolerance`, and an order
+    of the P differences that misses with probability error_rate / (2^r P). The sum over looks and differences is at most the
+    error rate (alpha spending; Bonferroni). A difference is a tie where its interval lies within ± `tie_tolerance`, and an order
     where it does not hold 0. What is decided stays.
 
     The looks' estimates may depend on each other in any way. Each must be close to normal, with the standard error that it

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..data.stochastic import index_rows
 from ..errors import InvalidInputError
+from ..missing import any_missing
 from ..pair.validation import check_points
 from ..utils.random import fork_rng
 
@@ -39,6 +40,7 @@ class Source(Protocol):
     size: int  # points of a full batch
     steps: int | None  # batches of an epoch, where that is known
     example: Tensor  # all points, or the first of them: what the pair is looked over and started on
+    has_missing: bool  # whether entries of x are missing
 
     def join_single(self) -> None:
         """Make no batch of a single point, as far as batches are made here."""
@@ -52,15 +54,18 @@ class Source(Protocol):
         ...
 
 
-def source_of(x: Any, batch_size: int | None, seed: int, device: torch.device) -> Source:
-    """Tensors and what is like one are resident; data sets and iterables of batches are streams."""
+def source_of(x: Any, batch_size: int | None, seed: int, device: torch.device, missing: bool = False) -> Source:
+    """Tensors and what is like one are resident; data sets and iterables of batches are streams.
+
+    With `missing`, x may have missing entries.
+    """
     if isinstance(x, Tensor):
-        check_points(x)
+        check_points(x, missing)
     # NumPy's arrays have a device too, a string
     if hasattr(x, "__getitem__") and isinstance(getattr(x, "device", None), torch.device):
-        return InMemoryBatches(x, batch_size, seed)
+        return InMemoryBatches(x, batch_size, seed, missing=missing)
     if isinstance(x, Dataset | DataLoader) or (isinstance(x, Iterable) and not hasattr(x, "__array__")):
-        return StreamingBatches(x, batch_size, seed, device)
+        return StreamingBatches(x, batch_size, seed, device, missing)
     raise InvalidInputError(
         f"x is {type(x).__name__}: give a tensor with a row for each point (torch.as_tensor makes one of an array; of "
         "load_data's result it is .train), a torch Dataset, or an iterable of batches."
@@ -70,13 +75,16 @@ def source_of(x: Any, batch_size: int | None, seed: int, device: torch.device) -
 class InMemoryBatches:
     """Data on the device: batches are drawn there, without replacement; the last of an epoch may be smaller."""
 
-    def __init__(self, x: Points, batch_size: int | None, seed: int, rows: Tensor | None = None):
+    def __init__(
+        self, x: Points, batch_size: int | None, seed: int, rows: Tensor | None = None, *, missing: bool = False
+    ):
         """`rows` are those to use, all if not given."""
-        self.x, self.seed = x, seed
+        self.x, self.seed, self.missing = x, seed, missing
         self.rows = torch.arange(len(x), device=x.device) if rows is None else rows
         self.device = x.device
         self.example = x[:] if rows is None else x[rows]
-        check_points(self.example)
+        check_points(self.example, missing)
+        self.has_missing = missing and any_missing(self.example)
         self.size = min(batch_size or len(self.rows), len(self.rows))
         self.steps: int | None = -(-len(self.rows) // self.size)
         self.joins_single = False
@@ -107,7 +115,8 @@ class InMemoryBatches:
             )
         generator = torch.Generator(self.device).manual_seed(seed_of("held out", self.seed))
         order = self.rows[torch.randperm(points, generator=generator, device=self.device)]
-        self.__init__(self.x, min(self.size, points - count), self.seed, order[count:].sort().values)  # type: ignore[misc]
+        size, rows = min(self.size, points - count), order[count:].sort().values
+        self.__init__(self.x, size, self.seed, rows, missing=self.missing)  # type: ignore[misc]
         return self.x[order[:count]]
 
 
@@ -127,7 +136,7 @@ class StreamingBatches:
     made, so that transforms draw the same again. To a GPU one batch is on its way, from pinned memory, while another is used.
     """
 
-    def __init__(self, data: Any, batch_size: int | None, seed: int, device: torch.device):
+    def __init__(self, data: Any, batch_size: int | None, seed: int, device: torch.device, missing: bool = False):
         if isinstance(data, Iterator):
             raise InvalidInputError(
                 f"x is a {type(data).__name__} that can be gone through once: give what can be iterated over again, such as a "
@@ -141,7 +150,7 @@ class StreamingBatches:
             raise InvalidInputError(
                 f"x is a {type(data).__name__} of unknown length: give it __len__, or make it iterable."
             )
-        self._batch_size = batch_size
+        self._batch_size, self.missing = batch_size, missing
         self.joins_single = False
         self.size = min(batch_size or 1, len(data)) if self._map_style else 0
         self._kind: tuple[torch.Size, torch.dtype] | None = None  # of the first batch
@@ -156,6 +165,7 @@ class StreamingBatches:
         self.size = self.size or len(several[0])
         self.steps = self._count()
         self.example = torch.cat(several)
+        self.has_missing = self.missing = missing and any_missing(self.example)
 
     def join_single(self) -> None:
         """As of `InMemoryBatches`; what comes in batches keeps its own."""
@@ -222,7 +232,7 @@ class StreamingBatches:
             )
         x = x.to(self.device, non_blocking=True)
         try:
-            check_points(x)
+            check_points(x, self.missing)
         except InvalidInputError as error:
             raise InvalidInputError(f"In batch {number + 1} of epoch {epoch + 1}, {error}") from error
         kind = x.shape[1:], x.dtype

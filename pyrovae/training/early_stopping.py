@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError
+from ..missing import assume_missing
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.importance_weights import log_weights_unchecked
 from ..pair.structure import Structure
@@ -51,10 +52,13 @@ class EarlyStopping:
         self.best: dict[str, Any] | None = None  # the best epoch's pair
         self.best_epoch, self.best_value = 0, -float("inf")
 
-    def prepare(self, source: Source) -> None:
-        """Hold out points from the source, if a fraction was asked for, and forget an earlier training."""
+    def prepare(self, source: Source, missing: bool = False) -> None:
+        """Hold out points from the source, if a fraction was asked for, and forget an earlier training.
+
+        With `missing`, the points to validate on may have missing entries.
+        """
         if isinstance(self.validation, Tensor):
-            check_points(self.validation)
+            check_points(self.validation, missing)
             self.x = self.validation.to(source.device)
         elif isinstance(source, InMemoryBatches):
             self.x = source.hold_out(self.validation)
@@ -70,7 +74,7 @@ class EarlyStopping:
         assert self.x is not None
         if structure.no_density:
             self.measured = "reconstruction"
-        with evaluation_mode(model, guide), torch.no_grad(), fork_rng(self.x.device, seed):
+        with evaluation_mode(model, guide), torch.no_grad(), fork_rng(self.x.device, seed), assume_missing(None):
             parts = [
                 log_weights_unchecked(model, guide, x, self.num_samples, structure.max_plate_nesting)
                 for x in self.x.split(ROWS)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import InvalidInputError, NonFiniteError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
-from ..pair.validation import check_points
+from ..pair.validation import check_points, handles_missing
 
 
 @runtime_checkable
@@ -77,7 +77,7 @@ class EM:
                 f"{type(model).__name__} has no em_step(x), so EM cannot start it: leave init out, or write em_step, which "
                 "makes one step and returns the mean log p(x) before it."
             )
-        check_points(x)
+        check_points(x, handles_missing(model))
         values: list[float] = []
         with evaluation_mode(model), torch.no_grad():
             self._begin(model, x)

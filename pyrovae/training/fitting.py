@@ -84,7 +84,9 @@ def fit(
         ema_decay: The decay of a moving average of the parameters. The pair has the average in the end.
         early_stopping: An `EarlyStopping`. The pair has the parameters of the best epoch in the end.
         precision: "fp32", "tf32" (matrix products on a GPU) or "bf16" (autocast; parameters stay as they are).
-        compile: Whether to compile the step, which takes seconds. Default: only for long runs.
+        compile: Whether to compile the step, which takes seconds. Default: only for long runs. Shorter ones repeat
+            the recorded tensor operations of a step without Pyro. False runs the pair itself at every step, as a
+            debugger or a `print` in it needs.
         retry_lr_factor: If training diverges, go back once to the last good epoch, with the learning rate times this
             factor.
         checkpoints: A `Checkpoints`: where the state is kept, and resumed from.

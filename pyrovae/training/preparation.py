@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InvalidInputError, user_code_errors
+from ..missing import assume_missing
 from ..nn import EncoderMLP
 from ..objectives import resolve_objective
 from ..pair.execution import ModelOrGuide, local_parameters, modules
@@ -19,7 +20,7 @@ from ..pair.parameters import check_registered, unconstrained_parameters
 from ..pair.sites import observed_sites
 from ..pair.structure import Structure, inspect_pair
 from ..pair.supports import has_fixed_support
-from ..pair.validation import check_value
+from ..pair.validation import check_value, handles_missing
 from ..utils.random import fork_rng
 from .arguments import TrainingSettings
 from .batches import InMemoryBatches, Source, source_of
@@ -82,10 +83,13 @@ def prepared_trainer(
         local_parameters(model, guide),
         _training_mode(model, guide),
         _matmul_precision(settings.precision),
+        contextlib.ExitStack() as inside,
     ):
-        source = source_of(x, settings.batch_size, settings.seed, device)
+        missing = handles_missing(model)
+        source = source_of(x, settings.batch_size, settings.seed, device, missing)
         if early_stopping is not None:
-            early_stopping.prepare(source)
+            early_stopping.prepare(source, missing)
+        inside.enter_context(assume_missing(source.has_missing))
         if any(isinstance(part, _BatchNorm) for module in modules(model, guide) for part in module.modules()):
             source.join_single()  # one point has no variance to be divided by
         whole = isinstance(source, InMemoryBatches) and source.size == len(source.rows)

@@ -18,6 +18,7 @@ from .result import FitResult
 from .schedules import adam
 from .step import ParameterUpdater, adam_state
 
+EAGER, REPLAYED, COMPILED = "eager", "replayed", "compiled"  # the kinds of steps
 NUM_SUMS = 6  # over an epoch's points: loss, reconstruction, KL, points whose KL is known, gradient's norm, points
 
 
@@ -53,9 +54,7 @@ class TrainingState:
             units,
         )
         self.kl_weight = torch.ones((), device=self.device)
-        self.executions: dict[
-            int, tuple[bool, str]
-        ] = {}  # by the number of points: whether steps are compiled, and why
+        self.executions: dict[int, tuple[str, str]] = {}  # by the number of points: the kind of step, and why
         self.epoch, self.batch_index = 0, 0
         self.epoch_sums = [0.0] * NUM_SUMS
         self.last_good: dict[str, Any] | None = None  # the snapshot of the last epoch's start, to go back to
@@ -151,7 +150,7 @@ class TrainingState:
             updater.num_updates = values["num_updates"]
             self.epoch, self.batch_index = values["epoch"], values["batch_index"]
             self.epoch_sums = list(values["epoch_sums"])
-            self.executions = _cloned(values["execution"])
+            self.executions = {size: (_kind(told), why) for size, (told, why) in values["execution"].items()}
             self.kl_weight.fill_(values["kl_weight"])
             if stopping is not None:
                 stopping.load(_cloned(values["early_stopping"]))
@@ -190,6 +189,11 @@ class TrainingState:
             yield
         finally:
             flat.set(now)
+
+
+def _kind(told: str | bool) -> str:
+    """The kind of step that a checkpoint tells of; older ones say whether steps were compiled."""
+    return told if isinstance(told, str) else COMPILED if told else EAGER
 
 
 def _cloned(value: Any) -> Any:

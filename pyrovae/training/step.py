@@ -1,20 +1,20 @@
-"""One step along the gradient: as Pyro runs it, or recorded once and replayed. A step that is no number moves nothing."""
+"""One step along the gradient: as Pyro runs it, recorded and replayed, or compiled. A step that is no number moves nothing."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.fx import GraphModule
 from torch.optim import Optimizer
 
 from ..compilation.compiling import bind_inputs, compile_graph
+from ..compilation.replaying import replay_graph
 from ..objectives import Terms
 from ..utils.distributed import ProcessGroup
-from .compiled_step import Loss, Recording, gradient_of, record_step
 from .flat_parameters import FlatParameters, joined
-
-# Steps after which a recording, which costs seconds, has paid for itself; on a GPU it costs less and saves more.
-RECORD_FROM = {"cpu": 4000, "cuda": 500}
+from .recorded_loss import Loss, Recording, gradient_of
 
 SCALARS = 3  # that processes sum beside the gradient, if there are so many: the terms of the loss
 
@@ -37,7 +37,7 @@ class ParameterUpdater:
         if self.units is not None:
             gradient = gradient * self.units
         norm = gradient.norm() / points
-        if not bool(torch.isfinite(norm)):
+        if not math.isfinite(float(norm)):
             return norm
         if self.max_grad_norm is not None:
             gradient = gradient * (self.max_grad_norm / norm).clamp(max=1.0)
@@ -83,45 +83,54 @@ def _apply(updater: ParameterUpdater, group: ProcessGroup, points: int, terms: T
         none = gradient.new_zeros(SCALARS - len(scalars))
         both = group.sum(torch.cat([gradient, scalars.to(gradient), none]))
         gradient, scalars, _ = both.split([len(gradient), len(scalars), len(none)])
-    if not bool(torch.isfinite(scalars[0])):
+    if not math.isfinite(float(scalars[0])):
         return torch.cat([scalars, scalars[:1]])
     return torch.cat([scalars, updater.update(gradient, points).reshape(1)])
 
 
-def recorded_step(
-    updater: ParameterUpdater,
-    loss: Loss,
-    group: ProcessGroup,
-    points: int,
-    x: Tensor,
-    beta: Tensor,
-    modules: Sequence[nn.Module],
+def replayed_step(
+    updater: ParameterUpdater, recording: Recording, group: ProcessGroup, points: int, x: Tensor, beta: Tensor
 ) -> Step:
-    """The same step without Pyro: with its update where Adam is the pair's and it trains alone, else as far as the gradient.
+    """The same step without Pyro: loss and gradient are the recorded operations, one after another."""
+    leaves = updater.flat.views(updater.flat.vector.data)
+    replay = replay_graph(recording.graph, [*leaves, x, beta, *recording.constants], len(leaves))
+
+    def step(x: Tensor, beta: Tensor) -> Tensor:
+        with torch.no_grad():
+            terms, parts = replay(x)
+        return _apply(updater, group, points, Terms(*terms), joined(parts))
+
+    return step
+
+
+def compiled_step(
+    updater: ParameterUpdater, recording: Recording, group: ProcessGroup, points: int, x: Tensor, beta: Tensor
+) -> Step:
+    """The same step as machine code: with its update where Adam is the pair's and it trains alone, else as far as the gradient.
 
     Raises `CompilationError`.
     """
-    graph, constants = record_step(loss, updater.flat, x, beta, modules)
+    graph, constants = recording
     if group.count == 1 and updater.on_vector and type(updater.optimizer) is torch.optim.Adam:
         return _with_adam(updater, graph, points, x, beta, constants)
 
     def flat_graph(vector: Tensor, x: Tensor, beta: Tensor, *constants: Tensor) -> tuple[Tensor, ...]:
-        terms, parts = graph(updater.flat.views(vector), x, beta, *constants)
+        terms, parts = graph(*updater.flat.views(vector), x, beta, *constants)
         return *terms, joined(parts)
 
     inputs = [updater.flat.vector.data, x, beta, *constants]
-    replay = bind_inputs(compile_graph(flat_graph, inputs), inputs, 1)
+    run = bind_inputs(compile_graph(flat_graph, inputs), inputs, 1)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
         with torch.no_grad():
-            *parts, gradient = replay(x)
+            *parts, gradient = run(x)
         return _apply(updater, group, points, Terms(*parts), gradient)
 
     return step
 
 
 def _with_adam(
-    updater: ParameterUpdater, graph: Recording, points: int, x: Tensor, beta: Tensor, constants: list[Tensor]
+    updater: ParameterUpdater, graph: GraphModule, points: int, x: Tensor, beta: Tensor, constants: list[Tensor]
 ) -> Step:
     """Gradient, clipping, Adam and the moving average as one function of tensors, which changes its inputs in place."""
     settings, flat = updater.optimizer.param_groups[0], updater.flat
@@ -140,7 +149,7 @@ def _with_adam(
         count = len(pieces[0])
         places = [tensors[start : start + count] for start in range(0, len(pieces) * count, count)]
         leaves = places[0] if by_leaf else flat.views(places[0][0])
-        (value, *others), parts = graph(leaves, x, beta, *tensors[len(pieces) * count :])
+        (value, *others), parts = graph(*leaves, x, beta, *tensors[len(pieces) * count :])
         gradients = parts if by_leaf else [joined(parts)]
         units: Sequence[Tensor | None] = [None] * count
         if fixed:
@@ -168,7 +177,7 @@ def _with_adam(
         return (torch.stack([value, *(other.to(value) for other in others), norm]),)
 
     inputs = [x, rate, small, decay, beta, *(piece for each in pieces for piece in each), *constants]
-    replay = bind_inputs(compile_graph(whole, inputs), inputs, 0)
+    run = bind_inputs(compile_graph(whole, inputs), inputs, 0)
 
     def step(x: Tensor, beta: Tensor) -> Tensor:
         num_updates = updater.num_updates + 1
@@ -178,7 +187,7 @@ def _with_adam(
         if updater.decay is not None:
             decay.fill_(_decay(updater.decay, num_updates))
         with torch.no_grad():
-            (out,) = replay(x)
+            (out,) = run(x)
         updater.num_updates = num_updates
         state["step"] += 1
         return out

@@ -1,4 +1,4 @@
-"""Which kind of step a batch size gets (eager, compiled, or the objective's own), and the loss that it minimises."""
+"""Which kind of step a batch size gets (eager, replayed, compiled, the objective's own), and the loss that it minimises."""
 
 import contextlib
 import logging
@@ -15,12 +15,16 @@ from ..pair.execution import ModelOrGuide, modules
 from ..pair.structure import Structure
 from ..utils.distributed import ProcessGroup
 from .batches import Source
-from .compiled_step import Loss
 from .distributed_noise import whole_batch_noise
-from .state import TrainingState
-from .step import RECORD_FROM, Step, eager_step, recorded_step
+from .recorded_loss import Loss, python_values, record_step
+from .state import COMPILED, EAGER, REPLAYED, TrainingState
+from .step import Step, compiled_step, eager_step, replayed_step
 
 log = logging.getLogger("pyrovae")
+
+REPLAYED_FROM = 50  # steps of which a recording saves as much as it costs
+# Steps after which compiling, about 15 seconds for a millisecond a step, has paid for itself; on a GPU it saves more.
+COMPILED_FROM = {"cpu": 15_000, "cuda": 500}
 
 
 class StepBuilder:
@@ -42,6 +46,7 @@ class StepBuilder:
         self.warmup_steps, self.group, self.device = warmup_steps, group, source.device
         self.terms = differentiable_loss(objective, model, guide, source.example[: source.size], structure)
         self.steps: dict[int, Step] = {}  # by the number of points
+        self.python_values: list[Any] = []  # when steps were recorded
         self.logged = False
 
     def step_for(self, x: Tensor) -> Step:
@@ -58,42 +63,65 @@ class StepBuilder:
         mine = x[self.group.share(len(x))]
         return mine if len(mine) else x[:1]
 
+    def forget_changed(self) -> None:
+        """Run eagerly from here on, if an attribute of a module has changed since steps were recorded."""
+        recorded = [size for size, (kind, _) in self.state.executions.items() if kind != EAGER]
+        if recorded and self.python_values != python_values(modules(self.model, self.guide)):
+            why = "an attribute of a module has changed since the steps were recorded"
+            self.state.executions |= dict.fromkeys(recorded, (EAGER, why))
+            self.forget()
+
     def _build(self, x: Tensor) -> Step:
-        """A step for batches of this size: compiled where that pays, which a resumed run does not decide again."""
+        """A step for batches of this size: of the kind that pays, which a resumed run does not decide again."""
         state, size = self.state, len(x)
         loss = self._loss(size, self.group.share(size))
         own = self.own_points(x)
-        recorded, why = self._choose(size)
+        kind, why = self._choose(size)
         step = None
-        if recorded:
+        if kind != EAGER:
+            mine = modules(self.model, self.guide)
+            self.python_values = python_values(mine)
             try:
-                mine = modules(self.model, self.guide)
-                step = recorded_step(state.updater, loss, self.group, size, own, state.kl_weight, mine)
+                recording = record_step(loss, state.updater.flat, own, state.kl_weight, mine)
             except CompilationError as error:
-                recorded, why = False, str(error)
+                kind, why = EAGER, str(error)
+        if kind == COMPILED:
+            try:
+                step = compiled_step(state.updater, recording, self.group, size, own, state.kl_weight)
+            except CompilationError as error:
+                kind, why = REPLAYED, str(error)
+        if kind == REPLAYED:
+            step = replayed_step(state.updater, recording, self.group, size, own, state.kl_weight)
         self.steps[size] = step or self._stock_step(size) or eager_step(state.updater, loss, self.group, size)
         if size == self.source.size or not state.result.execution:
-            kind = "a CUDA graph" if self.device.type == "cuda" else "compiled"
-            state.result.execution = f"steps recorded and {kind}: {why}" if recorded else f"eager steps: {why}"
+            state.result.execution = f"{self._in_words(kind)}: {why}"
             if not self.logged:
                 log.info(state.result.execution)
             self.logged = True
-        state.executions[size] = recorded, why
+        state.executions[size] = kind, why
         return self.steps[size]
 
-    def _choose(self, size: int) -> tuple[bool, str]:
-        """Whether to compile, and why."""
-        enough = RECORD_FROM.get(self.device.type, RECORD_FROM["cpu"])
-        count = self.state.num_steps if size == self.source.size else self.settings.epochs
+    def _in_words(self, kind: str) -> str:
+        words = {EAGER: "eager steps", REPLAYED: "steps recorded and replayed", COMPILED: "steps recorded and compiled"}
+        return "steps recorded as a CUDA graph" if kind == COMPILED and self.device.type == "cuda" else words[kind]
+
+    def _choose(self, size: int) -> tuple[str, str]:
+        """The kind of step, and why."""
         if isinstance(self.terms, str):
-            return False, self.terms
+            return EAGER, self.terms
         if size in self.state.executions:
             return self.state.executions[size]
         if self.settings.compile is not None:
-            return self.settings.compile, f"compile={self.settings.compile}"
+            return COMPILED if self.settings.compile else EAGER, f"compile={self.settings.compile}"
         if self.source.steps is None:
-            return False, "nothing is known of how many there will be; compile=True decides"
-        return count >= enough, f"{count} of them, {'at least' if count >= enough else 'fewer than'} {enough}"
+            return REPLAYED, "how many there will be is not known"
+        count = self.state.num_steps if size == self.source.size else self.settings.epochs
+        enough = COMPILED_FROM.get(self.device.type, COMPILED_FROM["cpu"])
+        if count >= enough:
+            return COMPILED, f"{count} of them, at least {enough}"
+        if count >= REPLAYED_FROM:
+            return REPLAYED, f"{count} of them, fewer than {enough}"
+        return EAGER, f"{count} of them, fewer than {REPLAYED_FROM}"
 
     def _loss(self, size: int, share: slice) -> Loss:
         """What a step minimises, as a function of this process's points and the KL's weight."""

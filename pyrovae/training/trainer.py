@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, NonFiniteError, RunError, in_one_line
+from ..missing import assume_missing
 from ..objectives import is_elbo, name_of
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.state import load_pair_state, pair_state, store_names
@@ -91,7 +92,9 @@ class Trainer:
             if checkpoints is not None and checkpoints.due():
                 self.save(checkpoints)
             if on_epoch:
-                on_epoch(self.result)
+                with assume_missing(None):  # it may score other points
+                    on_epoch(self.result)
+                self.steps.forget_changed()
 
     def _step(self, x: Tensor) -> Tensor:
         if self.warmup_steps:

@@ -120,7 +120,7 @@ def test_compare_leaves_a_folder(comparison: tuple[Path, dict, str]) -> None:
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {path for path in written if "previous" not in path} == {
         *("report.html", "table.txt", "comparison.json", "config.json"),
-        *("learning_curves.png", "samples.png", "evidence.png"),
+        *("learning_curves.png", "samples.png", "evidence.png", "differences.png"),
         *(f"{name}/{file}" for name in ("gmm", "ppca", "vae") for file in FILES),
     }
     for figure in out.glob("*.png"):
@@ -271,7 +271,7 @@ def test_train_says_what_it_did(tmp_path: Path) -> None:
     assert text.startswith("mine: training ELBO -")
     assert "TraceMeanField_ELBO, 1 steps" in text
     assert f"kept in {tmp_path / 'run'}\n" in text
-    assert text.endswith("mine: eager steps: 1 of them, fewer than 4000\n")
+    assert text.endswith("mine: eager steps: 1 of them, fewer than 50\n")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         *("config.json", "checkpoint.pt", "model.py", "learning_curve.png", "metrics.csv")
     }
@@ -544,7 +544,8 @@ def test_bad_data(tmp_path: Path) -> None:
     np.save(tmp_path / "constant.npy", x)
     np.savez(tmp_path / "x.npz", x)
     (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:300])
-    assert "has nan at row 3, column 1" in refused("compare", "--data", tmp_path / "nan.npy")
+    said = refused("compare", "--data", tmp_path / "nan.npy", "--models", "pca")
+    assert "nan.npy has no value at row 3, column 1, and pca takes no missing values: remove such rows" in said
     assert "are constant (column 1)" in refused("compare", "--data", tmp_path / "constant.npy")
     assert "it is truncated or not of that kind" in refused("compare", "--data", tmp_path / "x.npz")
 

@@ -20,6 +20,7 @@ from pyrovae.evaluation.deciding import decide
 from pyrovae.evaluation.distilling import distil
 from pyrovae.evaluation.evaluating import evaluate
 from pyrovae.evaluation.gap_decomposition import gap
+from pyrovae.evaluation.imputing import impute
 from pyrovae.pair.sampling import sample
 from pyrovae.training import EarlyStopping, fit
 
@@ -38,6 +39,7 @@ LIBRARY: dict[str, list[Callable[..., Any]]] = {
     "gap": [gap, ais, load_data],
     "diagnose": [diagnose, load_data],
     "distil": [distil],
+    "impute": [impute],
     "sample": [sample],
     "train": [fit, load_data],
 }

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from command_line import refused, said
 from matplotlib.image import imread
+from torch.distributions import MultivariateNormal
 
-from pyrovae import load_data, load_run
+from pyrovae import evaluate, load_data, load_run
 from pyrovae.cli.pictures import PICTURES
 from pyrovae.exploration import posterior_of_point, reconstruct
 
@@ -42,6 +43,28 @@ def test_the_numbers_of_a_sentence_are_the_librarys(run: Path, tmp_path: Path) -
     said("show", run, "reconstruct", "--out", tmp_path / "r.pdf")
     assert (tmp_path / "r.pdf").read_bytes()[:5] == b"%PDF-"
     assert reconstruct(restored.model, restored.guide, data.test).explained_variance > 0
+
+
+def test_the_held_out_elbo_stands_beside_the_training(run: Path) -> None:
+    restored, data = load_run(run), load_data("iris")
+    elbo = evaluate(restored.model, restored.guide, data.test, 100).mean_elbo.value
+    assert f"The ELBO of held-out points is {elbo:.2f} nats" in said("show", run, "training")
+
+
+def test_a_training_on_standardised_columns_is_shown_in_the_units_of_the_data(tmp_path: Path) -> None:
+    """A Gaussian has the same density in either, so its curve ends at the mean of log p(x) of the training points."""
+    words = ("--data", "iris", "--transform", "standardise", "--epochs", 300, "--lr", 0.01, "--out", tmp_path / "run")
+    text = said("train", "gaussian", *words)
+    data = load_data("iris")
+    x = data.train.double()
+    exact = MultivariateNormal(x.mean(0), x.mT.cov(correction=0)).log_prob(x).mean()
+    printed = float(text.split("training ELBO ")[1].split()[0])
+    assert printed == pytest.approx(float(exact), abs=0.02)
+    held_out = said("show", tmp_path / "run", "training").split("held-out points is ")[1].split()[0]
+    standardised = load_data("iris", "standardise")
+    run = load_run(tmp_path / "run")
+    evidence = evaluate(run.model, run.guide, standardised.test, 100, transform=standardised.transform)
+    assert float(held_out) == pytest.approx(evidence.mean_elbo.value, abs=0.006)
 
 
 def test_several_runs_stand_beside_each_other(run: Path, tmp_path: Path) -> None:

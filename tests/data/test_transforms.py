@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
+from pyrovae import InvalidInputError
 from pyrovae.data.transforms import Binarise, Dequantise, Identity, Logit, Threshold
 
 SIGMAS = 6.0  # a correct transform fails once in 5e8 times
@@ -116,3 +117,13 @@ def test_grey_is_in_the_unit_interval() -> None:
     assert Identity().grey(torch.zeros(2)).tolist() == [0, 0]
     far = torch.tensor([-50.0, 0.0, 50.0], dtype=torch.float64)  # draws of a model may lie where no pixel does
     assert Logit(17).grey(far).tolist() == pytest.approx([0, 0.5, 1])
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+def test_bytes_are_pixels_of_any_number_of_levels(levels: int) -> None:
+    """A byte cannot be compared with 256."""
+    pixels = torch.tensor([[0, levels - 1]], dtype=torch.uint8)
+    Dequantise(levels).check(pixels)
+    if levels < 256:
+        with pytest.raises(InvalidInputError, match="Row 0, column 1 has the value 17"):
+            Dequantise(levels).check(pixels + torch.tensor([0, 1], dtype=torch.uint8))

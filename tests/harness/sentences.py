@@ -1,7 +1,7 @@
 """Find sentences over 25 words in the texts that users read: pages, help texts and docstrings.
 
 `python tests/harness/sentences.py` counts them in this clone, `--list` shows them, and a folder as argument names another clone.
-Blocks of code, targets of links, References and examples do not count. Code in backquotes is one word.
+Blocks of code, results of notebooks, targets of links, References and examples do not count. Code in backquotes is one word.
 """
 
 import ast
@@ -12,6 +12,7 @@ from pathlib import Path
 
 MAX_WORDS = 25
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+OUTPUT = re.compile(r'<div class="output">.*')  # of a cell, on one line
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 CODE = re.compile(r"`[^`]*`")
@@ -41,7 +42,7 @@ def texts(root: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def sentences(text: str) -> Iterator[str]:
-    text = LINK.sub(r"\1", COMMENT.sub("", FENCE.sub("\n\n", text)))
+    text = LINK.sub(r"\1", OUTPUT.sub("", COMMENT.sub("", FENCE.sub("\n\n", text))))
     text = SECTION.sub("\n\n", SKIPPED.sub("\n\n", CODE.sub("`code`", text) + "\n"))
     for sentence in END.split(ITEM.sub("\n\n", text)):
         yield " ".join(sentence.split())

@@ -16,8 +16,8 @@ from pyrovae.pair.execution import local_parameters, modules
 from pyrovae.pair.importance_weights import guide_density, model_density, run_guide, run_model
 from pyrovae.pair.parameters import unconstrained_parameters
 from pyrovae.pair.structure import inspect_pair
-from pyrovae.training.compiled_step import gradient_of, record_step
 from pyrovae.training.flat_parameters import flatten_parameters, joined
+from pyrovae.training.recorded_loss import gradient_of, record_step
 
 DIM, K = 4, 3
 PAIRS = [
@@ -117,7 +117,7 @@ def test_the_recorded_loss_is_the_eager_one(objective, name, options):
         flat.set(flat.vector * 1.1)
         torch.manual_seed(3)
         with torch.no_grad():
-            parts, gradient = graph(flat.views(flat.vector.data), other, beta * 0.5, *held)
+            parts, gradient = graph(*flat.views(flat.vector.data), other, beta * 0.5, *held)
         torch.manual_seed(3)
         expected, expected_gradient = gradient_of(loss, flat)(other, beta * 0.5)
     for one, two in zip(parts, expected.parts, strict=True):

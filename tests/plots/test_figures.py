@@ -106,6 +106,17 @@ def test_a_scatter_of_many_points_has_5000_of_them(iris):
     assert len(axes.collections[0].get_offsets()) == 5000
 
 
+def test_labels_that_do_not_fit_and_nothing_to_draw_are_refused(digits, ppca):
+    encodings = exploration.encode(*ppca, digits.test)
+    with pytest.raises(pyrovae.InvalidInputError, match=r"359 points, and the labels have the shape \(7,\)"):
+        plots.latent_scatter(encodings, digits.test_labels[:7])
+    with pytest.raises(pyrovae.InvalidInputError, match="give whole numbers from 0"):
+        plots.latent_scatter(encodings, digits.test_labels.float())
+    for draw in (plots.latent_scatters, plots.gap_bars):
+        with pytest.raises(pyrovae.InvalidInputError, match="give at least one"):
+            draw({})
+
+
 def test_one_latent_is_drawn_by_class():
     means = torch.tensor([[0.1], [0.5], [0.9]])
     result = exploration.Encodings(("z",), (0,), 1, means, means, False, None)

@@ -1,4 +1,7 @@
-"""The page in a real browser: it loads without a request, sorts, follows mouse and keyboard, and fits a phone."""
+"""The page in a real browser: it loads without a request, sorts, follows mouse and keyboard, fits a phone and paper.
+
+axe looks for what keeps people from using it, where it is installed: `npm install --no-save axe-core` in the clone.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,11 @@ NAMES = (
 )
 VALUES = "[...document.querySelectorAll('table.comparison tbody tr')].map((row) => Number(row.cells[1].dataset.value))"
 STATUS = "document.querySelector('.status').textContent"
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+FAULTS = (
+    "axe.run(document).then((result) => result.violations.filter((found) => ['serious', 'critical'].includes(found.impact))"
+    ".map((found) => `${found.id}: ${found.help}: ${found.nodes[0].html}`))"
+)
 PIXELS = "[...document.querySelector('canvas.image').getContext('2d').getImageData(0, 0, 8, 8).data].join()"
 
 
@@ -104,3 +112,31 @@ def test_nothing_runs_over_the_edge_of_a_phone(opened: Browser, scheme: str) -> 
     paper, ink = (opened.run(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color"))
     bright = [sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(","))) for colour in (paper, ink)]
     assert (bright[0] > bright[1]) == (scheme == "light")
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="there is no axe: npm install --no-save axe-core")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault_and_would_find_one(opened: Browser, scheme: str) -> None:
+    opened.emulate(1200, 900, prefers_color_scheme=scheme)
+    opened.run(f"{AXE.read_text()};0")
+    assert opened.run(FAULTS) == []
+    opened.run("document.querySelector('figure img').removeAttribute('alt')")
+    assert [fault.split(":")[0] for fault in opened.run(FAULTS)] == ["image-alt"]
+
+
+def test_every_part_has_its_heading_and_an_id_of_its_own(opened: Browser) -> None:
+    """The explorer takes a place of its own: it does not replace the heading above it."""
+    assert opened.run("[...document.querySelectorAll('main > section')].every((part) => part.querySelector('h2'))")
+    ids = opened.run("[...document.querySelectorAll('[id]')].map((part) => part.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_paper_has_all_options_and_nothing_to_click(opened: Browser) -> None:
+    assert not opened.run("[...document.querySelectorAll('details')].some((part) => part.open)")
+    paper = opened.send("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"]
+    assert len(paper) > 10_000
+    assert opened.run("[...document.querySelectorAll('details')].every((part) => part.open)")
+    opened.send("Emulation.setEmulatedMedia", media="print")
+    hidden = "getComputedStyle(document.querySelector('%s')).display"
+    assert [opened.run(hidden % part) for part in ("nav", "#explorer", "th button")] == ["none"] * 3
+    assert opened.run("document.querySelector('table.comparison').scrollWidth <= document.body.clientWidth")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import pyrovae
-from pyrovae import FitResult, compare, fit, load, load_data
+from pyrovae import FitResult, choose, compare, fit, load, load_data
 from pyrovae.evaluation.comparison import Comparison
 from pyrovae.utils.notebook import RENDERERS, ShownAsHTML
 
@@ -62,6 +62,19 @@ def test_evidence_and_fit(fitted: tuple[Comparison, FitResult]) -> None:
     assert f'<td style="text-align:left">{result.steps:,}</td>' in html
     assert PICTURE in html
     assert PICTURE not in (FitResult()._repr_html_() or "")
+
+
+def test_a_choice() -> None:
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    choice = choose(load("gmm"), {"components": [1, 2]}, x, 20, training={"epochs": 1})
+    html = choice._repr_html_()
+    assert html is not None
+    for row in choice.rows():
+        assert f"{row['log_likelihood']:.3f}" in html
+        assert f"{row['bic']:.3f}" in html
+    assert html.count(">yes</td>") == len(choice.best_set)
+    assert choice.message in html
+    assert PICTURE in html
 
 
 def test_data_and_pairs() -> None:

@@ -89,6 +89,7 @@ CASES: dict[str, Any] = {
     "scaled": lambda: (*scaled(), points(33), {"objective": pyro.infer.Trace_ELBO()}),
     "sgd": lambda: (*vae(), points(37), {"optimizer": lambda params, lr: torch.optim.SGD(params, 1e-3 * lr)}),
     "early-stopping": lambda: (*vae(), points(50), early_stopping()),
+    "replayed": lambda: (*vae(), points(32), {"epochs": 25}),  # enough steps for a recording
     "recorded": lambda: (*vae(), points(32), {"compile": True}),
 }
 

@@ -222,9 +222,12 @@ def list_of(iterator: Any) -> bool:
         ([torch.randn(4, 3), torch.randn(4, 3).double()], "Batch 2 of epoch 1 has points of shape (3,), torch.float64"),
         (
             list(spoiled(13).split(4)),
-            "In batch 4 of epoch 1, x[1, 1] is nan: remove or impute such values; 1 of 4 points",
+            "In batch 4 of epoch 1, x[1, 1] is nan, and this pair takes no missing values: remove or impute such values (1 of 4 points",
         ),
-        (spoiled(13), "x[13, 1] is nan: remove or impute such values; 1 of 20 points have any"),
+        (
+            spoiled(13),
+            "x[13, 1] is nan, and this pair takes no missing values: remove or impute such values (1 of 20 points have any)",
+        ),
     ],
 )
 def test_one_sentence_each(x: Any, message: str) -> None:
@@ -241,7 +244,7 @@ def test_a_bad_point_deep_in_a_stream_is_found_when_it_comes() -> None:
             return map(Late(2 * START).__getitem__, range(2 * START))
 
     model = Location()
-    with pytest.raises(InvalidInputError, match=r"In batch 80 of epoch 1, x\[499, 0\] is nan: .*1 of 500 points"):
+    with pytest.raises(InvalidInputError, match=r"In batch 80 of epoch 1, x\[499, 0\] is nan, .*1 of 500 points"):
         fit(model, nothing, InOrder(), epochs=1, batch_size=500, schedule=None)
     assert torch.isfinite(model.mu).all()
 
@@ -254,7 +257,7 @@ def test_an_unknown_number_of_batches() -> None:
     )
     result = fit(Location(), nothing, x, epochs=2, batch_size=8, schedule=None)
     assert result.steps == 6
-    assert result.execution == "eager steps: nothing is known of how many there will be; compile=True decides"
+    assert result.execution == "steps recorded and replayed: how many there will be is not known"
 
 
 def test_a_dataset_needs_a_batch_size_and_a_length() -> None:

@@ -92,7 +92,7 @@ def test_bad_options(options, message):
 
 def test_bad_points_are_refused():
     with pytest.raises(InvalidInputError, match="remove or impute"):
-        EM()(load("ppca")(2)[0], torch.tensor([[0.0, math.nan], [1.0, 2.0]]))
+        EM()(Climber([0.0, 0.0]), torch.tensor([[0.0, math.nan], [1.0, 2.0]]))
     with pytest.raises(InvalidInputError, match=r"x\[1, 0\] is inf: remove or impute such values; 1 of 3 points"):
         EM()(load("ppca")(2)[0], torch.tensor([[0.0, 1.0], [math.inf, 2.0], [0.0, 1.0]]))
     EM()(Climber([0.0, 0.0]), torch.full((4, 2), 3e38))  # whose sum is no number, where they all are

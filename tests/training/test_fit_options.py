@@ -382,8 +382,8 @@ def test_a_run_that_diverged_keeps_its_last_good_state(tmp_path: Path) -> None:
 def test_the_road_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "pyrovae"):
         result = fit(Location(), nothing, points(10), epochs=3, batch_size=4)  # two sizes of batches
-    assert [record.getMessage() for record in caplog.records] == ["eager steps: 9 of them, fewer than 4000"]
-    assert result.execution == "eager steps: 9 of them, fewer than 4000"
+    assert [record.getMessage() for record in caplog.records] == ["eager steps: 9 of them, fewer than 50"]
+    assert result.execution == "eager steps: 9 of them, fewer than 50"
     assert fit(Location(), nothing, points(10), epochs=1, compile=False).execution == "eager steps: compile=False"
 
 

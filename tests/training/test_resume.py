@@ -348,6 +348,17 @@ def test_it_goes_back_once_however_often_it_is_resumed(
     assert "Going back" not in caplog.text
 
 
+def test_replayed_steps_are_resumed_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the resumed run would choose otherwise."""
+    case = told(stored, batch_size=25, kl_warmup_fraction=0.5, ema_decay=0.9)
+    monkeypatch.setattr("pyrovae.training.step_builder.REPLAYED_FROM", 1)
+    expected = outcome(case, None)
+    assert expected.fit.execution.startswith("steps recorded and replayed")
+    killed(case, tmp_path, 5, monkeypatch)
+    monkeypatch.setattr("pyrovae.training.step_builder.REPLAYED_FROM", 1000)
+    assert_same(outcome(case, tmp_path, resume=True), expected)
+
+
 def test_recorded_steps_are_resumed_on_the_same_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = told(
         stored, compile=True, batch_size=25, kl_warmup_fraction=0.5, ema_decay=0.9

@@ -44,7 +44,8 @@ def test_every_long_function_shows_one_bar_that_reaches_its_end(
     pyrovae.evaluate(model, guide, x)
     pyrovae.ais(model, guide, x[:5], 2, 5)
     pyrovae.gap(model, guide, x[:5], num_samples=10, num_temperatures=5, num_chains=2, annealing=True)
-    ends = {"fit": 3, "evaluate": 30, "anneal": 5, "gap": 15}  # a gap anneals and evaluates inside of its own bar
+    pyrovae.choose(pyrovae.load("ppca"), {"latent": [1, 2]}, x, 5, training={"epochs": 1})
+    ends = {"choose": 2, "fit": 3, "evaluate": 30, "anneal": 5, "gap": 15}  # inside of a bar there is none
     assert updates.keys() == ends.keys()
     for name, end in ends.items():
         assert updates[name] == [pytest.approx(end), end]
@@ -56,6 +57,7 @@ def test_nothing_is_shown_where_it_is_not_wanted(terminal: io.StringIO, updates:
     model, guide = pyrovae.load("ppca")(4, latent=2)
     pyrovae.fit(model, guide, x, epochs=1, compile=False, progress=False)
     pyrovae.evaluate(model, guide, x, num_samples=5, progress=False)
+    pyrovae.choose(pyrovae.load("ppca"), {"latent": [1]}, x, 5, training={"epochs": 1}, progress=False)
     points: list[float] = []
     pyrovae.evaluate(model, guide, x, num_samples=5, on_progress=points.append)
     assert sum(points) == 10

@@ -1,5 +1,6 @@
 """pyrovae compare: train each pair, score all on the same points, one table."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InvalidInputError, RunError
-from ..common import data_source, device_of, draw_points, options_given, train_with_progress
+from ..common import data_source, device_of, draw_points, in_units_of, options_given, train_with_progress
 from ..compared_pairs import (
     ALL,
     exclusions,
@@ -59,15 +60,15 @@ def compare_command(
     pairs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, .py files, and folders of runs. Runs are not trained again. The others are trained on the data of the runs."
+            help="Names, .py files, and folders of runs. Runs are not trained again. If there are runs, the others are trained on their data."
         ),
     ] = None,
     data: DataOption = "digits",
     models: Annotated[
         str | None,
         typer.Option(
-            help='Names and .py files, comma-separated, each with its settings, if any: "gmm,vae(guide=IAF)"; all: every pair that can '
-            f"be scored on these data [default: {TRIO}; binary data: {BINARY_TRIO}]."
+            help='Names and .py files, separated by commas, with settings in brackets: "gmm,vae(guide=IAF)". "all": every model that '
+            f"can be scored on these data [default: {TRIO}; binary data: {BINARY_TRIO}]."
         ),
     ] = None,
     epochs: EpochsOption = None,
@@ -253,19 +254,21 @@ def _save_figures(
     reconstructions: Reconstructions,
 ) -> None:
     """The figures; of a pair that was trained several times its first training."""
-    from ...plots import comparison as plots
-    from ...plots import note
+    from ... import plots
 
+    fits = {name: in_units_of(data, run.fit_result) for name, run in runs.items() if run.fit_result.history}
     figures = {
-        "learning_curves.png": plots.learning_curves(
-            {name: run.fit_result for name, run in runs.items()}, comparison.evidence
-        ),
+        **({"learning_curves.png": plots.learning_curves(fits, comparison.evidence)} if fits else {}),
         "evidence.png": plots.evidence_plot(comparison),
         **reconstructions.figures(),
     }
+    if len(comparison.evidence) > 1:
+        figures["differences.png"] = plots.difference_plot(comparison)
+    with contextlib.suppress(InvalidInputError):  # no weights vary
+        figures["pareto_k.png"] = plots.pareto_k_plot(comparison)
     if data.shape is not None:
         draws = {name: data.transform.grey(draw_points(run, data, 24, seed)) for name, run in runs.items()}
         shown = data.transform.grey(data.test[:24].cpu())
         figures["samples.png"] = plots.samples_beside_data(shown, draws, data.shape)
     for name, figure in figures.items():
-        save_figure(out / name, note(figure, (data.name, f"seed {seed}")))
+        save_figure(out / name, plots.note(figure, (data.name, f"seed {seed}")))

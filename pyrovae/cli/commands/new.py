@@ -32,7 +32,11 @@ def new_command(
     write_text(file, SKELETONS[kind].replace("NAME", name))
     print(f"{file}: a {kind} that works. Change it, then try:\n")
     if kind == "model":
-        print(f"  pyrovae train {file} --out runs/{file.stem}\n  pyrovae compare --models ppca,{file}")
+        print(f"  pyrovae train {file} --out runs/{file.stem}\n  pyrovae compare --models ppca,{file}\n")
+        print(
+            "The columns of a table have units of their own. A model that starts near N(0, 1) needs them standardised:\n"
+        )
+        print(f"  pyrovae train {file} --data iris --transform standardise --out runs/{file.stem}-iris")
     else:
         print(f"  pyrovae train vae --set guide={file}:{name} --out runs/{file.stem}")
 

@@ -26,7 +26,11 @@ def report_command(
     device: DeviceOption = "auto",
     root: RootOption = None,
 ) -> None:
-    """Score trained runs on their held-out points, and write one page with all that is known of them. It opens without a network."""
+    """Write one HTML page about trained runs.
+
+    The runs are scored on their held-out points first. The page has the table, the figures and the settings. It opens
+    without a network.
+    """
     from ...evaluation.comparing import check_separate_parameters
     from ...evaluation.comparison import check_same_dim
     from ...report import render

@@ -14,10 +14,10 @@ from ..pictures import PICTURES, Request
 
 def show_command(
     run: RunArgument,
-    what: Annotated[str, typer.Argument(help=f"One of {', '.join(PICTURES)}.")],
+    what: Annotated[str, typer.Argument(help="What to draw: one of the words above.")],
     points: Annotated[
         list[int] | None,
-        typer.Argument(help="Held-out points by number: interpolate A B, analogy A B C, posterior N, traverse N."),
+        typer.Argument(help="Numbers of held-out points, from 0. traverse N starts at point N."),
     ] = None,
     beside: Annotated[
         list[Path] | None, typer.Option(help="With latent: another run to draw beside; may be repeated.")
@@ -36,10 +36,22 @@ def show_command(
         Path | None, typer.Option(help="The figure's file, .png, .svg or .pdf [default: RUN/WHAT.png].")
     ] = None,
 ) -> None:
-    """Draw a figure of a run: reconstructions, latents, training, ….
+    """Draw what a run has learned, as one figure.
 
-    WHAT is the kind of the figure.
-    """
+    WHAT is one of these:
+
+    \b
+    - reconstruct: data, their reconstructions and the differences
+    - manifold: decoded x on a grid over two latents
+    - latent: held-out points in the plane of two latents
+    - traverse: decoded x as one latent at a time varies
+    - interpolate A B: two paths from point A to point B
+    - analogy A B C: A is to B as C is to the last picture
+    - components: the classes of a mixture, or the directions of PCA
+    - samples: new x that the model draws
+    - training: the ELBO and its two terms over the epochs
+    - posterior N: q(z|x) beside p(z|x) at point N
+    """  # noqa: D301
     from ... import plots
 
     if what not in PICTURES:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InvalidInputError
-from ..common import data_source, device_of, options_given, train_with_progress
+from ..common import data_source, device_of, in_units_of, options_given, train_with_progress
 from ..options import (
     BatchOption,
     DataOption,
@@ -87,7 +87,9 @@ def train_command(
     precision: Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 [default: fp32].")] = None,
     compile: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the training step [default: only for long runs]."),
+        typer.Option(
+            "--compile/--no-compile", help="Compile the training step, or run the pair itself [default: by length]."
+        ),
     ] = None,
     retry_lr_factor: Annotated[
         float | None, typer.Option(help="If training diverges, go back once, with the learning rate times this.")
@@ -174,7 +176,7 @@ def _train(run: "Run", data: "Data", folder: Path, first: bool, tensorboard: boo
         return
     from ...plots import note, training
 
-    result = run.fit_result
+    result = in_units_of(data, run.fit_result)
     if result.history:  # a pair in closed form has no epochs, and a figure of it no curve
         save_figure(
             folder / "learning_curve.png", note(training(result), (data.name, run.name, f"seed {run.config.seed}"))

@@ -243,7 +243,7 @@ class Explorer {
 }
 
 const spaces = JSON.parse(document.getElementById("explorers").textContent);
-const explorerHost = document.getElementById("explorer");
+const explorerHost = document.getElementById("spaces");
 if (explorerHost && spaces.length) {
   const inside = element("div");
   const choice = element("select", { id: "explored" }, ...spaces.map((space, k) => element("option", { value: k }, space.name)));

@@ -1,4 +1,6 @@
 "use strict";
+// On paper nothing can be opened: all options are printed.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
 // Each heading of a table becomes a button that sorts the rows: numbers by size, names by letter, empty cells last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];

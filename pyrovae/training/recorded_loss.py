@@ -5,16 +5,17 @@ posterior computes the model's own density, so one copy is differentiated instea
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functionalize
-from torch.fx import Graph
+from torch.fx import GraphModule
 
 from ..compilation.compiling import CompilationError, reason
 from ..compilation.constants import lift_constants
 from ..compilation.graph import record_graph
+from ..compilation.simplification import share_equal_operations, simplify
 from ..objectives import Terms
 from ..utils.random import fork_rng
 from .flat_parameters import FlatParameters, joined
@@ -22,8 +23,14 @@ from .flat_parameters import FlatParameters, joined
 Loss = Callable[[Tensor, Tensor], Terms]  # of a batch and the KL's weight
 
 
-# Of the leaves, a batch, the KL's weight and what else it holds, to `Terms.parts` and the gradient of each leaf.
-Recording = Callable[..., tuple[tuple[Tensor, ...], Sequence[Tensor]]]
+class Recording(NamedTuple):
+    """`graph(*leaves, x, beta, *constants)` gives a batch's `Terms.parts` and the gradient of each leaf.
+
+    Constants are all other tensors that it reads: buffers, and parameters that are not trained.
+    """
+
+    graph: GraphModule
+    constants: list[Tensor]
 
 
 def gradient_of(loss: Loss, flat: FlatParameters) -> Callable[[Tensor, Tensor], tuple[Terms, Sequence[Tensor]]]:
@@ -37,10 +44,8 @@ def gradient_of(loss: Loss, flat: FlatParameters) -> Callable[[Tensor, Tensor], 
     return gradient
 
 
-def record_step(
-    loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]
-) -> tuple[Recording, list[Tensor]]:
-    """`graph(leaves, x, beta, *constants)` → a batch's `Terms.parts` and gradients; and what it holds: buffers, constants.
+def record_step(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor, modules: Sequence[nn.Module]) -> Recording:
+    """Record loss and gradient of a batch, and compare them with Pyro's own of another batch.
 
     Parameters, buffers and the KL's weight are read at each call, and noise is drawn then, in the eager step's order. Raises
     `CompilationError` where Python or the host decides something on the way, or another batch goes another way.
@@ -52,20 +57,34 @@ def record_step(
     try:  # recording is a step: it draws, and it moves batch statistics
         with fork_rng(x.device, 0):
             terms, expected = gradient(other, beta)
-        for recorded in (_shared_first, _as_run):
-            graph, constants = recorded(loss, flat, x, beta)
+        unchanged = python_values(modules)
+        for record in (_shared_first, _as_run):
+            recording = record(loss, flat, x, beta)
+            if python_values(modules) != unchanged:
+                raise CompilationError("the pair changes an attribute of a module at each call")
             with fork_rng(x.device, 0), torch.no_grad():
                 _restore(buffers, before)
-                (value, *_), parts = graph(flat.views(flat.vector.data), other, beta, *constants)
+                (value, *_), parts = recording.graph(*flat.views(flat.vector.data), other, beta, *recording.constants)
             if _close(value, terms.loss) and _close(joined(parts), joined(expected)):
-                return graph, constants
-    except torch.OutOfMemoryError:
+                return recording
+    except (CompilationError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise CompilationError(reason(error)) from error
     finally:
         _restore(buffers, before)
     raise CompilationError("the pair does something else at another call, which a recording would not follow")
+
+
+def python_values(modules: Sequence[nn.Module]) -> list[Any]:
+    """Numbers and texts that are attributes of modules: what a model may read in Python, and a recording has fixed."""
+    return [
+        (name, value)
+        for module in modules
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if value is None or isinstance(value, bool | int | float | str)
+    ]
 
 
 def _close(value: Tensor, expected: Tensor) -> bool:
@@ -79,7 +98,7 @@ def _restore(buffers: list[Tensor], before: list[Tensor]) -> None:
             buffer.copy_(value)
 
 
-def _shared_first(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
+def _shared_first(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> Recording:
     """Record the loss, merge equal operations, differentiate.
 
     It is wrong where code hides operations from autograd (no_grad, a Function of its own). The caller finds that by
@@ -96,19 +115,19 @@ def _shared_first(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> 
             node.target = torch.ops.aten.detach.default  # which is what .detach() is recorded as
         if node.target is torch.ops.aten.copy.default:
             node.target = _copied
-    _share(graph.graph)
+    share_equal_operations(graph.graph)
     graph.recompile()
 
-    def gradient(
-        leaves: Sequence[Tensor], x: Tensor, beta: Tensor, *constants: Tensor
-    ) -> tuple[tuple[Tensor, ...], Sequence[Tensor]]:
+    def gradient(*tensors: Tensor) -> tuple[tuple[Tensor, ...], Sequence[Tensor]]:
+        leaves, others = tensors[: len(values)], tensors[len(values) :]
         with torch.enable_grad():
             own = [leaf.detach().requires_grad_() for leaf in leaves]
-            terms = graph(*own, x, beta, *constants)
+            terms = graph(*own, *others)
             parts = torch.autograd.grad(terms[0], own, allow_unused=True, materialize_grads=True)
         return tuple(term.detach() for term in terms), parts
 
-    return gradient, constants
+    with fork_rng(x.device):
+        return Recording(simplify(record_graph(gradient, (*values, x, beta, *constants))), constants)
 
 
 def _copied(like: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
@@ -116,7 +135,7 @@ def _copied(like: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     return source.to(like).expand_as(like)
 
 
-def _as_run(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> tuple[Recording, list[Tensor]]:
+def _as_run(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> Recording:
     """Record loss and gradient together, as autograd runs them."""
     gradient = gradient_of(loss, flat)
 
@@ -127,23 +146,4 @@ def _as_run(loss: Loss, flat: FlatParameters, x: Tensor, beta: Tensor) -> tuple[
     with fork_rng(x.device):
         graph = record_graph(operations, (x, beta))
     constants = [value.detach() for value in lift_constants(graph, flat.leaves)]
-    return lambda leaves, x, beta, *constants: graph(*leaves, x, beta, *constants), constants
-
-
-def _share(nodes: Graph) -> None:
-    """Of operations that are equal, keep the first; two draws are never equal."""
-    seen: dict[Any, Any] = {}
-    for node in list(nodes.nodes):
-        target = node.target
-        if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
-            continue
-        if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags or "batch_norm" in str(target):
-            continue  # batch_norm moves its running statistics, and does not say so
-        key = repr((str(target), node.args, sorted(node.kwargs.items())))  # nodes are named once
-        if key in seen:
-            node.replace_all_uses_with(seen[key])
-            nodes.erase_node(node)
-        else:
-            seen[key] = node
-    nodes.eliminate_dead_code()
-    nodes.lint()
+    return Recording(simplify(graph), constants)
