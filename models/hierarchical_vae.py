@@ -27,7 +27,7 @@ class HierarchicalVAE(pyrovae.nn.DecoderModel):
         latents: tuple[int, ...],
         hidden: tuple[int, ...],
         likelihood: pyrovae.likelihoods.Likelihood,
-        image_shape: tuple[int, ...] = (),
+        image_shape: tuple[int, ...] | None = None,
     ):
         if len(latents) < 2 or min(latents) < 1:
             raise pyrovae.InvalidInputError(
@@ -149,7 +149,7 @@ def pair(
     hidden: tuple[int, ...] = (200, 200),
     likelihood: pyrovae.likelihoods.Likelihood | None = None,
     guide: type = BottomUp,
-    image_shape: tuple[int, ...] = (),
+    image_shape: tuple[int, ...] | None = None,
 ) -> tuple[HierarchicalVAE, nn.Module]:
     """Build the model and its guide.
 

@@ -58,7 +58,7 @@ def pair(
     prior: type | pyrovae.priors.Prior = pyrovae.priors.StandardNormal,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
-    image_shape: tuple[int, ...] = (),
+    image_shape: tuple[int, ...] | None = None,
 ) -> tuple[VAE, nn.Module]:
     """Build the model and its guide, with networks of tanh layers.
 

@@ -103,6 +103,15 @@ def test_so_are_log_jacobians() -> None:
     same(found, expected)
 
 
+def test_so_are_those_of_points_with_missing_entries() -> None:
+    x = X.clone()
+    x[::5, 1] = torch.nan
+    model, guide = pair("ppca", latent=1)
+    found, expected = (evaluate(model, guide, each, 5) for each in (Rows(x), x))
+    same(found, expected)
+    assert found.num_missing == expected.num_missing == len(x[::5])
+
+
 def test_a_memory_map_takes_the_pairs_type(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X.double().numpy())
     model, guide = pair("gmm", components=2)
@@ -173,8 +182,8 @@ def test_points_that_change_are_refused() -> None:
 
 def test_bad_points_are_named_by_their_row_among_all() -> None:
     x = X.clone()
-    x[BLOCK_ROWS + 5, 2] = np.nan
-    with pytest.raises(InvalidInputError, match=rf"x\[{BLOCK_ROWS + 5}, 2\] is nan"):
+    x[BLOCK_ROWS + 5, 2] = np.inf
+    with pytest.raises(InvalidInputError, match=rf"x\[{BLOCK_ROWS + 5}, 2\] is inf"):
         evaluate(*pair("ppca", latent=1), Rows(x), 2)
 
 

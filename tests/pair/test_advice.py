@@ -81,6 +81,6 @@ def test_counts_are_not_told_to_be_binary() -> None:
     counts = torch.poisson(torch.ones(40, 4) * 3)
     guide = pyrovae.guides.MeanField(4, 2)
     said = refusal(fit, Counts(), guide, counts.log1p(), epochs=1)
-    assert "give it raw counts, whole numbers from 0" in said
+    assert "Give it raw counts, whole numbers from 0" in said
     assert "binar" not in said
     fit(Counts(), guide, counts, epochs=1)

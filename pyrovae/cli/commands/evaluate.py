@@ -79,7 +79,7 @@ def evaluate_command(
     ] = None,
     per_point: Annotated[
         Path | None,
-        typer.Option(help="Write row, label, log p(x), error, method and reliability of each point, .csv or .parquet."),
+        typer.Option(help="Write log p(x), error and reliability of each point, as .csv or .parquet."),
     ] = None,
     ranking: Annotated[
         Path | None,
