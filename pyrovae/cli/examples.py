@@ -27,7 +27,7 @@ EXAMPLES = {
     "distil": ["pyrovae distil runs/vae --out runs/distilled"],
     "impute": [
         "pyrovae impute runs/ppca --out filled.csv",
-        "pyrovae impute runs/ppca --data new.csv --out filled.csv --cells cells.csv --level 0.95",
+        "pyrovae impute runs/ppca --out filled.csv --cells cells.csv",
     ],
     "sample": ["pyrovae sample runs/vae", "pyrovae sample runs/vae --num-samples 1000 --out samples.npy"],
     "show": [
