@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ..distributions import observed
 from ..errors import InvalidInputError
 from ..guides import Amortised, MeanField
 from ..likelihoods.base import Likelihood
@@ -36,6 +37,8 @@ class NetworkVAE(Module):
     Only the decoder and the likelihood have parameters.
     """
 
+    handles_missing = True  # p(x|z) is of the observed entries, and the encoder sees 0 for the others
+
     def __init__(self, decoder: nn.Module, latent: int, likelihood: Likelihood):
         super().__init__()
         self.decoder, self.latent, self.likelihood = decoder, latent, likelihood
@@ -44,7 +47,7 @@ class NetworkVAE(Module):
         _check_images(x)
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent), x.new_ones(self.latent)).to_event(1))
-            pyro.sample("x", self.decode(z), obs=x)
+            pyro.sample("x", observed(self.decode(z), x), obs=x)
 
     def decode(self, z: Tensor) -> dist.TorchDistribution:
         """Return p(x|z), with batch_shape `batch`, for z (*batch, k)."""
@@ -137,6 +140,7 @@ class _Encoder(nn.Module):
     def __init__(self, network: nn.Module, latent: int, shape: Sequence[int] | None):
         super().__init__()
         self.network, self.latent, self.shape = network, latent, None if shape is None else tuple(shape)
+        self.handles_missing = getattr(network, "handles_missing", False)
 
     def forward(self, x: Tensor) -> Tensor:
         _check_images(x)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import InvalidInputError
 from .execution import ModelOrGuide, trace
 from .sites import PLATE
+from .validation import handles_missing
 
 
 class GivenGlobals:
@@ -22,6 +23,11 @@ class GivenGlobals:
     def conditional_on(self) -> tuple[str, ...]:
         """The names of the global latents."""
         return tuple(sorted(self.values))
+
+    @property
+    def handles_missing(self) -> bool:
+        """Whether the program takes x with missing entries."""
+        return handles_missing(self.program)
 
     def __call__(self, x: Tensor) -> object:
         conditioned = poutine.condition(self.program, data=self.values)

@@ -307,3 +307,20 @@ def test_a_model_of_ones_own_says_that_it_takes_them():
     fit(model, lambda x: None, x, epochs=400, batch_size=None, lr=3e-2)
     torch.testing.assert_close(model.mean.detach(), x.nanmean(dim=0), rtol=0, atol=0.02)
     assert evaluate(model, lambda x: None, x).log_likelihood.isfinite().all()
+
+
+def test_a_pair_given_its_global_latents_takes_what_it_took_before():
+    import pyro
+    import pyro.distributions as dist
+
+    def model(x):
+        mean = pyro.sample("mean", dist.Normal(torch.zeros(5).double(), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            density = dist.Normal(mean, 2.0).to_event(1)
+            pyro.sample("x", pyrovae.distributions.observed(density, x), obs=x)
+
+    model.handles_missing = True
+    x, value = oracle.points(), torch.arange(5.0).double()
+    pair = pyrovae.condition_on_globals(model, lambda x: None, x, {"mean": value})
+    expected = torch.distributions.Normal(value, 2.0).log_prob(x.nan_to_num(0.0)) * ~x.isnan()
+    torch.testing.assert_close(log_weights(*pair, x)[0], expected.sum(-1))

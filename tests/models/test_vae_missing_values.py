@@ -144,6 +144,18 @@ def test_an_encoder_of_ones_own_sees_zero_or_what_it_asks_for():
         torch.testing.assert_close(encoder.seen, expected, rtol=0, atol=0, equal_nan=True)
 
 
+def test_networks_trained_elsewhere_are_scored_on_the_observed_entries():
+    x = data_for("Normal").float()
+    encoder, decoder = torch.nn.Linear(4, 2), torch.nn.Linear(1, 4)
+    model, guide = pyrovae.from_networks(encoder, decoder, 1, pyrovae.likelihoods.FixedNormal(0.8))
+    z = torch.linspace(-8, 8, 2001).unsqueeze(-1)
+    each = torch.distributions.Normal(decoder(z), 0.8).log_prob(x.nan_to_num(0.0).unsqueeze(1)).detach()
+    log_p = (each * ~x.isnan().unsqueeze(1)).sum(-1) + torch.distributions.Normal(0, 1).log_prob(z[:, 0])
+    expected = log_p.logsumexp(-1) + math.log(16 / 2000)
+    evidence = evaluate(model, guide, x, tolerance=0.02)
+    assert bool(((evidence.log_likelihood - expected).abs() < 5 * evidence.log_likelihood_se + 1e-3).all())
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

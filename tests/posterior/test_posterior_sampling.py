@@ -312,8 +312,22 @@ def test_pairs_without_such_a_posterior_are_refused():
 
 def test_points_that_are_no_numbers(ppca):
     model, exact_guide, x, _ = ppca
-    with pytest.raises(InvalidInputError, match="x.0, 0. is nan"):
-        sample_posterior(model, exact_guide, x * torch.nan)
+    with pytest.raises(InvalidInputError, match="x.0, 0. is -?inf"):
+        sample_posterior(model, exact_guide, x * torch.inf)
+
+
+def test_the_posterior_given_some_entries(ppca):
+    """That of the rows of W that are observed; and the prior, where none is."""
+    model, exact_guide, x, _ = ppca
+    x = x[:6].clone()
+    x[:3, ::2] = torch.nan
+    x[3:] = torch.nan
+    result, latent = sample_posterior(model, exact_guide, x, num_draws=4000), model.W.shape[1]
+    exact = model.posterior(x)
+    expected = exact.mean.detach().double(), exact.covariance_matrix.detach().double()
+    assert bool(((result.means["z"] - expected[0]).abs() < 6 * result.means_se["z"] + 1e-6).all())
+    torch.testing.assert_close(result.covariances["z"], expected[1], rtol=0, atol=0.15)
+    torch.testing.assert_close(expected[1][3:], torch.eye(latent).double().expand(3, -1, -1), rtol=0, atol=1e-6)
 
 
 def test_a_density_that_is_zero_everywhere_names_the_point():
