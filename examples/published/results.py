@@ -25,7 +25,7 @@ def known_number(value: float | None) -> str:
 
 def number(value: float, sign: str = "") -> str:
     """A number of ours with four digits after the point, or a whole one."""
-    return (f"{value:{sign}.0f}" if value.is_integer() else f"{value:{sign}.4f}").replace("-", "−")
+    return (f"{value:{sign}.0f}" if float(value).is_integer() else f"{value:{sign}.4f}").replace("-", "−")
 
 
 def error(value: float | None) -> str:
@@ -47,7 +47,7 @@ def table(record: dict) -> str:
         cells = (
             line["quantity"].replace("|", "\\|"),
             known_number(known),
-            number(float(line["ours"])),
+            number(line["ours"]),
             error(line["mc_se"]),
             error(line["data_se"]),
             difference,
