@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 import pyrovae
 from pyrovae.diagnostics.aggregate_posterior import Aggregate, log_density
 from pyrovae.estimators.hmc import State, trajectory
+from pyrovae.missing import assume_missing
 from pyrovae.objectives import default_objective, differentiable_loss, resolve_objective
 from pyrovae.pair.execution import isolated_parameters, local_parameters, modules
 from pyrovae.pair.importance_weights import guide_density, model_density, run_guide, run_model
@@ -42,6 +43,13 @@ LIKELIHOODS = [
 ]  # fmt: skip  # besides those of every pair
 BACKWARD = "cuda" if torch.cuda.is_available() else "meta"
 PRIORS = ("MixtureOfGaussians", "VampPrior", "FlowPrior")
+
+
+@pytest.fixture(autouse=True)
+def nothing_missing():
+    """As `fit` and `evaluate` have it: whether entries are missing is known before, and read from no batch."""
+    with assume_missing(False):
+        yield
 
 
 class FakePair:

@@ -227,7 +227,7 @@ def test_compare_refuses_before_it_trains(tmp_path: Path, monkeypatch: pytest.Mo
     assert "The data are binary" in refused("compare", "--data", data, "--models", "bernoulli_pca,gmm", "--out", out)
     message = refused("compare", "--models", "bernoulli_pca", "--out", out)
     assert "outside the support of Bernoulli" in message
-    assert "binarise them first" in message
+    assert "inarise them first" in message
     assert "names a model twice" in refused("compare", "--models", "ppca,ppca", "--out", out)
     assert not out.exists()
 

@@ -99,7 +99,7 @@ def test_log_normalised_counts_are_told_what_counts_are():
                 z = pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
                 pyro.sample("x", dist.Poisson(torch.cat([z, z], -1).exp()).to_event(1), obs=x)
 
-    with pytest.raises(InvalidInputError, match="give it raw counts, whole numbers from 0"):
+    with pytest.raises(InvalidInputError, match="Give it raw counts, whole numbers from 0"):
         log_weights(Counts(), Prior(), torch.full((4, 2), 0.7))
     log_weights(Counts(), Prior(), torch.full((4, 2), 3.0))
 
