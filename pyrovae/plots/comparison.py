@@ -12,7 +12,7 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.result import Evidence
 from ..training import FitResult
 from .pictures import draw_images
-from .style import LEGEND_CURVES, RELIABLE, legend, line_style, mark_fill, new_axes, new_figure, whole_ticks
+from .style import LEGEND_CURVES, RELIABLE, legend, line_style, mark_fill, new_axes, new_figure, short_name, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def learning_curves(
         unit = 1.0 if len(fits) == 1 else 100 / max(1, len(curve))
         epochs = [unit * (epoch + 1) for epoch in range(len(curve))]
         remark = "; − loss, not ELBO" if loss and elbos else ""
-        label = f"{name} ({len(curve)} epoch{'s' if len(curve) != 1 else ''}{remark})"
+        label = f"{short_name(name)} ({len(curve)} epoch{'s' if len(curve) != 1 else ''}{remark})"
         axes.plot(epochs, curve, **line_style(place), label=label, marker="o" if len(curve) < 3 else None)
         if curve:
             known = [value for value in curve if math.isfinite(value)]
@@ -161,7 +161,7 @@ def evidence_plot(comparison: Comparison) -> Figure:
             left.plot([], [], "|", color="black", markersize=12, label="exact log p(x)")
     left.set(
         yticks=range(len(names)),
-        yticklabels=names,
+        yticklabels=[short_name(name) for name in names],
         xlabel="nats per point, more is better (bars: one data standard error)",
     )
     left.set_ylim(len(names) - 0.5, -0.5)
@@ -200,7 +200,7 @@ def bound_curves(comparison: Comparison, axes: Axes | None = None) -> Figure:
             marker="o",
             **line_style(place),
             capsize=3,
-            label=name,
+            label=short_name(name),
         )
         if evidence.reliability != RELIABLE:
             axes.plot(
@@ -213,10 +213,12 @@ def bound_curves(comparison: Comparison, axes: Axes | None = None) -> Figure:
             )
         exact = evidence.mean_exact_log_likelihood
         if exact is not None:
-            axes.axhline(exact.value, color=line_style(place)["color"], linestyle=":", label=f"{name}, exact")
+            axes.axhline(
+                exact.value, color=line_style(place)["color"], linestyle=":", label=f"{short_name(name)}, exact"
+            )
         elif evidence.bound_error is not None:
             level = evidence.mean_log_likelihood.value
-            axes.axhline(level, color=line_style(place)["color"], linestyle="--", label=f"{name}, log p̂(x)")
+            axes.axhline(level, color=line_style(place)["color"], linestyle="--", label=f"{short_name(name)}, log p̂(x)")
     low, high = axes.get_ylim()
     room = max(0.0, LEAST_RANGE - (high - low)) / 2  # rounding errors do not fill the axes
     axes.set_ylim(low - room, high + room)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..evaluation.comparison import Comparison
-from .style import RELIABLE, line_style, mark_fill, new_axes
+from .style import RELIABLE, line_style, mark_fill, new_axes, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def difference_plot(comparison: Comparison, axes: Axes | None = None) -> Figure:
     axes.axvline(0, color="grey", linewidth=0.8, linestyle=":")
     axes.set(
         yticks=range(len(names)),
-        yticklabels=names,
+        yticklabels=[short_name(name) for name in names],
         xlabel="log p̂(x) − that of the best (nats per point, bars: two standard errors)",
     )
     axes.set_ylim(len(names) - 0.5, -0.7)

@@ -18,6 +18,7 @@ CLASS_COLOURS = [  # Paul Tol's muted scheme, for many classes
 CLASS_MARKERS = ["o", "s", "^", "D", "v"]  # where there are more classes than colours
 LEGEND_CURVES = 4  # curves below which a legend finds room
 RELIABLE = "reliable"  # as the `reliability` of a result has it
+NAME_LENGTH = 36
 NOTE_HEIGHT = 0.025  # of the figure, or more where it is low
 
 
@@ -30,6 +31,11 @@ def line_style(place: int) -> dict[str, Any]:
 def mark_fill(reliable: bool) -> dict[str, Any]:
     """How the mark of a number is filled: hollow where it is no more than a lower bound."""
     return {} if reliable else {"markerfacecolor": "white"}
+
+
+def short_name(name: str) -> str:
+    """A name as a label, with its middle left out where it is long: the path of a run leaves no room for the axes."""
+    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH // 2]}…{name[-NAME_LENGTH // 2 :]}"
 
 
 def new_figure(size: tuple[float, float]) -> Figure:

@@ -8,7 +8,7 @@ import torch
 
 from ..errors import InvalidInputError
 from ..evaluation.comparison import Comparison
-from .style import LEGEND_CURVES, legend, line_style, new_axes
+from .style import LEGEND_CURVES, legend, line_style, new_axes, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def pareto_k_plot(comparison: Comparison, axes: Axes | None = None) -> Figure:
         finite = ordered[ordered.isfinite()]
         above = float(finite.max()) + 0.2 if len(finite) else 1.0
         share = 100 * (torch.arange(len(ordered)) + 1) / len(ordered)
-        label = f"{name}: {evidence.high_pareto_k_fraction:.0%} above"
+        label = f"{short_name(name)}: {evidence.high_pareto_k_fraction:.0%} above"
         axes.plot(share, ordered.clamp(LOWEST, max(above, 1.0)), **line_style(place), label=label)
     limits = {evidence.pareto_k_threshold for _, evidence in shown.values()}
     for limit in limits:

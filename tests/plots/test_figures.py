@@ -298,3 +298,12 @@ def test_images_in_colours_are_drawn_as_they_are():
     draw_images(axes[1], images - 0.5, (2, 3, 3), 2, signed_limit=0.5)
     mean = (images[0] - 0.5).reshape(2, 3, 3).mean(-1)
     torch.testing.assert_close(pixels(axes[1])[1 : 1 + 2 * scale : scale, 1 : 1 + 3 * scale : scale], mean)
+
+
+def test_the_middle_of_a_long_name_is_left_out():
+    """The paths of runs leave room for the axes; the end, by which they differ, stays."""
+    assert pyrovae.plots.style.short_name("vae") == "vae"
+    paths = [f"/a/folder/in/another/folder/with/more/than/one/run/{run}" for run in "ab"]
+    short = [pyrovae.plots.style.short_name(path) for path in paths]
+    assert [len(name) for name in short] == [37, 37]
+    assert [name[-4:] for name in short] == ["un/a", "un/b"]
