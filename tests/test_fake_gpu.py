@@ -156,10 +156,7 @@ on_both = pytest.mark.parametrize("device", sorted({"cuda", BACKWARD}))
 @on_both
 @pytest.mark.parametrize(
     ("name", "options"),
-    [
-        pytest.param(name, options, marks=[] if name == "vae" else long_run(options), id=f"{name}-{label(options)}")
-        for name, options in SCORED
-    ],
+    [pytest.param(name, options, marks=long_run(options), id=f"{name}-{label(options)}") for name, options in SCORED],
 )
 def test_every_pair(name, options, device, request):
     if options.get("guide") is pyrovae.guides.NeuralSpline:
@@ -182,7 +179,7 @@ def test_every_pair(name, options, device, request):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda each: type(each).__name__)
-@pytest.mark.parametrize("name", ["vae", "ppca"])
+@pytest.mark.parametrize("name", ["vae", pytest.param("ppca", marks=pytest.mark.slow)])
 def test_a_step_of_every_objective(name, objective):
     step(FakePair(*build(name, {}), points(name), BACKWARD), objective)  # some differentiate on the way
 

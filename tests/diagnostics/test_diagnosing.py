@@ -203,6 +203,7 @@ def test_blocks_do_not_change_the_sum(monkeypatch, seed):
         torch.testing.assert_close(every.log_sum({"z": z}, owners), without.logsumexp(1), rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_block(monkeypatch):
     """No density is ever asked for more numbers than are allowed at once."""
     monkeypatch.setattr(aggregate, "BLOCK_ELEMENTS", 4096)

@@ -122,6 +122,7 @@ def test_a_recorded_screen_is_no_further_off(pieces, runs_of_the_graph, monkeypa
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 0.005
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(
     # few, of which hardly any are scored again; and a last block that is not full
@@ -159,6 +160,7 @@ def test_a_screen_half_recorded_is_none(runs_of_the_graph, monkeypatch):
     assert (screened.log_likelihood - full.log_likelihood).abs().max() < 5e-5
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 @needs_compiler
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_both_gaps_against_their_closed_forms(pair, seed):
     assert found.reliability == "reliable"
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_know_its_log_p(pair, seed):
     """log p̂(x) about the modes has the error that it claims, and the gaps need no annealing."""
     model, guide, x, approximation, _ = pair

@@ -39,6 +39,7 @@ def test_evidence_against_quadrature(seed):
     assert ((found.log_likelihood - torch.stack(log_p)).abs() < 6 * found.log_likelihood_se + 1e-4).all()
 
 
+@pytest.mark.slow
 def test_knowing_the_label_helps():
     """Against the same model told nothing (a column of zeros): a paired difference of at least 2 standard errors."""
     x = labelled(300)

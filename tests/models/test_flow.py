@@ -84,6 +84,7 @@ def test_a_linear_flow_is_the_gaussian(seed):
     assert model.log_prob(x).mean().item() == pytest.approx(gaussian.log_prob(x).mean().item(), abs=0.01)
 
 
+@pytest.mark.slow
 def test_on_digits_it_beats_the_gaussian():
     """The start is the Gaussian, or nearly; a paired difference on held-out digits, after a part of the recipe."""
     data = pyrovae.load_data("digits")

@@ -116,6 +116,7 @@ def test_no_variance_falls_below_the_floor(kind):
     assert np.linalg.eigvalsh(covariances(model)).min() >= 0.05 - 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "diag"])
 def test_svi_on_digits_reaches_em_from_the_same_start_and_floor(kind, seed):
     """Within 0.1 nat per training point of scikit-learn's EM run to convergence, or better; and within 0.3 of exact EM."""

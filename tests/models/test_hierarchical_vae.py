@@ -63,6 +63,7 @@ def test_a_product_of_normals_is_the_posterior_of_a_normal_mean():
     assert float(q.variance) == pytest.approx(variance)
 
 
+@pytest.mark.slow
 def test_training_raises_a_bound_that_stays_below_more_samples():
     x = data()
     for guide in GUIDES.values():
