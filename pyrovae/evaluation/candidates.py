@@ -123,9 +123,10 @@ class CandidateWork:
         """A new pair. What it keeps in Pyro's global store is gone afterwards, so that candidates share nothing."""
         with pyro.get_param_store().scope():
             with fork_rng(self.x.device, self.seed):
-                model, guide = self.build(self.x[:1].shape[1], **options)
+                first = self.x[:1]
+                model, guide = self.build(first.shape[1], **options)
             for module in modules(model, guide):
-                module.to(self.x.device)
+                module.to(first.device, first.dtype)
             yield model, guide
 
     @contextlib.contextmanager
