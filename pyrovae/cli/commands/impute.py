@@ -46,6 +46,9 @@ def impute_command(
     source = str(data) if data is not None else config.data
     if source in NAMES:
         raise InvalidInputError(f"{source} has no missing cells: name a file with --data.")
+    for written in filter(None, (out, cells, draws)):
+        if written.resolve() == Path(source).resolve():
+            raise InvalidInputError(f"{written} is the file that is read, and would be lost: name another file.")
     restored, loaded = open_scored(run, device, source)
     filled = impute(restored.model, restored.guide, loaded.test, num_draws, seed, level=level)
     filled = filled.mapped(loaded.transform.to_source)
