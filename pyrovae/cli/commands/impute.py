@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def impute_command(
     run: RunArgument,
-    out: Annotated[Path, typer.Option(help="The file with its cells filled: the kind of the data file, or .npy.")],
+    out: Annotated[Path, typer.Option(help="The file to write, of the same kind as the data file, or .npy.")],
     data: Annotated[
         Path | None, typer.Option(help="A file with missing cells [default: the file that the run was trained on].")
     ] = None,
