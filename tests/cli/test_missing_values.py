@@ -115,6 +115,7 @@ def test_impute_fills_the_cells_and_leaves_the_others_as_they_were_written(folde
     assert len(lines) == 1 + int(expected.missing.sum())
     row, name, mean, low, high = lines[1].split(",")
     place = int(row), data.column_names.index(name)
+    assert max(map(len, (mean, low, high))) <= 12, "no more digits than float32 has"
     for text, values in ((mean, expected.mean), (low, expected.lower), (high, expected.upper)):
         assert float(text) == pytest.approx(values[place].item(), rel=1e-6)
     np.testing.assert_allclose(np.load(draws), expected.draws.numpy(), rtol=1e-6)

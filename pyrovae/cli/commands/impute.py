@@ -91,7 +91,8 @@ def _rows(filled: "Imputation", data: "Data") -> list[dict[str, object]]:
         {
             "row": row,
             "column": names[column],
-            **{name: float(getattr(filled, name)[row, column]) for name in ("mean", "lower", "upper")},
+            # the digits that the type has, 191.3002 and not 191.30020141601562
+            **{name: str(getattr(filled, name)[row, column].numpy()) for name in ("mean", "lower", "upper")},
         }
         for row, column in filled.missing.nonzero().tolist()
     ]
