@@ -29,7 +29,8 @@ def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure
 def log_unit_jacobian_of(transform: Transform | None, x: Tensor, observed: int) -> Tensor:
     """Return what brings log p(x) to the units before a standardisation, (N,), nats, on the CPU.
 
-    It is 0 where x has these units, or where only a part of x is scored: `observed` says how many numbers of a point are.
+    It is 0 where x has these units, or where only a part of x is scored. `observed` is how many numbers of a point are
+    scored.
     """
     if transform is None or observed != x[0].numel():
         return torch.zeros(len(x))
