@@ -28,7 +28,7 @@ EXAMPLES = {
     "distil": ["pyrovae distil runs/vae --out runs/distilled"],
     "impute": [
         "pyrovae impute runs/ppca --out filled.csv",
-        "pyrovae impute runs/ppca --data new.csv --out filled.csv --cells cells.csv",
+        "pyrovae impute runs/ppca --data new.csv --out filled.csv --cells bands.csv",
     ],
     "sample": ["pyrovae sample runs/vae", "pyrovae sample runs/vae --num-samples 1000 --out samples.npy"],
     "show": [

@@ -37,7 +37,9 @@ BdmcOption = Annotated[
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a run, which `pyrovae train` wrote.")]
 DataOption = Annotated[
     str,
-    typer.Option(help="digits, mnist, cifar10, iris, …, a .npy, .npz or .csv file, or a folder of images."),
+    typer.Option(
+        help="digits, mnist, cifar10, iris, …, a file (.csv, .npy, .npz, .parquet, …), or a folder of images."
+    ),
 ]
 TransformOption = Annotated[
     str | None,
@@ -61,7 +63,10 @@ SplitSeedOption = Annotated[
     int, typer.Option(min=0, callback=_seed, help="Seed of the split, and of noise that is added to the data once.")
 ]
 RootOption = Annotated[
-    Path | None, typer.Option(help="Folder with MNIST/raw, or other images [default: $PYROVAE_DATA, or the cache].")
+    Path | None,
+    typer.Option(
+        help="Folder of the image sets that have names, such as mnist [default: $PYROVAE_DATA, or the cache]."
+    ),
 ]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download the images if they are not in the folder.")]
 SeedOption = Annotated[int, typer.Option(min=0, callback=_seed, help="Seed of all random numbers except the split.")]

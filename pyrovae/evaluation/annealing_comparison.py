@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..data.transforms import Transform
 from ..errors import InvalidInputError
 from ..estimators import bidirectional
 from ..estimators.annealing import AISResult, ais
@@ -16,6 +17,7 @@ from ..posterior.joint_density import Joint
 from ..statistics.estimate import Estimate, mean_difference
 from ..utils.provenance import data_hash
 from ..utils.random import random_rows
+from .base_measure import in_source_units, log_unit_jacobian_of
 from .result import Evidence
 
 
@@ -31,6 +33,7 @@ def compare_annealing(
     *,
     start: str | None = None,
     bdmc: bool = False,
+    transform: Transform | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> "AnnealingComparison":
     """Compare annealed importance sampling with the importance weights of the same points.
@@ -49,6 +52,7 @@ def compare_annealing(
         seed: The same seed gives the same rows and the same numbers.
         start: As for `ais`.
         bdmc: Also bracket log p(x) by bidirectional Monte Carlo, on as many points that the model simulates.
+        transform: The transform that `evaluate` was given, so that all numbers have its units.
         on_progress: Called with the number of points done since its last call, a fraction.
 
     Returns:
@@ -79,6 +83,7 @@ def compare_annealing(
         start=start,
         on_progress=on_progress,
     )
+    annealed = in_source_units(annealed, log_unit_jacobian_of(transform, x, evidence.dim)[index])
     bracket = None
     if bdmc:
         bracket = bidirectional.bdmc(
@@ -92,6 +97,7 @@ def compare_annealing(
             start=start,
             on_progress=on_progress,
         )
+        bracket = in_source_units(bracket, log_unit_jacobian_of(transform, bracket.x, evidence.dim).cpu())
     return AnnealingComparison(annealed, evidence.bound[index], evidence.bound_se[index], index, bracket)
 
 

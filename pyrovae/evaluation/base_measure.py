@@ -1,5 +1,8 @@
 """The base measure of a density, and the log-Jacobian that brings it back to the pixels' own scale."""
 
+from dataclasses import fields, replace
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
@@ -8,6 +11,9 @@ from ..errors import InvalidInputError
 from ..pair.structure import Structure
 
 CHUNK_POINTS = 1024  # whose log-Jacobian is computed at once
+LOG_DENSITIES = ("elbo", "exact", "log_likelihood", "log_w", "lower", "pooled_log_likelihood", "upper")
+
+Result = TypeVar("Result")
 
 
 def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure) -> Tensor | None:
@@ -20,15 +26,24 @@ def log_jacobian_of(x: Tensor, transform: Transform | None, structure: Structure
     return None
 
 
-def log_unit_jacobian_of(transform: Transform | None, x: Tensor, structure: Structure) -> Tensor:
+def log_unit_jacobian_of(transform: Transform | None, x: Tensor, observed: int) -> Tensor:
     """Return what brings log p(x) to the units before a standardisation, (N,), nats, on the CPU.
 
-    It is 0 where x has these units, or where only a part of x is scored.
+    It is 0 where x has these units, or where only a part of x is scored. `observed` is how many numbers of a point are
+    scored.
     """
-    whole = structure.observed == x[0].numel()
-    if transform is None or not whole:
+    if transform is None or observed != x[0].numel():
         return torch.zeros(len(x))
     return torch.cat([transform.log_unit_jacobian(points).cpu() for points in x.split(CHUNK_POINTS)])
+
+
+def in_source_units(result: Result, log_unit_jacobian: Tensor) -> Result:
+    """Return the result of an estimator with all its log-densities in the units before a standardisation."""
+    if not bool(log_unit_jacobian.any()):
+        return result
+    names = {field.name for field in fields(result)}.intersection(LOG_DENSITIES)  # type: ignore[arg-type]
+    values = {name: value for name in names if (value := getattr(result, name)) is not None}
+    return replace(result, **{name: value + log_unit_jacobian for name, value in values.items()})  # type: ignore[type-var]
 
 
 def measure_name(structure: Structure, transform: Transform | None) -> str:

@@ -21,7 +21,7 @@ from ..statistics.estimate import Estimate, mean_over_points
 from ..training import fit
 from ..training.arguments import recipe_arguments
 from ..utils.random import derived_seed, fork_rng, random_rows
-from .base_measure import check_base_measure
+from .base_measure import check_base_measure, log_unit_jacobian_of
 from .choice import Candidate
 from .evaluating import evaluate
 from .information_criteria import bic, num_free_parameters
@@ -110,8 +110,11 @@ class CandidateWork:
         return None if function is None or len(x) < x.shape[1] or any_missing(x) else function(x)
 
     def _exact(self, model: ModelOrGuide, rows: Tensor) -> Tensor | None:
+        """The model's own log p(x), in the units before a standardisation; None without one."""
+        x = self.values(rows)
         with evaluation_mode(model), torch.no_grad():
-            return exact_log_likelihood(model, self.values(rows))
+            exact = exact_log_likelihood(model, x)
+        return None if exact is None else exact + log_unit_jacobian_of(self.scoring["transform"], x, x[0].numel())
 
     def values(self, rows: Tensor) -> Tensor:
         """Those points; of points that are drawn anew at every use, one draw that is the same for all candidates."""
@@ -123,9 +126,10 @@ class CandidateWork:
         """A new pair. What it keeps in Pyro's global store is gone afterwards, so that candidates share nothing."""
         with pyro.get_param_store().scope():
             with fork_rng(self.x.device, self.seed):
-                model, guide = self.build(self.x[:1].shape[1], **options)
+                first = self.x[:1]
+                model, guide = self.build(first.shape[1], **options)
             for module in modules(model, guide):
-                module.to(self.x.device)
+                module.to(first.device, first.dtype)
             yield model, guide
 
     @contextlib.contextmanager

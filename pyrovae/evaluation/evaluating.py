@@ -210,7 +210,7 @@ def evaluate(
     )  # draws for ELBO and log p̂(x)
     gap_se = (result.log_likelihood_se.square() + scored["elbo_se"].square()).sqrt()
     scored["gap_se"] = torch.where(independent, gap_se, scored["gap_se"])
-    unit_jacobian = log_unit_jacobian_of(transform, x, structure)
+    unit_jacobian = log_unit_jacobian_of(transform, x, structure.observed)
     if bool(unit_jacobian.any()):
         result = replace(result, log_likelihood=result.log_likelihood + unit_jacobian)
         bounds = bounds._replace(value=bounds.value + unit_jacobian)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ..data.transforms import Transform
 from ..estimators.annealing import AISResult, ais
 from ..pair.execution import ModelOrGuide
 from ..pair.validation import check_points, handles_missing
@@ -24,6 +25,7 @@ from ..statistics.reliability import JudgedResult
 from ..statistics.result import Row
 from ..utils.progress import shows_progress
 from ..utils.provenance import data_hash
+from .base_measure import in_source_units, log_unit_jacobian_of
 from .evaluating import TOLERANCE, evaluate
 from .methods import IMPORTANCE_SAMPLING
 from .result import Evidence
@@ -181,6 +183,7 @@ def gap(
     num_chains: int = 16,
     num_temperatures: int | None = None,
     protocol: RefinementSettings | None = None,
+    transform: Transform | None = None,
     on_progress: Callable[[float], None] | None = None,
     progress: bool = True,
 ) -> GapResult:
@@ -203,6 +206,7 @@ def gap(
         num_chains: As for `ais`.
         num_temperatures: As for `ais`.
         protocol: Settings of the optimisation, as for `refine`.
+        transform: The transform of the data, as for `evaluate`: the numbers then have the units of the source.
         on_progress: Called with points done, a fraction: of 2 len(x) in all, and of 3 len(x) with AIS.
         progress: Whether to show a bar in a terminal or a notebook, if `on_progress` is not given.
 
@@ -228,13 +232,16 @@ def gap(
     choose_start_name(model, guide, x, start)
     started = time.perf_counter()
     advance = on_progress or (lambda points: None)
-    scored = evaluate(model, guide, x, num_samples, seed, tolerance=TOLERANCE, on_progress=advance)
+    scored = evaluate(model, guide, x, num_samples, seed, tolerance=TOLERANCE, transform=transform, on_progress=advance)
+    jacobian = log_unit_jacobian_of(transform, x, scored.dim)
     refined = refine(
         model, guide, x, family, num_samples, seed + 1, start=start, protocol=protocol, on_progress=advance
     )
+    refined = in_source_units(refined, jacobian)
     annealed = None
     if annealing or (annealing is None and needs_annealing(model, guide, x)):
         annealed = ais(model, guide, x, num_chains, num_temperatures, seed + 2, start=start, on_progress=advance)
+        annealed = in_source_units(annealed, jacobian)
     best = scored if set(scored.method) != {IMPORTANCE_SAMPLING} else _surest([scored, refined, annealed])
     return GapResult(
         elbo=scored.elbo,

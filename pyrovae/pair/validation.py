@@ -1,5 +1,6 @@
 """What a site and its values must be, with one sentence for each way in which they are not."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,6 +100,11 @@ def raise_outside_support(site: dict[str, Any], value: Tensor) -> None:
     elements = getattr(fn.support, "base_constraint", fn.support)
     wrong = ~torch.as_tensor(elements.check(value)).expand(shape)[index].flatten()
     number = (bad[wrong] if len(wrong) == len(bad) and bool(wrong.any()) else bad)[0].item()
+    if math.isnan(number):
+        raise InvalidInputError(
+            f"Point {index[-1]} has a missing value, nan, at site '{name}', and {_family(fn)} takes none: observe "
+            "pyrovae.distributions.observed(density, x) in its place, or remove such points."
+        )
     if isinstance(base_distribution(getattr(fn, "family", fn)), dist.Bernoulli):
         hint = "Binarise them first (--transform binarise, in Python transforms.Binarise or Threshold)"
     else:

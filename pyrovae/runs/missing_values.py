@@ -28,5 +28,6 @@ def check_missing_values(name: str, model: ModelOrGuide, data: Data) -> None:
             called = data.column_names[column] if data.column_names else str(column)
             raise InvalidInputError(
                 f"{data.name} has no value at row {row}, column {called}, and {name} takes no missing values: remove such rows, fill "
-                "them (pyrovae impute), or choose a pair that takes them, such as ppca, gmm or vae."
+                "them (pyrovae impute), or choose a pair that takes them, such as ppca, gmm or vae. A model of your own takes them "
+                "if it says handles_missing = True, and observes pyrovae.distributions.observed(density, x)."
             )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, NonFiniteError, RunError, in_one_line
-from ..missing import assume_missing
+from ..missing import any_missing, assume_missing
 from ..objectives import is_elbo, name_of
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.state import load_pair_state, pair_state, store_names
@@ -130,10 +130,11 @@ class Trainer:
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self.result.steps = number
                 problem = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not a finite number"
+                advice = "lower the learning rate, clip the gradient or floor the variances"
+                if number == 0 and any_missing(x):
+                    advice = "x has missing entries, nan: a network of your own must read x.nan_to_num()"
                 found_at = locate_nonfinite(self.model, self.guide, x, rows, self.state.updater.flat.leaves)
-                raise NonFiniteError(
-                    f"{self._where()}: {found_at or problem}; lower the learning rate, clip the gradient or floor the variances."
-                )
+                raise NonFiniteError(f"{self._where()}: {found_at or problem}; {advice}.")
             points = len(x)
             # a data plate that stands for a subsample scales the loss up to the size of the whole
             scale = points / self.structure.plate_full_size if self.structure.plate_full_size else 1.0

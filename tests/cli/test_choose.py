@@ -71,6 +71,21 @@ def test_binary_data_get_their_likelihood(tmp_path: Path) -> None:
     assert "latent=" in text
 
 
+def test_columns_are_taken_out_as_in_the_other_commands(tmp_path: Path) -> None:
+    rows = [
+        f"{number},{a:.4f},{b:.4f},{'xy'[number % 2]}"
+        for number, (a, b) in enumerate(np.random.default_rng(0).normal(size=(60, 2)))
+    ]
+    file = tmp_path / "people.csv"
+    file.write_text("\n".join(["visit,age,income,group", *rows]))
+    words = ("--data", file, "--epochs", 1, "--out", tmp_path / "out", "--json", tmp_path / "a.json")
+    said("choose", "ppca", "--over", "latent=1", *words, "--label", "group", "--drop", "visit", "--dtype", "float64")
+    metadata = json.loads((tmp_path / "a.json").read_text())["metadata"]
+    assert (metadata["base_measure"], metadata["dtype"]) == ("Lebesgue on R^2", "float64")
+    reading = json.loads((tmp_path / "out" / "config.json").read_text())["reading"]
+    assert reading == {"label": "group", "drop": ["visit"], "dtype": "float64"}
+
+
 def test_a_value_that_fails_has_its_sentence(data: Path) -> None:
     message = refused("choose", "gmm", "--over", "components=1,400", "--data", data, "--epochs", 1, code=1)
     assert message == "pyrovae: 1 of 2 values failed: the lines below the table say why.\n"

@@ -429,6 +429,11 @@ def test_evaluate_bounds_from_both_sides(run: Path, tmp_path: Path) -> None:
         assert stats.attrs["two_sided_reliability"] == "reliable"
 
 
+def test_train_names_its_own_way_to_give_settings(tmp_path: Path) -> None:
+    message = refused("train", "vae(latent=2,guide=IAF)", "--data", "digits", "--out", tmp_path / "out")
+    assert "write pyrovae train vae --set latent=2 --set guide=IAF" in message
+
+
 def test_settings_of_what_is_not_asked_for_are_refused(run: Path) -> None:
     assert "--delta say how log p(x) is bounded from both sides: add --two-sided" in refused(
         "evaluate", run, "--delta", 0.1

@@ -88,6 +88,14 @@ def test_the_standardised_run_counts_the_observed_entries(folder: Path) -> None:
     assert torch.isfinite(torch.tensor(scores["none"])).all()
 
 
+def test_impute_does_not_write_over_the_file_that_it_reads(folder: Path) -> None:
+    before = (folder / "x.csv").read_text()
+    for words in (("--out", folder / "x.csv"), ("--out", folder / "y.csv", "--cells", folder / "x.csv")):
+        assert "x.csv is the file that is read" in refused("impute", folder / "run", *words)
+    assert (folder / "x.csv").read_text() == before
+    assert not (folder / "y.csv").exists()
+
+
 def test_impute_fills_the_cells_and_leaves_the_others_as_they_were_written(folder: Path) -> None:
     out, cells, draws = folder / "filled.csv", folder / "cells.csv", folder / "draws.npy"
     done = invoke("impute", folder / "run", "--out", out, "--cells", cells, "--draws", draws, "--level", "0.8")
@@ -107,6 +115,7 @@ def test_impute_fills_the_cells_and_leaves_the_others_as_they_were_written(folde
     assert len(lines) == 1 + int(expected.missing.sum())
     row, name, mean, low, high = lines[1].split(",")
     place = int(row), data.column_names.index(name)
+    assert max(map(len, (mean, low, high))) <= 12, "no more digits than float32 has"
     for text, values in ((mean, expected.mean), (low, expected.lower), (high, expected.upper)):
         assert float(text) == pytest.approx(values[place].item(), rel=1e-6)
     np.testing.assert_allclose(np.load(draws), expected.draws.numpy(), rtol=1e-6)

@@ -3,6 +3,8 @@
 import math
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -288,8 +290,6 @@ def test_stock_pyro_takes_them():
 
 def test_a_model_of_ones_own_says_that_it_takes_them():
     """By one attribute; and `observed` makes its density one of the observed entries."""
-    import pyro
-    import pyro.distributions as dist
 
     class Mine(pyrovae.Module):
         handles_missing = True
@@ -309,10 +309,46 @@ def test_a_model_of_ones_own_says_that_it_takes_them():
     assert evaluate(model, lambda x: None, x).log_likelihood.isfinite().all()
 
 
-def test_a_pair_given_its_global_latents_takes_what_it_took_before():
-    import pyro
-    import pyro.distributions as dist
+class Unfinished(pyrovae.Module):
+    """A newcomer's first try: a model that says that it takes missing entries, and may not observe them."""
 
+    handles_missing = True
+
+    def __init__(self, observes):
+        super().__init__()
+        self.observes = observes
+        self.decoder = torch.nn.Linear(2, 3)
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", self.observes(dist.Normal(self.decoder(z), 1.0).to_event(1), x), obs=x)
+
+
+class ReadsX(pyrovae.Module):
+    """A guide whose network reads x as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = torch.nn.Linear(3, 4)
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            loc, rho = self.encoder(x).chunk(2, dim=-1)
+            pyro.sample("z", dist.Normal(loc, rho.exp()).to_event(1))
+
+
+def test_what_is_forgotten_in_a_pair_of_ones_own_is_named():
+    x = torch.randn(20, 3)
+    x[1, 2] = torch.nan
+    guide = pyrovae.guides.MeanField(3, latent=2)
+    with pytest.raises(InvalidInputError, match=r"Point 1 has a missing value.*observe .*observed\(density, x\)"):
+        fit(Unfinished(lambda density, x: density), guide, x, epochs=1)
+    with pytest.raises(pyrovae.NonFiniteError, match=r"data point 1; x has missing entries.*x\.nan_to_num\(\)"):
+        fit(Unfinished(pyrovae.distributions.observed), ReadsX(), x, epochs=1)
+
+
+def test_a_pair_given_its_global_latents_takes_what_it_took_before():
     def model(x):
         mean = pyro.sample("mean", dist.Normal(torch.zeros(5).double(), 1.0).to_event(1))
         with pyro.plate("data", len(x)):

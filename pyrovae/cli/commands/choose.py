@@ -15,8 +15,12 @@ from ..options import (
     DataOption,
     DeviceOption,
     DownloadOption,
+    DropOption,
+    DtypeOption,
     EpochsOption,
     JsonOption,
+    LabelOption,
+    LevelsOption,
     OverwriteOption,
     RateOption,
     RootOption,
@@ -77,6 +81,10 @@ def choose_command(
     out: Annotated[Path | None, typer.Option(help="New folder for the table, JSON, CSV and the figure.")] = None,
     json_file: JsonOption = None,
     transform: TransformOption = None,
+    label: LabelOption = None,
+    drop: DropOption = None,
+    levels: LevelsOption = None,
+    dtype: DtypeOption = None,
     split_seed: SplitSeedOption = 0,
     root: RootOption = None,
     download: DownloadOption = False,
@@ -101,7 +109,17 @@ def choose_command(
     name, settings = with_settings(model)
     pair = load(name)
     option, values = parse_range(over, pair.parse)
-    loaded = load_data(data, transform, seed=split_seed, root=root, download=download).to(device_of(device))
+    loaded = load_data(
+        data,
+        transform,
+        seed=split_seed,
+        root=root,
+        download=download,
+        label=label,
+        drop=drop,
+        levels=levels,
+        dtype=dtype,
+    ).to(device_of(device))
     fixed = pair.parse(with_data_options(settings, pair, loaded))
     if option in fixed:
         raise InvalidInputError(f"{option} is both fixed and chosen: leave it out of {model}, or out of --over.")
@@ -118,6 +136,7 @@ def choose_command(
                 "model": model,
                 "over": over,
                 "data": data_source(data),
+                "reading": loaded.reading,
                 "folds": folds,
                 "num_samples": num_samples,
                 "tolerance": tolerance,

@@ -116,6 +116,7 @@ def evaluate_command(
     """
     from ...estimators.two_sided import two_sided_log_likelihood
     from ...evaluation.annealing_comparison import check_can_anneal, compare_annealing
+    from ...evaluation.base_measure import in_source_units, log_unit_jacobian_of
     from ...evaluation.comparison import Comparison
     from ...statistics.certificate import check_delta
     from ...tables.annealing import show as show_annealing
@@ -159,6 +160,7 @@ def evaluate_command(
                 prior = prior_sampling_log_likelihood(
                     model, x, draws, seed, on_progress=lambda points: progress.advance(task, points)
                 )
+                prior = in_source_units(prior, log_unit_jacobian_of(loaded.transform, x, evidence.dim))
         both_sides = None
         if two_sided:
             with progress_bars() as progress:
@@ -173,6 +175,7 @@ def evaluate_command(
                     delta=delta,
                     on_progress=lambda points: progress.advance(task, points),
                 )
+            both_sides = in_source_units(both_sides, log_unit_jacobian_of(loaded.transform, x, evidence.dim))
         annealed = None
         if ais:
             with progress_bars() as progress:
@@ -189,6 +192,7 @@ def evaluate_command(
                     seed,
                     start=ais_start,
                     bdmc=bdmc,
+                    transform=loaded.transform,
                     on_progress=lambda points: progress.advance(task, points),
                 )
         comparison = Comparison({restored.name: evidence}, {restored.name: restored.fit_result})

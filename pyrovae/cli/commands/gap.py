@@ -83,6 +83,7 @@ def gap_command(
             annealing=anneals,
             num_chains=ais_chains,
             num_temperatures=ais_steps,
+            transform=loaded.transform,
             on_progress=lambda amount: progress.advance(task, amount),
         )
     metadata = {**loaded.metadata(), **result.metadata}

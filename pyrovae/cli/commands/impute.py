@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def impute_command(
     run: RunArgument,
-    out: Annotated[Path, typer.Option(help="The file with its cells filled: the kind of the data file, or .npy.")],
+    out: Annotated[Path, typer.Option(help="The file to write, of the same kind as the data file, or .npy.")],
     data: Annotated[
         Path | None, typer.Option(help="A file with missing cells [default: the file that the run was trained on].")
     ] = None,
@@ -46,6 +46,9 @@ def impute_command(
     source = str(data) if data is not None else config.data
     if source in NAMES:
         raise InvalidInputError(f"{source} has no missing cells: name a file with --data.")
+    for written in filter(None, (out, cells, draws)):
+        if written.resolve() == Path(source).resolve():
+            raise InvalidInputError(f"{written} is the file that is read, and would be lost: name another file.")
     restored, loaded = open_scored(run, device, source)
     filled = impute(restored.model, restored.guide, loaded.test, num_draws, seed, level=level)
     filled = filled.mapped(loaded.transform.to_source)
@@ -88,7 +91,8 @@ def _rows(filled: "Imputation", data: "Data") -> list[dict[str, object]]:
         {
             "row": row,
             "column": names[column],
-            **{name: float(getattr(filled, name)[row, column]) for name in ("mean", "lower", "upper")},
+            # the digits that the type has, 191.3002 and not 191.30020141601562
+            **{name: str(getattr(filled, name)[row, column].numpy()) for name in ("mean", "lower", "upper")},
         }
         for row, column in filled.missing.nonzero().tolist()
     ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def report_command(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `pyrovae train --out` wrote.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders that `pyrovae train --out` wrote.")],
     out: Annotated[Path, typer.Option(help="The page, an .html file.")] = Path("report.html"),
     num_samples: BoundSamplesOption = None,
     tolerance: ToleranceOption = None,

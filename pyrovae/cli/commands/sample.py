@@ -22,7 +22,7 @@ def sample_command(
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Draw x from a trained model, as a grid of images."""
+    """Draw x from a trained model: a grid of images, or numbers in a .npy file."""
     restored, loaded = open_scored(run, device)
     target = out or run / "samples.png"
     check_writable(target)

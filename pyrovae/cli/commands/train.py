@@ -114,6 +114,7 @@ def train_command(
     Under torchrun the processes share each batch.
     """
     from ...data.datasets import load_data
+    from ...loading.options import with_settings
     from ...loading.pairs import load
     from ...runs import run as runs
     from ...utils.distributed import init_process_group
@@ -132,6 +133,10 @@ def train_command(
             return
         if model is None:
             raise InvalidInputError("Name a model (`pyrovae models` lists them), or --resume RUN.")
+        name, in_brackets = with_settings(model)
+        if in_brackets:
+            words = " ".join(f"--set {setting}" for setting in in_brackets)
+            raise InvalidInputError(f"`train` takes no settings in brackets: write pyrovae train {name} {words}.")
         if out is None and ranks.count > 1:
             raise InvalidInputError("Name the folder of the run, --out FOLDER, which all processes must know.")
         loaded = load_data(
