@@ -264,7 +264,8 @@ def test_ranked_points_are_sorted_with_their_errors():
     """Each mark stands at its log p̂(x), each bar reaches two standard errors to both sides, and hollow marks are lower bounds."""
     model, guide = pyrovae.load("vae")(3, latent=1, hidden=(4,))
     evidence = pyrovae.evaluate(model, guide, 3 * torch.randn(40, 3), 30)
-    left, right = plots.ranking(evidence, torch.arange(40) + 7, ["a", "b"] * 20).axes
+    figure = plots.ranking(evidence, torch.arange(40) + 7, ["a", "b"] * 20)
+    left, right = figure.axes
     table = evidence.ranking(torch.arange(40) + 7, ["a", "b"] * 20)
     names = [tick.get_text() for tick in right.get_yticklabels()]
     assert names == [f"row {row} ({label})" for row, label in zip(table["row"][:8], table["label"][:8], strict=True)]
@@ -283,6 +284,9 @@ def test_ranked_points_are_sorted_with_their_errors():
             assert value == point["log_likelihood"]
             assert ends[1] - ends[0] == pytest.approx(4 * point["log_likelihood_se"])
             assert hollow == (point["reliability"] != "reliable")
+    some_hollow = (table["reliability"][:8] != "reliable").any()
+    named = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert named == (["reliable", "a lower bound, or no estimate"] if some_hollow else [])
 
 
 def test_images_in_colours_are_drawn_as_they_are():

@@ -47,6 +47,14 @@ def test_differences_are_paired_and_have_both_errors(comparison):
     assert found[0.0, 1 - place] == (HOLLOW if best == "vae" else COLOURS[1 - place].lower())
 
 
+def test_a_hollow_end_of_a_bound_is_named_in_the_legend(comparison):
+    (axes,) = plots.bound_curves(comparison).axes
+    named = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    assert to_hex(named["log p̂(x), a lower bound"].get_markerfacecolor()) == HOLLOW
+    alone = replace(comparison, evidence={"gaussian": comparison.evidence["gaussian"]})
+    assert "log p̂(x), a lower bound" not in plots.bound_curves(alone).axes[0].get_legend_handles_labels()[1]
+
+
 def test_pareto_k_is_that_of_every_point_beside_its_limit(comparison):
     (axes,) = plots.pareto_k_plot(comparison).axes
     curve, limit = axes.lines  # the gaussian's weights do not vary
