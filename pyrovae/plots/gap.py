@@ -74,6 +74,8 @@ def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
         yticks=range(len(gaps)), yticklabels=names, xlabel="mean over points, nats\n(bars: one data standard error)"
     )
     left.set_ylim(len(gaps) - 0.5, -0.65)
+    for axes in right[1:]:
+        axes.sharey(right[0])  # a nat is as high in all
     for axes, (name, result) in zip(right, gaps.items(), strict=True):
         approximation, amortisation = result.approximation, result.amortisation
         order = torch.argsort(approximation + amortisation, descending=True)

@@ -94,6 +94,14 @@ def test_the_end_of_a_gap_is_hollow_where_log_p_is_a_lower_bound(reliable):
     assert ("log p̂(x), a lower bound" in labels) is not reliable
 
 
+def test_the_gaps_of_two_models_points_are_on_one_scale():
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    result = pyrovae.gap(*pyrovae.load("ppca")(3, latent=1), x, num_samples=20)
+    larger = replace(result, weighted=result.weighted + 5, refined=result.refined + 5)
+    _, *panels = plots.gap_bars({"one": result, "other": larger}).axes
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+
+
 def test_a_choice_has_hollow_marks_for_lower_bounds_and_rings_for_ties():
     x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     choice = pyrovae.choose(pyrovae.load("gmm"), {"components": [1, 2]}, x, 20, training={"epochs": 2})
