@@ -116,3 +116,5 @@ def test_a_choice_has_hollow_marks_for_lower_bounds_and_rings_for_ties():
     assert to_hex(shown["held out"].get_markerfacecolor()) == COLOURS[0].lower()
     members = [row["log_likelihood"] for row in choice.rows() if row["in_best_set"]]
     assert list(shown["cannot be told from the best"].get_ydata()) == members
+    assert shown["best"].get_xdata()[0] == list(choice.candidates).index(choice.best)
+    assert "bars: error of the difference to the best" in axes.get_ylabel()
