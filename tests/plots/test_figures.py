@@ -180,8 +180,22 @@ def test_a_mixture_has_its_weights_below_its_means(iris):
     result = exploration.take_apart(model, guide, iris.test)
     figure = plots.components(result, iris)
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert labels == [f"{weight:.0%}" for weight in result.weights.tolist()]
+    weights = zip(result.names, result.weights.tolist(), strict=True)
+    assert labels == [f"{name}\n{weight:.0%}" for name, weight in weights]
     torch.testing.assert_close(pixels(figure.axes[2]), result.responsibilities[:24].mT)
+
+
+def test_each_heat_map_of_a_mixture_says_what_its_colours_mean(iris):
+    model, guide = pyrovae.load("gmm")(4, components=3)
+    pyrovae.fit(model, guide, iris.train[:], epochs=0)
+    figure = plots.components(exploration.take_apart(model, guide, iris.test), iris)
+    panels, scales = figure.axes[:3], figure.axes[3:]
+    assert [scale.get_ylabel() for scale in scales] == [
+        "standard deviations\nfrom the mean",
+        "standard deviations\nof the column",
+        "probability",
+    ]
+    assert [scale.get_ylim() for scale in scales] == [panel.images[0].get_clim() for panel in panels]
 
 
 def history(**columns):
