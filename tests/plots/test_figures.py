@@ -1,9 +1,11 @@
 """What figures show: plotted numbers against the arrays that they come from."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -239,6 +241,16 @@ def test_one_points_posterior_is_filled_where_its_mass_is(digits, ppca):
     distance = torch.einsum("nd,de,ne->n", centred, torch.linalg.inv(covariance), centred)
     assert float(distance.mean()) == pytest.approx(-2 * math.log(0.01), rel=0.02)
     assert f"{max(result.kl, 0):.3f}" in axes.get_title()
+
+
+def test_the_legend_of_a_flat_posterior_is_below_the_name_of_its_axis(digits, ppca):
+    result = exploration.posterior_of_point(*ppca, digits.test, 3)
+    across, up = result.axes
+    p, q = (density + math.log(8) for density in (result.log_posterior, result.log_guide))
+    figure = plots.posterior(replace(result, axes=(across, up / 8), log_posterior=p, log_guide=q))
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    assert axes.get_legend().get_window_extent().y1 <= axes.xaxis.label.get_window_extent().y0
 
 
 def test_figures_draw_into_axes_that_they_are_given():
