@@ -12,7 +12,7 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.result import Evidence
 from ..training import FitResult
 from .pictures import draw_images
-from .style import LEGEND_CURVES, RELIABLE, legend, line_style, mark_fill, new_axes, new_figure, whole_ticks
+from .style import LEGEND_CURVES, RELIABLE, legend, line_style, mark_fill, new_axes, new_figure, number, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +144,7 @@ def evidence_plot(comparison: Comparison) -> Figure:
             capsize=3,
             **mark_fill(evidence.reliability == RELIABLE),
         )
-        text = f"{estimate.value:.2f}"
+        text = number(estimate.value)
         left.annotate(text, (estimate.value, place - 0.15), (0, 13), textcoords="offset points", ha="center")
         if exact is not None:
             left.plot(exact.value, place - 0.15, "|", color="black", markersize=18, markeredgewidth=1.5)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..exploration import Components
 from .pictures import DIVERGING, View, draw_images
-from .style import new_figure
+from .style import new_figure, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +115,7 @@ def _directions(result: Components, data: Data) -> Figure:
         for d, row in enumerate(relative.mT.tolist()):
             for j, value in enumerate(row):
                 colour = "white" if abs(value) > 0.6 * limit else "black"
-                axes.text(j, d, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+                axes.text(j, d, number(value), ha="center", va="center", fontsize=7, color=colour)
     _scale(figure, axes, "standard deviations\nof the column")
     axes.set_title("directions E[x|z = e$_j$] − E[x|z = 0]", fontsize=10)
     return figure

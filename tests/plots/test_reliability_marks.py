@@ -55,6 +55,13 @@ def test_a_hollow_end_of_a_bound_is_named_in_the_legend(comparison):
     assert "log p̂(x), a lower bound" not in plots.bound_curves(alone).axes[0].get_legend_handles_labels()[1]
 
 
+def test_a_number_has_the_minus_sign_of_its_axis(comparison):
+    texts = [text.get_text() for text in plots.evidence_plot(comparison).axes[0].texts]
+    values = [evidence.mean_log_likelihood.value for evidence in comparison.evidence.values()]
+    assert max(values) < 0
+    assert texts == [f"−{-value:.2f}" for value in values]
+
+
 def test_pareto_k_is_that_of_every_point_beside_its_limit(comparison):
     (axes,) = plots.pareto_k_plot(comparison).axes
     curve, limit = axes.lines  # the gaussian's weights do not vary
