@@ -96,7 +96,7 @@ def entries() -> Iterator[Entry]:
         "Training",
         "How do reconstruction and KL share the ELBO?",
         "pyrovae show RUN training",
-        "The ELBO is the reconstruction minus the KL: the band between the curves. The diamond is the ELBO on held-out digits.",
+        "The ELBO is the reconstruction minus the KL: the band between the curves. The diamond is the ELBO on held-out digits. The first epochs lie below the axes.",
         lambda: plots.training(vae_fit, comparison.evidence["vae, 2 latents"]),
     )
     yield Entry(
@@ -157,7 +157,7 @@ def entries() -> Iterator[Entry]:
         "Interpolation",
         "Which way leads from one digit to another?",
         "pyrovae show RUN interpolate A B",
-        "A straight line in the latent space, and the shortest path as the decoder measures length.",
+        "A straight line in the latent space, and the shortest path as the decoder measures length. Here both are equally long.",
         lambda: plots.interpolation(exploration.interpolate(vae, encoder, x, four, two), digits),
     )
     yield Entry(
@@ -260,7 +260,7 @@ def entries() -> Iterator[Entry]:
         "Learning curves",
         "Does the model learn by heart?",
         "pyrovae compare --out FOLDER",
-        "The training ELBO of each model, with the held-out ELBO after its end.",
+        "The training ELBO of each model, with the held-out ELBO after its end. The VAEs' first epochs lie below the axes.",
         lambda: plots.learning_curves(fits, comparison.evidence),
     )
 

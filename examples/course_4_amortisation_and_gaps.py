@@ -19,7 +19,7 @@ pyrovae.fit(model, guide, data.train, epochs=60, lr=2e-3)
 # %% [markdown]
 # ## One point
 #
-# Left and right show the same point: what the guide says of z, and the true posterior on a grid.
+# The lines are what the guide says of z at one point. The filled areas are the true posterior there, on a grid.
 
 # %%
 pyrovae.plots.posterior(pyrovae.exploration.posterior_of_point(model, guide, data.test, 3))

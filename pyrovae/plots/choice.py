@@ -49,8 +49,9 @@ def choice_plot(choice: Choice) -> Figure:
     ring = {"markersize": 13, "markerfacecolor": "none", "markeredgecolor": COLOURS[1]}
     label = "cannot be told from the best"
     axes.plot(members, [values[place] for place in members], "o", label=label, **ring)
-    axes.axvline(list(choice.candidates).index(choice.best), color="grey", linewidth=0.8, linestyle=":")
-    axes.set(ylabel="log p̂(x) (nats per point)")
+    best = list(choice.candidates).index(choice.best)
+    axes.axvline(best, color="grey", linewidth=0.8, linestyle=":", label="best")
+    axes.set(ylabel="log p̂(x) (nats per point)\nbars: error of the difference to the best")
     axes.legend(frameon=False)
     if has_bic:
         _bic(grid[1, 0], choice, rows)

@@ -12,7 +12,18 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.result import Evidence
 from ..training import FitResult
 from .pictures import draw_images
-from .style import LEGEND_CURVES, RELIABLE, legend, line_style, mark_fill, new_axes, new_figure, short_name, whole_ticks
+from .style import (
+    LEGEND_CURVES,
+    RELIABLE,
+    legend,
+    line_style,
+    mark_fill,
+    new_axes,
+    new_figure,
+    number,
+    short_name,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,9 +155,8 @@ def evidence_plot(comparison: Comparison) -> Figure:
             capsize=3,
             **mark_fill(evidence.reliability == RELIABLE),
         )
-        left.annotate(
-            f"{estimate.value:.2f}", (estimate.value, place - 0.15), (0, 13), textcoords="offset points", ha="center"
-        )
+        text = number(estimate.value)
+        left.annotate(text, (estimate.value, place - 0.15), (0, 13), textcoords="offset points", ha="center")
         if exact is not None:
             left.plot(exact.value, place - 0.15, "|", color="black", markersize=18, markeredgewidth=1.5)
         length, error = (0.0, 0.0) if evidence.deterministic_guide else (max(gap.value, 0.0), gap.data_se)
@@ -209,7 +219,7 @@ def bound_curves(comparison: Comparison, axes: Axes | None = None) -> Figure:
                 "o",
                 color=line_style(place)["color"],
                 zorder=5,
-                **mark_fill(evidence.reliability == RELIABLE),
+                **mark_fill(False),
             )
         exact = evidence.mean_exact_log_likelihood
         if exact is not None:
@@ -219,6 +229,8 @@ def bound_curves(comparison: Comparison, axes: Axes | None = None) -> Figure:
         elif evidence.bound_error is not None:
             level = evidence.mean_log_likelihood.value
             axes.axhline(level, color=line_style(place)["color"], linestyle="--", label=f"{short_name(name)}, log p̂(x)")
+    if any(evidence.reliability != RELIABLE for evidence in comparison.evidence.values()):
+        axes.plot([], [], "o", color="grey", label="log p̂(x), a lower bound", **mark_fill(False))
     low, high = axes.get_ylim()
     room = max(0.0, LEAST_RANGE - (high - low)) / 2  # rounding errors do not fill the axes
     axes.set_ylim(low - room, high + room)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..evaluation.comparison import Comparison
-from .style import RELIABLE, line_style, mark_fill, new_axes, short_name
+from .style import RELIABLE, line_style, mark_fill, new_axes, number, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def difference_plot(comparison: Comparison, axes: Axes | None = None) -> Figure:
         filled = mark_fill(sure[name] and sure[comparison.best])
         colour = line_style(place)["color"]
         axes.errorbar(difference.value, place, xerr=error, fmt="o", color=colour, capsize=3, **filled)
-        text = "best" if name == comparison.best else f"{difference.value:.2f} ± {error / 2:.2f}".replace("-", "−")
+        text = "best" if name == comparison.best else f"{number(difference.value)} ± {error / 2:.2f}"
         axes.annotate(text, (difference.value, place), (0, 8), textcoords="offset points", ha="center", fontsize=9)
     axes.axvline(0, color="grey", linewidth=0.8, linestyle=":")
     axes.set(

@@ -9,7 +9,7 @@ import torch
 
 from ..errors import InvalidInputError
 from ..evaluation.gap_decomposition import GapResult
-from .style import COLOURS, RELIABLE, mark_fill, new_figure, whole_ticks
+from .style import COLOURS, RELIABLE, mark_fill, new_figure, number, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,10 +56,10 @@ def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
                 label=label if place == 0 else None,
             )
             base += value
-            shown.append(f"{value:.2f}")
+            shown.append(number(value))
         left.plot(base, place, "o", color="black", zorder=4, **mark_fill(result.reliability == RELIABLE))
         left.annotate(
-            f"{' + '.join(shown)} = {base:.2f}",
+            f"{' + '.join(shown)} = {number(base)}",
             (0, place - 0.27),
             (2, 2),
             textcoords="offset points",
@@ -74,6 +74,8 @@ def gap_bars(gaps: Mapping[str, GapResult]) -> Figure:
         yticks=range(len(gaps)), yticklabels=names, xlabel="mean over points, nats\n(bars: one data standard error)"
     )
     left.set_ylim(len(gaps) - 0.5, -0.65)
+    for axes in right[1:]:
+        axes.sharey(right[0])  # a nat is as high in all
     for axes, (name, result) in zip(right, gaps.items(), strict=True):
         approximation, amortisation = result.approximation, result.amortisation
         order = torch.argsort(approximation + amortisation, descending=True)

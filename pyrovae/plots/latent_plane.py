@@ -13,7 +13,7 @@ from ..errors import InvalidInputError
 from ..exploration import Ellipses, Encodings, Manifold, Traversals
 from .contours import prior_contours
 from .pictures import View
-from .style import CLASS_COLOURS, CLASS_MARKERS, COLOURS, new_axes, new_figure
+from .style import CLASS_COLOURS, CLASS_MARKERS, COLOURS, new_axes, new_figure, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,11 +141,11 @@ def manifold(result: Manifold, data: Data) -> Figure:
     view.draw(axes, view.groups[0], columns)
     places, down = view.centres(axes, columns), view.row_centres(axes, rows)
     shown = torch.linspace(0, columns - 1, min(columns, TICKS)).round().long().tolist()
-    axes.set_xticks([places[k] for k in shown], [f"{result.across[k]:.1f}" for k in shown], fontsize=8)
+    axes.set_xticks([places[k] for k in shown], [number(float(result.across[k]), 1) for k in shown], fontsize=8)
     axes.set_xlabel(result.names[0])
     if len(result.names) == 2:
         shown = torch.linspace(0, rows - 1, min(rows, TICKS)).round().long().tolist()
-        axes.set_yticks([down[k] for k in shown], [f"{result.up[k]:.1f}" for k in shown], fontsize=8)
+        axes.set_yticks([down[k] for k in shown], [number(float(result.up[k]), 1) for k in shown], fontsize=8)
         axes.set_ylabel(result.names[1])
     return figure
 
@@ -204,7 +204,7 @@ def traversals(result: Traversals, data: Data) -> Figure:
     if torch.allclose(result.values, result.values[:1].expand_as(result.values)):
         axes = panels[-1]
         places = view.centres(axes, steps)
-        axes.set_xticks(places, [f"{value:.1f}" for value in result.values[0].tolist()], fontsize=8)
+        axes.set_xticks(places, [number(value, 1) for value in result.values[0].tolist()], fontsize=8)
         axes.tick_params(axis="x", length=0)
         axes.set_xlabel("value of the latent", fontsize=9)
     return figure

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VISIBLE_NATS = 6.0  # below the highest density: what is less is left outside of the picture
 MASSES = (0.99, 0.9, 0.5)  # inside of the contours
+LEGEND_INCHES = 0.5  # below the axes: room for their numbers and name
 
 
 def posterior(result: GridPosterior | DrawnPosterior, axes: Axes | None = None) -> Figure:
@@ -28,6 +29,8 @@ def posterior(result: GridPosterior | DrawnPosterior, axes: Axes | None = None) 
     Returns:
         The figure: densities over one latent, contours with 50, 90 and 99 % inside over two, draws of more.
     """
+    from matplotlib.transforms import ScaledTranslation
+
     figure, axes = new_axes(axes, (5.4, 4.8))
     if isinstance(result, DrawnPosterior):
         points = {"true posterior p(z|x)": (result.posterior, COLOURS[1]), "guide q(z|x)": (result.guide, COLOURS[0])}
@@ -69,7 +72,16 @@ def posterior(result: GridPosterior | DrawnPosterior, axes: Axes | None = None) 
         )
     else:
         axes.set_title(f"point {result.row}: two of {result.size} latents", fontsize=9)
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=9)
+    below = axes.transAxes + ScaledTranslation(0, -LEGEND_INCHES, figure.dpi_scale_trans)  # however flat the axes are
+    axes.legend(
+        frameon=False,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=below,
+        ncols=2,
+        fontsize=9,
+        markerscale=2,
+    )
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..evaluation.result import Evidence
-from .style import COLOURS, new_figure
+from .style import COLOURS, RELIABLE, mark_fill, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,6 +46,10 @@ def ranking(evidence: Evidence, rows: Tensor | None = None, labels: Sequence[Any
         xlabel="log p̂(x) (nats), ± 2 standard errors",
         title=f"the {len(least)} least probable" if len(least) > 1 else "the point",
     )
+    if (least["reliability"] != RELIABLE).any():
+        for reliable, label in ((True, "reliable"), (False, "a lower bound, or no estimate")):
+            right.plot([], [], "o", color="grey", markersize=4, label=label, **mark_fill(reliable))
+        figure.legend(*right.get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=2)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.title.set_fontsize(10)
@@ -72,11 +76,11 @@ def _all_points(axes: Axes, table: DataFrame, least: int) -> None:
 def _marks(axes: Axes, table: DataFrame, places: list[int], *, horizontal: bool) -> None:
     """A mark for each point with its error; hollow where it is not reliable."""
     for reliable in (True, False):
-        chosen = (table["reliability"] == "reliable").to_numpy() == reliable
+        chosen = (table["reliability"] == RELIABLE).to_numpy() == reliable
         values, errors = table["log_likelihood"][chosen], 2 * table["log_likelihood_se"][chosen].fillna(0)
         at = [place for place, there in zip(places, chosen.tolist(), strict=True) if there]
-        face = {} if reliable else {"markerfacecolor": "white"}
-        style: dict[str, Any] = {"fmt": "o", "color": COLOURS[0], "markersize": 4, "elinewidth": 1, **face}
+        style: dict[str, Any] = {"fmt": "o", "color": COLOURS[0], "markersize": 4, "elinewidth": 1}
+        style |= mark_fill(reliable)
         if horizontal:
             axes.errorbar(values, at, xerr=errors, **style)
         else:

@@ -72,6 +72,11 @@ def legend(axes: Axes, count: int) -> None:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
+def number(value: float, digits: int = 2) -> str:
+    """A number with the minus sign that axes have, and 0 without one."""
+    return f"{value:z.{digits}f}".replace("-", "−")
+
+
 def whole_ticks(axis: Axis) -> None:
     """Ticks at whole numbers: an epoch and a point have no half."""
     from matplotlib.ticker import MaxNLocator

@@ -143,7 +143,7 @@ def _cell(value: object) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("_", " ")
+    return f"{value:z.3f}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
 def _image(figure: "Figure") -> str:

@@ -105,7 +105,7 @@ def reconstruction_table(contents: Contents) -> str:
 
 def _estimate(estimate: Estimate) -> str:
     errors = f"± {error_text(estimate.mc_se)} ± {error_text(estimate.data_se)}"
-    return f"{_minus(f'{estimate.value:.3f}')} <small>{text(errors)}</small>"
+    return f"{_minus(f'{estimate.value:z.3f}')} <small>{text(errors)}</small>"
 
 
 def _reliability(reliability: str, fraction: float) -> str:
@@ -118,7 +118,9 @@ def _reliability(reliability: str, fraction: float) -> str:
 
 
 def _number(value: float | None, spec: str) -> tuple[str, object]:
-    return (NOTHING, None) if value is None else (_minus(format(value, spec)), value)
+    if value is None:
+        return NOTHING, None
+    return _minus(format(value, spec if isinstance(value, int) else f"z{spec}")), value  # z: no −0
 
 
 def _minus(number: str) -> str:

@@ -1,9 +1,11 @@
 """What figures show: plotted numbers against the arrays that they come from."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -74,10 +76,10 @@ def test_reconstructions_show_data_reconstruction_and_difference(digits, ppca):
 def test_a_manifold_has_its_values_on_the_axes(digits, ppca):
     result = exploration.manifold(*ppca, digits.test, size=5)
     (axes,) = plots.manifold(result, digits).axes
-    assert [float(label.get_text()) for label in axes.get_xticklabels()] == pytest.approx(
-        result.across.tolist(), abs=0.051
-    )
-    assert [float(label.get_text()) for label in axes.get_yticklabels()] == pytest.approx(result.up.tolist(), abs=0.051)
+    for labels, values in ((axes.get_xticklabels(), result.across), (axes.get_yticklabels(), result.up)):
+        texts = [label.get_text() for label in labels]
+        assert not any("-" in text for text in texts)  # a minus sign, as the axes of other figures have
+        assert [float(text.replace("−", "-")) for text in texts] == pytest.approx(values.tolist(), abs=0.051)
     assert axes.get_xlabel() == result.names[0]
     first = pixels(axes)[1:, 1:][:28:4, :28:4]
     torch.testing.assert_close(first[:7, :7], digits.transform.grey(result.decoded[0, 0]).reshape(8, 8)[:7, :7])
@@ -180,8 +182,22 @@ def test_a_mixture_has_its_weights_below_its_means(iris):
     result = exploration.take_apart(model, guide, iris.test)
     figure = plots.components(result, iris)
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert labels == [f"{weight:.0%}" for weight in result.weights.tolist()]
+    weights = zip(result.names, result.weights.tolist(), strict=True)
+    assert labels == [f"{name}\n{weight:.0%}" for name, weight in weights]
     torch.testing.assert_close(pixels(figure.axes[2]), result.responsibilities[:24].mT)
+
+
+def test_each_heat_map_of_a_mixture_says_what_its_colours_mean(iris):
+    model, guide = pyrovae.load("gmm")(4, components=3)
+    pyrovae.fit(model, guide, iris.train[:], epochs=0)
+    figure = plots.components(exploration.take_apart(model, guide, iris.test), iris)
+    panels, scales = figure.axes[:3], figure.axes[3:]
+    assert [scale.get_ylabel() for scale in scales] == [
+        "standard deviations\nfrom the mean",
+        "standard deviations\nof the column",
+        "probability",
+    ]
+    assert [scale.get_ylim() for scale in scales] == [panel.images[0].get_clim() for panel in panels]
 
 
 def history(**columns):
@@ -227,6 +243,16 @@ def test_one_points_posterior_is_filled_where_its_mass_is(digits, ppca):
     assert f"{max(result.kl, 0):.3f}" in axes.get_title()
 
 
+def test_the_legend_of_a_flat_posterior_is_below_the_name_of_its_axis(digits, ppca):
+    result = exploration.posterior_of_point(*ppca, digits.test, 3)
+    across, up = result.axes
+    p, q = (density + math.log(8) for density in (result.log_posterior, result.log_guide))
+    figure = plots.posterior(replace(result, axes=(across, up / 8), log_posterior=p, log_guide=q))
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    assert axes.get_legend().get_window_extent().y1 <= axes.xaxis.label.get_window_extent().y0
+
+
 def test_figures_draw_into_axes_that_they_are_given():
     figure = Figure()
     left, right = figure.subplots(1, 2)
@@ -264,7 +290,8 @@ def test_ranked_points_are_sorted_with_their_errors():
     """Each mark stands at its log p̂(x), each bar reaches two standard errors to both sides, and hollow marks are lower bounds."""
     model, guide = pyrovae.load("vae")(3, latent=1, hidden=(4,))
     evidence = pyrovae.evaluate(model, guide, 3 * torch.randn(40, 3), 30)
-    left, right = plots.ranking(evidence, torch.arange(40) + 7, ["a", "b"] * 20).axes
+    figure = plots.ranking(evidence, torch.arange(40) + 7, ["a", "b"] * 20)
+    left, right = figure.axes
     table = evidence.ranking(torch.arange(40) + 7, ["a", "b"] * 20)
     names = [tick.get_text() for tick in right.get_yticklabels()]
     assert names == [f"row {row} ({label})" for row, label in zip(table["row"][:8], table["label"][:8], strict=True)]
@@ -283,6 +310,9 @@ def test_ranked_points_are_sorted_with_their_errors():
             assert value == point["log_likelihood"]
             assert ends[1] - ends[0] == pytest.approx(4 * point["log_likelihood_se"])
             assert hollow == (point["reliability"] != "reliable")
+    some_hollow = (table["reliability"][:8] != "reliable").any()
+    named = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert named == (["reliable", "a lower bound, or no estimate"] if some_hollow else [])
 
 
 def test_images_in_colours_are_drawn_as_they_are():

@@ -47,6 +47,21 @@ def test_differences_are_paired_and_have_both_errors(comparison):
     assert found[0.0, 1 - place] == (HOLLOW if best == "vae" else COLOURS[1 - place].lower())
 
 
+def test_a_hollow_end_of_a_bound_is_named_in_the_legend(comparison):
+    (axes,) = plots.bound_curves(comparison).axes
+    named = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    assert to_hex(named["log p̂(x), a lower bound"].get_markerfacecolor()) == HOLLOW
+    alone = replace(comparison, evidence={"gaussian": comparison.evidence["gaussian"]})
+    assert "log p̂(x), a lower bound" not in plots.bound_curves(alone).axes[0].get_legend_handles_labels()[1]
+
+
+def test_a_number_has_the_minus_sign_of_its_axis(comparison):
+    texts = [text.get_text() for text in plots.evidence_plot(comparison).axes[0].texts]
+    values = [evidence.mean_log_likelihood.value for evidence in comparison.evidence.values()]
+    assert max(values) < 0
+    assert texts == [f"−{-value:.2f}" for value in values]
+
+
 def test_pareto_k_is_that_of_every_point_beside_its_limit(comparison):
     (axes,) = plots.pareto_k_plot(comparison).axes
     curve, limit = axes.lines  # the gaussian's weights do not vary
@@ -86,6 +101,14 @@ def test_the_end_of_a_gap_is_hollow_where_log_p_is_a_lower_bound(reliable):
     assert ("log p̂(x), a lower bound" in labels) is not reliable
 
 
+def test_the_gaps_of_two_models_points_are_on_one_scale():
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    result = pyrovae.gap(*pyrovae.load("ppca")(3, latent=1), x, num_samples=20)
+    larger = replace(result, weighted=result.weighted + 5, refined=result.refined + 5)
+    _, *panels = plots.gap_bars({"one": result, "other": larger}).axes
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+
+
 def test_a_choice_has_hollow_marks_for_lower_bounds_and_rings_for_ties():
     x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     choice = pyrovae.choose(pyrovae.load("gmm"), {"components": [1, 2]}, x, 20, training={"epochs": 2})
@@ -100,3 +123,5 @@ def test_a_choice_has_hollow_marks_for_lower_bounds_and_rings_for_ties():
     assert to_hex(shown["held out"].get_markerfacecolor()) == COLOURS[0].lower()
     members = [row["log_likelihood"] for row in choice.rows() if row["in_best_set"]]
     assert list(shown["cannot be told from the best"].get_ydata()) == members
+    assert shown["best"].get_xdata()[0] == list(choice.candidates).index(choice.best)
+    assert "bars: error of the difference to the best" in axes.get_ylabel()

@@ -112,6 +112,8 @@ def test_nothing_runs_over_the_edge_of_a_phone(opened: Browser, scheme: str) -> 
     paper, ink = (opened.run(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color"))
     bright = [sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(","))) for colour in (paper, ink)]
     assert (bright[0] > bright[1]) == (scheme == "light")
+    captions = "[...document.querySelectorAll('caption')].map((part) => part.getBoundingClientRect().right)"
+    assert max(opened.run(captions)) <= opened.run("document.body.clientWidth")
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="there is no axe: npm install --no-save axe-core")

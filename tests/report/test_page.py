@@ -12,7 +12,8 @@ from pyrovae import compare, fit, load, load_data
 from pyrovae.evaluation.comparison import Comparison
 from pyrovae.exploration import reconstruct
 from pyrovae.plots import evidence_plot
-from pyrovae.report import Contents, PageFigure, Settings, render
+from pyrovae.report import Contents, PageFigure, Settings, notebook, render
+from pyrovae.report.tables import _number
 
 EVIL = "<b>&\"'"
 
@@ -83,6 +84,12 @@ def contents(comparison: Comparison) -> Contents:
         excluded={"flow": "It has no place."},
         per="column",
     )
+
+
+def test_a_number_that_rounds_to_0_has_no_sign() -> None:
+    assert [_number(value, ".3f")[0] for value in (-1e-9, -0.25, None)] == ["0.000", "−0.250", "–"]
+    assert _number(-1438, ",d")[0] == "−1,438"
+    assert notebook._cell(-1e-9) == "0.000"
 
 
 def test_the_numbers_are_the_comparisons(contents: Contents, comparison: Comparison) -> None:
