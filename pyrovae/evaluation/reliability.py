@@ -8,29 +8,36 @@ from torch import Tensor
 from ..statistics.pareto import MIN_TAIL_DRAWS, is_high_pareto_k, pareto_k_threshold, tail_length
 from ..statistics.reliability import MIN_ESS
 
+NEARLY_EQUAL_ESS, MANY_DRAWS = 0.9, 500  # of the draws, and draws: above both, the tail that k̂ sees weighs nothing
 MAX_HIGH_FRACTION = 0.05  # of the points may have a high k̂ before the mean over all is out of bounds
 BETTER_METHODS = "a better guide (wider than the posterior, or with its correlations) or AIS"
 
 
 def bound_shortfall(num_samples: int, k: Tensor, ess: Tensor, deterministic_guide: bool) -> Tensor:
-    """By how much the K-sample bound may be too low, (N,): 0 where k̂ is below its threshold, and unknown where it is not."""
+    """By how much the K-sample bound may be too low, (N,): 0 where its weights can be relied on, and unknown where they cannot."""
     if deterministic_guide:
         return torch.full_like(k, math.nan)
     unknown = torch.full_like(k, math.inf)
     if tail_length(num_samples) >= MIN_TAIL_DRAWS:
         unknown[ess < MIN_ESS] = math.nan
-    return torch.where(is_high_pareto_k(k, num_samples), unknown, 0.0)
+    return torch.where(_has_heavy_tail(k, ess, num_samples), unknown, 0.0)
+
+
+def _has_heavy_tail(k: Tensor, ess: Tensor, num_samples: int) -> Tensor:
+    """Where k̂ is above its threshold: (N,). k̂ knows no scale, so it does not count where many weights are nearly equal."""
+    high = is_high_pareto_k(k, num_samples)
+    return high & ~(ess > NEARLY_EQUAL_ESS * num_samples) if num_samples >= MANY_DRAWS else high
 
 
 def reliability_message(
     num_samples: int, k: Tensor, ess: Tensor, jackknife_bias: float, deterministic_guide: bool
 ) -> str:
-    """Whether the mean of log p̂ is to be trusted, by the share of points with k̂ above its threshold: none, up to 5 %, more.
+    """Whether the mean of log p̂ is to be trusted, by the share of points with a heavy tail of the weights: none, up to 5 %, more.
 
     `k` and `ess` are (N,); `jackknife_bias` is what the jackknife adds to the mean of log p̂, nats; `deterministic_guide` is a guide that draws
     nothing.
     """
-    K, bad, count = num_samples, is_high_pareto_k(k, num_samples), len(k)
+    K, bad, count = num_samples, _has_heavy_tail(k, ess, num_samples), len(k)
     if deterministic_guide:
         return (
             "A bound, no estimate: the guide knows one z for each x, so all draws are one, and log p̂(x) is the ELBO, log p(x, z) at "
@@ -45,7 +52,12 @@ def reliability_message(
     limit, low = f"{pareto_k_threshold(K):.2f}", jackknife_bias
     if not bool(bad.any()):
         bias = f" It is low by about {low:.2g} nats, which the jackknife adds." if low > 5e-4 else ""
-        return f"Trust log p̂(x): k̂ is below {limit} at every point (at most {float(k.max()):.2f}).{bias}"
+        if not bool(is_high_pareto_k(k, K).any()):
+            return f"Trust log p̂(x): k̂ is below {limit} at every point (at most {float(k.max()):.2f}).{bias}"
+        return (
+            f"Trust log p̂(x): at every point k̂ is below {limit}, or the weights are nearly equal: their effective sample size is above "
+            f"{NEARLY_EQUAL_ESS:.0%} of K.{bias}"
+        )
     many = int(bad.sum())
     if many <= MAX_HIGH_FRACTION * count:
         return (
