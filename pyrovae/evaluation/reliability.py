@@ -32,7 +32,7 @@ def _has_heavy_tail(k: Tensor, ess: Tensor, num_samples: int) -> Tensor:
 def reliability_message(
     num_samples: int, k: Tensor, ess: Tensor, jackknife_bias: float, deterministic_guide: bool
 ) -> str:
-    """Whether the mean of log p̂ is to be trusted, by the share of points with a heavy tail of the weights: none, up to 5 %, more.
+    """Say whether the mean of log p̂ is to be trusted. It is if at most 5 % of the points have weights with a heavy tail.
 
     `k` and `ess` are (N,); `jackknife_bias` is what the jackknife adds to the mean of log p̂, nats; `deterministic_guide` is a guide that draws
     nothing.
