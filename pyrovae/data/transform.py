@@ -38,7 +38,7 @@ class Transform:
 
         Raises `InvalidInputError` where x does not tell.
         """
-        raise InvalidInputError(f"The transform ({self}) cannot be undone: impute under a run with another transform.")
+        raise InvalidInputError(f"The transform ({self}) cannot be undone: use a run with another transform.")
 
     def log_unit_jacobian(self, x: Tensor) -> Tensor:
         """What is added to log p(x) so that it is a density in the source's units: (N,), nats; 0 where x has these.

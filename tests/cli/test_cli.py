@@ -9,6 +9,7 @@ from pathlib import Path
 
 import arviz
 import numpy as np
+import pandas
 import pytest
 import torch
 from command_line import BARS, invoke, one_sentence, python_m, refused, said
@@ -488,7 +489,22 @@ def test_sample_as_numbers(run: Path, tmp_path: Path) -> None:
     assert np.all(np.abs(x.mean(axis=0) - restored.model.mu.detach().numpy()) < 6 * sd)
     said("sample", run, "--num-samples", 2000, "--out", path, "--mean")
     assert np.linalg.matrix_rank(np.load(path) - restored.model.mu.detach().numpy(), tol=1e-3) == 2  # Wz + μ
-    assert "are no images: name a .npy file" in refused("sample", run)
+    assert "are no images: name a .csv file" in refused("sample", run, "--out", tmp_path / "x.png")
+
+
+def test_sample_of_a_table_has_its_columns_and_units(tmp_path: Path) -> None:
+    """Of a run on standardised columns too: the draws have the means and standard deviations of the file."""
+    rng = np.random.default_rng(1)
+    table = pandas.DataFrame({"age": rng.normal(40, 10, 300), "income": rng.normal(3e4, 8e3, 300)})
+    table.to_csv(tmp_path / "people.csv", index=False)
+    run = tmp_path / "run"
+    said("train", "gaussian", "--data", tmp_path / "people.csv", "--transform", "standardise", "--out", run)
+    assert said("sample", run, "--num-samples", 4000) == f"4000 draws of gaussian: {run / 'samples.csv'}\n"
+    drawn = pandas.read_csv(run / "samples.csv")
+    assert list(drawn) == ["age", "income"]
+    for column, sd in (("age", 10.0), ("income", 8e3)):
+        assert abs(drawn[column].mean() - table[column].mean()) < 0.3 * sd
+        assert drawn[column].std() == pytest.approx(table[column].std(), rel=0.15)
 
 
 def test_models_are_listed_with_their_equations() -> None:
@@ -695,8 +711,8 @@ def test_a_binary_run_on_real_data_is_refused_by_its_values(tmp_path: Path) -> N
     assert "Row 0, column 0 has the value 0.12573, and the transform (as given) takes 0 or 1" in words
 
 
-def test_samples_are_written_as_png_or_npy_only(run: Path, tmp_path: Path) -> None:
-    assert "neither .png nor .npy" in refused("sample", run, "--out", tmp_path / "x.txt")
+def test_samples_are_no_text(run: Path, tmp_path: Path) -> None:
+    assert "neither .csv nor .parquet" in refused("sample", run, "--out", tmp_path / "x.txt")
 
 
 def test_training_that_ends_below_where_it_began_is_said(tmp_path: Path) -> None:

@@ -64,13 +64,19 @@ def test_pairs_that_take_none_name_the_cell(folder: Path) -> None:
         assert not (folder / model).exists()
 
 
-def test_a_run_of_a_pair_that_takes_none_refuses_a_file_with_gaps(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def flow_run(folder: Path) -> Path:
+    """A run of a pair that takes no missing values, and a file with one."""
     x = RNG.normal(size=(60, 4))
     np.savetxt(folder / "whole.csv", x, delimiter=",", header="age,income,height,rooms", comments="")
     done = invoke("train", "flow", "--data", folder / "whole.csv", "--epochs", "1", "--out", folder / "flow_run")
     assert done.exit_code == 0, done.output
     (folder / "one.csv").write_text("age,income,height,rooms\n0.1,0.2,0.3,0.4\n0.2,0.1,,0.3\n")
-    said = refused("evaluate", folder / "flow_run", "--data", folder / "one.csv")
+    return folder / "flow_run"
+
+
+def test_a_run_of_a_pair_that_takes_none_refuses_a_file_with_gaps(folder: Path, flow_run: Path) -> None:
+    said = refused("evaluate", flow_run, "--data", folder / "one.csv")
     assert "one.csv has no value at row 1, column height, and flow takes no missing values" in said
 
 
@@ -156,13 +162,13 @@ def test_impute_whole_numbers_and_standardised_columns(folder: Path) -> None:
     assert abs(value - 20 * z[5]) < 5
 
 
-def test_what_impute_refuses(folder: Path) -> None:
+def test_what_impute_refuses(folder: Path, flow_run: Path) -> None:
     assert "holds an array: name a .npy file with --out" in refused(
         "impute", folder / "run", "--data", _array(folder), "--out", folder / "a.csv"
     )
     assert invoke("impute", folder / "run", "--data", _array(folder), "--out", folder / "a.npy").exit_code == 0
     assert np.isfinite(np.load(folder / "a.npy")).all()
-    said = refused("impute", folder / "flow_run", "--data", folder / "one.csv", "--out", folder / "b.csv")
+    said = refused("impute", flow_run, "--data", folder / "one.csv", "--out", folder / "b.csv")
     assert "flow takes no missing values" in said
     assert "level is 2.0" in refused("impute", folder / "run", "--level", "2", "--out", folder / "c.csv")
 
