@@ -1,6 +1,8 @@
 """pyrovae choose: its table, its files, and what it refuses."""
 
+import collections
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from command_line import refused, said
+from rich.console import Console
 
 import pyrovae
 from pyrovae.loading.options import parse_range
+from pyrovae.tables.choice import show
 
 
 @pytest.fixture
@@ -121,3 +125,19 @@ def test_ranges_and_lists(text: str, values: list[object]) -> None:
         return {name: eval(value)}
 
     assert parse_range(text, parse) == ("k", values)
+
+
+def test_a_narrow_terminal_cuts_no_number() -> None:
+    """Columns of less interest are left out at 80 characters, and none at 132."""
+    torch.manual_seed(0)
+    x = torch.randn(60, 3)
+    choice = pyrovae.choose(pyrovae.load("gmm"), {"components": [1, 2]}, x, training={"epochs": 1}, progress=False)
+    shown = {}
+    for width in (80, 132):
+        page = io.StringIO()
+        show(choice, collections.defaultdict(str, num_samples=1, tolerance=0.05), Console(file=page, width=width))
+        shown[width] = page.getvalue()
+        assert "…" not in shown[width]
+        assert f"{choice.candidates['2'].mean_log_likelihood.value:.3f}" in shown[width]
+    assert "seconds" in shown[132]
+    assert "seconds" not in shown[80]
