@@ -23,6 +23,7 @@ from .style import (
     number,
     short_name,
     whole_ticks,
+    zoom,
 )
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ def learning_curves(
             )
             shown += [elbo.value - error, elbo.value + error]
     if shown:
-        low, high = min(shown), max(shown)
-        room = (high - low) or abs(high) or 1.0
-        axes.set_ylim(low - 0.08 * room, high + 0.08 * room)
+        zoom(axes, shown, 0.08)
     if evidence:
         axes.plot([], [], "D", color="0.4", markersize=5, label="held-out ELBO, ± data error")
     axes.set(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidInputError
 from ..evaluation.result import Evidence
 from ..training import FitResult
-from .style import COLOURS, LEGEND_CURVES, legend, new_axes, whole_ticks
+from .style import COLOURS, LEGEND_CURVES, legend, new_axes, whole_ticks, zoom
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,9 +70,7 @@ def training(fit: FitResult, evidence: Evidence | None = None, axes: Axes | None
             label="held-out ELBO, ± data error",
         )
         shown += [mean.value - error, mean.value + error]
-    low, high = min(shown), max(shown)
-    room = (high - low) or abs(high) or 1.0
-    axes.set_ylim(low - 0.05 * room, high + 0.05 * room)
+    zoom(axes, shown, 0.05)
     axes.set(xlabel="epoch")
     whole_ticks(axes.xaxis)
     legend(axes, LEGEND_CURVES)

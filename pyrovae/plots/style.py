@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,3 +85,15 @@ def whole_ticks(axis: Axis) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def zoom(axes: Axes, shown: Sequence[float], margin: float) -> None:
+    """Limit the heights to those that are `shown`, with a margin as a share of them, and say it where curves go on below."""
+    low, high = min(shown), max(shown)
+    room = (high - low) or abs(high) or 1.0
+    axes.set_ylim(low - margin * room, high + margin * room)
+    heights = [float(value) for line in axes.lines for value in np.asarray(line.get_ydata(), dtype=float)]
+    lowest = min(filter(math.isfinite, heights), default=low)
+    if lowest < low - margin * room:
+        text = f"The first epochs lie below, from {lowest:.4g}".replace("-", "−")
+        axes.annotate(text, (0.98, 0.02), xycoords="axes fraction", ha="right", fontsize=8, color="0.35")

@@ -337,3 +337,16 @@ def test_the_middle_of_a_long_name_is_left_out():
     short = [pyrovae.plots.style.short_name(path) for path in paths]
     assert [len(name) for name in short] == [37, 37]
     assert [name[-4:] for name in short] == ["un/a", "un/b"]
+
+
+def test_a_curve_that_leaves_the_axes_is_said_to():
+    figure = plots.style.new_figure((4, 3))
+    axes = figure.subplots()
+    axes.plot([1, 2, 3], [-500.0, -10.0, -9.0])
+    plots.style.zoom(axes, [-10.0, -9.0], 0.1)
+    assert axes.get_ylim() == pytest.approx((-10.1, -8.9))
+    assert [text.get_text() for text in axes.texts] == ["The first epochs lie below, from −500"]
+    whole = figure.add_subplot()
+    whole.plot([1, 2], [-10.0, -9.0])
+    plots.style.zoom(whole, [-10.0, -9.0], 0.1)
+    assert not whole.texts
