@@ -50,7 +50,7 @@ def decoder_layers(space: LatentSpace) -> DecoderLayers | None:
         The layers, after a check against E[x|z] of the pair itself at 64 values of z; None where the decoder is of another kind.
     """
     generator = torch.Generator().manual_seed(0)
-    z = RADIUS * torch.randn(CHECKS, space.size, generator=generator)
+    z = (RADIUS * torch.randn(CHECKS, space.size, generator=generator)).to(space.like.dtype)
     with torch.no_grad():
         expected = space.decode(z.to(space.like)).flatten(1).cpu()
         for layers in _candidates(space, expected.shape[1]):

@@ -89,6 +89,19 @@ def test_layers_are_the_decoder_and_are_refused_where_they_are_not() -> None:
     assert decoder_layers(LatentSpace(model, guide, data.test)) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("vae", {"latent": 2, "hidden": (16,)}), ("factor_analysis", {"latent": 2})]
+)
+def test_a_pair_in_double_precision_is_packed(name: str, options: dict[str, Any]) -> None:
+    """Files whose columns are far apart in scale are read so."""
+    data = load_data("iris", dtype="float64")
+    model, guide = load(name)(data.dim, **options)
+    model = model.double()
+    guide = guide.double() if isinstance(guide, torch.nn.Module) else guide
+    fit(model, guide, data.train, epochs=2, progress=False)
+    assert pack(name, model, guide, data) is not None
+
+
 def test_what_is_too_large_is_a_grid_that_was_decoded_before() -> None:
     data = digits()
     model, guide = trained("vae", {"latent": 3, "hidden": (16,)}, data)
