@@ -39,7 +39,7 @@ def as_text(choice: Choice, metadata: Mapping[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
 
 
-def _table(choice: Choice, left_out: Sequence[str] = ()) -> Table:
+def _table(choice: Choice, without: Sequence[str] = ()) -> Table:
     """A star marks the values that cannot be told from the best, which stands in bold."""
     rows = choice.rows()
     points = sum(1 for _ in next(iter(choice.candidates.values())).log_likelihood)
@@ -50,7 +50,7 @@ def _table(choice: Choice, left_out: Sequence[str] = ()) -> Table:
     has_bic = any(row["bic"] is not None for row in rows)
     if has_bic:
         headings[7:7] = ["free", "BIC"]
-    kept = [place for place, heading in enumerate(headings) if heading not in left_out]
+    kept = [place for place, heading in enumerate(headings) if heading not in without]
     for place in kept:
         sheet.add_column(headings[place], justify="left" if place == 0 else "right", no_wrap=True)
     for row in rows:
