@@ -1,7 +1,7 @@
 """How loose the K-sample bound is: K (log p − L_K) → χ²/2, and the tail of the weights, against closed forms.
 
-The posterior is N(0, 1) and the guide N(0, s²), so 1 + χ² = s² / √(2s² − 1) for s² > ½, and the Pareto tail index of the weights
-is 1 − s². Every point is the same, so that the mean over points is a mean over repeats.
+The posterior is N(0, 1) and the guide is N(0, s²). So 1 + χ² = s² / √(2s² − 1) for s² > ½. The Pareto tail index of the weights is
+1 − s². Every point is the same, so that the mean over points is a mean over repeats.
 """
 
 import math

@@ -712,7 +712,7 @@ def test_a_binary_run_on_real_data_is_refused_by_its_values(tmp_path: Path) -> N
 
 
 def test_samples_are_no_text(run: Path, tmp_path: Path) -> None:
-    assert "neither .csv nor .parquet" in refused("sample", run, "--out", tmp_path / "x.txt")
+    assert "neither .png, .npy, .csv nor .parquet: name a file" in refused("sample", run, "--out", tmp_path / "x.txt")
 
 
 def test_training_that_ends_below_where_it_began_is_said(tmp_path: Path) -> None:

@@ -29,7 +29,11 @@ def sample_command(
     """Draw x from a trained model: a grid of images, or a table in the units of the data."""
     restored, loaded = open_scored(run, device)
     target = out or run / ("samples.csv" if loaded.shape is None else "samples.png")
-    if target.suffix not in (".png", ".npy"):
+    if target.suffix not in (".png", ".npy", ".csv", ".parquet"):
+        raise InvalidInputError(
+            f"{target} is neither .png, .npy, .csv nor .parquet: name a file of one of these kinds."
+        )
+    if target.suffix == ".parquet":
         check_table_format(target)
     check_writable(target)
     drawn = draw_points(restored, loaded, num_samples, seed, mean)
