@@ -1,7 +1,6 @@
 """What the commands share: training and scoring under a progress bar, opening a run, devices."""
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from ..errors import InvalidInputError
 from .errors import warnings_on_stderr
+from .processes import tell
 
 if TYPE_CHECKING:
     import torch
@@ -157,7 +157,7 @@ def open_scored(
         check_missing_values(run.name, run.model, loaded)
     done, epochs = len(run.fit_result.losses), config.fit_arguments["epochs"]
     if done < epochs:
-        print(f"pyrovae: the training of {folder} was stopped after {done} of {epochs} epochs.", file=sys.stderr)
+        tell(f"the training of {folder} was stopped after {done} of {epochs} epochs.")
     return run, loaded.to(device_of(device))
 
 

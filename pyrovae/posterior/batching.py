@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from ..errors import check_int
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import is_per_point
+from ..utils.distributed import ProcessGroup
 from ..utils.memory import unless_out_of_memory
+from ..utils.random import derived_seed, fork_rng
 from .joint_density import Joint
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}  # of x at once, as many as fill a matrix product
@@ -44,19 +47,34 @@ def chunk_points(x: Tensor, draws: int) -> int:
 
 
 def in_chunks_of(x: Tensor, chunk: int, work: Callable[[Tensor, int], Result], whole: bool) -> list[Result]:
-    """Return `work(points, start)` for each chunk of `chunk` points. Where memory runs out it is halved, unless they go together, as a `whole`."""
-    results: list[Result] = []
-    start = 0
-    while start < len(x):
-        points = x[start : start + chunk]
-        divisible = len(points) > 1 and not whole
-        result = unless_out_of_memory(work, points, start, device=x.device, divisible=divisible)
-        if result is None:
-            chunk = len(points) // 2
-        else:
-            results.append(result)
-            start += len(points)
-    return results
+    """Return `work(points, start)` for each chunk of `chunk` points.
+
+    Processes of a group share the chunks, and all have every result. The random numbers of a chunk follow from the
+    random state and its first point, so that they are the same in any group. Where memory runs out a chunk is halved,
+    unless the points go together, as a `whole`.
+    """
+    with fork_rng(x.device):
+        seed = int(torch.randint(2**62, ()))
+    group = ProcessGroup()
+    own = group.share(-(-len(x) // chunk))
+    last = min(len(x), own.stop * chunk)
+
+    def part() -> list[Result]:
+        results: list[Result] = []
+        start, size = own.start * chunk, chunk
+        while start < last:
+            points = x[start : min(last, start + size)]
+            divisible = len(points) > 1 and not whole
+            with fork_rng(x.device, derived_seed(seed, start) if start else None):
+                result = unless_out_of_memory(work, points, start, device=x.device, divisible=divisible)
+            if result is None:
+                size = len(points) // 2
+            else:
+                results.append(result)
+                start += len(points)
+        return results
+
+    return [result for results in group.collect(part, x.device) for result in results]
 
 
 def block_sizes(count: int, points: int) -> list[int]:
