@@ -6,10 +6,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .batching import over_draws
 from .joint_density import Joint, per_point
 from .mode_mixture import ModeMixture
 
-ROUNDS = 4
+ROUNDS = 2
 DRAWS_PER_LATENT, MIN_DRAWS = (
     4,
     64,
@@ -49,7 +50,7 @@ def _round(joint: Joint, location: Tensor, factor: Tensor) -> tuple[Tensor, Tens
     half = torch.randn(max(MIN_DRAWS, DRAWS_PER_LATENT * d) // 2, rows, d, dtype=torch.float64, device=location.device)
     z = torch.cat([half, -half])
     u = location + torch.einsum("nde,sne->snd", factor, z)
-    _, (score,) = per_point(lambda u: (joint.log_p(u),), u.to(joint.x))
+    (score,) = over_draws(joint, lambda u: per_point(lambda u: (joint.log_p(u),), u)[1], u.to(joint.x))
     score = torch.einsum("snd,nde->sne", score.double().nan_to_num(0.0, 0.0, 0.0), factor)  # with respect to z
     score = score.clamp(-MAX_SCORE, MAX_SCORE)
     mean = score.mean(0)
