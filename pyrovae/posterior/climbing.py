@@ -55,7 +55,8 @@ class Ends:
         offset = self.location - u
         distance = torch.einsum("snd,snde,sne->sn", offset, self.precision, offset)
         least, end = torch.where(self.arrived, distance, torch.inf).min(0)
-        return (least < SAME_MODE_DISTANCE**2).unsqueeze(0), self.precision[end, torch.arange(len(end))].unsqueeze(0)
+        precision = self.precision[end, torch.arange(len(end), device=end.device)]
+        return (least < SAME_MODE_DISTANCE**2).unsqueeze(0), precision.unsqueeze(0)
 
 
 def climb(joint: Joint, starts: Tensor, known: Ends | None = None) -> Ends:
@@ -147,7 +148,7 @@ class _Place:
         place = self
         if known is not None and bool(rows.any()):
             near, precision = known.near(u)
-            at_end = replace(self, precision=precision, escape=torch.zeros_like(u), exact=near)
+            at_end = replace(self, precision=precision, escape=torch.zeros_like(self.escape), exact=near)
             place, rows = at_end.where(rows & near, self), rows & ~near
         if not bool(rows.any()):
             return place
