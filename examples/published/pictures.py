@@ -1,0 +1,114 @@
+"""The figures of docs/results.md, each drawn from the numbers of one record."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from record import Line, lines_of
+
+from pyrovae.plots.style import COLOURS, new_axes, new_figure
+
+Record = dict[str, Any]
+
+
+def of_parts(record: Record, function: str) -> list[Line]:
+    """The lines of the parts that this function of the script computed."""
+    parts = [part for part in record["parts"] if part["part"].startswith(f"{function}(")]
+    return lines_of({"parts": parts})
+
+
+def tightness(record: Record) -> Figure:
+    """The bias of the K-sample bound and the tail of its weights, against closed forms."""
+    figure = new_figure((9.6, 3.9))
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        new_axes(axes)
+    by_variance: dict[float, list[Line]] = defaultdict(list)
+    for line in of_parts(record, "bias"):
+        by_variance[line.at[0]].append(line)
+    for colour, (variance, lines) in zip(COLOURS, by_variance.items(), strict=False):
+        K = np.array([line.at[1] for line in lines])
+        bias, noise = (np.array([getattr(line, name) for line in lines]) / K for name in ("ours", "mc_se"))
+        left.errorbar(K, bias, 2 * noise, fmt="o", ms=5, color=colour, label=f"s² = {variance:g}")
+        left.plot(K, [line.published / k for line, k in zip(lines, K, strict=True)], color=colour, lw=1)
+    left.set(
+        xscale="log",
+        yscale="log",
+        xlabel="draws K",
+        ylabel="log p(x) − $L_K$ (nats)",
+        title="Bias of the K-sample bound",
+    )
+    left.set_ylim(bottom=1e-7)
+    left.legend(frameon=False, fontsize=9, title="line: χ²/(2K), the limit of large K", loc="lower left", ncols=2)
+    tails = of_parts(record, "tail")
+    s2 = [line.at[0] for line in tails]
+    right.plot([0, 1], [1, 0], color=COLOURS[1], lw=1, label="theory: 1 − s²")
+    right.errorbar(
+        s2,
+        [line.ours for line in tails],
+        [2 * line.mc_se for line in tails],
+        fmt="o",
+        ms=5,
+        color=COLOURS[0],
+        label="k̂, ± 2 standard errors",
+    )
+    right.axhline(0.7, color="0.6", lw=1, ls=":")
+    right.annotate(
+        "above 0.7 a mean of weights is not to be trusted", (0.99, 0.715), ha="right", fontsize=8, color="0.35"
+    )
+    right.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        xlabel="variance of the guide / variance of the posterior, s²",
+        ylabel="Pareto k̂",
+        title="Tail of the weights",
+    )
+    right.legend(frameon=False, fontsize=9, loc="lower left")
+    return figure
+
+
+LEAST = 1e-4  # nats: where the axis of loose bounds begins
+
+
+def looseness(records: list[Record]) -> Figure | None:
+    """How far each bound lies below log p(x), as far as the records know. Rows of one record stand below its title."""
+    rows: list[tuple[str, Line | None]] = []
+    for record in records:
+        loose = [line for line in lines_of(record) if line.bound_error is not None]
+        if loose:
+            rows += [(record["title"], None), *((line.quantity, line) for line in loose)]
+    if not rows:
+        return None
+    figure, axes = new_axes(None, (8.6, 0.9 + 0.27 * len(rows)))
+    for place, (_, line) in enumerate(rows):
+        if line is None:
+            continue
+        error = max(line.bound_error or 0.0, LEAST)
+        axes.hlines(place, LEAST, error, color=COLOURS[0], lw=6, alpha=0.35)
+        axes.errorbar(error, place, xerr=2 * (line.bound_error_se or 0.0), fmt="o", ms=5, color=COLOURS[0])
+        label = f"{line.bound_error:.2g}".replace("-", "−")
+        axes.annotate(label, (error, place), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
+    for tick, (_, line) in zip(axes.get_yticklabels(), rows, strict=True):
+        tick.set_fontweight("bold" if line is None else "normal")
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="log p(x) − bound (nats, ± 2 standard errors)", title="How loose each bound is")
+    axes.set_xlim(left=LEAST)
+    return figure
+
+
+ONE_RECORD: dict[str, Callable[[Record], Figure]] = {"tightness": tightness}
+
+
+def draw(folder: Path, records: dict[str, Record]) -> list[Path]:
+    """Draw all figures whose records are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {name: function(records[name]) for name, function in ONE_RECORD.items() if name in records}
+    if (bars := looseness(list(records.values()))) is not None:
+        figures["looseness"] = bars
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=110)
+    return [folder / f"{name}.png" for name in figures]
