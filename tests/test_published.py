@@ -30,10 +30,11 @@ def record_of(name: str, folder: Path = FOLDER / "records") -> dict:
 def test_every_row_has_a_record_and_every_record_a_row():
     assert NAMES
     for name in NAMES:
-        assert (FOLDER / f"{name}.py").exists()
         record = record_of(name)
         assert record["name"] == name
-        assert record["command"].startswith(f"python examples/published/{name}.py")
+        script = record.get("script", name)  # of which one record may be for each choice of options
+        assert (FOLDER / f"{script}.py").exists()
+        assert record["command"].startswith(f"python examples/published/{script}.py")
         assert lines_of(record)  # each has the fields of a Line
         assert all(part["versions"]["torch"] for part in record["parts"])
 
@@ -108,6 +109,16 @@ def test_other_settings_and_finished_records_begin_anew(tmp_path: Path):
     assert calls == [1.0, 2.0, 1.0, 2.0, 3.0]
     counted(tmp_path, calls, "--seed", "4").run(parts(calls))
     assert calls[5:] == [1.0, 2.0, 3.0]
+
+
+def test_a_script_may_have_a_record_for_each_choice_of_options(tmp_path: Path):
+    for layers in ("1", "2"):
+        given = ["--records", str(tmp_path), "--layers", layers]
+        recorder = Recorder("row", "A row", "", "", "", rows=("layers",), arguments=given, layers=1)
+        recorder.run(parts([]))
+        record = record_of(f"row_{layers}", tmp_path)
+        assert (record["name"], record["script"]) == (f"row_{layers}", "row")
+        assert record["command"] == f"python examples/published/row.py --layers {layers}"
 
 
 def test_a_budget_stops_and_the_record_says_so(tmp_path: Path):

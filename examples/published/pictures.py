@@ -70,6 +70,50 @@ def tightness(record: Record) -> Figure:
     return figure
 
 
+def collapse(record: Record) -> Figure:
+    """The KL of each latent against its eigenvalue: none at or below σ², and above it ½ ln(λ/σ²)."""
+    figure, axes = new_axes(None, (6.4, 4.0))
+    by_noise: dict[float, list[Line]] = defaultdict(list)
+    for line in lines_of(record):
+        if line.at:
+            by_noise[line.at[0]].append(line)
+    largest = 1.05 * max(line.at[1] for lines in by_noise.values() for line in lines)
+    for colour, (noise, lines) in zip(COLOURS, by_noise.items(), strict=False):
+        eigenvalues = np.linspace(0.01, largest, 500)
+        axes.plot(eigenvalues, np.maximum(0, np.log(eigenvalues / noise) / 2), color=colour, lw=1)
+        axes.plot(
+            [line.at[1] for line in lines], [line.ours for line in lines], "o", color=colour, label=f"σ² = {noise:g}"
+        )
+    axes.set(xlim=(0, largest), xlabel="eigenvalue λ of the data's covariance", ylabel="KL of the latent (nats)")
+    axes.set_title("A latent is used where its eigenvalue is above σ²")
+    axes.legend(frameon=False, title="line: ½ ln(λ/σ²), or 0")
+    return figure
+
+
+def mnist_binarised(record: Record) -> Figure:
+    """log p(x) of each model on the same images, the lowest first, and the ELBO where log p(x) is not exact."""
+    count = record["settings"]["points"]
+    by_quantity: dict[str, dict[str, Line]] = {"log p(x)": {}, "ELBO": {}}
+    for line in lines_of(record):
+        name, _, quantity = line.quantity.rpartition(": ")
+        if line.points == count and quantity in by_quantity:
+            by_quantity[quantity][name] = line
+    log_p, elbo = by_quantity.values()
+    names = sorted(log_p, key=lambda name: log_p[name].ours)
+    figure, axes = new_axes(None, (7.6, 1.2 + 0.4 * len(names)))
+    for place, name in enumerate(names):
+        error = 2 * (log_p[name].data_se or 0.0)
+        axes.errorbar(log_p[name].ours, place, xerr=error, fmt="o", ms=6, color=COLOURS[0])
+        if name in elbo:
+            axes.plot(elbo[name].ours, place, "|", ms=14, mew=2, color=COLOURS[1])
+    axes.plot([], [], "o", color=COLOURS[0], label="log p(x), ± 2 standard errors from the choice of images")
+    axes.plot([], [], "|", ms=14, mew=2, color=COLOURS[1], label="ELBO")
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set(xlabel="nats an image", title=f"Binarised MNIST, the same {count} test images")
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
+    return figure
+
+
 LEAST = 1e-4  # nats: where the axis of loose bounds begins
 
 
@@ -100,7 +144,11 @@ def looseness(records: list[Record]) -> Figure | None:
     return figure
 
 
-ONE_RECORD: dict[str, Callable[[Record], Figure]] = {"tightness": tightness}
+ONE_RECORD: dict[str, Callable[[Record], Figure]] = {
+    "tightness": tightness,
+    "collapse": collapse,
+    "mnist_binarised": mnist_binarised,
+}
 
 
 def draw(folder: Path, records: dict[str, Record]) -> list[Path]:

@@ -67,21 +67,23 @@ class Recorder:
         *,
         differences: str = "",
         arguments: Sequence[str] | None = None,
+        rows: Sequence[str] = (),
         **defaults: Any,
     ):
         """Read the command's options.
 
         Args:
-            name: Of the script, and of the record.
+            name: Of the script, and of the record where the script has one.
             title: Of the row.
             source: Where the numbers were published.
             unit: Of the numbers.
             protocol: How they were computed, there and here.
             differences: What is not as published.
+            rows: Options whose values name the record beside the script, where one script has several rows.
             arguments: Of the command. Default: those that it was called with.
             **defaults: Options of the command: --name VALUE, of the default's type.
         """
-        self.name = name
+        self.script = name
         self.about = {
             "title": title,
             "source": source,
@@ -100,8 +102,9 @@ class Recorder:
             kind = str if default is None else type(default)
             parser.add_argument(f"--{option.replace('_', '-')}", type=kind, default=default)
         self.settings = vars(parser.parse_args(arguments))
+        self.name = "_".join([name, *(str(self.settings[option]) for option in rows)])
         self.records: Path = self.settings.pop("records")
-        self.work: Path = self.settings.pop("work") / name
+        self.work: Path = self.settings.pop("work") / self.name
         self.budget: float = 60 * self.settings.pop("budget")  # seconds
         self.restart: bool = self.settings.pop("restart")
         self.started = time.perf_counter()
@@ -177,8 +180,9 @@ class Recorder:
         )
         record = {
             "name": self.name,
+            "script": self.script,
             **self.about,
-            "command": f"python examples/published/{self.name}.py {options}".strip(),
+            "command": f"python examples/published/{self.script}.py {options}".strip(),
             "settings": self.settings,
             "stopped": stopped,
             **{key: round(sum(part[key] for part in parts), 1) for key in ("seconds", "cpu_seconds")},
