@@ -62,14 +62,16 @@ def test_both_sides_of_log_p_do_not_cross(name: str):
             assert line.bound_error > -4 * (line.bound_error_se or 0) - 1e-9, line
 
 
-def counted(tmp_path: Path, calls: list[float], *arguments: str) -> Recorder:
-    """A row of three parts, whose numbers are random and which notes what it computes."""
+def row(tmp_path: Path, *arguments: str) -> Recorder:
+    """A row whose record is in this folder."""
     return Recorder(
         "row", "A row", "nobody", "nats", "none", arguments=["--records", str(tmp_path), *arguments], seed=3
     )
 
 
 def parts(calls: list[float], stop_at: float | None = None) -> list:
+    """Three parts with random numbers, which note that they are computed."""
+
     def noise(scale):
         if scale == stop_at:
             raise KeyboardInterrupt
@@ -85,17 +87,17 @@ def numbers(record: dict) -> list[tuple[str, float]]:
 
 def test_a_stopped_command_goes_on_and_gives_the_same_record(tmp_path: Path):
     calls: list[float] = []
-    counted(tmp_path / "whole", calls).run(parts(calls))
+    row(tmp_path / "whole").run(parts(calls))
     whole = record_of("row", tmp_path / "whole")
     assert whole["stopped"] == ""
     torch.randn(5)  # another random state than at the first start
     calls.clear()
     with pytest.raises(KeyboardInterrupt):
-        counted(tmp_path, calls).run(parts(calls, stop_at=2.0))
+        row(tmp_path).run(parts(calls, stop_at=2.0))
     stopped = record_of("row", tmp_path)
     assert "1 of 3 parts" in stopped["stopped"]
     assert numbers(stopped) == numbers(whole)[:1]
-    counted(tmp_path, calls).run(parts(calls))
+    row(tmp_path).run(parts(calls))
     assert calls == [1.0, 2.0, 3.0]  # nothing twice
     assert record_of("row", tmp_path)["stopped"] == ""
     assert numbers(record_of("row", tmp_path)) == numbers(whole)
@@ -104,10 +106,10 @@ def test_a_stopped_command_goes_on_and_gives_the_same_record(tmp_path: Path):
 def test_other_settings_and_finished_records_begin_anew(tmp_path: Path):
     calls: list[float] = []
     with pytest.raises(KeyboardInterrupt):
-        counted(tmp_path, calls).run(parts(calls, stop_at=3.0))
-    counted(tmp_path, calls, "--seed", "4").run(parts(calls))
+        row(tmp_path).run(parts(calls, stop_at=3.0))
+    row(tmp_path, "--seed", "4").run(parts(calls))
     assert calls == [1.0, 2.0, 1.0, 2.0, 3.0]
-    counted(tmp_path, calls, "--seed", "4").run(parts(calls))
+    row(tmp_path, "--seed", "4").run(parts(calls))
     assert calls[5:] == [1.0, 2.0, 3.0]
 
 
@@ -121,9 +123,21 @@ def test_a_script_may_have_a_record_for_each_choice_of_options(tmp_path: Path):
         assert record["command"] == f"python examples/published/row.py --layers {layers}"
 
 
+def test_two_commands_may_share_the_parts_of_a_row(tmp_path: Path):
+    calls: list[float] = []
+
+    def meanwhile():
+        row(tmp_path, "--only", "2.0").run(parts(calls))
+        yield Line("meanwhile", 0.0)
+
+    row(tmp_path, "--restart").run([(meanwhile,), *parts(calls)])
+    assert calls == [2.0, 1.0, 3.0]  # in the record, and not computed by the other
+    assert record_of("row", tmp_path)["stopped"] == ""
+
+
 def test_a_budget_stops_and_the_record_says_so(tmp_path: Path):
     calls: list[float] = []
-    recorder = counted(tmp_path, calls, "--budget", "60")
+    recorder = row(tmp_path, "--budget", "60")
     first, *rest = parts(calls)
 
     def long_part():

@@ -98,6 +98,7 @@ class Recorder:
         parser.add_argument(
             "--restart", action="store_true", help="compute all parts again, also those of a stopped command"
         )
+        parser.add_argument("--only", default="", metavar="TEXT", help="compute only parts whose names have this text")
         for option, default in defaults.items():
             kind = str if default is None else type(default)
             parser.add_argument(f"--{option.replace('_', '-')}", type=kind, default=default)
@@ -107,6 +108,7 @@ class Recorder:
         self.work: Path = self.settings.pop("work") / self.name
         self.budget: float = 60 * self.settings.pop("budget")  # seconds
         self.restart: bool = self.settings.pop("restart")
+        self.only: str = self.settings.pop("only")
         self.started = time.perf_counter()
 
     def __getitem__(self, option: str) -> Any:
@@ -136,11 +138,13 @@ class Recorder:
             The lines of all parts that are there.
         """
         names = [part_name(*part) for part in parts]
-        done = {} if self.restart else self._finished(names)
+        if self.restart and self._finished(names):
+            self.path.unlink()
+        done = self._finished(names)
         if done:
             _say(f"{self.path} has {len(done)} of {len(parts)} parts, which are kept: --restart computes them again")
         for place, (name, (function, *arguments)) in enumerate(zip(names, parts, strict=True), start=1):
-            if name in done:
+            if name in done or self.only not in name:
                 continue
             _say(f"{self.name}: part {place} of {len(parts)}, {name}")
             before = _clock()
@@ -149,19 +153,17 @@ class Recorder:
                 pyro.set_rng_seed(self.settings.get("seed", 0))
                 lines = list(function(*arguments))
             except BudgetSpent:
-                stopped = (
-                    f"stopped after a budget of {self.budget / 60:g} minutes, with {len(done)} of {len(parts)} parts"
-                )
-                self._write([done[name] for name in names if name in done], stopped)
-                _say(f"{self.name} {stopped}: the same command goes on")
+                done |= self._finished(names)
+                self._write(names, done, f" after a budget of {self.budget / 60:g} minutes")
+                _say(f"{self.name} stopped after a budget of {self.budget / 60:g} minutes: the same command goes on")
                 break
             cost = {key: round(after - before[key], 1) for key, after in _clock().items()}
-            done[name] = {"part": name, **cost, "versions": versions(), "lines": [asdict(line) for line in lines]}
             for line in lines:
                 known = "" if line.published is None else f"  published {line.published:g}"
                 print(f"{line.quantity:60} {line.ours:.4f}{known}", flush=True)
-            stopped = "" if len(done) == len(parts) else f"stopped, with {len(done)} of {len(parts)} parts"
-            self._write([done[name] for name in names if name in done], stopped)
+            computed = {"part": name, **cost, "versions": versions(), "lines": [asdict(line) for line in lines]}
+            done |= {**self._finished(names), name: computed}  # with those of a command that runs beside this one
+            self._write(names, done)
         return [Line(**line) for name in names if name in done for line in done[name]["lines"]]
 
     def _finished(self, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -174,7 +176,10 @@ class Recorder:
             return {}
         return {part["part"]: part for part in record["parts"] if part["part"] in names}
 
-    def _write(self, parts: list[dict[str, Any]], stopped: str) -> None:
+    def _write(self, names: list[str], done: dict[str, dict[str, Any]], why: str = "") -> None:
+        parts = [done[name] for name in names if name in done]
+        missing = ", ".join(name for name in names if name not in done)
+        stopped = f"stopped{why}, with {len(parts)} of {len(names)} parts, without {missing}" if missing else ""
         options = " ".join(
             f"--{name.replace('_', '-')} {value}" for name, value in self.settings.items() if value is not None
         )
