@@ -164,6 +164,15 @@ def test_a_table_shows_what_is_known():
     assert second == "| other |  | 3 |  |  |  |  |  |"
 
 
+def test_bounds_whose_looseness_is_known_stand_in_one_table():
+    loose, other = Line("L_5", -90.0, lower=-89.0, upper=-88.9, bound_error=1.0), Line("exact", -1.0)
+    record = {"title": "Row", "parts": [{"lines": [vars(loose), vars(other)]}]}
+    table = results.loose_bounds([record])
+    assert "| Row: L_5 | -90 | −89 to −88.9000 | 1 |".replace("-90", "−90") in table
+    assert "exact" not in table
+    assert results.loose_bounds([{"title": "Row", "parts": [{"lines": [vars(other)]}]}]) == ""
+
+
 def test_class_sums_are_those_of_scipy(seed: int):
     rng = np.random.default_rng(seed)
     labels = torch.as_tensor(rng.permutation([0] * 30 + [1] * 70))

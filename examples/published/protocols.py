@@ -79,38 +79,41 @@ def density_lines(
 
 
 def two_sided_lines(
-    name: str, model: torch.nn.Module, guide: torch.nn.Module, test: Tensor, points: int, seed: int
+    name: str,
+    model: torch.nn.Module,
+    guide: torch.nn.Module,
+    test: Tensor,
+    points: int,
+    seed: int,
+    transform: Transform | None = None,
 ) -> list[Line]:
     """log p(x), the ELBO and L_K of the first test points, each beside log p(x) from both sides.
 
-    log p̂(x) has a standard error of at most 0.05 nats at each point, where the method reaches it; else the note says why not.
+    log p̂(x) has a standard error of at most 0.05 nats at each point, where the method reaches it. Else the note says why not. With a
+    transform there is a line of bits per pixel.
     """
     x = test[:points]
-    found = pyrovae.evaluate(model, guide, x, seed=seed, progress=False)
+    found = pyrovae.evaluate(model, guide, x, seed=seed, transform=transform, progress=False)
     sides = pyrovae.estimators.two_sided_log_likelihood(model, guide, x, seed=seed)
+    met = bool(sides.met.all())
+    lower, upper, log_p = sides.mean_lower, sides.mean_upper, found.mean_log_likelihood
     known = {
         "points": len(x),
-        "lower": sides.mean_lower.value,
-        "upper": sides.mean_upper.value if bool(sides.met.all()) else None,
-        "two_sided_se": max(sides.mean_lower.mc_se, sides.mean_upper.mc_se if bool(sides.met.all()) else 0.0),
+        "lower": lower.value,
+        "upper": upper.value if met else None,
+        "two_sided_se": max(lower.mc_se, upper.mc_se) if met else lower.mc_se,
     }
-    log_p = found.mean_log_likelihood
     lines = [
-        Line(f"{name}: log p(x)", log_p.value, None, log_p.mc_se, log_p.data_se, found.reliability_message, **known)
+        Line(
+            f"{name}: log p(x)", log_p.value, None, log_p.mc_se, log_p.data_se, note=found.reliability_message, **known
+        )
     ]
     for quantity, field in (("ELBO", "elbo"), (f"L_{found.num_samples}", "bound")):
         value, mc_se, data_se = found.mean(field)
-        error = log_p.value - value
-        lines.append(
-            Line(
-                f"{name}: {quantity}",
-                value,
-                None,
-                mc_se,
-                data_se,
-                bound_error=error,
-                bound_error_se=math.hypot(log_p.mc_se, mc_se),
-                **known,
-            )
-        )
+        loose = {"bound_error": log_p.value - value, "bound_error_se": math.hypot(log_p.mc_se, mc_se)}
+        lines.append(Line(f"{name}: {quantity}", value, None, mc_se, data_se, **known, **loose))
+    if transform is not None:
+        value, data_se = mean(bits_per_dim(found.log_likelihood, x, transform))
+        mc_se = log_p.mc_se / (x[0].numel() * math.log(2))
+        lines.append(Line(f"{name}: bits per pixel", value, None, mc_se, data_se, points=len(x)))
     return lines

@@ -4,6 +4,7 @@ python examples/published/results.py
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,15 @@ def section(record: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def loose_bounds(found: list[dict[str, Any]]) -> str:
+    """All bounds whose distance to log p(x) is known, in one table."""
+    lines = [(record["title"], line) for record in found for line in lines_of(record) if line.bound_error is not None]
+    if not lines:
+        return ""
+    shown = [replace(line, quantity=f"{title}: {line.quantity}", note="") for title, line in lines]
+    return f"## How loose each bound is\n\n{grid(columns(shown))}\n"
+
+
 def records() -> list[dict[str, Any]]:
     """All records, by name."""
     return [json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))]
@@ -128,7 +138,8 @@ def records() -> list[dict[str, Any]]:
 
 def page() -> str:
     """The whole of RESULTS.md."""
-    return "\n".join([HEAD, *(section(record) + "\n" for record in records())])
+    found = records()
+    return "\n".join([HEAD, loose_bounds(found), *(section(record) + "\n" for record in found)])
 
 
 if __name__ == "__main__":
