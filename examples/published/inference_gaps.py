@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import torch
-from iwae_training import STAGES, epochs_of, new_pair, train
+from iwae_training import STAGES, epochs_of, new_pair, other_batches, train
 from protocols import both_sides
 from record import Line, Recorder
 
@@ -47,6 +47,7 @@ recorder = Recorder(
     data="mnist",
     seed=0,
 )
+recorder.about["differences"] += other_batches(recorder["batch_size"], recorder["lr"])
 seed = recorder["seed"]
 data = pyrovae.load_data(recorder["data"], transform="binarise", seed=seed)
 

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import torch
-from iwae_training import STAGES, epochs_of, new_pair, objective_of, train
+from iwae_training import STAGES, epochs_of, new_pair, objective_of, other_batches, train
 from protocols import two_sided_lines
 from record import Line, Recorder
 
@@ -53,6 +53,7 @@ recorder = Recorder(
 )
 layers, objective, k, seed = (recorder[name] for name in ("layers", "objective", "k", "seed"))
 recorder.about["title"] += f": {layers} layer{'s' * (layers > 1)}, {TRAINED_BY[objective]}, k = {k}"
+recorder.about["differences"] += other_batches(recorder["batch_size"], recorder["lr"])
 data = pyrovae.load_data(recorder["data"], transform="binarise", seed=seed)
 torch.manual_seed(seed)
 model, guide = new_pair(data.dim, layers)

@@ -50,6 +50,13 @@ def new_pair(dim: int, layers: int = 1, guide: Any = ExpMeanField, **options: An
     return pyrovae.load("hierarchical_vae")(dim, likelihood=likelihood, **given)
 
 
+def other_batches(batch_size: int, lr: float) -> str:
+    """A sentence where batches and the learning rate are not the published ones."""
+    if (batch_size, lr) == (20, 1e-3):
+        return ""
+    return f". Batches have {batch_size} images at lr = {lr:g}; published are 20 and 0.001"
+
+
 def objective_of(name: str, k: int) -> Any:
     """ELBO (of k draws), IWAE or DReG. The bound of one draw is the ELBO, and the pair's own estimator is taken."""
     if k == 1:
