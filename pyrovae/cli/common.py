@@ -2,10 +2,10 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..data.datasets import Data
     from ..evaluation.result import Evidence
     from ..runs.run import Run
+    from ..training.callbacks import Callback
     from ..training.result import FitResult
 
 
@@ -27,11 +28,11 @@ def train_with_progress(
     run: "Run",
     data: "Data",
     folder: Path | None,
-    writer: Any = None,
+    callbacks: "Sequence[Callback]" = (),
     *,
     resume: bool = False,
 ) -> None:
-    """Train under a bar; `writer` is a TensorBoard SummaryWriter."""
+    """Train under a bar."""
     from ..runs import run as runs
 
     epochs = run.config.fit_arguments["epochs"]
@@ -45,15 +46,9 @@ def train_with_progress(
         score = f"ELBO {row['elbo']:.2f}{parts} nats/point" if has_elbo else f"loss {fit.losses[-1]:.4g} a point"
         note = f"{score}, {rate:.0f} steps/s"
         progress.update(task, completed=len(fit.losses), note=note)
-        if writer is not None:
-            for name, value in row.items():
-                if name not in ("epoch", "steps") and not math.isnan(value):
-                    writer.add_scalar(name, value, int(row["steps"]))
 
     with warnings_on_stderr(run.name):
-        runs.train_run(run, data, folder, on_epoch, resume=resume)
-    if writer is not None:
-        writer.close()
+        runs.train_run(run, data, folder, on_epoch, callbacks=callbacks, resume=resume)
 
 
 def in_units_of(data: "Data", fit: "FitResult") -> "FitResult":

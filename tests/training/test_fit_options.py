@@ -1,7 +1,6 @@
 """What fit() can be told, each against what it means: schedules, clipping, averages, warm-up, early stopping, precision, blame."""
 
 import csv
-import importlib.util
 import logging
 import math
 from pathlib import Path
@@ -410,47 +409,6 @@ def test_metrics_are_the_history(tmp_path: Path) -> None:
     assert len(rows) == 5
     for row, expected in zip(rows, history, strict=True):
         assert row == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
-
-
-def train_with_tensorboard(folder: Path) -> Any:
-    np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(60, 4)))
-    words = [
-        "train",
-        "ppca",
-        "--data",
-        folder / "x.npy",
-        "--set",
-        "latent=2",
-        "--epochs",
-        3,
-        "--out",
-        folder / "run",
-        "--tensorboard",
-    ]
-    return CliRunner().invoke(app, list(map(str, words)))
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="TensorBoard is installed")
-def test_tensorboard_that_is_not_installed_is_said_before_anything_is_written(tmp_path: Path) -> None:
-    result = train_with_tensorboard(tmp_path)
-    assert result.exit_code == 2
-    assert result.stderr == (
-        "pyrovae: TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out.\n"
-    )
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="TensorBoard is not installed")
-def test_tensorboard_has_the_metrics(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    assert train_with_tensorboard(tmp_path).exit_code == 0
-    events = EventAccumulator(str(tmp_path / "run"))
-    events.Reload()
-    history = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["training"]["result"]["history"]
-    assert [event.value for event in events.Scalars("elbo")] == pytest.approx(
-        [row["elbo"] for row in history], rel=1e-6
-    )
 
 
 # arguments

@@ -38,7 +38,7 @@ def test_settings_are_the_arguments_of_fit() -> None:
     arguments = {name: value.default for name, value in inspect.signature(fit).parameters.items()}
     for field in fields(TrainingSettings):
         assert arguments.pop(field.name) == field.default, field.name
-    assert set(arguments) == {"model", "guide", "x", "checkpoints", "on_epoch", "progress", "structure"}
+    assert set(arguments) == {"model", "guide", "x", "checkpoints", "on_epoch", "callbacks", "progress", "structure"}
 
 
 @pytest.mark.parametrize(
