@@ -17,6 +17,7 @@ from .joint_density import Joint
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}  # of x at once, as many as fill a matrix product
 MIN_CHUNK_DRAWS = 32  # that a chunk of points is sized for: a search for modes has many starts
 MIN_CHUNK_ROWS = 2048  # draws times points, where x is large
+CACHED_ELEMENTS = {"cpu": 2**19}  # of x, for which the layers of a decoder still lie in the processor's cache
 MAX_BLOCK_ROWS = 2**15  # draws times points at once
 MIN_BLOCK_DRAWS = 64  # so that the prior has its share of every block, to a whole number of draws
 
@@ -81,6 +82,16 @@ def block_sizes(count: int, points: int) -> list[int]:
     """`count` draws in blocks of almost equal size."""
     blocks = max(1, count // max(MIN_BLOCK_DRAWS, MAX_BLOCK_ROWS // points))
     return [count * (k + 1) // blocks - count * k // blocks for k in range(blocks)]
+
+
+def over_draws(joint: Joint, function: Callable[[Tensor], tuple[Tensor, ...]], u: Tensor) -> tuple[Tensor, ...]:
+    """`function(u)` of draws (draws, N, d), for so many of them at a time as the processor's cache holds. Others take twice as long."""
+    elements = CACHED_ELEMENTS.get(u.device.type)
+    if elements is None:
+        return function(u)
+    rows = max(MIN_CHUNK_ROWS, elements // joint.x[0].numel())
+    parts = [function(part) for part in u.split(max(1, rows // u.shape[1]))]
+    return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 
 def positive_ints(**settings: int) -> dict[str, int]:

@@ -10,6 +10,7 @@ import typer
 from ...errors import InvalidInputError
 from ...utils.files import is_first_process
 from ..common import data_source, device_of, in_units_of, options_given, train_with_progress
+from ..loggers import check_loggers, make_loggers
 from ..options import (
     BatchOption,
     DataOption,
@@ -95,9 +96,10 @@ def train_command(
     retry_lr_factor: Annotated[
         float | None, typer.Option(help="If training diverges, go back once, with the learning rate times this.")
     ] = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write metrics for TensorBoard to the folder of the run.")
-    ] = False,
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option(help="Also write metrics for tensorboard, wandb (offline) or mlflow; may be repeated."),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     transform: TransformOption = None,
@@ -120,8 +122,8 @@ def train_command(
     from ...runs import run as runs
     from ...utils.distributed import ProcessGroup
 
-    if tensorboard:
-        _summary_writer()  # is there one, before an hour of work
+    if log_to:
+        check_loggers(log_to)
     where = device_of(device)
     if resume is not None:
         _check_resume_alone(context)
@@ -129,7 +131,7 @@ def train_command(
         epochs_done = runs.epochs_completed(resume, run.config)
         if epochs_done:
             print(f"{run.name}: finished after {epochs_done} epochs, nothing is left to resume; {_longer(resume)}.")
-        _train(run, loaded, resume, tensorboard, resume=True)
+        _train(run, loaded, resume, log_to or [], resume=True)
         return
     if model is None:
         raise InvalidInputError("Name a model (`pyrovae models` lists them), or --resume RUN.")
@@ -168,15 +170,15 @@ def train_command(
     )
     (folder, *_) = ProcessGroup().collect(lambda: _default_folder(pair.name) if out is None else out)
     with output_folder(folder, overwrite):
-        _train(run, loaded, folder, tensorboard)
+        _train(run, loaded, folder, log_to or [])
 
 
-def _train(run: "Run", data: "Data", folder: Path, tensorboard: bool, *, resume: bool = False) -> None:
-    writer = _summary_writer()(str(folder)) if tensorboard and is_first_process() else None
-    with progress_bars() as progress:
-        train_with_progress(progress, run, data, folder, writer, resume=resume)
+def _train(run: "Run", data: "Data", folder: Path, log_to: list[str], *, resume: bool = False) -> None:
     from ...utils.distributed import alone
 
+    loggers = make_loggers(log_to, run, folder) if log_to and is_first_process() else []
+    with progress_bars() as progress:
+        train_with_progress(progress, run, data, folder, loggers, resume=resume)
     if is_first_process():
         with alone():
             _tell_result(run, data, folder)
@@ -241,19 +243,9 @@ def _last(fit: "FitResult") -> str:
 
 def _check_resume_alone(context: typer.Context) -> None:
     """Whatever else was said, and would not be heard."""
-    given = options_given(context, lambda name: name not in ("resume", "device", "tensorboard", "quiet", "verbose"))
+    given = options_given(context, lambda name: name not in ("resume", "device", "log_to", "quiet", "verbose"))
     if given:
         longer = f"; {_longer(context.params['resume'])}" if "--epochs" in given else ""
         raise InvalidInputError(
             f"--resume RUN goes on with a run as it was begun: leave out {', '.join(given)}{longer}."
         )
-
-
-def _summary_writer() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InvalidInputError(
-            "TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out."
-        ) from error
-    return SummaryWriter
