@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
@@ -63,17 +64,32 @@ class GeneratorOfTheProcessor(torch.Generator):
         return super().__new__(cls, "cpu")
 
 
+class NumbersThere(TorchFunctionMode):
+    """torch.tensor(…, device="meta") holds its numbers; no other mode sees where they go."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        device = kwargs.get("device")
+        if func not in (torch.tensor, torch.as_tensor) or device is None or torch.device(device) != DEVICE:
+            return func(*args, **kwargs)
+        if isinstance(args[0], There):
+            return func(args[0], dtype=kwargs.get("dtype"))
+        return There(func(*args, **{**kwargs, "device": "cpu"}))
+
+
 class PretendedDevice(TorchDispatchMode):
     """Inside, `device="meta"` makes tensors that have numbers, and generators that draw for it."""
 
     def __enter__(self) -> "PretendedDevice":
-        self.generator = torch.Generator
+        self.generator, self.numbers = torch.Generator, NumbersThere()
         torch.Generator = GeneratorOfTheProcessor  # type: ignore[misc]
         super().__enter__()
+        self.numbers.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         torch.Generator = self.generator  # type: ignore[misc]
+        self.numbers.__exit__(*error)
         super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -119,17 +135,17 @@ def _inner(value: There) -> Tensor:
     return value.held
 
 
-def moved(*pair: Any) -> tuple[Any, ...]:
-    """Copies of modules whose parameters and buffers are on the pretended device; what is no module stays."""
+def moved(*pair: Any, there: bool = True) -> tuple[Any, ...]:
+    """Copies of a pair; if `there`, the parameters and buffers of its modules are on the pretended device."""
     from pyrovae.pair.execution import modules
 
     pair = copy.deepcopy(pair)
-    for half in modules(*pair):
+    for half in modules(*pair) if there else ():
         for part in half.modules():
-            for values, make in ((part._parameters, _parameter), (part._buffers, lambda value: There(value.detach()))):
-                values |= {name: make(value) for name, value in values.items() if value is not None}
+            part._parameters |= {
+                name: nn.Parameter(There(value.detach()), value.requires_grad)
+                for name, value in part._parameters.items()
+                if value is not None
+            }
+            part._buffers |= {name: There(value) for name, value in part._buffers.items() if value is not None}
     return pair
-
-
-def _parameter(value: nn.Parameter) -> nn.Parameter:
-    return nn.Parameter(There(value.detach()), value.requires_grad)
