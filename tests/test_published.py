@@ -103,6 +103,15 @@ def test_a_stopped_command_goes_on_and_gives_the_same_record(tmp_path: Path):
     assert numbers(record_of("row", tmp_path)) == numbers(whole)
 
 
+def test_a_row_that_asks_for_fewer_parts_is_finished(tmp_path: Path):
+    calls: list[float] = []
+    row(tmp_path, "--only", "1.0").run(parts(calls))
+    assert "without noise(2.0), noise(3.0)" in record_of("row", tmp_path)["stopped"]
+    row(tmp_path).run(parts(calls)[:1])
+    assert calls == [1.0]
+    assert record_of("row", tmp_path)["stopped"] == ""
+
+
 def test_other_settings_and_finished_records_begin_anew(tmp_path: Path):
     calls: list[float] = []
     with pytest.raises(KeyboardInterrupt):

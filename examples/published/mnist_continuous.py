@@ -89,6 +89,5 @@ def vae(space):
 
 
 if __name__ == "__main__":
-    rows = [(gaussian,), (ppca, 20), (ppca, 100), (vae,), (mixture_ppca, 20)]
-    rows += [(mixture, floor) for floor in (0.1, 0.01)]
+    rows = [(gaussian,), (ppca, 20), (ppca, 100), (vae,), (mixture_ppca, 20), (mixture, 0.1)]
     recorder.run([(function, space, *rest) for function, *rest in rows for space in ("pixels", "logit")])

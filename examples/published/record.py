@@ -143,6 +143,7 @@ class Recorder:
         done = self._finished(names)
         if done:
             _say(f"{self.path} has {len(done)} of {len(parts)} parts, which are kept: --restart computes them again")
+            self._write(names, done)  # it may have had others, which are asked for no more
         for place, (name, (function, *arguments)) in enumerate(zip(names, parts, strict=True), start=1):
             if name in done or self.only not in name:
                 continue

@@ -9,6 +9,7 @@ from .density import Density
 from .lightning_loggers import LightningLogger
 from .metrics_logger import MetricsLogger
 from .mlflow_runs import MLflow
+from .onnx_files import save_onnx
 from .safetensors_files import load_safetensors, save_safetensors
 from .tensorboard import TensorBoard
 from .weights_and_biases import WandB
@@ -21,6 +22,7 @@ __all__ = [
     "TensorBoard",
     "WandB",
     "load_safetensors",
+    "save_onnx",
     "save_safetensors",
 ]
 __all__ += collect(globals())  # and what other files of this folder define

@@ -165,7 +165,8 @@ class _Place:
     def step(self, damping: Tensor | float) -> tuple[Tensor, Tensor]:
         """Newton's step, damped, and what it is about to gain in nats, twice; at a saddle, the way out, which is worth a try."""
         diagonal = self.precision.diagonal(dim1=-2, dim2=-1)
-        damped = self.precision + torch.diag_embed(torch.as_tensor(damping).unsqueeze(-1) * diagonal)
+        scale = damping.unsqueeze(-1) if isinstance(damping, Tensor) else damping
+        damped = self.precision + torch.diag_embed(scale * diagonal)
         step = torch.linalg.solve(damped, self.gradient.unsqueeze(-1)).squeeze(-1)
         gain = (step * self.gradient).sum(-1)
         stuck = (gain <= GAIN_TOLERANCE) & (self.escape != 0).any(-1)

@@ -15,6 +15,9 @@ def export_command(
     safetensors: Annotated[
         bool, typer.Option("--safetensors", help="Write all parameters and buffers to weights.safetensors.")
     ] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Write encoder.onnx, x to E[z|x], and decoder.onnx, z to E[x|z].")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="The folder to write to, which must exist [default: the run's].")
     ] = None,
@@ -23,14 +26,18 @@ def export_command(
 
     Name at least one kind of file.
     """
-    if not safetensors:
-        raise InvalidInputError("Say what to export: --safetensors.")
-    from ...adapters.safetensors_files import save_safetensors
-    from ...runs.run import load_run
+    if not (safetensors or onnx):
+        raise InvalidInputError("Say what to export: --safetensors, --onnx, or both.")
+    from ...adapters import save_onnx, save_safetensors
+    from ...runs.run import data_of, load_run
 
     folder = run if out is None else out
     target = folder / "weights.safetensors"
     check_writable(target)
     restored = load_run(run)
-    save_safetensors(restored.model, restored.guide, target, restored.store)
-    print(f"{restored.name}: parameters and buffers in {target}")
+    if onnx:
+        encoder, decoder = save_onnx(restored.model, restored.guide, data_of(restored).test[:], folder)
+        print(f"{restored.name}: E[z|x] in {encoder}, E[x|z] in {decoder}")
+    if safetensors:
+        save_safetensors(restored.model, restored.guide, target, restored.store)
+        print(f"{restored.name}: parameters and buffers in {target}")
