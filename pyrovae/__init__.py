@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .utils.notebook import RENDERERS
 
 if TYPE_CHECKING:
+    from . import adapters as adapters
     from . import distributions as distributions
     from . import estimators as estimators
     from . import exploration as exploration
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .data import transforms as transforms
     from .data.datasets import Data as Data
     from .data.datasets import load_data as load_data
+    from .data.shards import Shards as Shards
     from .diagnostics.diagnosing import diagnose as diagnose
     from .errors import InvalidInputError as InvalidInputError
     from .errors import NonFiniteError as NonFiniteError
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from .statistics.log_weights import log_likelihood as log_likelihood
     from .testing import check_pair as check_pair
     from .training import schedules as schedules
+    from .training.callbacks import Callback as Callback
     from .training.checkpoints import Checkpoints as Checkpoints
     from .training.early_stopping import EarlyStopping as EarlyStopping
     from .training.em import EM as EM
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     __version__: str
 
 NAMESPACES = {
+    "adapters": ".adapters",
     "distributions": ".distributions",
     "estimators": ".estimators",
     "exploration": ".exploration",
@@ -90,6 +94,7 @@ NAMESPACES = {
 _MODULES = {  # the module that defines each name
     "EM": ".training.em",
     "MLP": ".nn",
+    "Callback": ".training.callbacks",
     "Checkpoints": ".training.checkpoints",
     "Choice": ".evaluation.choice",
     "Comparison": ".evaluation.comparison",
@@ -104,6 +109,7 @@ _MODULES = {  # the module that defines each name
     "NonFiniteError": ".errors",
     "Run": ".runs.run",
     "RunError": ".errors",
+    "Shards": ".data.shards",
     "ais": ".estimators.annealing",
     "available": ".loading.pairs",
     "bdmc": ".estimators.bidirectional",

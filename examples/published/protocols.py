@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from record import Line
@@ -78,6 +79,18 @@ def density_lines(
     ]
 
 
+def both_sides(model: torch.nn.Module, guide: torch.nn.Module, x: Tensor, seed: int) -> dict[str, Any]:
+    """The mean of log p(x) over these points from both sides, as a `Line` has it."""
+    sides = pyrovae.estimators.two_sided_log_likelihood(model, guide, x, seed=seed)
+    met = bool(sides.met.all())  # else there is no upper bound
+    return {
+        "points": len(x),
+        "lower": sides.mean_lower.value,
+        "upper": sides.mean_upper.value if met else None,
+        "two_sided_se": max(sides.mean_lower.mc_se, sides.mean_upper.mc_se if met else 0.0),
+    }
+
+
 def two_sided_lines(
     name: str,
     model: torch.nn.Module,
@@ -86,6 +99,7 @@ def two_sided_lines(
     points: int,
     seed: int,
     transform: Transform | None = None,
+    num_samples: int = 1000,
 ) -> list[Line]:
     """log p(x), the ELBO and L_K of the first test points, each beside log p(x) from both sides.
 
@@ -93,16 +107,9 @@ def two_sided_lines(
     transform there is a line of bits per pixel.
     """
     x = test[:points]
-    found = pyrovae.evaluate(model, guide, x, seed=seed, transform=transform, progress=False)
-    sides = pyrovae.estimators.two_sided_log_likelihood(model, guide, x, seed=seed)
-    met = bool(sides.met.all())
-    lower, upper, log_p = sides.mean_lower, sides.mean_upper, found.mean_log_likelihood
-    known = {
-        "points": len(x),
-        "lower": lower.value,
-        "upper": upper.value if met else None,
-        "two_sided_se": max(lower.mc_se, upper.mc_se) if met else lower.mc_se,
-    }
+    found = pyrovae.evaluate(model, guide, x, num_samples, seed, tolerance=0.05, transform=transform, progress=False)
+    known = both_sides(model, guide, x, seed)
+    log_p = found.mean_log_likelihood
     lines = [
         Line(
             f"{name}: log p(x)", log_p.value, None, log_p.mc_se, log_p.data_se, note=found.reliability_message, **known

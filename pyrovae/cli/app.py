@@ -10,6 +10,7 @@ from .commands.compare import compare_command
 from .commands.diagnose import diagnose_command
 from .commands.distil import distil_command
 from .commands.evaluate import evaluate_command
+from .commands.export import export_command
 from .commands.gap import gap_command
 from .commands.impute import impute_command
 from .commands.models import models_command
@@ -20,6 +21,7 @@ from .commands.show import show_command
 from .commands.train import train_command
 from .errors import report_errors
 from .examples import epilog
+from .processes import first_speaks
 from .verbosity import with_verbosity
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -32,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "distil": distil_command,
     "impute": impute_command,
     "sample": sample_command,
+    "export": export_command,
     "show": show_command,
     "report": report_command,
     "models": models_command,
@@ -51,7 +54,8 @@ for name, command in COMMANDS.items():
 
 def main() -> None:
     """Run the command line."""
-    app()
+    with first_speaks():
+        app()
 
 
 @app.callback(invoke_without_command=True)

@@ -1,16 +1,17 @@
 """What the commands share: training and scoring under a progress bar, opening a run, devices."""
 
 import math
-import sys
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from ..errors import InvalidInputError
 from .errors import warnings_on_stderr
+from .processes import tell
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..data.datasets import Data
     from ..evaluation.result import Evidence
     from ..runs.run import Run
+    from ..training.callbacks import Callback
     from ..training.result import FitResult
 
 
@@ -27,11 +29,11 @@ def train_with_progress(
     run: "Run",
     data: "Data",
     folder: Path | None,
-    writer: Any = None,
+    callbacks: "Sequence[Callback]" = (),
     *,
     resume: bool = False,
 ) -> None:
-    """Train under a bar; `writer` is a TensorBoard SummaryWriter."""
+    """Train under a bar."""
     from ..runs import run as runs
 
     epochs = run.config.fit_arguments["epochs"]
@@ -45,15 +47,9 @@ def train_with_progress(
         score = f"ELBO {row['elbo']:.2f}{parts} nats/point" if has_elbo else f"loss {fit.losses[-1]:.4g} a point"
         note = f"{score}, {rate:.0f} steps/s"
         progress.update(task, completed=len(fit.losses), note=note)
-        if writer is not None:
-            for name, value in row.items():
-                if name not in ("epoch", "steps") and not math.isnan(value):
-                    writer.add_scalar(name, value, int(row["steps"]))
 
     with warnings_on_stderr(run.name):
-        runs.train_run(run, data, folder, on_epoch, resume=resume)
-    if writer is not None:
-        writer.close()
+        runs.train_run(run, data, folder, on_epoch, callbacks=callbacks, resume=resume)
 
 
 def in_units_of(data: "Data", fit: "FitResult") -> "FitResult":
@@ -157,7 +153,7 @@ def open_scored(
         check_missing_values(run.name, run.model, loaded)
     done, epochs = len(run.fit_result.losses), config.fit_arguments["epochs"]
     if done < epochs:
-        print(f"pyrovae: the training of {folder} was stopped after {done} of {epochs} epochs.", file=sys.stderr)
+        tell(f"the training of {folder} was stopped after {done} of {epochs} epochs.")
     return run, loaded.to(device_of(device))
 
 
@@ -180,15 +176,27 @@ def device_of(name: str) -> "torch.device":
     """Return the device that `--device` names."""
     import torch
 
+    from ..utils.precision import check_device
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise InvalidInputError(f"There is no device '{name}': give auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "mps":
+        check_device(torch.device(name))
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise InvalidInputError(
+            f"There is no device '{name}': give auto, cpu, cuda, or one of several GPUs, such as cuda:1."
+        )
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError(
             "CUDA was asked for and torch finds none: use --device cpu, or install a driver and a CUDA build of torch."
         )
-    return torch.device(name)
+    if device.index is not None:
+        if device.index >= (count := torch.cuda.device_count()):
+            last = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0"
+            raise InvalidInputError(f"There is no {name} on this machine: give {last}.")
+        torch.cuda.set_device(device)  # where torch puts what names no device
+    return device
 
 
 def data_source(data: str) -> str:

@@ -31,6 +31,7 @@ EXAMPLES = {
         "pyrovae impute runs/ppca --data new.csv --out filled.csv --cells bands.csv",
     ],
     "sample": ["pyrovae sample runs/vae", "pyrovae sample runs/vae --num-samples 1000 --out samples.npy"],
+    "export": ["pyrovae export runs/vae --safetensors", "pyrovae export runs/vae --onnx --out exported"],
     "show": [
         "pyrovae show runs/vae reconstruct",
         "pyrovae show runs/vae latent --out latent.svg",

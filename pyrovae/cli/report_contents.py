@@ -33,7 +33,18 @@ OWN = {  # the pictures of one model: title, what there is to see, and whether c
         False,
     ),
 }
-NOT_SETTINGS = ("model", "guide", "x", "seed", "checkpoints", "on_epoch", "structure", "early_stopping", "progress")
+NOT_SETTINGS = (
+    "model",
+    "guide",
+    "x",
+    "seed",
+    "checkpoints",
+    "on_epoch",
+    "callbacks",
+    "structure",
+    "early_stopping",
+    "progress",
+)
 
 
 def gather_contents(

@@ -94,7 +94,7 @@ class LatentSpace:
     def decode(self, z: Tensor) -> Tensor:
         """E[x|z] for rows of z (M, D), or x itself where it is a function of z: (M, ...). Gradients pass."""
         with evaluation_mode(self.model, self.guide), fork_rng(z.device, 0):
-            return torch.cat([self._decode(self._rows(part)) for part in z.split(CHUNK_POINTS)])
+            return torch.cat([self._decode(self.rows(part)) for part in z.split(CHUNK_POINTS)])
 
     def kl(self) -> Tensor:
         """KL(q(z_j|x) ‖ p(z_j)) of each number, mean over points: (D,), nats. NaN where it has no closed form."""
@@ -174,7 +174,8 @@ class LatentSpace:
     def _flat(self, rows: Rows) -> Tensor:
         return torch.cat([rows[name].reshape(len(rows[name]), -1) for name in self.shapes], dim=-1)
 
-    def _rows(self, z: Tensor) -> Rows:
+    def rows(self, z: Tensor) -> Rows:
+        """Rows of z (M, D) as the values of each latent."""
         if z.dim() != 2 or z.shape[1] != self.size:
             raise InvalidInputError(f"z has the shape {tuple(z.shape)}: give rows of {self.size} numbers.")
         parts = z.to(self.like).split([shape.numel() for shape in self.shapes.values()], dim=-1)

@@ -17,6 +17,7 @@ from ..nn import Module, over_batch
 from ..pair.execution import evaluation_mode
 from .options import signature_of
 from .registry import classes_of
+from .trained_models import trained_networks
 
 
 class LogVariance(MeanField):
@@ -56,14 +57,14 @@ class NetworkVAE(Module):
 
 def from_networks(
     encoder: nn.Module,
-    decoder: nn.Module,
-    latent: int,
-    likelihood: Likelihood,
+    decoder: nn.Module | None = None,
+    latent: int | None = None,
+    likelihood: Likelihood | None = None,
     *,
     shape: Sequence[int] | None = None,
     family: type[Amortised] = LogVariance,
 ) -> tuple[NetworkVAE, Amortised]:
-    """Make a pair from an encoder and a decoder that were trained elsewhere.
+    """Make a pair from an encoder and a decoder, or a whole model, that were trained elsewhere.
 
     The model is z ~ N(0, I), x|z ~ likelihood(decoder(z)), and the guide q(z|x) is read from the encoder. The modules
     themselves are in the pair, not copies, so training the pair trains them. Estimates put them in evaluation mode:
@@ -76,7 +77,8 @@ def from_networks(
 
     Args:
         encoder: A module from x to μ and log σ² of z. It returns two tensors (N, latent), one tensor (N, 2·latent),
-            or an object with `.embedding` and `.log_covariance`.
+            or an object with `.embedding` and `.log_covariance`. Or, alone, a model of pythae, or one of MultiVae with
+            a joint encoder (JMVAE, JNF, TELBO). The rest is then read from it. x has the columns of all modalities.
         decoder: A module from z (B, latent) to what the likelihood reads, in any shape, or an object with
             `.reconstruction`.
         latent: The size of z.
@@ -92,6 +94,10 @@ def from_networks(
         InvalidInputError: `BernoulliMean` reads outputs that are no probabilities. When the pair runs: the encoder or
             the decoder returns something else than is said above, or x has no rows.
 
+    References:
+        Chadebec, Vincent & Allassonnière (2022). Pythae: unifying generative autoencoders in Python.
+        Senellart, Chadebec & Allassonnière (2023). MultiVae: a Python library for multimodal generative autoencoders.
+
     Example:
         >>> import pyrovae, torch
         >>> encoder, decoder = torch.nn.Linear(4, 2 * 2), torch.nn.Linear(2, 4)
@@ -99,13 +105,18 @@ def from_networks(
         >>> pyrovae.log_weights(model, guide, torch.randn(5, 4)).shape
         torch.Size([1, 5])
 
-        A pythae `VAE` that was trained with reconstruction_loss "mse". With "bce" the likelihood is `BernoulliMean()`.
+        A model that pythae trained:
 
-        >>> likelihood = pyrovae.likelihoods.FixedNormal(1.0)
-        >>> pyrovae.from_networks(
-        ...     vae.encoder, vae.decoder, vae.latent_dim, likelihood, shape=vae.input_dim
-        ... )  # doctest: +SKIP
+        >>> pyrovae.from_networks(pythae.models.AutoModel.load_from_folder("final_model"))  # doctest: +SKIP
     """
+    if decoder is None and latent is None and likelihood is None:
+        found = trained_networks(encoder)
+        encoder, decoder, latent, likelihood = found.encoder, found.decoder, found.latent, found.likelihood
+        shape = found.shape if shape is None else shape
+    if decoder is None or latent is None or likelihood is None:
+        raise InvalidInputError(
+            "Give encoder, decoder, latent and likelihood, or one whole model of pythae or MultiVae and nothing else."
+        )
     _check_names(likelihood)
     model = NetworkVAE(_Decoder(decoder), latent, likelihood)
     if isinstance(likelihood, BernoulliMean):

@@ -1,5 +1,7 @@
 """Values of latents as rows: a draw, or a point, to each row. `draw_prior` makes them, `decode` gives E[x|z] of each."""
 
+from typing import Any
+
 import pyro
 import torch
 from pyro import poutine
@@ -76,6 +78,13 @@ def decode(model: ModelOrGuide, rows: Rows, like: Tensor, structure: Structure) 
 
     Raises `InvalidInputError` for a model that observes nothing of x's shape.
     """
+    site = decoded_site(model, rows, like, structure)
+    mean = mean_or_none(site["fn"])
+    return site["value"] if mean is None else mean
+
+
+def decoded_site(model: ModelOrGuide, rows: Rows, like: Tensor, structure: Structure) -> dict[str, Any]:
+    """The site of x, p(x|z) for every row of z, in a run of the model."""
     layout, count = Layout(structure), len(next(iter(rows.values())))
     given = {name: layout.at_points(name, value) for name, value in rows.items()}
     blank = like[:1].expand(count, *like.shape[1:])
@@ -83,8 +92,7 @@ def decode(model: ModelOrGuide, rows: Rows, like: Tensor, structure: Structure) 
         run = trace("model", pyro.condition(poutine.uncondition(model), given), blank)
     for site in density_sites(run):
         if site["infer"].get("was_observed") and site["value"].shape == blank.shape:
-            mean = mean_or_none(site["fn"])
-            return site["value"] if mean is None else mean
+            return site
     raise InvalidInputError(
         f"The model draws nothing of x's shape {tuple(like.shape[1:])}: let it observe x itself, with obs=x."
     )

@@ -8,7 +8,7 @@
 - RUN/option_NAME.py: a copy of the user's file that option NAME takes a class from, where it does
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
@@ -33,6 +33,7 @@ from ..pair.structure import Structure, inspect_pair
 from ..training import Checkpoints, FitResult, fit, validate
 from ..training.arguments import recipe_arguments
 from ..training.batches import fingerprint, source_of
+from ..training.callbacks import Callback
 from ..training.checkpoints import load_checkpoint
 from ..utils.distributed import ProcessGroup
 from ..utils.files import replacing
@@ -204,6 +205,7 @@ def train_run(
     folder: Path | None,
     on_epoch: Callable[[FitResult], None] | None = None,
     *,
+    callbacks: Sequence[Callback] = (),
     resume: bool = False,
 ) -> None:
     """Fit the run's pair; with a folder, keep its state and its metrics there. `resume` goes on from the state that is there."""
@@ -230,6 +232,7 @@ def train_run(
         seed=run.config.seed,
         checkpoints=keep,
         on_epoch=after_epoch,
+        callbacks=callbacks,
         structure=run.structure,
         progress=False,  # the caller has `on_epoch`
         **parse_fit_arguments(run.config.fit_arguments),

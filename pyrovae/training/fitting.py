@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from ..pair.structure import Structure
 from ..utils.progress import progress_bar
 from .arguments import TrainingSettings, check_checkpoints
 from .batches import fingerprint
+from .callbacks import Callback, CallbackError, check_callbacks
 from .checkpoints import Checkpoints
 from .early_stopping import EarlyStopping
 from .elbo_decline import initial_elbo
@@ -53,6 +54,7 @@ def fit(
     retry_lr_factor: float | None = None,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[FitResult], None] | None = None,
+    callbacks: Sequence[Callback] = (),
     structure: Structure | None = None,
     progress: bool = True,
 ) -> FitResult:
@@ -91,6 +93,8 @@ def fit(
             factor.
         checkpoints: A `Checkpoints`: where the state is kept, and resumed from.
         on_epoch: Called with the result so far after every epoch.
+        callbacks: Objects of `pyrovae.Callback`, called at the start, after steps and epochs, and at the end. Those of
+            `pyrovae.adapters` write to TensorBoard, Weights & Biases, MLflow and loggers of Lightning.
         progress: Whether to show a bar in a terminal or a notebook.
         structure: What `validate` has returned for this pair and these data, so that the pair is not inspected again.
 
@@ -101,6 +105,7 @@ def fit(
         InvalidInputError: The pair or the data have no ELBO of each point, or an argument is not valid.
         NonFiniteError: A loss is NaN or infinite. The message names the epoch, the step and, if they can be found,
             the site and the data points.
+        RunError: A callback failed. The message names it and the step.
 
     References:
         Hoffman, Blei, Wang & Paisley (2013). Stochastic variational inference.
@@ -133,6 +138,7 @@ def fit(
     )
     settings.check()
     check_checkpoints(checkpoints)
+    check_callbacks(callbacks)
     started = time.perf_counter()
     resume = checkpoints is not None and checkpoints.resume
     with prepared_trainer(model, guide, x, settings, structure, start=not resume) as trainer:
@@ -147,10 +153,19 @@ def fit(
             trainer.state.fingerprint["data"] = fingerprint(trainer.source)
             if resume:
                 trainer.resume(checkpoints)
-        with progress_bar("fit", epochs, progress and trainer.group.first) as advance:
-            advance(0, "first epoch: the step may have to be compiled")
-            _train(trainer, checkpoints, _with_note(on_epoch, advance), retry_lr_factor)
-        result = trainer.finish(checkpoints)
+        trainer.call_back(callbacks)
+        try:
+            trainer.callbacks.start()
+            with progress_bar("fit", epochs, progress and trainer.group.first) as advance:
+                advance(0, "first epoch: the step may have to be compiled")
+                _train(trainer, checkpoints, _with_note(on_epoch, advance), retry_lr_factor)
+            result = trainer.finish(checkpoints)
+        except BaseException as error:
+            if isinstance(error, CallbackError) and checkpoints is not None and trainer.result.steps:
+                trainer.save(checkpoints)
+            trainer.callbacks.end(error)
+            raise
+        trainer.callbacks.end()
         if result.decline_message and trainer.group.first:
             log.warning(result.decline_message)
         if result.floor_message and trainer.group.first:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from ..pair.variance_floor import floor_message
 from ..utils.distributed import ProcessGroup
 from .arguments import TrainingSettings
 from .batches import Source
+from .callbacks import Callback, CallbackList, Training
 from .checkpoints import Checkpoints
 from .flat_parameters import FlatParameters, parameter_units
 from .nonfinite import locate_nonfinite
@@ -64,10 +65,17 @@ class Trainer:
         buffers, units = lambda: _fixed_tensors(model, guide), parameter_units(modules(model, guide), flat)
         self.state = TrainingState(flat, buffers, settings, num_steps, result, fingerprint, units)
         self.steps = StepBuilder(model, guide, source, structure, objective, self.state, self.warmup_steps, self.group)
+        self.lr = settings.lr  # of the last step
+        self.call_back(())
 
     @property
     def result(self) -> FitResult:
         return self.state.result
+
+    def call_back(self, callbacks: Sequence[Callback]) -> None:
+        """Call these from here on, in the process that writes."""
+        own = callbacks if self.group.first else ()
+        self.callbacks = CallbackList(own, Training(self.model, self.guide, self.state), self.device)
 
     # the loop
 
@@ -83,7 +91,7 @@ class Trainer:
             for x, rows in self.source.batches(self.state.epoch, self.state.batch_index):
                 waiting.append((self._step(x), x, rows))
                 self.state.batch_index += 1
-                if len(waiting) >= every:
+                if len(waiting) >= every or self.callbacks.due(self.result.steps):
                     self.read_losses(waiting)
                     if checkpoints is not None and checkpoints.due():
                         self.save(checkpoints)
@@ -94,7 +102,8 @@ class Trainer:
             if on_epoch:
                 with assume_missing(None):  # it may score other points
                     on_epoch(self.result)
-                self.steps.forget_changed()
+            self.callbacks.epoch(self.result.history[-1])
+            self.steps.forget_changed()
 
     def _step(self, x: Tensor) -> Tensor:
         if self.warmup_steps:
@@ -115,6 +124,7 @@ class Trainer:
             raise NonFiniteError(
                 f"{self._where()}: {in_one_line(error).rstrip('.')}. Lower the learning rate or floor the variances."
             ) from error
+        self.lr = self.state.updater.optimizer.param_groups[0]["lr"]
         self.state.step_schedule()
         self.result.steps += 1
         return out
@@ -145,36 +155,47 @@ class Trainer:
             added = (loss, reconstruction, kl, counted, norm * points, points)
             self.state.epoch_sums = [old + new for old, new in zip(self.state.epoch_sums, added, strict=True)]
         waiting.clear()
+        if self.callbacks.due(self.result.steps):  # the last of these steps is the one that was asked for
+            self.callbacks.step(self._step_metrics(added))
+            self.steps.forget_changed()
+
+    def _step_metrics(self, sums: tuple[float, ...]) -> dict[str, float]:
+        """The row of the last step: its sums over the batch as means over points."""
+        kl_weight = self._weight(self.result.steps - 1)
+        means = self._means(sums, full_kl=kl_weight == 1.0)
+        where = {"step": self.result.steps, "epoch": self.state.epoch + 1}
+        return {**where, **means, "lr": self.lr, "kl_weight": kl_weight}
+
+    def _means(self, sums: Sequence[float], full_kl: bool) -> dict[str, float]:
+        """Sums over points as means; the ELBO from its parts or, if the loss has all of the KL, from the loss."""
+        loss, reconstruction, kl, counted, gradient, points = sums
+        loss, reconstruction, kl = loss / points, reconstruction / points, kl / counted if counted else math.nan
+        elbo = reconstruction - kl
+        if math.isnan(elbo) and self.loss_is_elbo and full_kl:
+            elbo = -loss  # its parts are not told apart
+        if self.result.no_density:
+            elbo, kl = math.nan, math.nan
+        return {"loss": loss, "elbo": elbo, "reconstruction": reconstruction, "kl": kl, "grad_norm": gradient / points}
 
     def _weight(self, steps: int) -> float:
         """The KL's, after so many steps."""
         return min(1.0, steps / self.warmup_steps) if self.warmup_steps else 1.0
 
     def _end_epoch(self) -> None:
-        loss, reconstruction, kl, counted, gradient, points = self.state.epoch_sums
-        if points == 0:
+        if self.state.epoch_sums[-1] == 0:
             raise InvalidInputError(
                 f"x gave no batches in epoch {self.state.epoch + 1}: give what can be iterated over again."
             )
-        reconstruction, kl = reconstruction / points, kl / counted if counted else math.nan
-        kl_weight = self._weight(self.result.steps - 1)
-        elbo = reconstruction - kl
-        if math.isnan(elbo) and self.loss_is_elbo and self._weight(self.result.steps - self.state.batch_index) == 1.0:
-            elbo = -loss / points  # its parts are not told apart, and all of the KL was in the loss
-        self.result.losses.append(loss / points)
+        full_kl = self._weight(self.result.steps - self.state.batch_index) == 1.0  # from the epoch's first step on
+        means = self._means(self.state.epoch_sums, full_kl)
+        self.result.losses.append(means["loss"])
         self.state.update_seconds()
-        if self.result.no_density:
-            elbo, kl = math.nan, math.nan
         row = {
             "epoch": self.state.epoch + 1,
             "steps": self.result.steps,
-            "loss": self.result.losses[-1],
-            "elbo": elbo,
-            "reconstruction": reconstruction,
-            "kl": kl,
-            "grad_norm": gradient / points,
+            **means,
             "lr": self.state.updater.optimizer.param_groups[0]["lr"],
-            "kl_weight": kl_weight,
+            "kl_weight": self._weight(self.result.steps - 1),
             "validation_elbo": math.nan,
             "seconds": self.result.seconds,
         }

@@ -101,7 +101,7 @@ def test_the_comparison_misses_no_number() -> None:
 
 def test_every_option_of_train_reaches_fit() -> None:
     others = {"validation_fraction", "patience"}  # EarlyStopping's
-    context = {"context", "model", "out", "resume", "data", "settings", "tensorboard", "device", "overwrite", "seed"}
+    context = {"context", "model", "out", "resume", "data", "settings", "log_to", "device", "overwrite", "seed"}
     of_data = {"transform", "split_seed", "root", "download", "label", "drop", "levels", "dtype"}
     given = set(inspect.signature(COMMANDS["train"]).parameters) - context - of_data
     assert given - others <= set(inspect.signature(fit).parameters)

@@ -1,7 +1,6 @@
 """What fit() can be told, each against what it means: schedules, clipping, averages, warm-up, early stopping, precision, blame."""
 
 import csv
-import importlib.util
 import logging
 import math
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from low_precision import no_reason_against
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -265,8 +265,9 @@ def test_held_out_points_are_never_trained_on() -> None:
 # precision
 
 
-def test_bf16_has_nearly_the_loss_of_fp32_and_leaves_parameters_as_they_are() -> None:
+def test_bf16_has_nearly_the_loss_of_fp32_and_leaves_parameters_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """On 5 · 10² nats, bf16's 8 bits: within 1 %."""
+    monkeypatch.setattr("pyrovae.utils.precision.reason_against", no_reason_against)
     x = torch.rand(64, 200)
     found = {}
     for precision in ("fp32", "bf16"):
@@ -279,18 +280,38 @@ def test_bf16_has_nearly_the_loss_of_fp32_and_leaves_parameters_as_they_are() ->
     assert found["bf16"] != found["fp32"]
 
 
-def test_tf32_is_on_inside_and_torchs_setting_comes_back() -> None:
-    before, inside = torch.get_float32_matmul_precision(), []
-    fit(
-        Location(),
-        nothing,
-        points(),
-        epochs=1,
-        precision="tf32",
-        on_epoch=lambda _: inside.append(torch.get_float32_matmul_precision()),
-    )
-    assert inside == ["high"]
-    assert torch.get_float32_matmul_precision() == before
+def test_a_processor_without_bf16_trains_in_full_precision_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "bfloat16 matrix products are not faster than float32 on this processor"
+    monkeypatch.setattr("pyrovae.utils.precision.reason_against", lambda device, dtype: reason)
+    with pytest.raises(InvalidInputError, match="B" + reason[1:] + ", so training .* use precision='fp32'"):
+        fit(Location(), nothing, points(), epochs=1, precision="bf16")
+
+
+class Watched(Location):
+    """Notes how products are computed whenever it runs."""
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.precisions.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        super().forward(x)
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("fp32", ("highest", False)), ("tf32", ("high", True))])
+def test_tf32_is_on_where_asked_for_and_torchs_settings_come_back(precision: str, inside: tuple[str, bool]) -> None:
+    """Convolutions of a GPU are in TF32 by default: not here, and in no estimate."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    model = Watched()
+    model.precisions = []
+    fit(model, nothing, points(), epochs=1, precision=precision, compile=False)
+    assert model.precisions[-1] == inside
+    pyrovae.evaluate(model, nothing, points(), 2)
+    assert model.precisions[-1] == ("highest", False)
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+
+
+def test_mps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyrovae.training.preparation._device", lambda *_: torch.device("mps"))
+    with pytest.raises(InvalidInputError, match="no double precision, which pyrovae needs: use --device cpu"):
+        fit(Location(), nothing, points(), epochs=1)
 
 
 # what goes wrong
@@ -410,47 +431,6 @@ def test_metrics_are_the_history(tmp_path: Path) -> None:
     assert len(rows) == 5
     for row, expected in zip(rows, history, strict=True):
         assert row == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
-
-
-def train_with_tensorboard(folder: Path) -> Any:
-    np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(60, 4)))
-    words = [
-        "train",
-        "ppca",
-        "--data",
-        folder / "x.npy",
-        "--set",
-        "latent=2",
-        "--epochs",
-        3,
-        "--out",
-        folder / "run",
-        "--tensorboard",
-    ]
-    return CliRunner().invoke(app, list(map(str, words)))
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="TensorBoard is installed")
-def test_tensorboard_that_is_not_installed_is_said_before_anything_is_written(tmp_path: Path) -> None:
-    result = train_with_tensorboard(tmp_path)
-    assert result.exit_code == 2
-    assert result.stderr == (
-        "pyrovae: TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out.\n"
-    )
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="TensorBoard is not installed")
-def test_tensorboard_has_the_metrics(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    assert train_with_tensorboard(tmp_path).exit_code == 0
-    events = EventAccumulator(str(tmp_path / "run"))
-    events.Reload()
-    history = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["training"]["result"]["history"]
-    assert [event.value for event in events.Scalars("elbo")] == pytest.approx(
-        [row["elbo"] for row in history], rel=1e-6
-    )
 
 
 # arguments

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InvalidInputError
+from ...utils.files import is_first_process
 from ..common import data_source, device_of, in_units_of, options_given, train_with_progress
+from ..loggers import check_loggers, make_loggers
 from ..options import (
     BatchOption,
     DataOption,
@@ -94,9 +96,10 @@ def train_command(
     retry_lr_factor: Annotated[
         float | None, typer.Option(help="If training diverges, go back once, with the learning rate times this.")
     ] = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write metrics for TensorBoard to the folder of the run.")
-    ] = False,
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option(help="Also write metrics for tensorboard, wandb (offline) or mlflow; may be repeated."),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     transform: TransformOption = None,
@@ -117,68 +120,72 @@ def train_command(
     from ...loading.options import with_settings
     from ...loading.pairs import load
     from ...runs import run as runs
-    from ...utils.distributed import init_process_group
+    from ...utils.distributed import ProcessGroup
 
-    if tensorboard:
-        _summary_writer()  # is there one, before an hour of work
-    with init_process_group() as ranks:
-        where = device_of(device)
-        if resume is not None:
-            _check_resume_alone(context)
-            run, loaded = runs.resume_run(resume, where)
-            epochs_done = runs.epochs_completed(resume, run.config)
-            if epochs_done and ranks.first:
-                print(f"{run.name}: finished after {epochs_done} epochs, nothing is left to resume; {_longer(resume)}.")
-            _train(run, loaded, resume, ranks.first, tensorboard, resume=True)
-            return
-        if model is None:
-            raise InvalidInputError("Name a model (`pyrovae models` lists them), or --resume RUN.")
-        name, in_brackets = with_settings(model)
-        if in_brackets:
-            words = " ".join(f"--set {setting}" for setting in in_brackets)
-            raise InvalidInputError(f"`train` takes no settings in brackets: write pyrovae train {name} {words}.")
-        if out is None and ranks.count > 1:
-            raise InvalidInputError("Name the folder of the run, --out FOLDER, which all processes must know.")
-        loaded = load_data(
-            data,
-            transform,
-            seed=split_seed,
-            root=root,
-            download=download,
-            label=label,
-            drop=drop,
-            levels=levels,
-            dtype=dtype,
-        ).to(where)
-        fit_arguments: dict[str, Any] = {
-            "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
-            "init": init, "max_grad_norm": max_grad_norm, "kl_warmup_fraction": kl_warmup_fraction,
-            "ema_decay": ema_decay, "validation_fraction": validation_fraction, "patience": patience,
-            "precision": precision, "compile": compile, "retry_lr_factor": retry_lr_factor,
-        }  # fmt: skip
-        pair = load(model)
-        run = runs.prepare_run(
-            pair,
-            loaded,
-            source=data_source(data),
-            transform=transform,
-            root=None if root is None else str(root.resolve()),
-            options=settings or [],
-            seed=seed,
-            scored=False,
-            **fit_arguments,
-        )
-        out = _default_folder(pair.name) if out is None else out
-        with output_folder(out if ranks.first else None, overwrite):
-            _train(run, loaded, out, ranks.first, tensorboard)
-
-
-def _train(run: "Run", data: "Data", folder: Path, first: bool, tensorboard: bool, *, resume: bool = False) -> None:
-    writer = _summary_writer()(str(folder)) if tensorboard and first else None
-    with progress_bars(show=first) as progress:
-        train_with_progress(progress, run, data, folder, writer, resume=resume)
-    if not first:
+    if log_to:
+        check_loggers(log_to)
+    where = device_of(device)
+    if resume is not None:
+        _check_resume_alone(context)
+        run, loaded = runs.resume_run(resume, where)
+        epochs_done = runs.epochs_completed(resume, run.config)
+        if epochs_done:
+            print(f"{run.name}: finished after {epochs_done} epochs, nothing is left to resume; {_longer(resume)}.")
+        _train(run, loaded, resume, log_to or [], resume=True)
         return
+    if model is None:
+        raise InvalidInputError("Name a model (`pyrovae models` lists them), or --resume RUN.")
+    name, in_brackets = with_settings(model)
+    if in_brackets:
+        words = " ".join(f"--set {setting}" for setting in in_brackets)
+        raise InvalidInputError(f"`train` takes no settings in brackets: write pyrovae train {name} {words}.")
+    loaded = load_data(
+        data,
+        transform,
+        seed=split_seed,
+        root=root,
+        download=download,
+        label=label,
+        drop=drop,
+        levels=levels,
+        dtype=dtype,
+    ).to(where)
+    fit_arguments: dict[str, Any] = {
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
+        "init": init, "max_grad_norm": max_grad_norm, "kl_warmup_fraction": kl_warmup_fraction,
+        "ema_decay": ema_decay, "validation_fraction": validation_fraction, "patience": patience,
+        "precision": precision, "compile": compile, "retry_lr_factor": retry_lr_factor,
+    }  # fmt: skip
+    pair = load(model)
+    run = runs.prepare_run(
+        pair,
+        loaded,
+        source=data_source(data),
+        transform=transform,
+        root=None if root is None else str(root.resolve()),
+        options=settings or [],
+        seed=seed,
+        scored=False,
+        **fit_arguments,
+    )
+    (folder, *_) = ProcessGroup().collect(lambda: _default_folder(pair.name) if out is None else out)
+    with output_folder(folder, overwrite):
+        _train(run, loaded, folder, log_to or [])
+
+
+def _train(run: "Run", data: "Data", folder: Path, log_to: list[str], *, resume: bool = False) -> None:
+    from ...utils.distributed import alone
+
+    loggers = make_loggers(log_to, run, folder) if log_to and is_first_process() else []
+    with progress_bars() as progress:
+        train_with_progress(progress, run, data, folder, loggers, resume=resume)
+    if is_first_process():
+        with alone():
+            _tell_result(run, data, folder)
+
+
+def _tell_result(run: "Run", data: "Data", folder: Path) -> None:
+    """The learning curve as a figure, and what there is to say of the training."""
     from ...plots import note, training
 
     result = in_units_of(data, run.fit_result)
@@ -236,19 +243,9 @@ def _last(fit: "FitResult") -> str:
 
 def _check_resume_alone(context: typer.Context) -> None:
     """Whatever else was said, and would not be heard."""
-    given = options_given(context, lambda name: name not in ("resume", "device", "tensorboard", "quiet", "verbose"))
+    given = options_given(context, lambda name: name not in ("resume", "device", "log_to", "quiet", "verbose"))
     if given:
         longer = f"; {_longer(context.params['resume'])}" if "--epochs" in given else ""
         raise InvalidInputError(
             f"--resume RUN goes on with a run as it was begun: leave out {', '.join(given)}{longer}."
         )
-
-
-def _summary_writer() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InvalidInputError(
-            "TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out."
-        ) from error
-    return SummaryWriter
