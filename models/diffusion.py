@@ -157,7 +157,8 @@ class OneStep:
 
     def terms(self, model: Diffusion, guide: Noise, x: Tensor) -> Terms:
         c, steps = model.clean(x), model.steps
-        place = (torch.arange(len(x), device=x.device) / len(x) + torch.rand((), device=x.device)) % 1
+        rows, size = pyrovae.objectives.place_in_batch(x)
+        place = (rows / size + torch.rand((), device=x.device)) % 1
         t = 2 + (place * (steps - 1)).long().clamp(max=steps - 2)
         z = model.noised(c, t).rsample()
         noise = dist.Normal(torch.zeros_like(c), 1.0).to_event(1)

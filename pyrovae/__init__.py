@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .data import transforms as transforms
     from .data.datasets import Data as Data
     from .data.datasets import load_data as load_data
+    from .data.shards import Shards as Shards
     from .diagnostics.diagnosing import diagnose as diagnose
     from .errors import InvalidInputError as InvalidInputError
     from .errors import NonFiniteError as NonFiniteError
@@ -108,6 +109,7 @@ _MODULES = {  # the module that defines each name
     "NonFiniteError": ".errors",
     "Run": ".runs.run",
     "RunError": ".errors",
+    "Shards": ".data.shards",
     "ais": ".estimators.annealing",
     "available": ".loading.pairs",
     "bdmc": ".estimators.bidirectional",

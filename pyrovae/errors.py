@@ -17,6 +17,10 @@ class RunError(RuntimeError):
     """The run failed, although the input is valid. The command line prints the message alone and exits with 1."""
 
 
+class GroupError(RunError):
+    """Another process of the job has stopped, so this one cannot go on."""
+
+
 class NonFiniteError(RunError):
     """A density or gradient became NaN or infinite: the message names the site, the data point and the step."""
 

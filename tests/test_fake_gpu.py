@@ -75,7 +75,7 @@ class FakePair:
         return self.mode.from_tensor(value.detach()).to(self.device)
 
     def check(self, values):
-        assert {value.device.type for value in values} == {self.device}
+        assert {value.device for value in values} == {self.x.device}
 
 
 def step(pair, objective):
@@ -176,6 +176,17 @@ def test_every_pair(name, options, device, request):
     drawn = [latent for latent in pair.structure.latents if not latent.summed_out]
     if drawn and not any(latent.discrete for latent in drawn):
         anneal(pair)
+
+
+@pytest.mark.parametrize("name", ["gmm", "ppca", "vae"])
+def test_one_of_several_gpus(name):
+    """Its number is in no constant and no index: torch's default would be another one."""
+    pair = FakePair(*build(name, {}), points(name), "cuda:1")
+    weigh(pair)
+    step(pair, default_objective(pair.structure))
+    if name != "gmm":
+        anneal(pair)
+    assert pair.x.device.index == 1
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda each: type(each).__name__)

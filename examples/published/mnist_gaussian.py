@@ -4,16 +4,11 @@ x = logit(α + (1 − 2α) y), y = (pixel + u) / 256, α = 1e-6. The first 50,00
 log p(x|class) of the image's own class. MNIST is looked for in $PYROVAE_DATA.
 """
 
-import math
-
-import torch
-from record import Line, Recorder
+from protocols import class_log_densities, density_lines, of_own_class, split, summed_over_classes
+from record import Recorder
 
 import pyrovae
-from pyrovae.data.pixel_transforms import Logit
-
-KNOWN = {"one Gaussian": (-1366.9, 2.01), "a Gaussian for each digit": (-1344.7, 1.97)}
-FLOOR = 1e-9
+from pyrovae.data.transforms import Logit
 
 recorder = Recorder(
     "mnist_gaussian",
@@ -21,30 +16,33 @@ recorder = Recorder(
     "Papamakarios, Pavlakou & Murray (2017), Masked autoregressive flow for density estimation, tables 2 and 3 (quoted from memory)",
     "nats an image in logit space, or bits a pixel",
     "dequantised, α = 1e-6; the first 50,000 images train; 10,000 test images",
+    alpha=1e-6,
+    floor=1e-9,
     seed=0,
 )
-data = pyrovae.load_data("mnist", transform=Logit(256, 1e-6), seed=recorder["seed"])
-train, labels = data.train[:50_000].double(), data.train_labels[:50_000]
-test, test_labels = data.test.double(), data.test_labels
 
 
-def log_density(train, test):
-    """log p(x) of the test points under the Gaussian of maximum likelihood, in double precision: (N,)."""
-    model, _ = pyrovae.load("gaussian")(train.shape[1], floor=FLOOR)
+def gaussian(train):
+    """log p(x) under the Gaussian of maximum likelihood, in double precision."""
+    model, _ = pyrovae.load("gaussian")(train.shape[1], floor=recorder["floor"])
     model = model.double()
     model.initialise(train)
-    return model.log_prob(test).detach()
+    return lambda x: model.log_prob(x).detach()
 
 
-together = log_density(train, test)
-apart = torch.empty_like(together)
-for digit in range(10):
-    apart[test_labels == digit] = log_density(train[labels == digit], test[test_labels == digit])
-jacobian = data.transform.log_jacobian(test)  # nats, of x with respect to the pixel
-lines = []
-for name, log_p in {"one Gaussian": together, "a Gaussian for each digit": apart}.items():
-    bits = -(log_p + jacobian) / (test.shape[1] * math.log(2))
-    for quantity, values, published in zip(("log p(x)", "bits a pixel"), (log_p, bits), KNOWN[name], strict=True):
-        data_se = float(values.std()) / math.sqrt(len(values))
-        lines.append(Line(f"{name}: {quantity}", float(values.mean()), published, data_se=data_se))
-recorder.write(lines)
+def gaussians():
+    """One Gaussian, and one for each digit."""
+    data = pyrovae.load_data("mnist", transform=Logit(256, recorder["alpha"]), seed=recorder["seed"])
+    train, test = split(data)[0].double(), data.test.double()
+    labels = data.train_labels[: len(train)]
+    apart = class_log_densities(gaussian, train, labels, test)
+    own = "class-conditional: log p(x|c) of the image's own class c"
+    yield from density_lines("one Gaussian", gaussian(train)(test), test, data.transform, (-1366.9, 2.01))
+    log_p = of_own_class(apart, data.test_labels)
+    yield from density_lines("a Gaussian for each digit", log_p, test, data.transform, (-1344.7, 1.97), own)
+    log_p = summed_over_classes(apart, labels)
+    yield from density_lines("a Gaussian for each digit, summed over digits", log_p, test, data.transform)
+
+
+if __name__ == "__main__":
+    recorder.run([(gaussians,)])

@@ -23,10 +23,13 @@ recorder = Recorder(
     "500 points of 25 numbers, rank 5, seed 42; 5 folds; numbers of factors 5, 10, 15, 20; trained by EM",
     em_steps=500,
 )
-torch.set_default_dtype(torch.float64)
-data = dict(zip(MINKA, pca_or_factor_analysis.example_data(), strict=True))
-lines = []
-for (noise, name), (number, log_likelihood) in KNOWN.items():
+
+
+def chosen(noise, name):
+    """The number of factors that cross-validation chooses, and its mean log p(x)."""
+    torch.set_default_dtype(torch.float64)
+    data = dict(zip(MINKA, pca_or_factor_analysis.example_data(), strict=True))
+    number, log_likelihood = KNOWN[noise, name]
     choice = pyrovae.choose(
         pyrovae.load(name),
         {"latent": [5, 10, 15, 20]},
@@ -37,8 +40,11 @@ for (noise, name), (number, log_likelihood) in KNOWN.items():
     row = f"{noise} noise, {name}"
     value, mc_se, data_se = choice.candidates[choice.best].mean_log_likelihood
     divisor = "scikit-learn's PCA divides by N − 1" if name == "ppca" else "scikit-learn's EM stops earlier"
-    lines.append(Line(f"{row}: number of factors", float(choice.best), number))
-    lines.append(Line(f"{row}: log p(x)", value, log_likelihood, mc_se, data_se, divisor))
+    yield Line(f"{row}: number of factors", float(choice.best), number)
+    yield Line(f"{row}: log p(x)", value, log_likelihood, mc_se, data_se, divisor, points=500, lower=value, upper=value)
     if name == "ppca":
-        lines.append(Line(f"{noise} noise: number of factors by Minka's evidence", choice.minka, MINKA[noise]))
-recorder.write(lines)
+        yield Line(f"{noise} noise: number of factors by Minka's evidence", choice.minka, MINKA[noise])
+
+
+if __name__ == "__main__":
+    recorder.run([(chosen, *row) for row in KNOWN])

@@ -21,6 +21,7 @@ from .commands.show import show_command
 from .commands.train import train_command
 from .errors import report_errors
 from .examples import epilog
+from .processes import first_speaks
 from .verbosity import with_verbosity
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -53,7 +54,8 @@ for name, command in COMMANDS.items():
 
 def main() -> None:
     """Run the command line."""
-    app()
+    with first_speaks():
+        app()
 
 
 @app.callback(invoke_without_command=True)

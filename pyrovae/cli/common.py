@@ -1,7 +1,7 @@
 """What the commands share: training and scoring under a progress bar, opening a run, devices."""
 
 import math
-import sys
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ import typer
 
 from ..errors import InvalidInputError
 from .errors import warnings_on_stderr
+from .processes import tell
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +153,7 @@ def open_scored(
         check_missing_values(run.name, run.model, loaded)
     done, epochs = len(run.fit_result.losses), config.fit_arguments["epochs"]
     if done < epochs:
-        print(f"pyrovae: the training of {folder} was stopped after {done} of {epochs} epochs.", file=sys.stderr)
+        tell(f"the training of {folder} was stopped after {done} of {epochs} epochs.")
     return run, loaded.to(device_of(device))
 
 
@@ -175,15 +176,27 @@ def device_of(name: str) -> "torch.device":
     """Return the device that `--device` names."""
     import torch
 
+    from ..utils.precision import check_device
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise InvalidInputError(f"There is no device '{name}': give auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "mps":
+        check_device(torch.device(name))
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise InvalidInputError(
+            f"There is no device '{name}': give auto, cpu, cuda, or one of several GPUs, such as cuda:1."
+        )
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError(
             "CUDA was asked for and torch finds none: use --device cpu, or install a driver and a CUDA build of torch."
         )
-    return torch.device(name)
+    if device.index is not None:
+        if device.index >= (count := torch.cuda.device_count()):
+            last = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0"
+            raise InvalidInputError(f"There is no {name} on this machine: give {last}.")
+        torch.cuda.set_device(device)  # where torch puts what names no device
+    return device
 
 
 def data_source(data: str) -> str:

@@ -1,6 +1,5 @@
 """The pairs that `compare` is asked for: built-in names, the user's files, and folders of runs."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError
 from .common import add_score_task, with_few_values
+from .processes import tell
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ def load_runs(texts: Sequence[str], device: "torch.device") -> dict[str, "Run"]:
         runs[run.name] = run
         done, epochs = len(run.fit_result.losses), run.config.fit_arguments["epochs"]
         if done < epochs and not run.fit_result.stop_reason:
-            print(f"pyrovae: the training of {run.name} was stopped after {done} of {epochs} epochs.", file=sys.stderr)
+            tell(f"the training of {run.name} was stopped after {done} of {epochs} epochs.")
     check_same_training_data(runs)
     return runs
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import logging
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import typer
 
 from ..errors import InvalidInputError, failure_message
+from .processes import process_group, tell
 from .verbosity import log_level
 
 
@@ -19,18 +19,18 @@ def report_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-            return
-        except (Exception, KeyboardInterrupt) as error:
-            described = _describe(error)
-            if described is None:
-                raise
-            code, message = described
-            if kwargs.get("verbose") and not kwargs.get("quiet"):
-                traceback.print_exc()
-            text = " ".join([message, *getattr(error, "__notes__", [])])
-        print(f"pyrovae: {' '.join(text.split())}", file=sys.stderr)
+        with process_group():
+            try:
+                command(*args, **kwargs)
+                return
+            except (Exception, KeyboardInterrupt) as error:
+                described = _describe(error)
+                if described is None:
+                    raise
+                code, message = described
+                if kwargs.get("verbose") and not kwargs.get("quiet"):
+                    traceback.print_exc()
+                tell(" ".join([message, *getattr(error, "__notes__", [])]))
         raise typer.Exit(code)
 
     return run
@@ -44,6 +44,10 @@ def _describe(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, OSError):
         file = f": {error.filename}" if error.filename else ""
         return 1, f"{error.strerror or error}{file}."
+    if (
+        isinstance(error, KeyboardInterrupt) and error.args
+    ):  # torchrun's signal, of a job whose other processes have gone
+        return 1, str(error)
     if isinstance(error, KeyboardInterrupt):
         return 130, "stopped; `pyrovae train --resume RUN` goes on, `pyrovae evaluate RUN` reads the last checkpoint."
     return None
@@ -55,9 +59,7 @@ def warnings_on_stderr(name: str) -> Iterator[None]:
 
     class LineHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            print(
-                f"pyrovae: {name}: {' '.join(record.getMessage().split())}", file=sys.stderr
-            )  # the stderr of that time
+            tell(f"{name}: {record.getMessage()}")
 
     handler, log = LineHandler(log_level()), logging.getLogger("pyrovae")
     log.addHandler(handler)

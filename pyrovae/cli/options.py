@@ -70,7 +70,7 @@ RootOption = Annotated[
 ]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download the images if they are not in the folder.")]
 SeedOption = Annotated[int, typer.Option(min=0, callback=_seed, help="Seed of all random numbers except the split.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda. auto takes a GPU if there is one.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1. auto takes a GPU if there is one.")]
 EpochsOption = Annotated[
     int | None, typer.Option(min=0, help="Passes over the training data [default: that of the model].")
 ]

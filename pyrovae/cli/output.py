@@ -5,7 +5,6 @@ import csv
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError
-from ..utils.files import replacing
+from ..utils.files import is_first_process, replacing
+from .processes import tell
 from .verbosity import log_level
 
 if TYPE_CHECKING:
@@ -44,13 +44,19 @@ def check_writable(*paths: Path | None) -> None:
 
 @contextlib.contextmanager
 def output_folder(out: Path | None, overwrite: bool) -> Iterator[None]:
-    """Make the folder `out` for what is written inside the context, as `new_folder` does; None stands for no folder."""
+    """Make the folder `out` for what is written inside the context, as `new_folder` does; None stands for no folder.
+
+    The first of several processes makes it, and the others wait for it.
+    """
     if out is None:
         yield
         return
     from ..runs.folder import new_folder
+    from ..utils.distributed import ProcessGroup
 
-    with new_folder(out, overwrite):
+    group = ProcessGroup()
+    with contextlib.ExitStack() as inside:
+        group.collect(lambda: inside.enter_context(new_folder(out, overwrite)) if group.first else None)
         yield
 
 
@@ -121,8 +127,8 @@ def console() -> "Console":
 
 
 @contextlib.contextmanager
-def progress_bars(show: bool = True) -> Iterator["Progress"]:
-    """Bars on standard error; where it is no terminal, a line of every task that runs for `LINE_SECONDS`, and then again."""
+def progress_bars() -> Iterator["Progress"]:
+    """Bars on standard error, of the first process; where it is no terminal, a line of every task that runs for `LINE_SECONDS`, and then again."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -135,14 +141,14 @@ def progress_bars(show: bool = True) -> Iterator["Progress"]:
             if self.disable and show and 0 < done < 1 and elapsed - said > LINE_SECONDS:
                 task.fields["said"] = elapsed
                 left = (time.monotonic() - begun[task_id]) * (1 - done) / done
-                print(f"pyrovae: {task.description}: {done:.0%} done, about {left:.0f} s left", file=sys.stderr)
+                tell(f"{task.description}: {done:.0%} done, about {left:.0f} s left")
 
         def add_task(self, *args: Any, **kwargs: Any) -> TaskID:
             task_id = super().add_task(*args, **kwargs)
             begun[task_id] = time.monotonic()
             return task_id
 
-    show = show and log_level() < logging.ERROR
+    show = is_first_process() and log_level() < logging.ERROR
     started, begun = time.monotonic(), dict[TaskID, float]()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidInputError, failure_message
+from ..errors import GroupError, InvalidInputError, failure_message
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +27,8 @@ def train_without_density(runs: Iterable["Run"], train: Callable[["Run"], None])
     for run in runs:
         try:
             train(run)
+        except GroupError:
+            raise
         except Exception as error:
             message = failure_message(error)
             if message is None:

@@ -100,36 +100,45 @@ def compiler() -> str | None:
 
 
 def bind_inputs(function: Function, inputs: Sequence[Tensor], x: int) -> Callable[[Tensor], Sequence[Tensor]]:
-    """The function of x alone, the input at place `x`: on a GPU one launch."""
+    """The function of x alone, the input at place `x`: on a GPU one launch. Raises `CompilationError`."""
     if inputs[0].device.type == "cuda":
-        return CudaGraph(function, inputs, x)
+        try:
+            return CudaGraph(function, inputs, x)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise CompilationError(f"it cannot be captured as a CUDA graph: {reason(error)}") from error
     before, after = list(inputs[:x]), list(inputs[x + 1 :])
     return lambda batch: function(*before, batch, *after)
 
 
 class CudaGraph:
-    """A function of tensors as one launch. `inputs` keep their places in memory, but for `x`, which is copied to its own."""
+    """A function of tensors as one launch, on the GPU of the tensors. `inputs` keep their places in memory; `x` is copied."""
 
     def __init__(self, function: Function, inputs: Sequence[Tensor], x: int):
         """`x` is the place of the batch among the inputs. The inputs come out as they went in."""
         self.inputs = [value.clone() if place == x else value for place, value in enumerate(inputs)]
         self.batch = self.inputs[x]
         before = [value.clone() for value in self.inputs]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.no_grad(), fork_rng(self.batch.device), torch.cuda.stream(stream):
-            for _ in range(3):  # a capture must find all workspaces made
-                function(*self.inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.no_grad(), torch.cuda.graph(self.graph):
-            self.out = function(*self.inputs)
-        for value, old in zip(self.inputs, before, strict=True):
-            value.copy_(old)
+        try:
+            with torch.no_grad(), torch.cuda.device(self.batch.device):  # streams are those of the current GPU
+                stream = torch.cuda.Stream()
+                stream.wait_stream(torch.cuda.current_stream())
+                with fork_rng(self.batch.device), torch.cuda.stream(stream):
+                    for _ in range(3):  # a capture must find all workspaces made
+                        function(*self.inputs)
+                torch.cuda.current_stream().wait_stream(stream)
+                self.graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self.graph):
+                    self.out = function(*self.inputs)
+        finally:
+            for value, old in zip(self.inputs, before, strict=True):
+                value.copy_(old)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         self.batch.copy_(x)
-        self.graph.replay()
+        with torch.cuda.device(self.batch.device):
+            self.graph.replay()
         return tuple(value.clone() for value in self.out)
 
 

@@ -20,6 +20,7 @@ from ..pair.importance_weights import log_weights_unchecked
 from ..pair.latent_rows import BLOCK_COMPONENTS, BLOCK_ELEMENTS, Layout, Rows, latents_only
 from ..pair.sites import SAMPLES, density_sites
 from ..pair.structure import Structure
+from ..utils.distributed import ProcessGroup
 
 
 class Chunk(NamedTuple):
@@ -92,12 +93,18 @@ class Aggregate:
         count = len(next(iter(rows.values())))
         width = sum(value[0].numel() for value in rows.values()) * len(self.batches[0])
         chunk = max(1, BLOCK_ELEMENTS // width)
-        parts = []
-        for first in range(0, count, chunk):
-            part = {name: value[first : first + chunk] for name, value in rows.items()}
-            mine = None if owners is None else owners[first : first + chunk]
-            parts.append(torch.stack(list(self._blocks(part, mine))).logsumexp(0))
-        return torch.cat(parts)
+        starts, group = range(0, count, chunk), ProcessGroup()  # processes of a group share the chunks
+
+        def own_part() -> list[Tensor]:
+            parts = []
+            for first in starts[group.share(len(starts))]:
+                part = {name: value[first : first + chunk] for name, value in rows.items()}
+                mine = None if owners is None else owners[first : first + chunk]
+                parts.append(torch.stack(list(self._blocks(part, mine))).logsumexp(0))
+            return parts
+
+        device = next(iter(rows.values())).device
+        return torch.cat([part for parts in group.collect(own_part, device) for part in parts])
 
     def _blocks(self, rows: Rows, owners: Tensor | None) -> Iterator[Tensor]:
         first = 0

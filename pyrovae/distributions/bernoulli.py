@@ -12,6 +12,8 @@ class Pixels(dist.Independent):
     l. Of the logarithms, log(1 + eˡ) = max(l, 0) + log(1 + e^{−|l|}), there is one for up to 64 factors, each between 1 and 2.
     """
 
+    is_matrix_product = True  # densities of N points under K of them take N × K numbers, not N × K × D
+
     def log_prob(self, value: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return super().log_prob(value)

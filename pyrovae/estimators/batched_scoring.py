@@ -12,7 +12,7 @@ from ..pair.execution import ModelOrGuide, isolated_parameters
 from ..pair.importance_weights import check_finite, guide_density, model_density, run_model
 from ..pair.structure import Structure
 from ..statistics.streaming import StreamingStatistics
-from ..utils.distributed import ProcessGroup
+from ..utils.distributed import ProcessGroup, concatenated
 from ..utils.memory import unless_out_of_memory
 from ..utils.precision import autocast_to
 from ..utils.random import derived_seed
@@ -72,10 +72,10 @@ def score(
                 return statistics
         raise AssertionError("full precision always has a result")
 
-    with isolated_parameters(model, guide):
-        independent = independent_sites(guide, x[: layout.batch])
-        if on_progress is not None and partial.points:
-            on_progress(partial.points)
+    def own_part() -> dict[str, Tensor]:
+        nonlocal layout
+        if on_progress is not None and partial.points > batches.start * layout.batch:
+            on_progress(partial.points - batches.start * layout.batch)
         while partial.points < last:
             first = partial.points
             points = x[first : min(last, first + layout.batch)].contiguous()  # strides are compiled in too
@@ -89,7 +89,11 @@ def score(
             partial.add(statistics, len(points))
             if on_progress is not None:
                 on_progress(len(points))
-    return ranks.gather(partial.statistics())
+        return partial.statistics()
+
+    with isolated_parameters(model, guide):
+        independent = independent_sites(guide, x[: layout.batch])
+        return concatenated(ranks.collect(own_part))
 
 
 class Scorer:

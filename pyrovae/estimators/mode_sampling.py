@@ -14,7 +14,7 @@ from ..errors import InvalidInputError, check_int
 from ..pair.execution import ModelOrGuide, evaluation_mode
 from ..pair.parameters import is_per_point
 from ..pair.validation import check_points, handles_missing
-from ..posterior.batching import chunk_progress, in_chunks
+from ..posterior.batching import MIN_CHUNK_DRAWS, chunk_points, chunk_progress, in_chunks_of
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
 from ..posterior.mode_search import choose_search
@@ -23,7 +23,7 @@ from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
 from ..statistics.estimate import Estimate
 from ..statistics.reliability import FEW_DRAWS_ESS, MAX_WEIGHT, MIN_ESS, MIN_ESS_FRACTION
 from ..statistics.result import PointwiseResult
-from ..utils.distributed import ProcessGroup
+from ..utils.distributed import ProcessGroup, alone, concatenated
 from ..utils.provenance import metadata
 from ..utils.random import derived_seed, fork_rng
 from .annealing import check_weights
@@ -258,22 +258,28 @@ def mode_sampling_log_likelihood(
         chunk_progress(on_progress, len(joint.x))(1.0)
         return len(joint.x)
 
-    ranks = ProcessGroup()
-    own = slice(0, len(x)) if per_point else ranks.share(len(x))  # processes of a group share the points
+    ranks, chunk = ProcessGroup(), len(x) if per_point else chunk_points(x, MIN_CHUNK_DRAWS)
+    chunks = ranks.share(-(-len(x) // chunk))  # each with noise of its own
+    own = slice(chunks.start * chunk, min(len(x), chunks.stop * chunk))
     kept = PartialResults() if partial is None else partial
     kept.skip_to(own.start)
-    left = slice(kept.points, own.stop)
+    left = slice(kept.points, max(own.stop, kept.points))
     chunk_progress(on_progress, left.start - own.start)(1.0)
+
+    def own_part() -> dict[str, Tensor]:
+        points = x.part(left) if isinstance(x, PointStream) else x[left]
+        with alone():
+            in_chunks_of(
+                points,
+                chunk,
+                lambda some, start: keep(Joint(model, guide, some), left.start + start),
+                whole=per_point,
+            )
+        return kept.statistics()
+
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         search = choose_search(model, guide, x, seed)
-        in_chunks(
-            model,
-            guide,
-            x.part(left) if isinstance(x, PointStream) else x[left],
-            32,
-            lambda joint, start: keep(joint, left.start + start),
-        )
-    values = kept.statistics() if per_point else ranks.gather(kept.statistics())
+        values = concatenated(ranks.collect(own_part))
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
     settings |= {} if max_seconds is None else {"max_seconds": max_seconds}
     return ModeSamplingResult(**values, seconds=time.perf_counter() - started, metadata=metadata(x, **settings))

@@ -72,7 +72,7 @@ class PartialResults:
         if self.path is None:
             return
         content = {"identity": self.identity, "points": self.points, "statistics": self.statistics()}
-        with replacing(self.path) as file:
+        with replacing(self.path, by_all=True) as file:
             torch.save(content, file)
         self.saved = time.monotonic()
 

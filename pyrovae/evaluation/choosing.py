@@ -1,17 +1,18 @@
 """choose(): train a pair under several values of an option, and compare held-out log p(x)."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 
 from ..data.transforms import Transform
-from ..errors import InvalidInputError, RunError, check_int, did_you_mean, failure_message
+from ..errors import GroupError, InvalidInputError, RunError, check_int, did_you_mean, failure_message
 from ..estimators.mode_sampling import check_tolerance
 from ..pair.execution import ModelOrGuide
 from ..statistics.paired_tests import check_level
 from ..training.arguments import TrainingSettings, recipe_arguments
+from ..utils.distributed import ProcessGroup, alone
 from ..utils.progress import progress_bar
 from ..utils.provenance import metadata
 from .candidates import CandidateWork, Points
@@ -44,6 +45,9 @@ def choose(
 
     The mean of the best value is too high, because it was chosen for being high. Score the chosen pair on points that
     had no part in the choice.
+
+    Processes of a group train one value each at a time. Every value is trained and scored in one process, so the numbers
+    are those of one process, bit for bit.
 
     Args:
         build: Makes a pair: `build(dim, name=value)` returns (model, guide). What `load` returns is one.
@@ -92,21 +96,33 @@ def choose(
     work = CandidateWork(build, x, splits, folds is not None, dict(recipe), scoring, seed)
     for value in values.values():
         work.check({option: value})
-    candidates: dict[str, Candidate] = {}
-    failed: dict[str, str] = {}
-    with progress_bar("choose", len(values), progress and on_candidate is None) as advance:
-        for name, value in values.items():
-            advance(0, f"{option}={name}")
-            if on_candidate:
-                on_candidate(name)
-            try:
-                candidates[name] = work.candidate(option, name, value)
-            except Exception as error:
-                message = failure_message(error)
-                if message is None:
+    group = ProcessGroup()
+
+    def own_part() -> tuple[dict[str, Candidate], dict[str, str]]:
+        candidates: dict[str, Candidate] = {}
+        failed: dict[str, str] = {}
+        with alone(), progress_bar("choose", len(values), progress and group.first and on_candidate is None) as advance:
+            for name in list(values)[group.rank :: group.count]:
+                advance(0, f"{option}={name}")
+                if on_candidate:
+                    on_candidate(name)
+                try:
+                    candidates[name] = replace(work.candidate(option, name, values[name]), value=None)
+                except GroupError:
                     raise
-                failed[name] = message
-            advance(1, f"{option}={name}")
+                except Exception as error:
+                    message = failure_message(error)
+                    if message is None:
+                        raise
+                    failed[name] = message
+                advance(group.count, f"{option}={name}")
+        return candidates, failed
+
+    parts = group.collect(own_part)
+    found = {name: candidate for candidates, _ in parts for name, candidate in candidates.items()}
+    candidates = {name: replace(found[name], value=value) for name, value in values.items() if name in found}
+    failed = {name: message for _, failures in parts for name, message in failures.items()}
+    failed = {name: failed[name] for name in values if name in failed}
     if not candidates:
         raise RunError(f"Every value failed, {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
     settings = {"seed": seed, "num_samples": num_samples, "tolerance": tolerance}

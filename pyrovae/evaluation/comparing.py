@@ -9,7 +9,7 @@ import pyro
 from torch import Tensor
 
 from ..data.transforms import Transform
-from ..errors import InvalidInputError, RunError, failure_message
+from ..errors import GroupError, InvalidInputError, RunError, failure_message
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import unconstrained_parameters
 from ..pair.validation import check_points, handles_missing
@@ -130,6 +130,8 @@ def score_pairs(
                 transform=transform,
                 on_progress=on_progress,
             )
+        except GroupError:
+            raise
         except Exception as error:
             message = failure_message(error)
             if message is None or not keep_failures or len(pairs) == 1:

@@ -9,10 +9,11 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanFie
 from ..utils.namespaces import collect
 from .base import HasObjective, HasTerms, Objective, Terms
 from .beta import Beta, warm_up
-from .elbo import default_objective, differentiable_loss, is_elbo, name_of, resolve_objective
+from .elbo import default_objective, differentiable_loss, is_elbo, name_of, resolve_objective, sums_over_points
 from .free_bits import FreeBits
 from .importance_weighted import IWAE, MultiSampleObjective, Renyi
 from .path_gradients import STL, DReG, PathGradient
+from .shared_batches import place_in_batch
 from .wake_sleep import WakeSleep
 
 __all__ = [
@@ -37,7 +38,9 @@ __all__ = [
     "differentiable_loss",
     "is_elbo",
     "name_of",
+    "place_in_batch",
     "resolve_objective",
+    "sums_over_points",
     "warm_up",
 ]
 __all__ += collect(globals())  # and what other files of this folder define

@@ -57,6 +57,8 @@ class Objective(ELBO):
     `fit(objective=…)` takes it, and so does Pyro's `SVI`.
     """
 
+    communicates = False  # whether processes that share a batch exchange numbers inside the loss
+
     def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
         """Return the terms of a batch x (B, ...), summed over its points and scaled as SVI does.
 

@@ -107,6 +107,11 @@ def is_elbo(objective: ELBO) -> bool:
     return isinstance(objective, HasTerms | Trace_ELBO | TraceEnum_ELBO | TraceGraph_ELBO | TraceMeanField_ELBO)
 
 
+def sums_over_points(objective: ELBO) -> bool:
+    """Return whether loss and gradient of Pyro's own object are sums over points, so that processes can share them."""
+    return type(objective) in (Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO, TraceGraph_ELBO)
+
+
 def name_of(objective: ELBO) -> str:
     """Return the name of an objective: `DReG(50)`, `Trace_ELBO`."""
     return repr(objective) if isinstance(objective, Objective) else type(objective).__name__

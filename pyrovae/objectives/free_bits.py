@@ -1,9 +1,10 @@
 """Free bits: a KL that costs nothing below a floor, so that latents are not given up early in training."""
 
+import functools
+import math
 from typing import Any
 
 import torch
-import torch.distributed as group
 from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
@@ -13,9 +14,12 @@ from ..errors import InvalidInputError
 from ..pair.execution import ModelOrGuide, trace
 from ..pair.sites import density_sites, point_dim, strip_independent
 from ..pair.structure import Structure
-from .base import Objective, Terms, check_number
+from ..utils.distributed import ProcessGroup
+from ..utils.random import fork_rng
+from .base import LossOf, Objective, Terms, check_number
 from .elbo import default_objective
 from .log_densities import draw, weights_of
+from .shared_batches import current_share
 
 
 class FreeBits(Objective):
@@ -28,12 +32,13 @@ class FreeBits(Objective):
     Args:
         nats: λ, for each group.
 
-    Raises:
-        InvalidInputError: Training runs in several processes. Each would know the KL of its own points only.
+    Several processes that share a batch tell each other their sums of KL_j.
 
     References:
         Kingma et al. (2016). Improved variational inference with inverse autoregressive flow. Appendix C.
     """
+
+    communicates = True
 
     def __init__(self, nats: float):
         super().__init__()
@@ -51,18 +56,34 @@ class FreeBits(Objective):
                     f"{self!r} takes the gradient of a KL, and latent '{site['name']}' is drawn without reparameterisation: sum it "
                     "out, or train with kl_warmup_fraction."
                 )
-        if group.is_available() and group.is_initialized() and group.get_world_size() > 1:
-            raise InvalidInputError(
-                f"{self!r} needs the KL of the whole batch: train in one process, or with kl_warmup_fraction."
-            )
+
+    def bind(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> LossOf | str:
+        self.check(structure)
+        if ProcessGroup().count == 1:
+            return functools.partial(self.batch, structure=structure)
+        with torch.no_grad(), fork_rng(x.device):
+            num_groups = _parts(model, guide, x, structure)[3].shape[1]
+        return functools.partial(self._shared, structure=structure, num_groups=num_groups)
+
+    def _shared(
+        self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure, num_groups: int
+    ) -> Terms:
+        """This process's part of the loss of a batch that several share."""
+        share, group = current_share(), ProcessGroup()
+        assert share is not None
+        try:
+            reconstruction, scale, beta, kl = _parts(model, guide, x, structure)
+        except (RuntimeError, ValueError):  # the others wait for this one's part
+            group.sum(x.new_full((num_groups,), math.nan))
+            raise
+        own = kl.detach().sum(0)
+        means = group.sum(own.clone() if share.counts else torch.zeros_like(own)) / share.size
+        counted = torch.where(means >= self.nats, kl.sum(0), self.nats * len(x)) if self.nats else kl.sum(0)
+        loss = beta * counted.sum() - reconstruction
+        return Terms(*(scale * part for part in (loss, reconstruction, beta * kl.sum())))
 
     def batch(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure) -> Terms:
-        if _by_number(structure):
-            reconstruction, scale, beta, kl = _closed_form(model, guide, x)
-        else:
-            draws = draw(model, guide, x, 1, structure.max_plate_nesting)
-            reconstruction, scale, beta = draws.log_likelihood.sum(), draws.scale, draws.beta
-            kl = (draws.log_q - draws.log_prior).reshape(-1, 1)
+        reconstruction, scale, beta, kl = _parts(model, guide, x, structure)
         groups = kl.mean(0)  # (groups,)
         counted = groups.clamp(min=self.nats) if self.nats else groups  # an estimate may be below 0, a KL is not
         loss = len(x) * beta * counted.sum() - reconstruction
@@ -70,6 +91,16 @@ class FreeBits(Objective):
 
     def hyperparameters(self) -> tuple[float, ...]:
         return (self.nats,)
+
+
+def _parts(
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, structure: Structure
+) -> tuple[Tensor, Any, Any, Tensor]:
+    """log p(x|z) of the batch at one draw, its scale, the KL's weight, and KL (B, groups)."""
+    if _by_number(structure):
+        return _closed_form(model, guide, x)
+    draws = draw(model, guide, x, 1, structure.max_plate_nesting)
+    return draws.log_likelihood.sum(), draws.scale, draws.beta, (draws.log_q - draws.log_prior).reshape(-1, 1)
 
 
 def _by_number(structure: Structure) -> bool:

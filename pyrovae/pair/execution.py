@@ -13,6 +13,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..errors import InvalidInputError, RunError, in_one_line
+from ..utils.precision import tf32_products
 
 ModelOrGuide = Callable[[Tensor], Any]  # a model or a guide
 
@@ -42,13 +43,14 @@ def isolated_parameters(*programs: ModelOrGuide) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluation_mode(*programs: ModelOrGuide) -> Iterator[None]:
-    """Dropout off, batch statistics frozen; each module goes back to the mode it was in."""
+    """Dropout off, batch statistics frozen, convolutions in full precision; afterwards all is as it was."""
     parts = [part for module in modules(*programs) for part in module.modules()]
     before = [part.training for part in parts]
     for part in parts:
         part.training = False
     try:
-        yield
+        with tf32_products(wanted=False):
+            yield
     finally:
         for part, training in zip(parts, before, strict=True):
             part.training = training

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..data.datasets import Data
 from ..data.streams import PointStream
 from ..errors import InvalidInputError, NonFiniteError
+from ..utils.precision import check_device
 from .sites import PLATE, base_distribution, density_sites, is_discrete, observed_sites
 from .supports import has_fixed_support, is_inside
 
@@ -37,6 +38,7 @@ def check_points(x: Tensor, missing: bool = False, first: int = 0) -> None:
         raise InvalidInputError(
             f"x is {x.dtype}: convert it with x.float() or x.double(), the type of the model's parameters."
         )
+    check_device(x.device)
     # where the sum is finite every number is, which takes a tenth of the time to find; a sum may be too large by itself
     if bool(x.detach().sum().isfinite()):
         return

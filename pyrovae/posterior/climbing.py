@@ -1,7 +1,7 @@
 """Climb to the modes of every point's posterior p(u|x), by damped quasi-Newton steps from several starts at once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ LogDensity = Callable[[Tensor], Tensor]  # u (draws, N, d) → log p(x, u) (draw
 MIN_CURVATURE = 0.1  # of a direction in which the density is flat: about as wide as a standard normal prior, or wider
 MAX_ITERATIONS = 80
 ROWS_KEPT = 0.8  # of the starts; where fewer still move, the others are left out
+SAME_MODE_DISTANCE = 0.3  # standard deviations between two ends that count as one mode
 GAIN_TOLERANCE = 1e-3  # nats that one more step would gain: then a start has arrived
 MIN_DAMPING, MAX_DAMPING = 1e-6, 1e6
 
@@ -40,27 +41,48 @@ class Ends:
         for part in fields(self):
             getattr(self, part.name)[:, rows] = getattr(other, part.name)
 
+    def subset(self, rows: Tensor) -> "Ends":
+        """The ends of the points `rows`, a mask (N,) or indices, which may repeat."""
+        return Ends(*(getattr(self, part.name)[:, rows] for part in fields(self)))
 
-def climb(joint: Joint, starts: Tensor) -> Ends:
+    def highest_precision(self) -> Tensor:
+        """The precision at each point's highest end: (1, N, d, d)."""
+        highest = torch.where(torch.isfinite(self.log_density), self.log_density, -torch.inf).argmax(0)
+        return self.precision[highest, torch.arange(len(highest), device=highest.device)].unsqueeze(0)
+
+    def near(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether a climb has come to rest where u (1, N, d) is, and the precision at the nearest end: (1, N) and (1, N, d, d)."""
+        offset = self.location - u
+        distance = torch.einsum("snd,snde,sne->sn", offset, self.precision, offset)
+        least, end = torch.where(self.arrived, distance, torch.inf).min(0)
+        precision = self.precision[end, torch.arange(len(end), device=end.device)]
+        return (least < SAME_MODE_DISTANCE**2).unsqueeze(0), precision.unsqueeze(0)
+
+
+def climb(joint: Joint, starts: Tensor, known: Ends | None = None) -> Ends:
     """Go uphill from `starts` (S, N, d) by steps (H + λ diag H)⁻¹ ∇ log p(x, u), each taken only where log p(x, u) rises.
 
     H is −∇² log p(x, u) with its eigenvalues in absolute value. A Hessian costs d gradients, so it is computed at the start and
     where the climb seems to be at rest. In between, the change of the gradient updates it (Broyden, Fletcher, Goldfarb & Shanno
     1970). λ becomes 0.3 λ after a step that was taken and 5 λ after one that was not, for each start of each point (Levenberg 1944;
-    Marquardt 1963).
+    Marquardt 1963). `known` are ends of earlier climbs: their Hessians serve at the start, and at rest where one of them is near.
     """
     num_starts, points, d = starts.shape
     rows = torch.arange(num_starts * points, device=starts.device)  # each start of each point is a row of its own
     joint = joint.subset(rows % points)
     u = starts.reshape(1, -1, d).clone()
-    here = _place(joint.log_p, u)
+    if known is None:
+        here = _place(joint.log_p, u)
+    else:
+        known = known.subset(rows % points)
+        here = _about(joint.log_p, u, known.highest_precision())
     damping = torch.full(u.shape[:2], 1e-2, dtype=torch.float64, device=u.device)
     ends = _ends(u, here)
     for _ in range(MAX_ITERATIONS):
         step, moving = here.stride(damping)
         if float(moving.double().mean()) < ROWS_KEPT and not bool((moving | here.exact).all()):
             damping = torch.where(moving | here.exact, damping, damping.clamp(max=1.0))
-            here = here.exact_at(~moving, joint, u)  # are they at rest by the true curvature, too?
+            here = here.exact_at(~moving, joint, u, known)  # are they at rest by the true curvature, too?
             step, moving = here.stride(damping)
         if not bool(moving.any()):
             break
@@ -69,13 +91,14 @@ def climb(joint: Joint, starts: Tensor) -> Ends:
             left = moving[0]
             joint, rows, here = joint.subset(left), rows[left], here.subset(left)
             u, damping, step, moving = u[:, left], damping[:, left], step[:, left], moving[:, left]
+            known = known.subset(left) if known is not None else None
         proposal = torch.where(moving.unsqueeze(-1), u + step.to(u), u)
         there = here.moved(joint.log_p, u, proposal)
         better = moving & (there.value > here.value)
         u = torch.where(better.unsqueeze(-1), proposal, u)
         here = there.where(better, here)
         damping = (damping * torch.where(better, 0.3, 5.0)).clamp(MIN_DAMPING, MAX_DAMPING)
-    ends.put(rows, _ends(u, here.exact_at(torch.ones_like(here.exact), joint, u)))
+    ends.put(rows, _ends(u, here.exact_at(torch.ones_like(here.exact), joint, u, known)))
     return ends.reshaped(num_starts, points)
 
 
@@ -111,25 +134,28 @@ class _Place:
 
     def moved(self, log_density: LogDensity, u: Tensor, proposal: Tensor) -> "_Place":
         """The numbers at `proposal`, with the precision at u, updated by the change of the gradient where that shows a mode."""
-        (value,), (gradient,) = per_point(lambda u: (log_density(u),), proposal)
-        gradient = gradient.double().nan_to_num(0.0, 0.0, 0.0)
-        step, change = (proposal - u).double(), self.gradient - gradient
+        there = _about(log_density, proposal, self.precision)
+        step, change = (proposal - u).double(), self.gradient - there.gradient
         pushed = (self.precision @ step.unsqueeze(-1)).squeeze(-1)
         length, curvature = (step * change).sum(-1), (step * pushed).sum(-1)
         positive = (length > 1e-6 * curvature) & (curvature > 0)
         update = _outer(change / length.unsqueeze(-1).sqrt()) - _outer(pushed / curvature.unsqueeze(-1).sqrt())
-        precision = self.precision + torch.where(positive[..., None, None], update, 0.0)
-        return _Place(value.double(), gradient, precision, torch.zeros_like(gradient), torch.zeros_like(self.exact))
+        return replace(there, precision=self.precision + torch.where(positive[..., None, None], update, 0.0))
 
-    def exact_at(self, chosen: Tensor, joint: Joint, u: Tensor) -> "_Place":
-        """With the true curvature at the `chosen` (1, N) places u."""
-        rows = (chosen & ~self.exact)[0]
+    def exact_at(self, chosen: Tensor, joint: Joint, u: Tensor, known: Ends | None) -> "_Place":
+        """With the true curvature at the `chosen` (1, N) places u: that of a known end where one is near."""
+        rows = chosen & ~self.exact
+        place = self
+        if known is not None and bool(rows.any()):
+            near, precision = known.near(u)
+            at_end = replace(self, precision=precision, escape=torch.zeros_like(self.escape), exact=near)
+            place, rows = at_end.where(rows & near, self), rows & ~near
         if not bool(rows.any()):
-            return self
-        known = _place(joint.subset(rows).log_p, u[:, rows])
-        values = {part.name: getattr(self, part.name).clone() for part in fields(self)}
+            return place
+        true = _place(joint.subset(rows[0]).log_p, u[:, rows[0]])
+        values = {part.name: getattr(place, part.name).clone() for part in fields(place)}
         for name, value in values.items():
-            value[:, rows] = getattr(known, name)
+            value[:, rows[0]] = getattr(true, name)
         return _Place(**values)
 
     def subset(self, rows: Tensor) -> "_Place":
@@ -139,11 +165,20 @@ class _Place:
     def step(self, damping: Tensor | float) -> tuple[Tensor, Tensor]:
         """Newton's step, damped, and what it is about to gain in nats, twice; at a saddle, the way out, which is worth a try."""
         diagonal = self.precision.diagonal(dim1=-2, dim2=-1)
-        damped = self.precision + torch.diag_embed(torch.as_tensor(damping).unsqueeze(-1) * diagonal)
+        scale = damping.unsqueeze(-1) if isinstance(damping, Tensor) else damping
+        damped = self.precision + torch.diag_embed(scale * diagonal)
         step = torch.linalg.solve(damped, self.gradient.unsqueeze(-1)).squeeze(-1)
         gain = (step * self.gradient).sum(-1)
         stuck = (gain <= GAIN_TOLERANCE) & (self.escape != 0).any(-1)
         return torch.where(stuck.unsqueeze(-1), self.escape, step), torch.where(stuck, 1.0, gain)
+
+
+def _about(log_density: LogDensity, u: Tensor, precision: Tensor) -> _Place:
+    """The numbers at u, with a precision that is only about right."""
+    (value,), (gradient,) = per_point(lambda u: (log_density(u),), u)
+    gradient = gradient.double().nan_to_num(0.0, 0.0, 0.0)
+    exact = torch.zeros_like(value, dtype=torch.bool)
+    return _Place(value.double(), gradient, precision, torch.zeros_like(gradient), exact)
 
 
 def _place(log_density: LogDensity, u: Tensor) -> _Place:

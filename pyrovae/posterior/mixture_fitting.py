@@ -12,7 +12,7 @@ from .mode_mixture import FEW_LATENTS, ModeMixture, Places, choose_mixture
 from .modes import Modes
 from .score_fitting import fit_to_scores
 
-PILOT_DRAWS, BLOCK_DRAWS = 256, 64
+PILOT_DRAWS = 256
 PILOT_SHARE = 8  # a pilot has at least one draw for so many of the estimate
 # A pilot has seen too little of the weights' tail: its variance counts twice, and three of its standard errors are added.
 SAFETY, PILOT_ERRORS = 2.0, 3.0
@@ -26,25 +26,24 @@ def fit_mixture(
 ) -> tuple[ModeMixture, Tensor]:
     """The mixture to estimate log p(x) with, and the number of draws (N,) that give it a standard error of `tolerance` nats.
 
-    A pilot measures the variance of a mixture's weights. Above 15 dimensions the mixture is first fitted to gradients, where that
-    lowers the variance. A pilot that has less than an eighth of the draws it asks for is followed by a larger one. Above 15
-    dimensions its draws also fit the next mixture. Too few draws have seen too little of the tail of the weights. The draws of an
-    estimate are none of these.
+    A pilot measures the variance of a mixture's weights. Above 15 dimensions the mixture is first fitted to gradients. A pilot that
+    has less than an eighth of the draws it asks for is followed by a larger one: it has seen too little of the tail of the weights.
+    Above 15 dimensions another mixture is tried there first. That is the one without the fit to gradients, and then a fit to the
+    pilot's draws. The draws of an estimate are none of these.
     """
     fits = joint.size > FEW_LATENTS
-    mixture = choose_mixture(joint, modes)
-    if fits:
-        mixture = _better(joint, mixture, fit_to_scores(joint, mixture))
-    places, count = _pilot(joint, mixture, PILOT_DRAWS), PILOT_DRAWS
+    first = choose_mixture(joint, modes)
+    mixture = _with_tails(fit_to_scores(joint, first), *CANDIDATES[-1]) if fits else first
+    places, count = mixture.draw_with_prior(joint, PILOT_DRAWS), PILOT_DRAWS
     needed = _num_draws(mixture, places, tolerance)
     rows, part = torch.arange(len(needed), device=needed.device), mixture
     while bool((unsure := needed[rows].clamp(max=max_draws) > PILOT_SHARE * count).any()):
         rows, joint, part, places = rows[unsure], joint.subset(unsure), part.subset(unsure), places.subset(unsure)
-        count *= 2
         if fits:
-            part = fitted(part, places)
+            part = _better(joint, first.subset(rows), part) if count == PILOT_DRAWS else fitted(part, places)
             mixture.put(rows, part)
-        places = _pilot(joint, part, count)
+        count *= 2
+        places = part.draw_with_prior(joint, count)
         needed[rows] = _num_draws(part, places, tolerance)
     return mixture, needed
 
@@ -54,8 +53,9 @@ def _better(joint: Joint, first: ModeMixture, second: ModeMixture) -> ModeMixtur
 
     Draws from both judge them, q₀ = ½ q₁ + ½ q₂, E_q (p/q)² = E_q₀ p² / (q q₀).
     """
-    own = [_pilot(joint, mixture, PILOT_DRAWS // 2) for mixture in (first, second)]
-    places = _joined(own)
+    own = [mixture.draw_with_prior(joint, PILOT_DRAWS // 2) for mixture in (first, second)]
+    u, log_prior, log_p = (torch.cat(values) for values in zip(*(places[:3] for places in own), strict=True))
+    places = Places(u, log_prior, log_p, own[0].prior_share)
     log_q = torch.logaddexp(*(mixture.log_density_with_prior(places) for mixture in (first, second))) - math.log(2)
     return _least_variance([first, *(_with_tails(second, *tails) for tails in CANDIDATES)], places, log_q)
 
@@ -76,16 +76,6 @@ def _least_variance(candidates: list[ModeMixture], places: Places, log_q: Tensor
 def _with_tails(mixture: ModeMixture, degrees_of_freedom: float, scale: float) -> ModeMixture:
     one = torch.ones_like(mixture.scale)
     return replace(mixture, degrees_of_freedom=degrees_of_freedom * one, scale=scale * one)
-
-
-def _pilot(joint: Joint, mixture: ModeMixture, count: int) -> Places:
-    """`count` draws in blocks that a cache holds, each of which has the prior's share."""
-    return _joined([mixture.draw_with_prior(joint, BLOCK_DRAWS) for _ in range(count // BLOCK_DRAWS)])
-
-
-def _joined(blocks: list[Places]) -> Places:
-    u, log_prior, log_p = (torch.cat(values) for values in zip(*(block[:3] for block in blocks), strict=True))
-    return Places(u, log_prior, log_p, blocks[0].prior_share)
 
 
 def _num_draws(mixture: ModeMixture, places: Places, tolerance: float) -> Tensor:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .batching import over_draws
 from .joint_density import Joint
 from .modes import Modes
 
@@ -58,7 +59,7 @@ class ModeMixture:
         u = self.draw(num_draws - from_prior).to(joint.x)
         if from_prior:
             u = torch.cat([u, joint.draw_prior(from_prior)])
-        log_prior, log_p = joint.log_prior_and_p(u)
+        log_prior, log_p = over_draws(joint, joint.log_prior_and_p, u)
         return Places(u, log_prior.double(), log_p.double(), from_prior / num_draws)
 
     def log_density_with_prior(self, places: "Places") -> Tensor:
@@ -85,7 +86,7 @@ class ModeMixture:
 
     def log_weights_at(self, joint: Joint, u: Tensor) -> Tensor:
         """log p(x, u) − log q(u|x) at any u (draws, N, d): (draws, N), in double precision."""
-        log_prior, log_p = joint.log_prior_and_p(u)
+        log_prior, log_p = over_draws(joint, joint.log_prior_and_p, u)
         places = Places(u, log_prior.double(), log_p.double(), self.prior_share)
         return places.log_p - self.log_density_with_prior(places)
 

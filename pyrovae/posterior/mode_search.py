@@ -23,7 +23,7 @@ SEARCHED_POINTS = 16
 
 def short_search(joint: Joint) -> Modes:
     """Start at the guide's mean; then once at the heaviest of 256 draws, half of them of the prior."""
-    return _restarted(joint, _mean(joint.draw_guide(MEAN_DRAWS)), rounds=1, num_draws=256, num_starts=1)
+    return _restarted(joint, _mean(joint.draw_guide(MEAN_DRAWS)), rounds=1, num_draws=128, num_starts=1)
 
 
 def thorough_search(joint: Joint, prior_starts: int = 16) -> Modes:
@@ -73,14 +73,16 @@ def _restarted(joint: Joint, starts: Tensor, rounds: int, num_draws: int, num_st
     The draws come from the mixture about the modes found so far, and as many from the prior. Weights are large where
     a mode was missed or a component is too narrow.
     """
-    ends = climb(joint, starts)
+    ends = climb(joint, starts[:1])
+    if len(starts) > 1:
+        ends = ends.joined(climb(joint, starts[1:], ends))
     modes = distinct_modes(ends, MAX_MODES)
     for _ in range(rounds):
         u, log_w = mixture_about(joint, modes).weigh(joint, num_draws, prior_share=0.5)
         heaviest = log_w.nan_to_num(-torch.inf, torch.inf).topk(num_starts, dim=0).indices
         before = modes.exists.sum(0)
         restarts = u.gather(0, heaviest.unsqueeze(-1).expand(-1, -1, u.shape[-1]))
-        ends = ends.joined(climb(joint, restarts))
+        ends = ends.joined(climb(joint, restarts, ends))
         modes = distinct_modes(ends, MAX_MODES)
         if not bool((modes.exists.sum(0) > before).any()):
             break

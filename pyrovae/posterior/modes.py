@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from .climbing import Ends
+from .climbing import SAME_MODE_DISTANCE, Ends
 
-SAME_MODE_DISTANCE = 0.3  # standard deviations between two ends that count as one mode
 UNFINISHED_DISTANCE = 3.0  # standard deviations, within which an unfinished climb is taken to lead to a mode
 MAX_SHARE_FOUND_ONCE = 0.05  # of a point's starts may end at modes that no other start finds
 

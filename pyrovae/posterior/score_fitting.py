@@ -6,10 +6,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .batching import over_draws
 from .joint_density import Joint, per_point
 from .mode_mixture import ModeMixture
 
-ROUNDS = 4
+ROUNDS = (
+    2  # from the curvature at the mode: two more come to the fixed point, and cost more than the draws that they save
+)
 DRAWS_PER_LATENT, MIN_DRAWS = (
     4,
     64,
@@ -20,7 +23,7 @@ MAX_SCORE = 30.0  # in a direction: a normal with MAX_CHANGE times the precision
 MIN_WEIGHT = 1e-3  # of a component that is worth it
 
 
-def fit_to_scores(joint: Joint, mixture: ModeMixture) -> ModeMixture:
+def fit_to_scores(joint: Joint, mixture: ModeMixture, rounds: int = ROUNDS) -> ModeMixture:
     """The mixture with the mean and covariance of each component fitted to the posterior near it.
 
     A normal distribution N(m, S) that is closest to p(u|x) by KL(q‖p) has E_q ∇ log p(x, u) = 0 and S⁻¹ = −E_q ∇² log p(x, u)
@@ -31,7 +34,7 @@ def fit_to_scores(joint: Joint, mixture: ModeMixture) -> ModeMixture:
     mode, point = (mixture.log_weights > math.log(MIN_WEIGHT)).nonzero(as_tuple=True)
     part = joint.subset(point)
     location, factor = mixture.location[mode, point], (mixture.axes * mixture.widths.unsqueeze(-2))[mode, point]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         location, factor = _round(part, location, factor)
     usable = torch.isfinite(location).all(-1) & torch.isfinite(factor).flatten(-2).all(-1)
     mode, point, location, factor = mode[usable], point[usable], location[usable], factor[usable]
@@ -49,7 +52,7 @@ def _round(joint: Joint, location: Tensor, factor: Tensor) -> tuple[Tensor, Tens
     half = torch.randn(max(MIN_DRAWS, DRAWS_PER_LATENT * d) // 2, rows, d, dtype=torch.float64, device=location.device)
     z = torch.cat([half, -half])
     u = location + torch.einsum("nde,sne->snd", factor, z)
-    _, (score,) = per_point(lambda u: (joint.log_p(u),), u.to(joint.x))
+    (score,) = over_draws(joint, lambda u: per_point(lambda u: (joint.log_p(u),), u)[1], u.to(joint.x))
     score = torch.einsum("snd,nde->sne", score.double().nan_to_num(0.0, 0.0, 0.0), factor)  # with respect to z
     score = score.clamp(-MAX_SCORE, MAX_SCORE)
     mean = score.mean(0)

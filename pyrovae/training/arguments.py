@@ -12,7 +12,6 @@ from ..errors import InvalidInputError, check_int
 from ..objectives import HasObjective, HasTerms, name_of
 from ..pair.execution import ModelOrGuide
 from ..pair.structure import Structure
-from ..utils.distributed import ProcessGroup
 from .batches import Source
 from .checkpoints import Checkpoints
 from .early_stopping import EarlyStopping
@@ -112,11 +111,6 @@ class TrainingSettings:
             raise InvalidInputError(
                 f"kl_warmup_fraction weights the KL of Pyro's objectives, and {name_of(chosen)} knows nothing of it: leave kl_warmup_fraction "
                 "out, or give fit an objective, such as objective=Trace_ELBO()."
-            )
-        if ProcessGroup().count > 1:
-            raise InvalidInputError(
-                f"{name_of(chosen)} may draw noise of its own, the same in every process: train in one process, or give fit "
-                "an objective, such as objective=Trace_ELBO()."
             )
 
 

@@ -68,7 +68,7 @@ def source_of(x: Any, batch_size: int | None, seed: int, device: torch.device, m
         return StreamingBatches(x, batch_size, seed, device, missing)
     raise InvalidInputError(
         f"x is {type(x).__name__}: give a tensor with a row for each point (torch.as_tensor makes one of an array; of "
-        "load_data's result it is .train), a torch Dataset, or an iterable of batches."
+        "load_data's result it is .train), a torch Dataset (pyrovae.Shards of files), or an iterable of batches."
     )
 
 
@@ -131,8 +131,8 @@ def batch_sizes(points: int, size: int, joins_single: bool) -> list[int]:
 class StreamingBatches:
     """A torch `Dataset`, or anything that gives batches whenever it is iterated over; of tuples the first part is x.
 
-    A map-style Dataset is shuffled and batched here. What comes in batches keeps its own: a `DataLoader` brings workers, and
-    is shuffled the same again for the same seed and epoch. Torch's random state is that of seed, epoch and batch while one is
+    A map-style Dataset is shuffled and batched here, in its own `order()` if it has one. What comes in batches keeps
+    its own: a `DataLoader` brings workers, and is shuffled the same again for the same seed and epoch. Torch's random state is that of seed, epoch and batch while one is
     made, so that transforms draw the same again. To a GPU one batch is on its way, from pinned memory, while another is used.
     """
 
@@ -188,7 +188,7 @@ class StreamingBatches:
         order = None
         with fork_rng(self.device, seed_of("order", self.seed, epoch)):
             if self._map_style:
-                order = torch.randperm(len(self.data))
+                order = self.data.order() if hasattr(self.data, "order") else torch.randperm(len(self.data))
                 parts = order.split(batch_sizes(len(order), self.size, self.joins_single)) if len(order) else ()
                 loader: Any = self._loader([part.tolist() for part in parts[start:]])
             else:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ..errors import InvalidInputError, did_you_mean, user_code_errors
-from .schedules import SCHEDULES, Schedule, adam
+from .schedules import SCHEDULES, Schedule, is_adam
 
 MakeOptimizer = Callable[[Iterable[Tensor], float], Optimizer]
 
@@ -61,7 +61,7 @@ def _of_pyro(optimizer: PyroOptim, lr: float) -> tuple[MakeOptimizer, float]:
 
 def make_optimizer(make: MakeOptimizer, leaves: list[Tensor], lr: float) -> Optimizer:
     """Make the optimiser. Raises `InvalidInputError` where it fails, or needs the loss several times in a step."""
-    if make is adam:
+    if is_adam(make):
         return make(leaves, lr)
     with user_code_errors("optimizer(params, lr)"):
         optimizer = make(leaves, lr)

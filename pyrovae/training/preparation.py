@@ -21,6 +21,7 @@ from ..pair.sites import observed_sites
 from ..pair.structure import Structure, inspect_pair
 from ..pair.supports import has_fixed_support
 from ..pair.validation import check_value, handles_missing
+from ..utils.precision import check_device, check_low_precision, tf32_products
 from ..utils.random import fork_rng
 from .arguments import TrainingSettings
 from .batches import InMemoryBatches, Source, source_of
@@ -78,11 +79,14 @@ def prepared_trainer(
     """
     settings.check()
     device, early_stopping = _device(x, model, guide), settings.early_stopping
+    check_device(device)
+    if settings.precision == "bf16":
+        check_low_precision(torch.bfloat16, device)
     with (
         fork_rng(device, settings.seed),
         local_parameters(model, guide),
         _training_mode(model, guide),
-        _matmul_precision(settings.precision),
+        tf32_products(settings.precision == "tf32"),
         contextlib.ExitStack() as inside,
     ):
         missing = handles_missing(model)
@@ -177,15 +181,3 @@ def _training_mode(*programs: ModelOrGuide) -> Iterator[None]:
     finally:
         for module in modules(*programs):
             module.eval()
-
-
-@contextlib.contextmanager
-def _matmul_precision(name: str) -> Iterator[None]:
-    """TF32 for the matrix products inside, if asked for; torch's setting is left as it was."""
-    before = torch.get_float32_matmul_precision()
-    if name == "tf32":
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,14 +16,29 @@ __all__ = ["Schedule", "adam", "cosine", "iwae_schedule", "with_warmup"]
 Schedule = Callable[[Optimizer, int], LRScheduler]  # of an optimiser and the number of its steps
 
 
-def adam(params: Iterable[Tensor], lr: float) -> Optimizer:
+def adam(
+    params: Iterable[Tensor], lr: float, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> Optimizer:
     """Return torch's Adam, fused: one kernel for all parameters.
+
+    `fit` compiles it together with the gradient. For that, give other settings as `functools.partial(adam, eps=1e-4)`.
 
     Args:
         params: The parameters.
         lr: The learning rate.
+        betas: β₁ and β₂, the decays of both moments.
+        eps: ε, beside the square root of the second moment. Gradients are sums over the batch.
+
+    Example:
+        >>> import functools, pyrovae
+        >>> optimizer = functools.partial(pyrovae.schedules.adam, eps=1e-4)  # for fit(optimizer=...)
     """
-    return torch.optim.Adam(params, lr=lr, fused=True)
+    return torch.optim.Adam(params, lr=lr, betas=betas, eps=eps, fused=True)
+
+
+def is_adam(optimizer: Any) -> bool:
+    """Whether it is `adam`, or a `functools.partial` of it."""
+    return getattr(optimizer, "func", optimizer) is adam
 
 
 def cosine(optimizer: Optimizer, steps: int) -> LRScheduler:

@@ -15,7 +15,7 @@ from .arguments import TrainingSettings
 from .flat_parameters import FlatParameters
 from .optimizers import make_optimizer, make_schedule, plateau_metric
 from .result import FitResult
-from .schedules import adam
+from .schedules import is_adam
 from .step import ParameterUpdater, adam_state
 
 EAGER, REPLAYED, COMPILED = "eager", "replayed", "compiled"  # the kinds of steps
@@ -47,7 +47,7 @@ class TrainingState:
         self.updater = ParameterUpdater(
             flat,
             self.new_optimizer(flat),
-            settings.optimizer is adam,
+            is_adam(settings.optimizer),
             settings.max_grad_norm,
             settings.ema_decay,
             average,
@@ -64,7 +64,7 @@ class TrainingState:
 
     def new_optimizer(self, flat: FlatParameters) -> Optimizer:
         make = self.settings.optimizer
-        return make_optimizer(make, [flat.vector] if make is adam else flat.leaves, self.lr)
+        return make_optimizer(make, [flat.vector] if is_adam(make) else flat.leaves, self.lr)
 
     def new_schedule(self, steps: int, history: Sequence[dict[str, float]] = ()) -> None:
         """The schedule after so many steps. It is replayed from its start, so that no state of torch's has to be saved."""

@@ -6,19 +6,20 @@ import math
 from typing import Any
 
 import torch
+from pyro.infer import ELBO
 from torch import Tensor
 
 from ..compilation.compiling import CompilationError
 from ..errors import InvalidInputError
-from ..objectives import Terms, differentiable_loss, warm_up
+from ..objectives import Terms, differentiable_loss, sums_over_points, warm_up
+from ..objectives.shared_batches import BatchShare, shared_batch
 from ..pair.execution import ModelOrGuide, modules
 from ..pair.structure import Structure
 from ..utils.distributed import ProcessGroup
 from .batches import Source
-from .distributed_noise import whole_batch_noise
 from .recorded_loss import Loss, python_values, record_step
 from .state import COMPILED, EAGER, REPLAYED, TrainingState
-from .step import Step, compiled_step, eager_step, replayed_step
+from .step import SCALARS, Step, compiled_step, eager_step, replayed_step
 
 log = logging.getLogger("pyrovae")
 
@@ -109,6 +110,8 @@ class StepBuilder:
         """The kind of step, and why."""
         if isinstance(self.terms, str):
             return EAGER, self.terms
+        if self.group.count > 1 and getattr(self.objective, "communicates", False):
+            return EAGER, "processes exchange numbers inside the loss"
         if size in self.state.executions:
             return self.state.executions[size]
         if self.settings.compile is not None:
@@ -125,9 +128,7 @@ class StepBuilder:
 
     def _loss(self, size: int, share: slice) -> Loss:
         """What a step minimises, as a function of this process's points and the KL's weight."""
-        mine = share.stop - share.start
-        weight = mine / size if self.structure.plate_full_size or mine == 0 else 1.0
-        share = share if mine else slice(0, 1)  # as `own_points` has it
+        weight = self._weight(size, share)
         autocast = self.settings.precision == "bf16"
 
         def loss(x: Tensor, kl_weight: Tensor) -> Terms:
@@ -135,8 +136,9 @@ class StepBuilder:
             with contextlib.ExitStack() as inside:
                 if self.warmup_steps:
                     inside.enter_context(warm_up(kl_weight))
-                if self.group.count > 1:
-                    inside.enter_context(whole_batch_noise(size, share))
+                if self.group.count > 1:  # what is no ELBO of Pyro's may draw by itself
+                    everywhere = not isinstance(self.objective, ELBO)
+                    inside.enter_context(shared_batch(BatchShare(size, share), everywhere))
                 if autocast:
                     inside.enter_context(torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False))
                 terms = self.terms(self.model, self.guide, x)
@@ -144,26 +146,44 @@ class StepBuilder:
 
         return loss
 
+    def _weight(self, size: int, share: slice) -> float:
+        """By which this process's loss counts in the sum over all: a subsample's plate stands for the whole in each."""
+        mine = share.stop - share.start
+        return mine / size if self.structure.plate_full_size or mine == 0 else 1.0
+
     def _stock_step(self, size: int) -> Step | None:
         """The step of an objective that computes its own gradients."""
         if not isinstance(self.terms, str):
             return None
-        if self.group.count > 1 or self.warmup_steps or self.settings.precision == "bf16":
+        if self.warmup_steps or self.settings.precision == "bf16":
             raise InvalidInputError(
-                f"{self.state.result.objective} trains in one process, without KL warm-up and in full precision, because "
+                f"{self.state.result.objective} trains without KL warm-up and in full precision, because "
                 f"{self.terms}: give an objective that can be recorded, such as Trace_ELBO."
             )
-        updater = self.state.updater
+        if self.group.count > 1 and not sums_over_points(self.objective):
+            raise InvalidInputError(
+                f"{self.state.result.objective} may be no sum over points, which processes could share: train in one process, "
+                "or give an objective of pyrovae.objectives."
+            )
+        updater, share = self.state.updater, self.group.share(size)
+        weight = self._weight(size, share)
 
         def step(x: Tensor, kl_weight: Tensor) -> Tensor:
             flat = updater.flat
             for leaf in flat.leaves:
                 leaf.grad = None
-            loss = torch.as_tensor(self.objective.loss_and_grads(self.model, self.guide, x), dtype=torch.float64)
+            with shared_batch(BatchShare(size, share)) if self.group.count > 1 else contextlib.nullcontext():
+                value = self.objective.loss_and_grads(self.model, self.guide, x)
+            loss = torch.as_tensor(value, dtype=torch.float64)
             parts = [(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad).reshape(-1) for leaf in flat.leaves]
+            gradient = torch.cat(parts)
+            if self.group.count > 1:
+                none = gradient.new_zeros(SCALARS - 1)
+                every = self.group.sum(weight * torch.cat([gradient, loss.to(gradient).reshape(1), none]))
+                gradient, (loss, *_) = every[: len(gradient)], every[len(gradient) :]
             nothing = torch.full_like(loss, math.nan)
             if not bool(torch.isfinite(loss)):
                 return torch.stack([loss, nothing, loss])
-            return torch.stack([loss, nothing, updater.update(torch.cat(parts), size).to(loss)])
+            return torch.stack([loss, nothing, updater.update(gradient, size).to(loss)])
 
         return step

@@ -8,11 +8,16 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
+def replacing(path: Path, previous: Path | None = None, *, by_all: bool = False) -> Iterator[Path]:
     """Write to the yielded path; at the end it takes the place of `path` in one step, after an error nothing has changed.
 
     What was at `path` goes to `previous`, if one is given; a kill in between leaves it there, and nothing at `path`.
+    Of processes that do one job, only the first one's file is kept, unless it is written `by_all`.
     """
+    if not (by_all or is_first_process()):
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+        return
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -35,3 +40,12 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes files: the first of those that do one job."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return True
+    from .distributed import ProcessGroup
+
+    return ProcessGroup().first

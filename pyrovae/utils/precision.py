@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ..errors import in_one_line
+from ..errors import InvalidInputError, in_one_line
 from .distributed import ProcessGroup
 from .provenance import dtype_name
 
@@ -34,6 +34,39 @@ def usable(dtype: torch.dtype | None, x: torch.Tensor) -> torch.dtype | None:
     if reason is not None:
         log.warning("%s, so all weights are computed in %s.", reason, dtype_name(x.dtype))
     return None
+
+
+def check_low_precision(dtype: torch.dtype, device: torch.device) -> None:
+    """Raise `InvalidInputError` where training in this dtype would gain nothing. Processes of a group do as the first one does."""
+    reason = reason_against(device, dtype)
+    if ProcessGroup().broadcast(float(reason is not None)):
+        reason = reason or f"{dtype_name(dtype)} is not used by the first process"
+        raise InvalidInputError(
+            f"{reason[0].upper()}{reason[1:]}, so training in it would be no faster: use precision='fp32'."
+        )
+
+
+def check_device(device: torch.device) -> None:
+    """Raise `InvalidInputError` for a device without double precision, which statistics and data need."""
+    if device.type == "mps":
+        raise InvalidInputError(
+            "Apple's GPUs (mps) have no double precision, which pyrovae needs: use --device cpu, or move model, guide and x "
+            "there with .to('cpu')."
+        )
+
+
+@contextlib.contextmanager
+def tf32_products(wanted: bool) -> Iterator[None]:
+    """TF32 for products of float32 matrices, or not for convolutions, where torch would take it by itself. Afterwards all is as before."""
+    before, before_cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    if wanted:
+        torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = before_cudnn
 
 
 @functools.cache

@@ -101,17 +101,11 @@ def base_measure(
     )
     summary = timed.summary("hand-written")
     if not with_jax:
-        independent = Rounds()  # two fits cannot take turns: this one has rounds of its own with the base
         base = {"hand-written": runs["hand-written"]}
-        rounds_of_fit(
-            case,
-            max(5, rounds // 3),
-            independent,
-            "pyrovae, compile=False",
-            lambda: independent.once(base, steps),
-            False,
-        )
-        summary["pyrovae, compile=False"] = independent.summary("hand-written")["pyrovae, compile=False"]
+        for label, compile in (("pyrovae, replayed", None), ("pyrovae, compile=False", False)):
+            alone = Rounds()  # two fits cannot take turns: each has rounds of its own with the base
+            rounds_of_fit(case, max(5, rounds // 3), alone, label, lambda alone=alone: alone.once(base, steps), compile)
+            summary[label] = alone.summary("hand-written")[label]
     found = {
         "execution": execution,
         "steps a round": steps,

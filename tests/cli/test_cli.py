@@ -18,6 +18,7 @@ from processes import Script
 
 import pyrovae
 from pyrovae import available
+from pyrovae.cli.common import device_of
 from pyrovae.estimators import batched_scoring as scoring
 from pyrovae.runs import run as runs
 
@@ -589,7 +590,21 @@ def test_no_cuda_though_asked() -> None:
 
 
 def test_unknown_device() -> None:
-    assert "There is no device 'gpu': give auto, cpu or cuda" in refused("compare", "--device", "gpu")
+    assert "There is no device 'gpu': give auto, cpu, cuda, or one of" in refused("compare", "--device", "gpu")
+
+
+def test_a_gpu_of_apple_has_no_double_precision() -> None:
+    assert "Apple's GPUs (mps) have no double precision" in refused("compare", "--device", "mps")
+
+
+def test_one_of_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert device_of("cuda:1") == torch.device("cuda:1") == chosen[0]
+    with pytest.raises(pyrovae.InvalidInputError, match="There is no cuda:2 on this machine: give cuda:0 to cuda:1"):
+        device_of("cuda:2")
 
 
 def test_corrupt_run(run: Path, tmp_path: Path) -> None:

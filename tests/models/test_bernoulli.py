@@ -8,6 +8,7 @@ import torch
 
 import pyrovae
 from pyrovae import evaluate, fit, load, log_weights
+from pyrovae.distributions.bernoulli import Pixels
 
 EVERY = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4))).double()  # all 16 binary x
 
@@ -26,6 +27,16 @@ def test_mixture_is_exact_and_sums_to_one(seed):
     ).sum(-1)
     torch.testing.assert_close(log_p, by_hand.log(), rtol=0, atol=1e-10)
     torch.testing.assert_close(log_weights(model, guide, EVERY, 5), log_p.expand(5, 16), rtol=0, atol=1e-10)
+
+
+def test_a_step_of_em_computes_what_all_points_share_once_for_many(monkeypatch):
+    """Chunks of few points would compute log(1 + eˡ) of all logits for each of them."""
+    model, _ = load("bernoulli_mixture")(784, components=100)
+    model.initialised.fill_(True)
+    chunks, log_prob = [], Pixels.log_prob
+    monkeypatch.setattr(Pixels, "log_prob", lambda self, x: chunks.append(len(x)) or log_prob(self, x))
+    model.em_step((torch.rand(1024, 784) < 0.2).float())
+    assert chunks == [512, 512]
 
 
 def test_mixture_finds_two_patterns():

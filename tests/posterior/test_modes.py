@@ -58,6 +58,39 @@ def test_both_modes_are_found_and_a_single_start_says_that_it_knows_one():
     torch.testing.assert_close(both.location[:2, :, 0].abs(), (x - 0.045).sqrt().mT.expand(2, -1), rtol=0, atol=1e-2)
 
 
+def test_ends_of_earlier_climbs_spare_hessians(monkeypatch):
+    """The start at −1 finds a mode of its own, the other two that of the earlier climb, whose Hessian is taken over."""
+    x = torch.linspace(1.5, 3, 4).double()[:, None]
+    starts = torch.tensor([-1.0, 1.0, 1.6]).double()[:, None, None].expand(3, 4, 1)
+    hessians = []
+
+    def counted(log_density, u):
+        hessians.append(u.shape[1])
+        return _derivatives(log_density, u)
+
+    monkeypatch.setattr("pyrovae.posterior.climbing._derivatives", counted)
+    with torch.no_grad():
+        joint = Joint(squared, standard, x)
+        known = climb(joint, torch.ones(1, 4, 1).double())
+        alone, without = climb(joint, starts), sum(hessians)
+        hessians.clear()
+        ends = climb(joint, starts, known)
+    assert sum(hessians) < without / 2
+    assert ends.arrived.all()
+    deviation = alone.precision[..., 0].rsqrt()
+    assert ((ends.location - alone.location).abs() < 0.05 * deviation).all()
+    torch.testing.assert_close(ends.precision, alone.precision, rtol=0.05, atol=0)
+
+
+def test_a_saddle_is_left_with_the_precision_of_a_known_end():
+    """At 0 the gradient is zero between two modes."""
+    x = torch.full((3, 1), 2.0).double()
+    with torch.no_grad():
+        joint = Joint(squared, standard, x)
+        ends = climb(joint, torch.zeros(1, 3, 1).double(), climb(joint, torch.ones(1, 3, 1).double()))
+    torch.testing.assert_close(ends.location.abs(), torch.full((1, 3, 1), 1.955**0.5).double(), rtol=0, atol=1e-2)
+
+
 def test_ends_that_nobody_else_reached_are_counted():
     x = torch.full((1, 1), 2.0).double()
     with torch.no_grad():

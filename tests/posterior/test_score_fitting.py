@@ -47,7 +47,7 @@ def test_a_correlated_gaussian_is_found_exactly(seed):
     torch.manual_seed(seed)
     root = torch.randn(30, 30).double() / 8 + torch.eye(30).double()
     mean, true = torch.randn(30).double(), root @ root.mT
-    result = fit_to_scores(joint_of(dist.MultivariateNormal(mean, true)), standard_mixture(3, 30))
+    result = fit_to_scores(joint_of(dist.MultivariateNormal(mean, true)), standard_mixture(3, 30), rounds=4)
     torch.testing.assert_close(result.location[0], mean.expand(3, 30), rtol=0, atol=1e-3)
     torch.testing.assert_close(covariance(result), true.expand(3, 30, 30), rtol=0, atol=1e-3)
 
@@ -59,7 +59,7 @@ def test_the_closest_normal_to_a_skewed_density(seed):
         dist.Gamma(torch.full((20,), a).double(), 1.0), [dist.transforms.ExpTransform().inv]
     ).to_event(1)
     torch.manual_seed(seed)
-    result = fit_to_scores(joint_of(prior, points=200), standard_mixture(200, 20, at=1.0))
+    result = fit_to_scores(joint_of(prior, points=200), standard_mixture(200, 20, at=1.0), rounds=4)
     variance = covariance(result).diagonal(dim1=-2, dim2=-1)
     assert abs(float(variance.median()) - 1 / a) < 0.02  # the gradient's tail is heavy: at a few points it says more
     assert abs(float(result.location.median()) - (math.log(a) - 1 / (2 * a))) < 0.02

@@ -15,7 +15,7 @@ import torch._inductor
 from torch import Tensor, nn
 
 import pyrovae
-from pyrovae import NonFiniteError, fit
+from pyrovae import NonFiniteError, fit, objectives
 from pyrovae.data.stochastic import StochasticData
 from pyrovae.data.transforms import Binarise
 from pyrovae.pair.execution import modules
@@ -39,6 +39,17 @@ def pair(name: str, **options: Any) -> Any:
 
 def vae(**options: Any) -> Any:
     return pair("vae", latent=2, hidden=(6,), **options)
+
+
+def codes(**options: Any) -> Any:
+    return pair("vqvae", positions=2, codes=5, size=2, hidden=(6,), **options)
+
+
+class Batches:
+    """As a webdataset loader: tuples, batches of unequal size, and a length that nobody knows."""
+
+    def __iter__(self) -> Any:
+        return ((x, ["name"] * len(x)) for x in points(37).split([16, 9, 12]))
 
 
 class Half(pyrovae.Module):
@@ -86,12 +97,31 @@ CASES: dict[str, Any] = {
         {},
     ),
     "dataset": lambda: (*vae(), torch.utils.data.TensorDataset(points(37)), {}),
+    "iterable": lambda: (*vae(), Batches(), {"schedule": None}),
     "scaled": lambda: (*scaled(), points(33), {"objective": pyro.infer.Trace_ELBO()}),
+    "iwae": lambda: (*vae(), points(33), {"objective": objectives.IWAE(3)}),
+    "dreg": lambda: (*vae(), points(37), {"objective": objectives.DReG(3)}),
+    "renyi": lambda: (*vae(), points(37), {"objective": objectives.Renyi(0.5, 3)}),
+    "wake-sleep": lambda: (*vae(), points(37), {"objective": objectives.WakeSleep(3, 0.5)}),
+    "beta": lambda: (*vae(), points(37), {"objective": objectives.Beta(2.0)}),
+    "free-bits": lambda: (*vae(), points(33), {"objective": objectives.FreeBits(1.03)}),
+    "free-bits-of-all": lambda: (
+        *vae(guide=pyrovae.guides.FullCovariance),
+        points(37),
+        {"objective": objectives.FreeBits(0.2), "kl_warmup_fraction": 0.5},
+    ),
+    "diffusion": lambda: (*pair("diffusion", steps=3, width=8), points(33), {}),
+    "diffusion-replayed": lambda: (*pair("diffusion", steps=3, width=8), points(32), {"epochs": 25}),
+    "vqvae": lambda: (*codes(), points(37), {}),
+    "score-function": lambda: (*codes(guide=pyrovae.load("vqvae").module.Soft), points(33), {}),
     "sgd": lambda: (*vae(), points(37), {"optimizer": lambda params, lr: torch.optim.SGD(params, 1e-3 * lr)}),
     "early-stopping": lambda: (*vae(), points(50), early_stopping()),
     "replayed": lambda: (*vae(), points(32), {"epochs": 25}),  # enough steps for a recording
     "recorded": lambda: (*vae(), points(32), {"compile": True}),
 }
+
+
+MORE = ("iwae", "renyi", "beta", "diffusion-replayed")  # with three processes: they differ little from others
 
 
 def outcome(case: str, **told: Any) -> dict[str, Any]:
@@ -182,7 +212,8 @@ def diverged(how: str, retry_lr_factor: float | None) -> Any:
 
 def main(out: Path) -> None:
     with init_process_group() as ranks:
-        found: dict[str, Any] = {case: outcome(case) for case in CASES if case != "recorded" or ranks.count == 2}
+        not_here = ("recorded",) if ranks.count == 3 else MORE
+        found: dict[str, Any] = {case: outcome(case) for case in CASES if case not in not_here}
         found["resumed"] = resumed(out.with_suffix(".folder"))
         for how in ("error", "nan"):
             found[f"diverged-{how}"] = [diverged(how, None), diverged(how, 0.1)]

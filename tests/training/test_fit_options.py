@@ -11,6 +11,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from low_precision import no_reason_against
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -264,8 +265,9 @@ def test_held_out_points_are_never_trained_on() -> None:
 # precision
 
 
-def test_bf16_has_nearly_the_loss_of_fp32_and_leaves_parameters_as_they_are() -> None:
+def test_bf16_has_nearly_the_loss_of_fp32_and_leaves_parameters_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """On 5 · 10² nats, bf16's 8 bits: within 1 %."""
+    monkeypatch.setattr("pyrovae.utils.precision.reason_against", no_reason_against)
     x = torch.rand(64, 200)
     found = {}
     for precision in ("fp32", "bf16"):
@@ -278,18 +280,38 @@ def test_bf16_has_nearly_the_loss_of_fp32_and_leaves_parameters_as_they_are() ->
     assert found["bf16"] != found["fp32"]
 
 
-def test_tf32_is_on_inside_and_torchs_setting_comes_back() -> None:
-    before, inside = torch.get_float32_matmul_precision(), []
-    fit(
-        Location(),
-        nothing,
-        points(),
-        epochs=1,
-        precision="tf32",
-        on_epoch=lambda _: inside.append(torch.get_float32_matmul_precision()),
-    )
-    assert inside == ["high"]
-    assert torch.get_float32_matmul_precision() == before
+def test_a_processor_without_bf16_trains_in_full_precision_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "bfloat16 matrix products are not faster than float32 on this processor"
+    monkeypatch.setattr("pyrovae.utils.precision.reason_against", lambda device, dtype: reason)
+    with pytest.raises(InvalidInputError, match="B" + reason[1:] + ", so training .* use precision='fp32'"):
+        fit(Location(), nothing, points(), epochs=1, precision="bf16")
+
+
+class Watched(Location):
+    """Notes how products are computed whenever it runs."""
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.precisions.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        super().forward(x)
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("fp32", ("highest", False)), ("tf32", ("high", True))])
+def test_tf32_is_on_where_asked_for_and_torchs_settings_come_back(precision: str, inside: tuple[str, bool]) -> None:
+    """Convolutions of a GPU are in TF32 by default: not here, and in no estimate."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    model = Watched()
+    model.precisions = []
+    fit(model, nothing, points(), epochs=1, precision=precision, compile=False)
+    assert model.precisions[-1] == inside
+    pyrovae.evaluate(model, nothing, points(), 2)
+    assert model.precisions[-1] == ("highest", False)
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+
+
+def test_mps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyrovae.training.preparation._device", lambda *_: torch.device("mps"))
+    with pytest.raises(InvalidInputError, match="no double precision, which pyrovae needs: use --device cpu"):
+        fit(Location(), nothing, points(), epochs=1)
 
 
 # what goes wrong

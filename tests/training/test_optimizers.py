@@ -1,5 +1,6 @@
 """Optimisers and schedules as people have them: each does what its own rule says, or is refused with a sentence to follow."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 import pyrovae
 from pyrovae import Checkpoints, EarlyStopping, InvalidInputError, evaluate, fit
+from pyrovae.training.schedules import is_adam
 
 X = torch.randn(64, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3.0
 
@@ -47,6 +49,18 @@ def by_hand(make: Any, epochs: int = 5) -> Tensor:
         mu.grad = len(X) * mu.detach() - X.sum(0)
         optimizer.step()
     return mu.detach()
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_adam_with_other_settings_is_still_one_step_with_its_gradient(compile: bool) -> None:
+    """ε counts for the gradient of the sum over points; the rule is Kingma & Ba's, as torch has it."""
+    settings = {"eps": 50.0, "betas": (0.5, 0.9)}
+    optimizer = partial(pyrovae.schedules.adam, **settings)
+    assert is_adam(optimizer)
+    assert is_adam(pyrovae.schedules.adam)
+    assert not is_adam(torch.optim.Adam)
+    found = trained(optimizer=optimizer, lr=0.02, compile=compile)[0]
+    torch.testing.assert_close(found, by_hand(lambda p: torch.optim.Adam(p, 0.02, **settings)), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from low_precision import no_reason_against
 from torch import Tensor
 
 import pyrovae
@@ -39,6 +40,11 @@ def test_settings_are_the_arguments_of_fit() -> None:
     for field in fields(TrainingSettings):
         assert arguments.pop(field.name) == field.default, field.name
     assert set(arguments) == {"model", "guide", "x", "checkpoints", "on_epoch", "callbacks", "progress", "structure"}
+
+
+@pytest.fixture(autouse=True)
+def _any_processor_has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyrovae.utils.precision.reason_against", no_reason_against)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from low_precision import no_reason_against
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 from typer.testing import CliRunner
@@ -232,6 +233,11 @@ def redrawn() -> Any:
     pixels = torch.rand(50, DIM, generator=torch.Generator().manual_seed(4))
     model, guide = pyrovae.load("vae")(DIM, latent=2, hidden=(8,), likelihood=pyrovae.likelihoods.Bernoulli())
     return model, guide, StochasticData(pixels, Binarise()), {}
+
+
+@pytest.fixture(autouse=True)
+def _any_processor_has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyrovae.utils.precision.reason_against", no_reason_against)
 
 
 CASES = {

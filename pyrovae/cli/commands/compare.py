@@ -44,6 +44,7 @@ from ..options import (
 )
 from ..output import check_writable, console, output_folder, progress_bars, save_figure, write_json, write_text
 from ..reconstructions import Reconstructions, train_without_density, without_density
+from ..shared_trainings import share_trainings
 
 if TYPE_CHECKING:
     from ...data.datasets import Data
@@ -189,9 +190,10 @@ def compare_command(
                 if run.name not in restored:
                     train_with_progress(progress, run, loaded, None if out is None else out / _folder(run))
 
-            comparison = score_runs(progress, runs, loaded, num_samples, seed, tolerance, train)
+            trained = share_trainings([run for run in prepared if run.name not in restored], train, loaded.test.device)
+            comparison = score_runs(progress, runs, loaded, num_samples, seed, tolerance, trained)
             reconstructed = {run.name: run for run in prepared if run.name in unscored}
-            failures = train_without_density(reconstructed.values(), train)
+            failures = train_without_density(reconstructed.values(), trained)
         comparison = average_trainings(comparison, trainings)
         comparison = replace(comparison, failed={**comparison.failed, **failures})
         shown = {name: runs[trainings.get(name, [name])[0]] for name in comparison.evidence}

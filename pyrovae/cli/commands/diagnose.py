@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import InvalidInputError
+from ...utils.files import is_first_process
 from ..common import open_scored
 from ..options import (
     DeviceOption,
@@ -77,6 +78,8 @@ def diagnose_command(
         )
     result = replace(result, metadata={**loaded.metadata(), **result.metadata})
     written = []
+    if not is_first_process():
+        return
     for name, figure in figures(result, restored, loaded, x, seed):
         folder.mkdir(parents=True, exist_ok=True)  # not before: a mixture has no figure
         save_figure(folder / name, note(figure, (loaded.name, restored.name, f"seed {seed}")))

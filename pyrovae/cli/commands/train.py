@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InvalidInputError
+from ...utils.files import is_first_process
 from ..common import data_source, device_of, in_units_of, options_given, train_with_progress
 from ..loggers import check_loggers, make_loggers
 from ..options import (
@@ -119,68 +120,72 @@ def train_command(
     from ...loading.options import with_settings
     from ...loading.pairs import load
     from ...runs import run as runs
-    from ...utils.distributed import init_process_group
+    from ...utils.distributed import ProcessGroup
 
     if log_to:
         check_loggers(log_to)
-    with init_process_group() as ranks:
-        where = device_of(device)
-        if resume is not None:
-            _check_resume_alone(context)
-            run, loaded = runs.resume_run(resume, where)
-            epochs_done = runs.epochs_completed(resume, run.config)
-            if epochs_done and ranks.first:
-                print(f"{run.name}: finished after {epochs_done} epochs, nothing is left to resume; {_longer(resume)}.")
-            _train(run, loaded, resume, ranks.first, log_to or [], resume=True)
-            return
-        if model is None:
-            raise InvalidInputError("Name a model (`pyrovae models` lists them), or --resume RUN.")
-        name, in_brackets = with_settings(model)
-        if in_brackets:
-            words = " ".join(f"--set {setting}" for setting in in_brackets)
-            raise InvalidInputError(f"`train` takes no settings in brackets: write pyrovae train {name} {words}.")
-        if out is None and ranks.count > 1:
-            raise InvalidInputError("Name the folder of the run, --out FOLDER, which all processes must know.")
-        loaded = load_data(
-            data,
-            transform,
-            seed=split_seed,
-            root=root,
-            download=download,
-            label=label,
-            drop=drop,
-            levels=levels,
-            dtype=dtype,
-        ).to(where)
-        fit_arguments: dict[str, Any] = {
-            "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
-            "init": init, "max_grad_norm": max_grad_norm, "kl_warmup_fraction": kl_warmup_fraction,
-            "ema_decay": ema_decay, "validation_fraction": validation_fraction, "patience": patience,
-            "precision": precision, "compile": compile, "retry_lr_factor": retry_lr_factor,
-        }  # fmt: skip
-        pair = load(model)
-        run = runs.prepare_run(
-            pair,
-            loaded,
-            source=data_source(data),
-            transform=transform,
-            root=None if root is None else str(root.resolve()),
-            options=settings or [],
-            seed=seed,
-            scored=False,
-            **fit_arguments,
-        )
-        out = _default_folder(pair.name) if out is None else out
-        with output_folder(out if ranks.first else None, overwrite):
-            _train(run, loaded, out, ranks.first, log_to or [])
-
-
-def _train(run: "Run", data: "Data", folder: Path, first: bool, log_to: list[str], *, resume: bool = False) -> None:
-    loggers = make_loggers(log_to, run, folder) if log_to else []
-    with progress_bars(show=first) as progress:
-        train_with_progress(progress, run, data, folder, loggers, resume=resume)
-    if not first:
+    where = device_of(device)
+    if resume is not None:
+        _check_resume_alone(context)
+        run, loaded = runs.resume_run(resume, where)
+        epochs_done = runs.epochs_completed(resume, run.config)
+        if epochs_done:
+            print(f"{run.name}: finished after {epochs_done} epochs, nothing is left to resume; {_longer(resume)}.")
+        _train(run, loaded, resume, log_to or [], resume=True)
         return
+    if model is None:
+        raise InvalidInputError("Name a model (`pyrovae models` lists them), or --resume RUN.")
+    name, in_brackets = with_settings(model)
+    if in_brackets:
+        words = " ".join(f"--set {setting}" for setting in in_brackets)
+        raise InvalidInputError(f"`train` takes no settings in brackets: write pyrovae train {name} {words}.")
+    loaded = load_data(
+        data,
+        transform,
+        seed=split_seed,
+        root=root,
+        download=download,
+        label=label,
+        drop=drop,
+        levels=levels,
+        dtype=dtype,
+    ).to(where)
+    fit_arguments: dict[str, Any] = {
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
+        "init": init, "max_grad_norm": max_grad_norm, "kl_warmup_fraction": kl_warmup_fraction,
+        "ema_decay": ema_decay, "validation_fraction": validation_fraction, "patience": patience,
+        "precision": precision, "compile": compile, "retry_lr_factor": retry_lr_factor,
+    }  # fmt: skip
+    pair = load(model)
+    run = runs.prepare_run(
+        pair,
+        loaded,
+        source=data_source(data),
+        transform=transform,
+        root=None if root is None else str(root.resolve()),
+        options=settings or [],
+        seed=seed,
+        scored=False,
+        **fit_arguments,
+    )
+    (folder, *_) = ProcessGroup().collect(lambda: _default_folder(pair.name) if out is None else out)
+    with output_folder(folder, overwrite):
+        _train(run, loaded, folder, log_to or [])
+
+
+def _train(run: "Run", data: "Data", folder: Path, log_to: list[str], *, resume: bool = False) -> None:
+    from ...utils.distributed import alone
+
+    loggers = make_loggers(log_to, run, folder) if log_to and is_first_process() else []
+    with progress_bars() as progress:
+        train_with_progress(progress, run, data, folder, loggers, resume=resume)
+    if is_first_process():
+        with alone():
+            _tell_result(run, data, folder)
+
+
+def _tell_result(run: "Run", data: "Data", folder: Path) -> None:
+    """The learning curve as a figure, and what there is to say of the training."""
     from ...plots import note, training
 
     result = in_units_of(data, run.fit_result)

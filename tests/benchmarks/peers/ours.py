@@ -10,7 +10,13 @@ import pyrovae
 
 
 def rounds_of_fit(
-    case: Case, rounds: int, timed: Rounds, name: str, between: Callable[[], object], compile: bool, warm: int = 2
+    case: Case,
+    rounds: int,
+    timed: Rounds,
+    name: str,
+    between: Callable[[], object],
+    compile: bool | None,
+    warm: int = 2,
 ) -> tuple[float, str]:
     """Time `rounds` epochs of a fit, calling `between` after each. Returns how long the first epoch took, compiling
     included, and how the fit says that its steps ran."""

@@ -1,0 +1,158 @@
+"""The training of Burda, Grosse & Salakhutdinov 2016, which several rows share: networks, optimiser, stages, and resuming.
+
+Every image is drawn anew as Bernoulli(pixel / 255) whenever it is used. Stage i has 3^i epochs at the learning rate lr · 10^(−i/7).
+"""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+import pyrovae
+from pyrovae.utils.files import replacing
+
+STAGES = 8
+LATENTS = {1: (50,), 2: (100, 50)}  # by layers, from x upwards
+HIDDEN = (200, 200)
+
+
+class ExpMeanField(pyrovae.guides.MeanField):
+    """A Gaussian q(z|x) whose σ is the exponential of the network's output, as in the paper."""
+
+    scale = staticmethod(torch.exp)
+
+
+def epochs_of(stages: int) -> int:
+    """1 + 3 + 9 + …: the epochs of so many stages."""
+    return (3**stages - 1) // 2
+
+
+def new_pair(dim: int, layers: int = 1, guide: Any = ExpMeanField, **options: Any) -> tuple[nn.Module, nn.Module]:
+    """The published networks, of tanh layers. With two layers, σ is a softplus.
+
+    Args:
+        dim: D, the size of one x.
+        layers: Of latents, 1 or 2.
+        guide: q(z|x) of one layer.
+        **options: Other sizes than the published ones.
+    """
+    likelihood = pyrovae.likelihoods.Bernoulli()
+    if layers == 1:
+        given = {"latent": LATENTS[1][0], "hidden": HIDDEN, "guide": guide, **options}
+        return pyrovae.load("vae")(dim, likelihood=likelihood, **given)
+    given = {"latents": LATENTS[layers], "hidden": HIDDEN, **options}
+    return pyrovae.load("hierarchical_vae")(dim, likelihood=likelihood, **given)
+
+
+def other_batches(batch_size: int, lr: float) -> str:
+    """A sentence where batches and the learning rate are not the published ones."""
+    if (batch_size, lr) == (20, 1e-3):
+        return ""
+    return f". Batches have {batch_size} images at lr = {lr:g}; published are 20 and 0.001"
+
+
+def objective_of(name: str, k: int) -> Any:
+    """ELBO (of k draws), IWAE or DReG. The bound of one draw is the ELBO, and the pair's own estimator is taken."""
+    if k == 1:
+        return None
+    kinds = {
+        "iwae": pyrovae.objectives.IWAE,
+        "dreg": pyrovae.objectives.DReG,
+        "elbo": partial(pyrovae.objectives.Renyi, 1),
+    }
+    if name not in kinds:
+        raise pyrovae.InvalidInputError(f"There is no objective '{name}' here: give one of {', '.join(kinds)}.")
+    return kinds[name](k)
+
+
+def staged(steps_per_epoch: int) -> Callable[[Optimizer, int], LRScheduler]:
+    """The schedule. It depends on no number of stages, so that a shorter training is the beginning of a longer one."""
+    ends = [steps_per_epoch * epochs_of(stage) for stage in range(1, STAGES)]
+    return lambda optimizer, steps: LambdaLR(optimizer, lambda step: 10 ** (-sum(step >= end for end in ends) / 7))
+
+
+def train(
+    model: nn.Module,
+    guide: nn.Module,
+    x: Any,
+    folder: Path,
+    stages: int,
+    *,
+    objective: Any = None,
+    batch_size: int = 20,
+    lr: float = 1e-3,
+    seed: int = 0,
+    check: Callable[[Any], None] = lambda result: None,
+) -> dict[str, Any]:
+    """Train the pair in place, from the checkpoint in `folder` where there is one. Stage ends are kept beside it.
+
+    Args:
+        model: The model.
+        guide: The guide.
+        x: Training points; those that are drawn anew at every use as `load_data` gives them.
+        folder: Of the checkpoints.
+        stages: How many of the eight.
+        objective: As for `fit`.
+        batch_size: Points of a step.
+        lr: Of the first stage.
+        seed: Of all random numbers.
+        check: Called after each epoch; it may raise to stop.
+
+    Returns:
+        The loss of the last epoch's training images, nats a point, the steps, the objective's name, and the seconds of the processor
+        that training took, in all processes that went on with it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    end = folder / f"stage_{stages}.pt"
+    if end.exists():
+        return _read(model, guide, end)
+    checkpoints = pyrovae.Checkpoints(folder, interval=60)
+    checkpoints.resume = checkpoints.exist()
+    spent = folder / "cpu_seconds.txt"
+    before = (float(spent.read_text()) if spent.exists() else 0.0) - sum(os.times()[:2])
+    ends = {epochs_of(stage): stage for stage in range(1, STAGES + 1)}
+
+    def after_epoch(result: Any) -> None:
+        seconds = before + sum(os.times()[:2])
+        spent.write_text(f"{seconds}\n")
+        if stage := ends.get(len(result.losses)):
+            told = {
+                "loss": result.losses[-1],
+                "steps": result.steps,
+                "objective": result.objective,
+                "cpu_seconds": seconds,
+            }
+            with replacing(folder / f"stage_{stage}.pt") as path:
+                torch.save({**told, "model": model.state_dict(), "guide": guide.state_dict()}, path)
+        check(result)
+
+    pyrovae.fit(
+        model,
+        guide,
+        x,
+        epochs=epochs_of(stages),
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        objective=objective,
+        optimizer=partial(pyrovae.schedules.adam, eps=1e-4),  # of the gradient summed over the batch
+        schedule=staged(-(-len(x) // batch_size)),
+        checkpoints=checkpoints,
+        on_epoch=after_epoch,
+    )
+    return _read(model, guide, end)
+
+
+def _read(model: nn.Module, guide: nn.Module, file: Path) -> dict[str, Any]:
+    """Put the parameters of a stage's end into the pair; the rest is what `train` returns."""
+    state = torch.load(file, weights_only=True)
+    for half, name in ((model, "model"), (guide, "guide")):
+        half.load_state_dict(state.pop(name))
+        half.eval()
+    return state
