@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import torch
-from iwae_training import STAGES, epochs_of, new_pair, training_objective, other_batches, train
+from iwae_training import STAGES, epochs_of, new_pair, other_batches, train, training_objective
 from protocols import two_sided_lines
 from record import Line, Recorder
 
