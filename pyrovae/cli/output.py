@@ -105,7 +105,9 @@ def write_table(path: Path, table: "DataFrame") -> None:
 
 
 def write_netcdf(path: Path, inference_data: Any) -> None:
-    """Write an `arviz.InferenceData`."""
+    """Write what `to_arviz` returns. Raises `InvalidInputError` where no library writes NetCDF: ArviZ may bring none."""
+    if not (find_spec("h5netcdf") and find_spec("h5py")) and not find_spec("netCDF4"):
+        raise InvalidInputError(f"{path} needs a library for NetCDF: pip install h5netcdf h5py.")
     with replacing(path) as file:
         inference_data.to_netcdf(str(file))
 
