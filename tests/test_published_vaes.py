@@ -45,11 +45,11 @@ def test_the_learning_rates_are_those_of_the_paper():
 def test_objectives_are_those_of_the_table():
     """ELBO of k draws: its log-weights are averaged, not their exponentials."""
     log_w = torch.tensor([[0.0], [2.0]])
-    found = {name: float(iwae_training.objective_of(name, 2).bound(log_w)) for name in ("elbo", "iwae")}
+    found = {name: float(iwae_training.training_objective(name, 2).bound(log_w)) for name in ("elbo", "iwae")}
     assert found == pytest.approx({"elbo": 1.0, "iwae": float(log_w.logsumexp(0)) - 0.6931472})
-    assert iwae_training.objective_of("iwae", 1) is None
+    assert iwae_training.training_objective("iwae", 1) is None
     with pytest.raises(pyrovae.InvalidInputError, match="no objective 'vae' here: give one of iwae, dreg, elbo"):
-        iwae_training.objective_of("vae", 5)
+        iwae_training.training_objective("vae", 5)
 
 
 SHORT = {"k": 2, "objective": "iwae", "stages": 2, "batch_size": 200, "K": 200, "both_sides_points": 0, "lr": 0.003}

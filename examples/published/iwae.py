@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import torch
-from iwae_training import STAGES, epochs_of, new_pair, objective_of, other_batches, train
+from iwae_training import STAGES, epochs_of, new_pair, other_batches, train, training_objective
 from protocols import two_sided_lines
 from record import Line, Recorder
 
@@ -73,7 +73,7 @@ def trained() -> dict[str, Any]:
     """Train the pair, or read it where it is trained already."""
     batch_size, lr = recorder["batch_size"], recorder["lr"]
     folder = recorder.work / f"batch_{batch_size}_lr_{lr:g}_seed_{seed}"
-    chosen = objective_of(objective, k)
+    chosen = training_objective(objective, k)
     return train(
         model, guide, data.train, folder, stages, objective=chosen, batch_size=batch_size, lr=lr, seed=seed,
         check=recorder.check_budget,

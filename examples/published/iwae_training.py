@@ -57,7 +57,7 @@ def other_batches(batch_size: int, lr: float) -> str:
     return f". Batches have {batch_size} images at lr = {lr:g}; published are 20 and 0.001"
 
 
-def objective_of(name: str, k: int) -> Any:
+def training_objective(name: str, k: int) -> Any:
     """ELBO (of k draws), IWAE or DReG. The bound of one draw is the ELBO, and the pair's own estimator is taken."""
     if k == 1:
         return None

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 import pyrovae
 
-PUBLISHED = {10: -168.95, 500: -137.64}  # components: log p(x) of the test images
+KNOWN = {10: -168.95, 500: -137.64}  # components: log p(x) of the test images
 
 recorder = Recorder(
     "mnist_binarised",
@@ -64,7 +64,7 @@ def mixture(components, start, patience=2):
     some, some_se = mean(log_p[: recorder["points"]])
     name = f"mixture, {components} components from {start}"
     note = f"{last} of {step} steps of EM, by the validation images"
-    published = PUBLISHED.get(components) if start == "k-means" else None
+    published = KNOWN.get(components) if start == "k-means" else None
     exact = {"lower": value, "upper": value, "points": len(test)}
     yield Line(f"{name}: log p(x)", value, published, data_se=data_se, note=note, **exact)
     yield Line(f"{name}: log p(x)", some, data_se=some_se, lower=some, upper=some, points=recorder["points"])

@@ -40,6 +40,12 @@ recorder = Recorder(
     data="mnist",
     seed=0,
 )
+if recorder["hidden"]:
+    recorder.about["differences"] += (
+        f". Hidden layers have {recorder['hidden'].replace(',', ', ')} units, after {recorder['epochs']} epochs"
+    )
+if recorder["K"] != 200_000:
+    recorder.about["differences"] += f". The bound has {recorder['K']:,} draws"
 data = pyrovae.load_data(recorder["data"], transform="dequantise", seed=recorder["seed"])
 
 

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import InvalidInputError
 from .errors import warnings_on_stderr
-from .processes import tell
+from .processes import are_several, tell
 
 if TYPE_CHECKING:
     import torch
@@ -192,6 +192,8 @@ def device_of(name: str) -> "torch.device":
             "CUDA was asked for and torch finds none: use --device cpu, or install a driver and a CUDA build of torch."
         )
     if device.index is not None:
+        if are_several():
+            raise InvalidInputError(f"torchrun gives each process a GPU of its own: leave --device {name} out.")
         if device.index >= (count := torch.cuda.device_count()):
             last = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0"
             raise InvalidInputError(f"There is no {name} on this machine: give {last}.")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,9 @@ from .reliability import reliability_message
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+CHAINS, DRAWS = 4, 25  # of `to_arviz`
+LEAST_ERROR = 1e-6  # nats: the spread of these draws where log p(x) is exact
 
 
 @dataclass(frozen=True, repr=False)
@@ -243,10 +247,34 @@ class Evidence(JudgedResult, ShownAsHTML):
         return [{"num_samples": K, **bound.to_dict()} for K, bound in self.mean_bound_curve.items()]
 
     def datasets(self) -> dict[str, Any]:
-        """As `PointwiseResult.datasets`, with the method of each point, and L_K over `draws` as `bound_curve` too."""
+        """Return the groups of `to_arviz`.
+
+        `sample_stats` has the method of each point, and L_K over `draws` as `bound_curve` too. `posterior` has `log_px`
+        and `log_likelihood` has `x`, over chain, draw and point: both are log p(x) of each point. Its draws are
+        quantiles of N(log p̂, se²). They stand for the Monte Carlo error alone, as parameters are fixed. So `arviz.loo`
+        sums log p̂ − se²/2, and `arviz.compare` has the paired errors of `compare`.
+        """
+        import xarray
+
         (stats,) = super().datasets().values()
         stats["method"] = ("point", list(self.method))
         stats = stats.assign_coords(draws=list(self.bound_curve.num_samples))
         stats["bound_curve"] = (("draws", "point"), self.bound_curve.value.numpy())
         stats["bound_curve_se"] = (("draws", "point"), self.bound_curve.se.numpy())
-        return {"sample_stats": stats}
+        values = (("chain", "draw", "point"), _draws(self.log_likelihood, self.log_likelihood_se))
+        coords = {"chain": range(CHAINS), "draw": range(DRAWS), "point": range(len(self))}
+        return {
+            "posterior": xarray.Dataset({"log_px": values}, coords=coords),
+            "log_likelihood": xarray.Dataset({"x": values}, coords=coords),
+            "sample_stats": stats,
+        }
+
+
+def _draws(value: Tensor, se: Tensor) -> np.ndarray:
+    """Quantiles of N(value, se²), in another order for each point: (chains, draws, N). ArviZ refuses draws that are all equal."""
+    ranks = (torch.arange(CHAINS * DRAWS, dtype=torch.float64) + 0.5) / (CHAINS * DRAWS)
+    errors = torch.special.ndtri(ranks)
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(len(ranks)), (len(value), 1)), axis=1)
+    width = se.double().nan_to_num().clamp(min=LEAST_ERROR)
+    draws = value.double() + width * (errors / errors.std(correction=0))[torch.from_numpy(order)].mT
+    return np.asarray(draws.reshape(CHAINS, DRAWS, -1).numpy())

@@ -113,11 +113,12 @@ def from_networks(
         found = trained_networks(encoder)
         encoder, decoder, latent, likelihood = found.encoder, found.decoder, found.latent, found.likelihood
         shape = found.shape if shape is None else shape
-    if decoder is None or latent is None or likelihood is None:
+    if decoder is None or latent is None:
         raise InvalidInputError(
             "Give encoder, decoder, latent and likelihood, or one whole model of pythae or MultiVae and nothing else."
         )
     _check_names(likelihood)
+    assert likelihood is not None  # as the check has seen
     model = NetworkVAE(_Decoder(decoder), latent, likelihood)
     if isinstance(likelihood, BernoulliMean):
         _check_logits(model, likelihood)

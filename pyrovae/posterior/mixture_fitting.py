@@ -27,7 +27,7 @@ def fit_mixture(
     """The mixture to estimate log p(x) with, and the number of draws (N,) that give it a standard error of `tolerance` nats.
 
     A pilot measures the variance of a mixture's weights. Above 15 dimensions the mixture is first fitted to gradients. A pilot that
-    has less than an eighth of the draws it asks for is followed by a larger one: it has seen too little of the tail of the weights.
+    has less than an eighth of the draws it asks for is followed by a larger one. It has seen too little of the tail of the weights.
     Above 15 dimensions another mixture is tried there first. That is the one without the fit to gradients, and then a fit to the
     pilot's draws. The draws of an estimate are none of these.
     """

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor
 
 from ..errors import InvalidInputError, did_you_mean
-from ..utils.export import arviz, attributes, json_number
+from ..utils.export import attributes, inference_data, json_number
 from .estimate import Estimate, mean_over_points
 
 
@@ -94,9 +94,20 @@ class PointwiseResult:
         attrs = attributes({**self.metadata, **self.summary()})
         return {"sample_stats": xarray.Dataset(values, coords={"point": range(len(self))}, attrs=attrs)}
 
-    def to_arviz(self) -> Any:
-        """An `arviz.InferenceData`: per-point numbers in `sample_stats` over the dimension `point`, metadata in its attributes.
+    def to_arviz(self, x: Tensor | None = None) -> Any:
+        """What ArviZ reads: an `InferenceData`, or an `xarray.DataTree` since its version 1.
 
-        `.to_netcdf(path)` saves it, `arviz.from_netcdf(path)` reads it back.
+        `sample_stats` has the per-point numbers over the dimension `point`, and the metadata in its attributes. The points
+        `x` (N, ...), if they are given, are `observed_data`. `.to_netcdf(path)` saves it, `arviz.from_netcdf(path)` reads
+        it back.
         """
-        return arviz().InferenceData(**self.datasets())
+        groups = self.datasets()
+        if x is not None:
+            if len(x) != len(self):
+                raise InvalidInputError(f"x has {len(x)} points, and the result has {len(self)}: give the same points.")
+            import xarray
+
+            dims = ["point", *(f"x_dim_{axis}" for axis in range(x.dim() - 1))]
+            coords = {"point": range(len(self))}
+            groups["observed_data"] = xarray.Dataset({"x": (dims, x.detach().cpu().numpy())}, coords=coords)
+        return inference_data(groups)

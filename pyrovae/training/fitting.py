@@ -85,7 +85,8 @@ def fit(
         kl_warmup_fraction: The fraction of all steps in which the weight of the KL rises from 0 to 1.
         ema_decay: The decay of a moving average of the parameters. The pair has the average in the end.
         early_stopping: An `EarlyStopping`. The pair has the parameters of the best epoch in the end.
-        precision: "fp32", "tf32" (matrix products on a GPU) or "bf16" (autocast; parameters stay as they are).
+        precision: "fp32", "tf32" (matrix products on a GPU) or "bf16" (autocast; parameters stay as they are), where
+            bfloat16 is faster on the device.
         compile: Whether to compile the step, which takes seconds. Default: only for long runs. Shorter ones repeat
             the recorded tensor operations of a step without Pyro. False runs the pair itself at every step, as a
             debugger or a `print` in it needs.

@@ -1,6 +1,6 @@
 """Several processes that do one job: each takes its share of the work, and all have the whole result.
 
-Started by torchrun, on NCCL or gloo. All run the same program, and the first one writes and prints. In training, each
+Started by torchrun, on gloo, and on NCCL for what is on GPUs. All run the same program, and the first one writes and prints. In training, each
 takes its share of a batch, and gradients are summed. Every process draws the noise of the whole batch and keeps the
 part of its own points. So with the same seed the group has the gradient that one process has. Batch statistics and
 dropout inside networks are each process's own, over its own points; what is kept of them is the first's.
@@ -99,8 +99,7 @@ class ProcessGroup:
         """The first process's number, on all."""
         if self.count == 1:
             return value
-        device = "cuda" if group.get_backend() == "nccl" else "cpu"
-        own = torch.tensor(value if self.first else 0.0, dtype=torch.float64, device=device)
+        own = torch.tensor(value if self.first else 0.0, dtype=torch.float64)
         return float(self.sum(own))
 
     def is_first_to_say(self, text: str) -> bool:
@@ -136,7 +135,7 @@ def init_process_group() -> Iterator[ProcessGroup]:
         torch.cuda.set_device(local)
     store, rank, count = next(group.rendezvous("env://"))
     _store.append(group.PrefixStore("said", store))
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"  # `--device cpu` is for any machine
     members = group.PrefixStore("members", store)
     group.init_process_group(backend, store=members, rank=rank, world_size=count, timeout=LONGEST_WAIT)
     try:

@@ -1,4 +1,4 @@
-"""Numbers and results as other programs read them: JSON, and ArviZ's InferenceData."""
+"""Numbers and results as other programs read them: JSON, and the InferenceData or DataTree of ArviZ."""
 
 import math
 import warnings
@@ -18,6 +18,16 @@ def attributes(values: Mapping[str, Any]) -> dict[str, Any]:
         name: value if isinstance(value, int | float | str) and not isinstance(value, bool) else str(value)
         for name, value in values.items()
     }
+
+
+def inference_data(groups: Mapping[str, Any]) -> Any:
+    """Groups, each an `xarray.Dataset`, as ArviZ has them: an `InferenceData` before version 1, an `xarray.DataTree` since."""
+    module = arviz()
+    if module.__version__.startswith("0."):
+        return module.InferenceData(**groups)
+    import xarray
+
+    return xarray.DataTree.from_dict(dict(groups))
 
 
 def arviz() -> ModuleType:

@@ -603,6 +603,10 @@ def test_one_of_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     assert device_of("cuda:1") == torch.device("cuda:1") == chosen[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(pyrovae.InvalidInputError, match="torchrun gives each process a GPU of its own"):
+            device_of("cuda:1")
     with pytest.raises(pyrovae.InvalidInputError, match="There is no cuda:2 on this machine: give cuda:0 to cuda:1"):
         device_of("cuda:2")
 

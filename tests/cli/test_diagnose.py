@@ -7,12 +7,13 @@ import arviz
 import numpy as np
 import pytest
 import torch
-from command_line import refused, said
+from command_line import invoke, refused, said
 from matplotlib.image import imread
 
 import pyrovae
 from pyrovae import diagnose, load_data, load_run
 from pyrovae.cli.commands.diagnose import _apart, _some
+from pyrovae.runs.run import data_of
 from pyrovae.utils.random import random_rows
 
 FIGURES = {"activity.png", "kl.png", "aggregate.png", "holes.png", "boundary.png"}
@@ -91,6 +92,34 @@ def test_points_that_are_no_images_and_more_latents_than_rows(tmp_path: Path) ->
     text = said("diagnose", tmp_path / "run", "--num-samples", 4)
     assert "4 more" in text
     assert {path.name for path in (tmp_path / "run" / "diagnosis").iterdir()} == FIGURES - {"holes.png", "boundary.png"}
+
+
+def test_the_posterior_in_place_of_a_guide_that_knows_little(tmp_path: Path) -> None:
+    """PPCA's posterior is Gaussian and known: KL(p(z|x) ‖ p(z)) in closed form. The guide has not been trained."""
+    torch.manual_seed(0)
+    x = torch.randn(60, 6) @ torch.randn(6, 6)
+    np.save(tmp_path / "x.npy", x.numpy())
+    options = ("--data", tmp_path / "x.npy", "--set", "latent=2", "--set", "guide=MeanField", "--epochs", 1)
+    said("train", "ppca", *options, "--out", tmp_path / "run")
+    for option in ((), ("--posterior",)):
+        numbers = ("--num-samples", 200, "--json", tmp_path / f"{len(option)}.json")
+        result = invoke("diagnose", tmp_path / "run", *option, *numbers)  # a slow machine shows a bar on standard error
+        assert result.exit_code == 0, result.output
+    guide, posterior = (json.loads((tmp_path / f"{number}.json").read_text()) for number in (0, 1))
+    assert (guide["metadata"]["diagnosed"], posterior["metadata"]["diagnosed"]) == ("guide", "posterior")
+    assert "ppca, posterior" in result.stdout
+    restored = load_run(tmp_path / "run")
+    test = data_of(restored).test
+    with torch.no_grad():
+        exact = restored.model.posterior(test)
+        kl = torch.distributions.kl_divergence(
+            torch.distributions.MultivariateNormal(exact.mean, exact.covariance_matrix),
+            torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2)),
+        )
+    assert posterior["mean_kl"]["value"] == pytest.approx(
+        float(kl.mean()), abs=5 * posterior["mean_kl"]["mc_se"] + 0.01
+    )
+    assert abs(guide["mean_kl"]["value"] - float(kl.mean())) > 0.2
 
 
 def test_one_latent(tmp_path: Path) -> None:

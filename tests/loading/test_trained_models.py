@@ -107,4 +107,4 @@ def test_a_network_alone_is_no_pair() -> None:
     with pytest.raises(InvalidInputError, match="Linear is no model of pythae or MultiVae: give from_networks"):
         from_networks(torch.nn.Linear(2, 2))
     with pytest.raises(InvalidInputError, match="Give encoder, decoder, latent and likelihood, or one whole model"):
-        from_networks(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+        from_networks(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), likelihood=pyrovae.likelihoods.Bernoulli())

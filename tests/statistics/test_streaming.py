@@ -123,12 +123,25 @@ def test_bound_curve_rises_from_the_elbo_as_theory_says():
     torch.testing.assert_close(se[2, 0], blocks.std() / math.sqrt(1000), rtol=0, atol=1e-10)
 
 
+def arviz_pareto_k(log_w):
+    """As ArviZ has it, (N,): its version 1 takes the log-likelihoods, minus the log-weights."""
+    if arviz.__version__.startswith("0."):
+        return arviz.psislw(log_w.copy())[1]
+    from arviz_stats.base import array_stats
+
+    return array_stats.psislw(-log_w)[1]
+
+
 @pytest.mark.parametrize("num_samples", [25, 400, 5000])
 def test_pareto_k_is_what_arviz_finds_in_all_the_weights(num_samples):
     log_w = 2 * torch.randn(num_samples, 5).double()
-    expected = arviz.psislw(log_w.mT.numpy().copy())[1]
-    np.testing.assert_allclose(statistics.pareto_k(log_w), expected, rtol=1e-12)
-    np.testing.assert_allclose(in_pieces(log_w, 33)["pareto_k"], expected, rtol=1e-12)
+    if num_samples == 25 and not arviz.__version__.startswith("0."):
+        pytest.skip("ArviZ 1 has no k̂ for a tail of five")
+    expected = arviz_pareto_k(log_w.mT.numpy())
+    # ArviZ 1 rounds the length of a tail down
+    tolerance = 1e-12 if arviz.__version__.startswith("0.") or num_samples == 400 else 0.05
+    np.testing.assert_allclose(statistics.pareto_k(log_w), expected, rtol=tolerance)
+    np.testing.assert_allclose(in_pieces(log_w, 33)["pareto_k"], expected, rtol=tolerance)
 
 
 @pytest.mark.parametrize("variance", [0.2, 0.3, 0.5, 0.7, 0.9])

@@ -39,6 +39,13 @@ def diagnose_command(
         int | None, typer.Option(min=2, help="How many of the test points, chosen at random [default: all].")
     ] = None,
     num_samples: Annotated[int, typer.Option(min=2, help="Draws of the guide for each point.")] = 8,
+    posterior: Annotated[
+        bool,
+        typer.Option(
+            "--posterior",
+            help="Diagnose the posterior p(z|x), by the Gaussian of full covariance that is nearest at each point, in place of the guide.",
+        ),
+    ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data: OtherDataOption = None,
@@ -56,6 +63,7 @@ def diagnose_command(
     """
     from ...diagnostics.diagnosing import diagnose
     from ...plots import note
+    from ...posterior import FullGaussian, SemiAmortised
     from ...tables.diagnosis import show
 
     restored, loaded = open_scored(run, device, data, transform, root)
@@ -70,13 +78,14 @@ def diagnose_command(
         task = progress.add_task(f"diagnose {restored.name}", total=2 * len(x), note=f"{num_samples} samples a point")
         result = diagnose(
             restored.model,
-            restored.guide,
+            SemiAmortised(restored.model, restored.guide, FullGaussian(), seed=seed) if posterior else restored.guide,
             x,
             num_samples,
             seed,
             on_progress=lambda count: progress.advance(task, count),
         )
-    result = replace(result, metadata={**loaded.metadata(), **result.metadata})
+    whose = "posterior" if posterior else "guide"
+    result = replace(result, metadata={**loaded.metadata(), **result.metadata, "diagnosed": whose})
     written = []
     if not is_first_process():
         return
@@ -88,7 +97,7 @@ def diagnose_command(
         write_json(json_file, {"metadata": dict(result.metadata), **result.to_dict()})
     if netcdf is not None:
         write_netcdf(netcdf, result.to_arviz())
-    show(result, restored.name, console())
+    show(result, f"{restored.name}, posterior" if posterior else restored.name, console())
     if written:
         print(f" figures in {folder}: {', '.join(written)}")
 

@@ -122,7 +122,7 @@ def evaluate_command(
     from ...tables.annealing import show as show_annealing
     from ...tables.comparison import bound_curve_table, prior_sampling_table, show
     from ...tables.two_sided import show as show_two_sided
-    from ...utils.export import attributes
+    from ...utils.export import attributes, inference_data
 
     alone = not (ais or two_sided or prior_sampling)
     restored, loaded = open_scored(run, device, data, transform, root, in_blocks=alone)
@@ -200,14 +200,14 @@ def evaluate_command(
         content |= {"annealing": annealed.to_dict()} if annealed else {}
         write_json(json_file, content)
     if netcdf is not None:
-        inference_data = replace(evidence, metadata=metadata).to_arviz()
+        groups = replace(evidence, metadata=metadata).datasets()
         for prefix, other in (("prior_sampling", prior), ("two_sided", both_sides)):
             for name, values in other.per_point().items() if other else ():
-                inference_data.sample_stats[f"{prefix}_{name}"] = ("point", values.numpy())
+                groups["sample_stats"][f"{prefix}_{name}"] = ("point", values.numpy())
         if both_sides:
             summary = attributes({f"two_sided_{name}": value for name, value in both_sides.summary().items()})
-            inference_data.sample_stats.attrs.update(summary)
-        write_netcdf(netcdf, inference_data)
+            groups["sample_stats"].attrs.update(summary)
+        write_netcdf(netcdf, inference_data(groups))
     if per_point is not None:
         write_table(per_point, evidence.table(loaded.test_rows, loaded.test_label_names))
     if ranking is not None:
