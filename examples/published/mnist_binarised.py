@@ -58,8 +58,10 @@ def mixture(components, start, patience=2):
         elif step - last >= patience:
             break
     model.load_state_dict(kept)
-    value, data_se = mean(model.log_prob(test).detach())
-    some, some_se = mean(model.log_prob(test[: recorder["points"]]).detach())
+    with torch.no_grad():  # with gradients it would take 16 GB
+        log_p = model.log_prob(test)
+    value, data_se = mean(log_p)
+    some, some_se = mean(log_p[: recorder["points"]])
     name = f"mixture, {components} components from {start}"
     note = f"{last} of {step} steps of EM, by the validation images"
     published = KNOWN.get(components) if start == "k-means" else None

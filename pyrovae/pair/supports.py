@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import biject_to, constraints
 
 
 def has_fixed_support(fn: Any) -> bool:
@@ -23,6 +23,18 @@ def is_inside(site: dict[str, Any]) -> Tensor:
     """Whether a site's value lies in the support, over its batch dimensions."""
     support = _support(site["fn"])
     return torch.tensor(True) if support is None else support.check(site["value"])
+
+
+def to_support(fn: Any) -> Any:
+    """torch's bijection from R^d to the support of a distribution. A mixture of one family has that of its components.
+
+    Raises:
+        NotImplementedError: torch has none.
+    """
+    support = fn.support
+    while isinstance(support, constraints.MixtureSameFamilyConstraint):
+        support = support.base_constraint
+    return biject_to(support)
 
 
 def _support(fn: Any) -> Any:

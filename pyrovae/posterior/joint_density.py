@@ -15,13 +15,13 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import biject_to
 
 from ..errors import InvalidInputError
 from ..pair.enumeration import sum_out
 from ..pair.execution import ModelOrGuide, isolated_parameters, trace
 from ..pair.sites import SAMPLES, density_sites, log_density, point_dim, sum_inner_plates
 from ..pair.structure import Structure, inspect_pair
+from ..pair.supports import to_support
 
 
 @dataclass(frozen=True)
@@ -228,9 +228,9 @@ class _SetUnconstrained(_SetLatents):
         self.jacobians: dict[str, Tensor] = {}
 
     def value(self, msg: Any) -> Tensor:
-        u, to_support = self.values[msg["name"]], biject_to(msg["fn"].support)
-        value = to_support(u)
-        jacobian = to_support.log_abs_det_jacobian(u, value)
+        u, mapping = self.values[msg["name"]], to_support(msg["fn"])
+        value = mapping(u)
+        jacobian = mapping.log_abs_det_jacobian(u, value)
         event = jacobian.dim() - (value.dim() - msg["fn"].event_dim)
         self.jacobians[msg["name"]] = jacobian.sum(dim=list(range(-event, 0))) if event else jacobian
         return value
@@ -267,7 +267,7 @@ def _to_reals(site: dict[str, Any], value: Tensor) -> Tensor:
     """The unconstrained value: the inverse of torch's bijection from R^d to the support."""
     fn = site["fn"]
     try:
-        return biject_to(fn.support).inv(value)
+        return to_support(fn).inv(value)
     except NotImplementedError as error:
         raise InvalidInputError(
             f"Latent '{site['name']}' lives where torch has no map from R^d ({type(fn).__name__} on {fn.support}): write it as a "

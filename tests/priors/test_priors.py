@@ -85,6 +85,24 @@ def test_contract_and_evidence_against_quadrature(kind, guide, seed):
     assert (found.elbo < log_p + 6 * found.elbo_se).all()
 
 
+@pytest.mark.parametrize("kind", PRIORS)
+def test_log_p_is_found_about_the_modes_under_every_prior(kind, seed):
+    """Three points against quadrature. A mixture has the support of its components, so that modes can be searched for."""
+    torch.manual_seed(seed)
+    x = torch.randn(3, 4).double()
+    model, guide = load("vae")(4, latent=2, hidden=(8,), prior=PRIORS[kind]())
+    model, guide = model.double(), guide.double()
+    model.initialise(torch.randn(50, 4).double())
+    model.initialised.fill_(True)
+    z, log_cell = plane()
+    with torch.no_grad():
+        joint = model.prior(x).log_prob(z)[:, None] + model.decode(z[:, None]).log_prob(x)
+        exact = joint.logsumexp(0) + log_cell
+    found = evaluate(model, guide, x, seed=seed)
+    assert set(found.method) <= {"laplace", "ais"}, found.reliability_message
+    assert ((found.log_likelihood - exact).abs() < 6 * found.log_likelihood_se.clamp(min=1e-4)).all()
+
+
 def test_a_prior_belongs_to_one_model():
     prior = pyrovae.priors.MixtureOfGaussians(3)
     load("vae")(4, latent=2, prior=prior)
