@@ -30,6 +30,16 @@ def inference_data(groups: Mapping[str, Any]) -> Any:
     return xarray.DataTree.from_dict(dict(groups))
 
 
+def pareto_shapes(log_weights: Any, relative_efficiency: float) -> Any:
+    """ArviZ's k̂ of each row of log-weights (N, K): (N,). Version 1 takes log-likelihoods, which are minus the log-weights."""
+    module = arviz()
+    if module.__version__.startswith("0."):
+        return module.psislw(log_weights, reff=relative_efficiency)[1]
+    from arviz_stats.base import array_stats
+
+    return array_stats.psislw(-log_weights, r_eff=relative_efficiency)[1]
+
+
 def arviz() -> ModuleType:
     """Import ArviZ, without the warning about version 1.0 that version 0.23 gives at every import."""
     with warnings.catch_warnings():
