@@ -38,7 +38,7 @@ def pareto_k_plot(comparison: Comparison, axes: Axes | None = None) -> Figure:
         if not evidence.deterministic_guide and bool((evidence.pareto_k > -torch.inf).any())
     }
     if not shown:
-        raise InvalidInputError("There is no k̂ to draw: weights must vary, and there must be more than 20 draws.")
+        raise InvalidInputError("There is no k̂ to draw: weights must vary, and there must be more than 25 draws.")
     figure, axes = new_axes(axes, (7.0, 4.0))
     for name, (place, evidence) in shown.items():
         ordered = evidence.pareto_k.double().nan_to_num(torch.inf).sort().values
