@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import pyro
 import torch
@@ -31,13 +31,17 @@ from .flat_parameters import flatten_parameters
 from .trainer import Trainer
 
 
-@runtime_checkable
 class StartsFromData(Protocol):
     """A model that begins at values computed from data. `fit` calls `initialise` once, unless `initialised` is true."""
 
     initialised: Tensor
 
     def initialise(self, x: Tensor) -> None: ...
+
+
+def _starts_from_data(model: ModelOrGuide) -> TypeGuard[StartsFromData]:
+    """No isinstance: from Python 3.12 on it does not see buffers of a module, and `initialised` is one."""
+    return hasattr(model, "initialise") and hasattr(model, "initialised")
 
 
 def validate(
@@ -139,7 +143,7 @@ def _inspect_all(model: ModelOrGuide, guide: ModelOrGuide, source: Source, known
 
 def _start(model: ModelOrGuide, guide: ModelOrGuide, source: Source, init: Any) -> None:
     """The model's own start from the data, once, that of encoders, then the caller's."""
-    if isinstance(model, StartsFromData) and not bool(model.initialised):
+    if _starts_from_data(model) and not bool(model.initialised):
         # What follows is the same, whether the model had to be started or came started.
         with fork_rng(source.device), user_code_errors("model.initialise(x)"):
             model.initialise(source.example)
