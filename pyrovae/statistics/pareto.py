@@ -45,7 +45,12 @@ def pareto_k_of_largest(largest: Tensor, num_samples: int, eps: float, ess: Tens
     k = torch.full((top.shape[1],), math.nan, dtype=torch.float64)
     if num_samples < 2:
         return k
-    flat = top[0] - top[-1] <= ROUNDING_UNITS * eps * (1 + top[0].abs())
+    rounding = ROUNDING_UNITS * eps * (1 + top[0].abs())
+    flat = top[0] - top[-1] <= rounding
+    if tail >= MIN_TAIL_DRAWS:
+        flat |= (
+            top[0] - top[tail - 1] <= rounding
+        )  # the largest weight came often: it is a bound, and ArviZ 1 refuses to fit
     flat |= (
         ess.cpu() >= (1 - EQUAL_ESS) * num_samples
     )  # k̂ knows no scale: it would see tails in weights that hardly differ

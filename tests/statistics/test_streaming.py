@@ -173,6 +173,14 @@ def test_too_few_draws_to_see_a_tail():
     assert not statistics.pareto_k(torch.randn(26, 3)).isnan().any()
 
 
+def test_a_largest_weight_that_comes_often_has_no_tail():
+    """Of 400 draws 60 make the tail. Where all of them have the largest weight there is none above it; with 59 there is a fit."""
+    log_w = torch.full((400, 2), -1.0)
+    log_w[:60, 0] = log_w[:59, 1] = 0.0
+    assert statistics.pareto_k(log_w)[0] == -torch.inf
+    assert statistics.pareto_k(log_w.double())[1].isfinite()
+
+
 def test_threshold_grows_with_the_samples_to_0_7():
     assert pareto_k_threshold(100) == pytest.approx(0.5)
     assert pareto_k_threshold(1000) == pytest.approx(2 / 3)
