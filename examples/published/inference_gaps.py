@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import torch
-from iwae_training import STAGES, epochs_of, new_pair, other_batches, train
+from iwae_training import STAGES, checkpoint_folder, epochs_of, new_pair, other_batches, train
 from protocols import both_sides
 from record import Line, Recorder
 
@@ -56,12 +56,9 @@ def gaps() -> list[Line]:
     """All five numbers, each beside the published one."""
     torch.manual_seed(seed)
     model, guide = new_pair(data.dim)
-    # where iwae.py keeps it
-    folder = (
-        recorder.work.parent / "iwae_1_elbo_1" / f"batch_{recorder['batch_size']}_lr_{recorder['lr']:g}_seed_{seed}"
-    )
-    settings: dict[str, Any] = {name: recorder[name] for name in ("stages", "batch_size", "lr", "seed")}
-    train(model, guide, data.train, folder, check=recorder.check_budget, **settings)
+    settings: dict[str, Any] = {name: recorder[name] for name in ("batch_size", "lr", "seed")}
+    folder = checkpoint_folder(recorder.work.parent / "iwae_1_elbo_1", **settings)  # where iwae.py keeps it
+    train(model, guide, data.train, folder, recorder["stages"], check=recorder.check_budget, **settings)
     chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[: recorder["points"]]
     torch.manual_seed(seed)
     x = data.train[chosen]  # one draw of these images

@@ -11,11 +11,12 @@ import math
 from typing import Any
 
 import torch
-from iwae_training import STAGES, epochs_of, new_pair, other_batches, train, training_objective
+from iwae_training import STAGES, checkpoint_folder, epochs_of, new_pair, other_batches, train, training_objective
 from protocols import two_sided_lines
 from record import Line, Recorder
 
 import pyrovae
+from pyrovae.diagnostics.result import ACTIVE_VARIANCE
 
 # −NLL and active units, by layers, objective and k
 KNOWN = {
@@ -72,7 +73,7 @@ order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(s
 def trained() -> dict[str, Any]:
     """Train the pair, or read it where it is trained already."""
     batch_size, lr = recorder["batch_size"], recorder["lr"]
-    folder = recorder.work / f"batch_{batch_size}_lr_{lr:g}_seed_{seed}"
+    folder = checkpoint_folder(recorder.work, batch_size, lr, seed)
     chosen = training_objective(objective, k)
     return train(
         model, guide, data.train, folder, stages, objective=chosen, batch_size=batch_size, lr=lr, seed=seed,
@@ -124,7 +125,7 @@ def active_units() -> list[Line]:
     lines = []
     for name, published in zip(names, known_units, strict=True):
         own = torch.tensor([unit.startswith(f"{name}[") for unit in found.names])
-        active = int((found.activity[own] > 0.01).sum())
+        active = int((found.activity[own] > ACTIVE_VARIANCE).sum())
         lines.append(
             Line(f"active units of {int(own.sum())}, {name}", active, published, note=AFTER, points=len(found))
         )

@@ -3,7 +3,7 @@
 Every image is drawn anew as Bernoulli(pixel / 255) whenever it is used. Stage i has 3^i epochs at the learning rate lr · 10^(−i/7).
 """
 
-import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LRScheduler
 
 import pyrovae
 from pyrovae.utils.files import replacing
@@ -57,6 +57,11 @@ def other_batches(batch_size: int, lr: float) -> str:
     return f". Batches have {batch_size} images at lr = {lr:g}; published are 20 and 0.001"
 
 
+def checkpoint_folder(work: Path, batch_size: int, lr: float, seed: int) -> Path:
+    """Where a row keeps the checkpoints of one training."""
+    return work / f"batch_{batch_size}_lr_{lr:g}_seed_{seed}"
+
+
 def training_objective(name: str, k: int) -> Any:
     """ELBO (of k draws), IWAE or DReG. The bound of one draw is the ELBO, and the pair's own estimator is taken."""
     if k == 1:
@@ -72,9 +77,8 @@ def training_objective(name: str, k: int) -> Any:
 
 
 def staged(steps_per_epoch: int) -> Callable[[Optimizer, int], LRScheduler]:
-    """The schedule. It depends on no number of stages, so that a shorter training is the beginning of a longer one."""
-    ends = [steps_per_epoch * epochs_of(stage) for stage in range(1, STAGES)]
-    return lambda optimizer, steps: LambdaLR(optimizer, lambda step: 10 ** (-sum(step >= end for end in ends) / 7))
+    """The schedule of all stages, also for fewer, so that a shorter training is the beginning of a longer one."""
+    return lambda optimizer, steps: pyrovae.schedules.iwae_schedule(optimizer, steps_per_epoch * epochs_of(STAGES))
 
 
 def train(
@@ -105,8 +109,8 @@ def train(
         check: Called after each epoch; it may raise to stop.
 
     Returns:
-        The loss of the last epoch's training images, nats a point, the steps, the objective's name, and the seconds of the processor
-        that training took, in all processes that went on with it.
+        The loss of the last epoch's training images in nats a point, the steps, and the objective's name. `cpu_seconds` is what
+        training took of the processor, in all commands that went on with it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     end = folder / f"stage_{stages}.pt"
@@ -115,11 +119,11 @@ def train(
     checkpoints = pyrovae.Checkpoints(folder, interval=60)
     checkpoints.resume = checkpoints.exist()
     spent = folder / "cpu_seconds.txt"
-    before = (float(spent.read_text()) if spent.exists() else 0.0) - sum(os.times()[:2])
+    before = (float(spent.read_text()) if spent.exists() else 0.0) - time.process_time()
     ends = {epochs_of(stage): stage for stage in range(1, STAGES + 1)}
 
     def after_epoch(result: Any) -> None:
-        seconds = before + sum(os.times()[:2])
+        seconds = before + time.process_time()
         spent.write_text(f"{seconds}\n")
         if stage := ends.get(len(result.losses)):
             told = {

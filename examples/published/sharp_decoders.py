@@ -5,7 +5,7 @@ level. MNIST is looked for in $PYROVAE_DATA.
 """
 
 import math
-import os
+import time
 from typing import Any
 
 import torch
@@ -65,8 +65,8 @@ def trained(latent: int, variance: float) -> tuple[Any, Any]:
 
 def timed(function: Any, *arguments: Any, **options: Any) -> tuple[Any, float]:
     """A result, and the seconds of the processor that it took."""
-    before = sum(os.times()[:2])
-    return function(*arguments, **options), sum(os.times()[:2]) - before
+    before = time.process_time()
+    return function(*arguments, **options), time.process_time() - before
 
 
 def decoder(latent: int, variance: float) -> list[Line]:
