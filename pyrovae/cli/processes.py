@@ -5,10 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-
-def are_several() -> bool:
-    """Whether torchrun has started this process with others. It does not import torch, so that `--help` is fast."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+from ..utils.files import are_several
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
 """Several processes that do one job: each takes its share of the work, and all have the whole result.
 
-Started by torchrun, on gloo, and on NCCL for what is on GPUs. All run the same program, and the first one writes and prints. In training, each
-takes its share of a batch, and gradients are summed. Every process draws the noise of the whole batch and keeps the
-part of its own points. So with the same seed the group has the gradient that one process has. Batch statistics and
-dropout inside networks are each process's own, over its own points; what is kept of them is the first's.
+Started by torchrun, on gloo, and on NCCL for what is on GPUs. All run the same program, and the first one writes and
+prints. In training, each takes its share of a batch, and gradients are summed. Every process draws the noise of the
+whole batch and keeps the part of its own points. So with the same seed the group has the gradient that one process
+has. Batch statistics and dropout inside networks are each process's own, over its own points; what is kept of them is
+the first's.
 """
 
 import collections
@@ -24,6 +25,7 @@ import torch.distributed as group
 from torch import Tensor
 
 from ..errors import GroupError
+from .files import are_several
 
 GONE = (
     "Another process of the job has stopped: its own message, or torchrun's report, says why. "
@@ -127,7 +129,7 @@ def alone() -> Iterator[None]:
 @contextlib.contextmanager
 def init_process_group() -> Iterator[ProcessGroup]:
     """The group that torchrun started this process in, if it did."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or group.is_initialized():
+    if not are_several() or group.is_initialized():
         yield ProcessGroup()
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))

@@ -42,9 +42,14 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def are_several() -> bool:
+    """Whether torchrun has started this process with others. It does not import torch, so that `--help` is fast."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def is_first_process() -> bool:
     """Whether this process writes files: the first of those that do one job."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not are_several():
         return True
     from .distributed import ProcessGroup
 
