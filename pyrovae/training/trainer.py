@@ -103,7 +103,8 @@ class Trainer:
                 with assume_missing(None):  # it may score other points
                     on_epoch(self.result)
             self.callbacks.epoch(self.result.history[-1])
-            self.steps.forget_changed()
+            if on_epoch or self.callbacks.callbacks:  # code that is not the loop's own
+                self.steps.forget_changed()
 
     def _step(self, x: Tensor) -> Tensor:
         if self.warmup_steps:
