@@ -10,6 +10,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from small_pairs import Location, nothing
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
@@ -18,22 +19,6 @@ from pyrovae import InvalidInputError, fit
 from pyrovae.training.batches import START, InMemoryBatches, StreamingBatches, source_of
 
 CPU = torch.device("cpu")
-
-
-class Location(pyrovae.Module):
-    """x ~ N(μ, 1): a batch's loss is known in closed form."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mu = nn.Parameter(torch.zeros(3))
-
-    def forward(self, x: Tensor) -> None:
-        with pyro.plate("data", len(x)):
-            pyro.sample("x", dist.Normal(self.mu, 1.0).to_event(1), obs=x)
-
-
-def nothing(x: Tensor) -> None:
-    pass
 
 
 def vae_fit(x: Any, **told: Any) -> list[float]:

@@ -8,26 +8,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from torch import Tensor, nn
+from small_pairs import Location, nothing
+from torch import Tensor
 
 import pyrovae
 from pyrovae import Callback, Checkpoints, InvalidInputError, RunError, fit
-
-
-class Location(pyrovae.Module):
-    """x ~ N(μ, 1), μ learned."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mu = nn.Parameter(torch.zeros(3))
-
-    def forward(self, x: Tensor) -> None:
-        with pyro.plate("data", len(x)):
-            pyro.sample("x", dist.Normal(self.mu, 1.0).to_event(1), obs=x)
-
-
-def nothing(x: Tensor) -> None:
-    pass
 
 
 def negative_log_density(x: Tensor, mu: Tensor) -> float:

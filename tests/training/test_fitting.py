@@ -11,28 +11,13 @@ import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule
+from small_pairs import Location, nothing
 from torch import nn
 
 import pyrovae
 from pyrovae import InvalidInputError, NonFiniteError, fit
 from pyrovae.objectives import default_objective
 from pyrovae.pair.structure import inspect_pair
-
-
-class Location(pyrovae.Module):
-    """x ~ N(μ, 1), μ learned: the optimum is the mean, and its loss is known."""
-
-    def __init__(self, dim=3):
-        super().__init__()
-        self.mu = nn.Parameter(torch.zeros(dim))
-
-    def forward(self, x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("x", dist.Normal(self.mu, 1.0).to_event(1), obs=x)
-
-
-def nothing(x):
-    pass
 
 
 def test_losses_are_nats_per_point_with_a_ragged_last_batch():
