@@ -7,7 +7,7 @@ test images. MNIST is looked for in $PYROVAE_DATA.
 import copy
 
 import torch
-from protocols import mean, split, two_sided_lines
+from protocols import mean, split, trained_by_svi, two_sided_lines
 from record import Line, Recorder
 from torch.nn.functional import one_hot
 
@@ -73,10 +73,7 @@ def mixture(components, start, patience=2):
 def continuous(name, **options):
     """A pair that is trained by SVI, with log p(x) from both sides and the looseness of its bounds."""
     train, _, test = images()
-    builder = pyrovae.load(name)
-    model, guide = builder(train.shape[1], latent=recorder["latent"], **options)
-    settings = {"epochs": recorder["epochs"], "batch_size": 128, "lr": builder.recipe["lr"], "seed": recorder["seed"]}
-    pyrovae.fit(model, guide, train, **settings, progress=False, on_epoch=recorder.check_budget)
+    model, guide = trained_by_svi(name, train, recorder, **options)
     title = {"vae": "VAE", "bernoulli_pca": "logistic PCA"}[name] + f", {recorder['latent']} latents"
     yield from two_sided_lines(title, model, guide, test, recorder["points"], recorder["seed"])
 

@@ -5,7 +5,7 @@ modelled. Bits per pixel count the Jacobian, so that both spaces can be compared
 """
 
 import torch
-from protocols import density_lines, mean, split, two_sided_lines
+from protocols import density_lines, mean, split, trained_by_svi, two_sided_lines
 from record import Recorder
 
 import pyrovae
@@ -85,10 +85,7 @@ def mixture(space, floor):
 def vae(space):
     """784-200-200-latents and its mirror, tanh, with a mean and a variance for each pixel."""
     train, _, test, transform = images(space)
-    builder = pyrovae.load("vae")
-    model, guide = builder(train.shape[1], latent=recorder["latent"])
-    settings = {"epochs": recorder["epochs"], "batch_size": 128, "lr": builder.recipe["lr"], "seed": recorder["seed"]}
-    pyrovae.fit(model, guide, train, **settings, progress=False, on_epoch=recorder.check_budget)
+    model, guide = trained_by_svi("vae", train, recorder)
     name = f"{space}, VAE, {recorder['latent']} latents"
     return two_sided_lines(name, model, guide, test, recorder["points"], recorder["seed"], transform)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from record import Line
+from record import Line, Recorder
 from torch import Tensor
 
 import pyrovae
@@ -77,6 +77,15 @@ def density_lines(
         Line(f"{name}: log p(x)", nats[0], published[0], data_se=nats[1], note=note, **exact),
         Line(f"{name}: bits per pixel", bits[0], published[1], data_se=bits[1], note=note, points=len(x)),
     ]
+
+
+def trained_by_svi(name: str, x: Tensor, recorder: Recorder, **options: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """A pair of `latent` latents, trained for `epochs` in batches of 128 at the learning rate of its recipe."""
+    builder = pyrovae.load(name)
+    model, guide = builder(x.shape[1], latent=recorder["latent"], **options)
+    settings = {"epochs": recorder["epochs"], "batch_size": 128, "lr": builder.recipe["lr"], "seed": recorder["seed"]}
+    pyrovae.fit(model, guide, x, **settings, progress=False, on_epoch=recorder.check_budget)
+    return model, guide
 
 
 def both_sides(model: torch.nn.Module, guide: torch.nn.Module, x: Tensor, seed: int) -> dict[str, Any]:
