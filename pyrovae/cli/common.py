@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..errors import InvalidInputError
+from ..utils.torchrun import are_several
 from .errors import warnings_on_stderr
-from .processes import are_several, tell
+from .processes import tell
 
 if TYPE_CHECKING:
     import torch

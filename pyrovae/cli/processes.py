@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from ..utils.files import are_several
+from ..utils.torchrun import are_several
 
 
 @contextlib.contextmanager

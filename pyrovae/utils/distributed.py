@@ -25,7 +25,7 @@ import torch.distributed as group
 from torch import Tensor
 
 from ..errors import GroupError
-from .files import are_several
+from .torchrun import are_several
 
 GONE = (
     "Another process of the job has stopped: its own message, or torchrun's report, says why. "

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .torchrun import are_several
+
 
 @contextlib.contextmanager
 def replacing(path: Path, previous: Path | None = None, *, by_all: bool = False) -> Iterator[Path]:
@@ -40,11 +42,6 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def are_several() -> bool:
-    """Whether torchrun has started this process with others. It does not import torch, so that `--help` is fast."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_first_process() -> bool:
