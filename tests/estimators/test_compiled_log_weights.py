@@ -2,6 +2,8 @@
 
 import math
 import shutil
+import subprocess
+import sys
 
 import pyro
 import pyro.distributions as dist
@@ -9,6 +11,7 @@ import pytest
 import torch
 from low_precision import no_reason_against
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import pyrovae
 from pyrovae import evaluate
@@ -408,6 +411,34 @@ def test_a_recording_that_runs_out_of_memory_leaves_its_block_to_pyro(monkeypatc
 def test_little_work_is_not_compiled(monkeypatch):
     monkeypatch.setattr("torch._inductor.compile", lambda *_, **__: pytest.fail("it was compiled"))
     evaluate(Scaled(), wide, torch.randn(12, 2), num_samples=500)
+
+
+@pytest.mark.parametrize(
+    ("network", "x"),
+    [
+        (nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 4)), torch.randn(10, 64)),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 2, 3)), torch.randn(2, 3, 8, 8)),
+        (nn.GRU(8, 4), torch.randn(5, 3, 8)),
+        (nn.TransformerEncoderLayer(8, 2, 16).train(), torch.randn(5, 3, 8)),
+    ],
+    ids=["dense", "convolutions", "recurrent", "attention"],
+)
+def test_operations_are_counted_as_torch_counts_them(network, x):
+    with torch.no_grad(), fast._Flops() as ours:
+        network(x)
+    with torch.no_grad(), FlopCounterMode(display=False) as theirs:
+        network(x)
+    assert ours.total == theirs.get_total_flops() > 0
+
+
+def test_little_work_does_not_import_the_compiler():
+    """The import takes two seconds, which is as long as the work."""
+    code = """
+import sys, torch, pyrovae
+pyrovae.evaluate(*pyrovae.load("vae")(3, latent=2), torch.randn(5, 3))
+assert "arviz" in sys.modules and "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_screens_of_other_types_are_refused():
