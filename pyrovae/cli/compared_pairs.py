@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..data.datasets import Data
     from ..evaluation.comparison import Comparison
+    from ..evaluation.methods import Limits
     from ..runs.run import Run
     from ..training.result import FitResult
 
@@ -63,6 +64,7 @@ def score_runs(
     num_samples: int | None,
     seed: int,
     tolerance: float | None,
+    limits: "Limits | None" = None,
     train: Callable[["Run"], None] = lambda run: None,
 ) -> "Comparison":
     """Score all runs on the held-out points, each under a bar of its own, after `train` has trained it where that is due."""
@@ -81,6 +83,7 @@ def score_runs(
         num_samples,
         seed,
         tolerance=tolerance,
+        limits=limits,
         transform=data.transform,
         on_progress=lambda count: bars[-1](count),
         train=begin,

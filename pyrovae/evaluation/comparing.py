@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..data.transforms import Transform
 from ..errors import GroupError, InvalidInputError, RunError, failure_message
+from ..estimators.mode_sampling import MAX_DRAWS, check_tolerance
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import unconstrained_parameters
 from ..pair.validation import check_points, handles_missing
@@ -17,6 +18,7 @@ from ..training import FitResult
 from ..utils.random import derived_seed
 from .comparison import Comparison
 from .evaluating import evaluate
+from .methods import Limits
 from .repeated_trainings import average_trainings, training_name
 from .result import Evidence
 from .trained_pair import Pair, TrainedPair, check_same_training_data
@@ -29,6 +31,8 @@ def compare(
     seed: int = 0,
     *,
     tolerance: float | None = None,
+    max_draws: int = MAX_DRAWS,
+    max_seconds: float | None = None,
     transform: Transform | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Comparison:
@@ -47,6 +51,8 @@ def compare(
         num_samples: As for `evaluate`.
         seed: The same seed gives the same numbers.
         tolerance: As for `evaluate`.
+        max_draws: As for `evaluate`.
+        max_seconds: The most seconds for all points of one pair.
         transform: What made x out of pixels, for bits per dimension.
         on_progress: Called with the number of points done since its last call, a fraction.
 
@@ -67,6 +73,7 @@ def compare(
     """
     if not pairs:
         raise InvalidInputError("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
+    limits = Limits(max_draws, max_seconds)
     every, trainings = _listed(pairs)
     runs = {name: pair for name, pair in every.items() if isinstance(pair, TrainedPair)}
     check_same_training_data(runs)
@@ -74,7 +81,14 @@ def compare(
     check_points(x, all(handles_missing(model) for model, _ in parts.values()))
     check_separate_parameters(parts, x)
     comparison = score_pairs(
-        parts, x, num_samples, seed, tolerance=tolerance, transform=transform, on_progress=on_progress
+        parts,
+        x,
+        num_samples,
+        seed,
+        tolerance=tolerance,
+        limits=limits,
+        transform=transform,
+        on_progress=on_progress,
     )
     comparison = replace(comparison, fits={name: run.fit_result for name, run in runs.items()} or None)
     return average_trainings(comparison, trainings)
@@ -102,6 +116,7 @@ def score_pairs(
     seed: int = 0,
     *,
     tolerance: float | None = None,
+    limits: Limits | None = None,
     transform: Transform | None = None,
     on_progress: Callable[[float], None] | None = None,
     train: Callable[[str], FitResult] | None = None,
@@ -113,6 +128,9 @@ def score_pairs(
     `keep_failures` a pair that cannot be trained or scored becomes one of the `failed`, and the next one has its turn. Raises
     the error of a pair that stands alone, and `RunError` where all of several fail.
     """
+    limits = limits or Limits()
+    if tolerance is not None:
+        check_tolerance(tolerance)  # before anything is trained
     evidence: dict[str, Evidence] = {}
     fits: dict[str, FitResult] = {}
     failed: dict[str, str] = {}
@@ -127,6 +145,8 @@ def score_pairs(
                 num_samples,
                 own_seed,
                 tolerance=tolerance,
+                max_draws=limits.max_draws,
+                max_seconds=limits.max_seconds,
                 transform=transform,
                 on_progress=on_progress,
             )

@@ -329,3 +329,33 @@ def test_what_cannot_be_decided_is_refused_before_anything_is_trained(
     assert "leave out --train-seeds, or --decide" in sentence("--decide", "--train-seeds", 2)
     assert "leave out --num-samples, or add --tolerance" in sentence("--decide", "--num-samples", 10)
     assert "error_rate is 2.0: give a probability" in sentence("--decide", "--error-rate", 2)
+
+
+def test_the_work_for_each_model_is_limited(data: Path, tmp_path: Path) -> None:
+    """With next to no time, points have the bound of the guide's draws; an exact log p(x) needs no time."""
+    words = ("--models", "gaussian,vae(latent=2)", "--data", data, "--epochs", 2)
+    result = invoke("compare", *words, "--max-seconds", 1e-9, "--json", tmp_path / "a.json")
+    assert result.exit_code == 0, result.output
+    gaussian, vae = json.loads((tmp_path / "a.json").read_text())["models"]
+    assert gaussian["method"] == "exact"
+    assert vae["method"] == "importance_sampling"
+    result = invoke("compare", *words, "--max-draws", 200, "--tolerance", 1e-4, "--json", tmp_path / "b.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "b.json").read_text())["models"][1]["num_draws"] == 200
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--max-seconds", "max_seconds is 0.0: give a number of seconds above 0, such as 60.\n"),
+        (
+            "--tolerance",
+            "tolerance is 0.0: give the standard error in nats that each point is to have, such as 0.05.\n",
+        ),
+    ],
+)
+def test_a_setting_of_the_scores_is_checked_before_anything_is_trained(
+    option: str, sentence: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyrovae.cli.commands.compare.train_with_progress", lambda *_: pytest.fail("it was trained"))
+    assert failed("compare", "--data", data, option, 0, code=2)[1] == f"pyrovae: {sentence}"

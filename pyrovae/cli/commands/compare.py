@@ -35,6 +35,8 @@ from ..options import (
     JsonOption,
     LabelOption,
     LevelsOption,
+    MaxDrawsOption,
+    MaxSecondsOption,
     OverwriteOption,
     RootOption,
     SeedOption,
@@ -75,6 +77,8 @@ def compare_command(
     epochs: EpochsOption = None,
     num_samples: BoundSamplesOption = None,
     tolerance: ToleranceOption = None,
+    max_draws: MaxDrawsOption = 20_000,
+    max_seconds: MaxSecondsOption = None,
     train_seeds: Annotated[
         int | None,
         typer.Option(
@@ -118,6 +122,7 @@ def compare_command(
 
     from ...evaluation.comparing import check_separate_parameters
     from ...evaluation.comparison import check_same_dim
+    from ...evaluation.methods import Limits
     from ...evaluation.repeated_trainings import average_trainings
     from ...report import render
     from ...tables.comparison import as_text, show
@@ -125,6 +130,7 @@ def compare_command(
     from ..report_contents import gather_contents
 
     check_decision_options(context)
+    limits = Limits(max_draws, max_seconds)
     texts = listed_pairs(pairs or [], models)
     restored = load_runs([text for text in texts if is_run(text)], device_of(device))
     loaded = _load_data(context, restored).to(device_of(device))
@@ -191,7 +197,7 @@ def compare_command(
                     train_with_progress(progress, run, loaded, None if out is None else out / _folder(run))
 
             trained = share_trainings([run for run in prepared if run.name not in restored], train, loaded.test.device)
-            comparison = score_runs(progress, runs, loaded, num_samples, seed, tolerance, trained)
+            comparison = score_runs(progress, runs, loaded, num_samples, seed, tolerance, limits, trained)
             reconstructed = {run.name: run for run in prepared if run.name in unscored}
             failures = train_without_density(reconstructed.values(), trained)
         comparison = average_trainings(comparison, trainings)
