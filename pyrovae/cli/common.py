@@ -209,6 +209,15 @@ def data_source(data: str) -> str:
     return data if data in NAMES else str(Path(data).resolve())
 
 
+def load_given_data(context: typer.Context) -> "Data":
+    """The data that the command line names, as its options say to read them."""
+    from ..data.datasets import load_data
+
+    given = context.params
+    reading = {name: given[name] for name in ("root", "download", "label", "drop", "levels", "dtype")}
+    return load_data(given["data"], given["transform"], seed=given["split_seed"], **reading)
+
+
 def options_given(context: typer.Context, counts: Callable[[str], bool]) -> list[str]:
     """Of the options whose names count, those that stand on the command line, as they are written there."""
     return [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import InvalidInputError, RunError
-from ..common import data_source, device_of, options_given
+from ..common import data_source, device_of, load_given_data, options_given
 from ..errors import warnings_on_stderr
 from ..options import (
     BatchOption,
@@ -95,7 +95,6 @@ def choose_command(
     The model is trained under each value, and compared on points that are held out from the training points. The test
     points have no part in it, so that `compare` can evaluate the model that was chosen.
     """
-    from ...data.datasets import load_data
     from ...evaluation.choosing import choose
     from ...loading.options import parse_range, with_settings
     from ...loading.pairs import load
@@ -109,17 +108,7 @@ def choose_command(
     name, settings = with_settings(model)
     pair = load(name)
     option, values = parse_range(over, pair.parse)
-    loaded = load_data(
-        data,
-        transform,
-        seed=split_seed,
-        root=root,
-        download=download,
-        label=label,
-        drop=drop,
-        levels=levels,
-        dtype=dtype,
-    ).to(device_of(device))
+    loaded = load_given_data(context).to(device_of(device))
     fixed = pair.parse(with_data_options(settings, pair, loaded))
     if option in fixed:
         raise InvalidInputError(f"{option} is both fixed and chosen: leave it out of {model}, or out of --over.")

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InvalidInputError, RunError
-from ..common import data_source, device_of, draw_points, in_units_of, options_given, train_with_progress
+from ..common import (
+    data_source,
+    device_of,
+    draw_points,
+    in_units_of,
+    load_given_data,
+    options_given,
+    train_with_progress,
+)
 from ..compared_pairs import (
     ALL,
     exclusions,
@@ -234,18 +242,14 @@ def compare_command(
 
 def _load_data(context: typer.Context, runs: Mapping[str, "Run"]) -> "Data":
     """The data of the runs, if there are any; else those of the command line."""
-    given = context.params
     if runs:
         from ...runs.run import data_of
 
         name, run = next(iter(runs.items()))
         if own := options_given(context, lambda option: option in OF_DATA):
             raise InvalidInputError(f"The data are those that {name} was trained on: leave out {', '.join(own)}.")
-        return data_of(run, given["root"])
-    from ...data.datasets import load_data
-
-    reading = {name: given[name] for name in ("root", "download", "label", "drop", "levels", "dtype")}
-    return load_data(given["data"], given["transform"], seed=given["split_seed"], **reading)
+        return data_of(run, context.params["root"])
+    return load_given_data(context)
 
 
 def _folder(run: "Run") -> str:

@@ -9,7 +9,7 @@ import typer
 
 from ...errors import InvalidInputError
 from ...utils.files import is_first_process
-from ..common import data_source, device_of, in_units_of, options_given, train_with_progress
+from ..common import data_source, device_of, in_units_of, load_given_data, options_given, train_with_progress
 from ..loggers import check_loggers, make_loggers
 from ..options import (
     BatchOption,
@@ -116,7 +116,6 @@ def train_command(
 
     Under torchrun the processes share each batch.
     """
-    from ...data.datasets import load_data
     from ...loading.options import with_settings
     from ...loading.pairs import load
     from ...runs import run as runs
@@ -139,17 +138,7 @@ def train_command(
     if in_brackets:
         words = " ".join(f"--set {setting}" for setting in in_brackets)
         raise InvalidInputError(f"`train` takes no settings in brackets: write pyrovae train {name} {words}.")
-    loaded = load_data(
-        data,
-        transform,
-        seed=split_seed,
-        root=root,
-        download=download,
-        label=label,
-        drop=drop,
-        levels=levels,
-        dtype=dtype,
-    ).to(where)
+    loaded = load_given_data(context).to(where)
     fit_arguments: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "objective": objective, "schedule": schedule,
         "init": init, "max_grad_norm": max_grad_norm, "kl_warmup_fraction": kl_warmup_fraction,
