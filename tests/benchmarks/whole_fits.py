@@ -9,19 +9,16 @@ shown, with what torch imports at its first step. Rounds interleave the peers. C
 import argparse
 import math
 import os
-import pickle
-import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from rich.table import Table
-from rounds import machine, quartiles, show, write
+from rounds import in_a_process, machine, quartiles, show, write
 from torch import Tensor, nn
 
 import pyrovae
@@ -64,28 +61,6 @@ def ours(x: Tensor, epochs: int, **options: Any) -> float:
     model, guide = pyrovae.load("vae")(x.shape[1], latent=LATENT, hidden=HIDDEN)
     result = pyrovae.fit(model, guide, x, epochs=epochs, batch_size=BATCH, lr=LR, progress=False, **options)
     return -result.losses[-1]
-
-
-def in_a_process(work: Callable[[], float]) -> tuple[float, float, float]:
-    """The result of `work()`, its CPU seconds and its seconds on the clock."""
-    read, written = os.pipe()
-    if (child := os.fork()) == 0:
-        torch.manual_seed(0)
-        clock, cpu = time.perf_counter(), processor()
-        value = work()
-        os.write(written, pickle.dumps((value, processor() - cpu, time.perf_counter() - clock)))
-        os._exit(0)
-    os.close(written)
-    told = os.read(read, 1 << 16)
-    os.waitpid(child, 0)
-    os.close(read)
-    values: tuple[float, float, float] = pickle.loads(told)
-    return values
-
-
-def processor() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def rounds_of(steps: int, rounds: int) -> dict[str, dict[str, float]]:
