@@ -81,7 +81,7 @@ def test_a_full_gaussian_on_ppca_has_no_gap(ppca, start, seed):
     assert found.reliability == "reliable"
 
 
-def test_a_diagonal_gaussian_that_is_too_narrow_is_a_lower_bound(seed):
+def test_a_diagonal_gaussian_that_is_too_narrow_is_not_reliable(seed):
     """Two latents with the correlation 0.999: the best diagonal q is 22 times too narrow, and 100 of its draws do not show it."""
     decoder = torch.tensor([[1.0, 1.0]]).double()
 
@@ -96,7 +96,7 @@ def test_a_diagonal_gaussian_that_is_too_narrow_is_a_lower_bound(seed):
     wrong = exact - found.log_likelihood > 4 * found.log_likelihood_se + 0.05
     assert wrong.any()
     assert not (wrong & found.reliable).any()
-    assert found.reliability == "lower_bound"
+    assert found.reliability in ("lower_bound", "not_estimated")  # 100 draws may not show by how much it is too low
     assert "is too narrow, or misses a mode" in found.reliability_message
 
 
