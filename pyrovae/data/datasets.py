@@ -21,8 +21,9 @@ from .columns import (
     resolving_dtype,
     rounding_message,
 )
-from .files import SUFFIXES, Reading, is_binary, load_file
-from .image_folders import load_image_folder
+from .file_contents import SUFFIXES, files_of
+from .files import Reading, is_binary, load_file
+from .image_folders import has_images, load_image_folder
 from .large_files import is_large, read_large
 from .raw import RawData
 from .stochastic import StochasticData
@@ -149,7 +150,8 @@ def load_data(
 
     Names are `digits`, `iris`, `wine`, `breast_cancer`, `mnist`, `fashion-mnist`, `kmnist`, `emnist`, `cifar10`,
     `omniglot` and `binarised-mnist`. Files are .npy, .npz, .csv, .tsv and .txt, also as .gz, with one point
-    per row. Files .parquet and .feather need pyarrow. A folder has image files. Cells without a value are
+    per row. Files .parquet and .feather need pyarrow. A folder has such files, whose points follow one another, or images.
+    Folders `train` and `test` in it are the split. Cells without a value are
     NaN in x: empty ones, ?, NA and the like.
 
     Args:
@@ -197,16 +199,16 @@ def load_data(
         raw = load_builtin(name, generator, root, download)
     elif isinstance(transform, Transform) and not split and is_large(Path(name)) and not (label or drop):
         return _large(Path(name), transform, generator, seed, DTYPES[dtype or "float32"])
-    elif Path(name).is_dir():
+    elif Path(name).is_dir() and (has_images(Path(name)) or not files_of(Path(name))):
         if label is not None or drop or levels is not None:
             raise InvalidInputError(f"{name} is a folder of images: label, drop and levels are for files.")
         raw = load_image_folder(Path(name), generator, split)
-    elif name.endswith(SUFFIXES):
+    elif name.endswith(SUFFIXES) or Path(name).is_dir():
         raw = load_file(Path(name), generator, reading, split)
     else:
         raise InvalidInputError(
             f"There is no data set '{name}'{did_you_mean(name.lower(), NAMES)}: give {', '.join(NAMES)}, or the path of a "
-            f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file, or of a folder of images."
+            f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file, or of a folder of such files or of images."
         )
     if isinstance(transform, Transform):
         transform.check(raw.values)

@@ -1,7 +1,7 @@
-"""Points from .npy, .npz and text files, with their columns and labels."""
+"""Points from files of arrays and tables, with their columns and labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInputError, did_you_mean
-from .frames import FRAME_SUFFIXES, read_frame
+from .file_contents import Content, read_content
 from .raw import RawData, given_split, random_split
-from .text_tables import read_text_table
 
-SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", *FRAME_SUFFIXES)
 LARGEST = 1e150  # whose square is a number
 LABEL_NAMES = {"label", "labels", "class", "target", "y"}  # of columns that are likely no part of x
 
@@ -28,30 +26,9 @@ class Reading:
     columns: tuple[str, ...] = ()  # those that x is to have, in this order, where the file has names
 
 
-@dataclass
-class _Content:
-    """Arrays of one file, and what is known of their columns."""
-
-    arrays: list[np.ndarray]  # one, or training and test points
-    names: tuple[str, ...] = ()
-    texts: dict[int, np.ndarray] = field(default_factory=dict)
-    labels: np.ndarray | None = None
-    whole: bool = False  # whole numbers, as they were stored
-
-
 def load_file(path: Path, generator: torch.Generator, reading: Reading, split: bool) -> RawData:
-    """The points of a file, in its own order and units, in double precision; pixels as they are stored."""
-    if not path.is_file():
-        raise InvalidInputError(f"There is no data file {path}.")
-    try:
-        content = _read(path)
-    except InvalidInputError:
-        raise
-    except Exception as error:  # NumPy and zipfile raise many kinds for a file that is not whole
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise InvalidInputError(
-            f"{path} cannot be read as {path.suffix}, it is truncated or not of that kind: {reason}."
-        ) from error
+    """The points of a file or a folder of files, in their order and units, in double precision; pixels as they are stored."""
+    content = read_content(path)
     _check_arrays(path, content.arrays)
     image = content.arrays[0].ndim == 3
     shape = (int(content.arrays[0].shape[1]), int(content.arrays[0].shape[2])) if image else None
@@ -86,38 +63,6 @@ def load_file(path: Path, generator: torch.Generator, reading: Reading, split: b
     )
 
 
-def _read(path: Path) -> _Content:
-    if path.suffix == ".npy":
-        array = np.load(path, allow_pickle=False)
-        return _Content([array], whole=np.issubdtype(array.dtype, np.integer))
-    if path.suffix == ".npz":
-        return _read_archive(path)
-    table = read_frame(path) if path.suffix in FRAME_SUFFIXES else read_text_table(path)
-    return _Content([table.values], table.names, table.texts, whole=table.whole)
-
-
-def _read_archive(path: Path) -> _Content:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    if {"indptr", "indices", "data"} <= arrays.keys():
-        raise InvalidInputError(f"{path} holds a sparse matrix: save it as an array, np.save(file, X.toarray()).")
-    if "train" in arrays and "test" in arrays:
-        used = [arrays["train"], arrays["test"]]
-        if used[0].ndim == used[1].ndim >= 2 and used[0].shape[1:] != used[1].shape[1:]:
-            sizes = [int(np.prod(array.shape[1:])) for array in used]
-            raise InvalidInputError(f"'train' and 'test' of {path} have {sizes[0]} and {sizes[1]} columns.")
-        labels = None
-    elif arrays.keys() == {"X", "y"} and len(arrays["X"]) == len(arrays["y"]):
-        used, labels = [arrays["X"]], arrays["y"]
-    elif len(arrays) == 1:
-        used, labels = list(arrays.values()), None
-    else:
-        raise InvalidInputError(
-            f"{path} holds {', '.join(arrays)}: name the arrays 'train' and 'test', or 'X' and 'y', or keep only one."
-        )
-    return _Content(used, labels=labels, whole=all(np.issubdtype(array.dtype, np.integer) for array in used))
-
-
 def _check_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
     for array in arrays:
         if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or array.ndim < 2 or array.size == 0:
@@ -129,7 +74,7 @@ def _check_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
 
 
 def _columns(
-    path: Path, content: _Content, reading: Reading, width: int
+    path: Path, content: Content, reading: Reading, width: int
 ) -> tuple[list[int], np.ndarray | None, tuple[str, ...]]:
     """The columns that x has, the labels, and what is to be said of columns."""
     names = content.names

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInputError
+from .file_contents import halves_of
 from .raw import RawData, given_split, random_split
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-HALVES = ("train", "test")
 
 
 def load_image_folder(folder: Path, generator: torch.Generator, split: bool) -> RawData:
@@ -19,21 +19,20 @@ def load_image_folder(folder: Path, generator: torch.Generator, split: bool) -> 
     Folders `train` and `test` are the split. The folder that an image lies in is its label, where there are several.
     Raises `InvalidInputError` for a folder without images, and for an image of another size, by its name.
     """
-    halves = [folder / half for half in HALVES]
-    given = all(half.is_dir() for half in halves)
-    groups = [_files(half) for half in halves] if given else [_files(folder)]
+    halves = halves_of(folder)
+    groups = [_files(half) for half in halves or [folder]]
     paths = [path for group in groups for path in group]
     if not paths or not all(groups):
         raise InvalidInputError(f"{folder} has no image files: it takes {', '.join(IMAGE_SUFFIXES)}.")
     pixels = torch.from_numpy(_pixels(paths))
-    if given:
+    if halves:
         chosen = given_split(len(groups[0]), len(groups[1]), "the folder's")
     elif not split:
         every = torch.arange(len(paths))
         chosen = every, every, f"all {len(paths)} images of the folder"
     else:
         chosen = random_split(len(paths), generator)
-    tops = halves if given else [folder]
+    tops = halves or [folder]
     labels = [_label(path, tops) for path in paths]
     names = tuple(sorted(set(labels)))
     return RawData(
@@ -44,6 +43,11 @@ def load_image_folder(folder: Path, generator: torch.Generator, split: bool) -> 
         labels=torch.tensor([names.index(label) for label in labels]) if len(names) > 1 else None,
         label_names=names if len(names) > 1 else (),
     )
+
+
+def has_images(folder: Path) -> bool:
+    """Whether there are image files below a folder."""
+    return bool(_files(folder))
 
 
 def _files(folder: Path) -> list[Path]:
