@@ -43,7 +43,7 @@ from .result import Evidence
 
 log = logging.getLogger("pyrovae")
 
-GUIDE_DRAWS = 1000  # for the ELBO and the K-sample bound, where no number is given
+GUIDE_DRAWS = 500  # for the ELBO and the K-sample bound, where no number is given
 TOLERANCE = 0.05  # nats
 COUNTED_POINTS = 2**16  # whose missing entries are counted at once
 JUDGED_POINTS, MAX_JUDGED_POINTS = 200, 2000  # by which columns of few values are known
@@ -79,7 +79,7 @@ def evaluate(
     - "importance_sampling": the draws of the guide.
 
     With `num_samples` K alone, log p̂(x) is the K-sample bound of the literature, whatever its error:
-    log (1/K) Σ_k p(x, z_k) / q(z_k|x), z_k ~ q. Otherwise the bound and the ELBO come from 1,000 draws.
+    log (1/K) Σ_k p(x, z_k) / q(z_k|x), z_k ~ q. Otherwise the bound and the ELBO come from 500 draws.
 
     `max_draws` and `max_seconds` limit the work after the draws of the guide. The message says which points did not
     reach the tolerance, and what they would need. A point for which there is no time has the K-sample bound.

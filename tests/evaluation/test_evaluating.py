@@ -48,7 +48,7 @@ def test_a_model_that_knows_its_density_is_exact():
     assert not found.log_likelihood_se.any()
     assert not found.num_draws.any()
     assert found.reliability == "reliable"
-    assert found.num_samples == 1000  # of the bound beside it
+    assert found.num_samples == 500  # of the bound beside it
     torch.testing.assert_close(found.bound_error, found.exact_log_likelihood - found.bound)
     assert (found.bound_error.abs() < 6 * found.bound_se + 1e-4).all()
 
@@ -129,7 +129,7 @@ def test_points_that_there_is_no_time_for_have_the_bound(seed):
     model, guide = pyrovae.load("vae")(6, latent=2, hidden=[8])
     x = torch.randn(20, 6)
     evidence = pyrovae.evaluate(model, guide, x, seed=seed, max_seconds=1e-9)
-    bound = pyrovae.evaluate(model, guide, x, 1000, seed=seed)
+    bound = pyrovae.evaluate(model, guide, x, 500, seed=seed)
     assert set(evidence.method) == {"importance_sampling"}
     assert torch.equal(evidence.log_likelihood, bound.log_likelihood)
     assert torch.equal(evidence.gap_se, bound.gap_se)
