@@ -8,6 +8,8 @@ from torch import Tensor
 
 from .climbing import SAME_MODE_DISTANCE, Ends
 
+# Standard deviations, within which two ends are no sign of two modes. At a kink climbs stop here and there on its flat side.
+NEIGHBOUR_DISTANCE = 1.0
 UNFINISHED_DISTANCE = 3.0  # standard deviations, within which an unfinished climb is taken to lead to a mode
 MAX_SHARE_FOUND_ONCE = 0.05  # of a point's starts may end at modes that no other start finds
 
@@ -21,13 +23,14 @@ class Modes:
     precision: Tensor  # (M, N, d, d), −∇² log p(x, u) there, its eigenvalues made positive
     exists: Tensor  # (M, N)
     num_starts: Tensor  # (M, N), how many starts ended there
+    found_once: Tensor  # (M, N), whether only one start ended there or within `NEIGHBOUR_DISTANCE`
     at_rest: Tensor  # (M, N), whether Newton's steps from one of them came to an end there
     arrived: Tensor  # (N,), whether Newton's steps from some start came to an end
 
     @property
     def share_found_once(self) -> Tensor:
         """The share of starts whose mode no other start found: (N,). It estimates the mass of modes not found (Good 1953)."""
-        once = (self.exists & (self.num_starts == 1)).sum(0).double()
+        once = (self.exists & self.found_once).sum(0).double()
         return once / self.num_starts.sum(0).clamp(min=1)
 
     @property
@@ -98,20 +101,21 @@ def distinct_modes(ends: Ends, max_modes: int) -> Modes:
     usable[0] |= ~usable.any(0)  # a point whose density is zero or no number at every start keeps the first of them
     order = torch.where(usable, ends.log_density, -torch.inf).argsort(dim=0, descending=True)
     location = ends.location.gather(0, order.unsqueeze(-1).expand_as(ends.location))
-    left = usable.gather(0, order)  # not yet of any mode
+    left = counted = usable.gather(0, order)  # not yet of any mode
     arrived = ends.arrived.gather(0, order)
     starts, points = order.shape
     every = torch.arange(points, device=order.device)
-    chosen, counts, exist, at_rest = [], [], [], []
+    chosen, counts, once, exist, at_rest = [], [], [], [], []
     for _ in range(min(max_modes, starts)):
         first = left.double().argmax(0)  # (N,), the highest that is left
         centre = location[first, every]
         precision = ends.precision[order[first, every], every]
         offset = location - centre
-        near = torch.einsum("snd,nde,sne->sn", offset, precision, offset) < SAME_MODE_DISTANCE**2
-        members = left & near
+        distance = torch.einsum("snd,nde,sne->sn", offset, precision, offset)
+        members = left & (distance < SAME_MODE_DISTANCE**2)
         chosen.append(order[first, every])
         counts.append(members.sum(0))
+        once.append((counted & (distance < NEIGHBOUR_DISTANCE**2)).sum(0) == 1)
         exist.append(left.any(0))
         at_rest.append((members & arrived).any(0))
         left = left & ~members
@@ -124,6 +128,7 @@ def distinct_modes(ends: Ends, max_modes: int) -> Modes:
         ends.precision[index, every],
         torch.stack(exist),
         torch.stack(counts),
+        torch.stack(once),
         torch.stack(at_rest),
         ends.arrived.any(0),
     )

@@ -68,7 +68,10 @@ def test_a_folder_with_images_is_one_of_images(tmp_path: Path) -> None:
     [
         ({"a.csv": "x,y\n1,2\n", "b.csv": "x\n1\n"}, r"b\.csv holds points of shape \(1,\), and .*a\.csv of \(2,\)"),
         ({"a.csv": "x,y\n1,2\n", "b.csv": "x,z\n1,2\n"}, r"b\.csv has the columns x, z, and .*a\.csv x, y: give all"),
-        ({"a.csv": "x,y\n1,2\n", "b.csv": "x,y\n1,q\n2,r\n3,s\n"}, r"Column 'y' is text in one of .*b\.csv and .*a\.csv"),
+        (
+            {"a.csv": "x,y\n1,2\n", "b.csv": "x,y\n1,q\n2,r\n3,s\n"},
+            r"Column 'y' is text in one of .*b\.csv and .*a\.csv",
+        ),
         ({"a.csv": "x,y\n1,2\n", "b.npy": "cut"}, r"b\.npy cannot be read as \.npy, it is truncated"),
     ],
 )

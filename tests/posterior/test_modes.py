@@ -44,6 +44,17 @@ def test_a_gaussian_posterior_is_reached_in_a_step_and_its_mass_is_exact():
     torch.testing.assert_close(modes.log_mass, log_p, rtol=0, atol=1e-3)
 
 
+def test_ends_within_a_standard_deviation_are_no_sign_of_modes_that_were_missed():
+    """At 0, 0.6 and 5 standard deviations: three places to draw about, and one that only one start has come near."""
+    location = torch.tensor([0.0, 0.6, 5.0]).double()[:, None, None]
+    ones = torch.ones(3, 1).double()
+    modes = distinct_modes(Ends(location, -location[..., 0], ones[..., None, None], ones.bool()), 8)
+    assert modes.exists.sum() == 3
+    assert modes.num_starts.flatten().tolist() == [1, 1, 1]
+    assert modes.found_once.flatten().tolist() == [False, False, True]
+    assert modes.share_found_once == 1 / 3
+
+
 def test_both_modes_are_found_and_a_single_start_says_that_it_knows_one():
     x = torch.linspace(1.5, 3, 16).double()[:, None]
     with torch.no_grad():
