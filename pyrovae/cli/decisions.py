@@ -26,6 +26,8 @@ def check_decision_options(context: typer.Context) -> None:
         return
     if given["train_seeds"] is not None:
         raise InvalidInputError("An order is of one training of each pair: leave out --train-seeds, or --decide.")
+    if limits := options_given(context, lambda option: option in ("max_draws", "max_seconds")):
+        raise InvalidInputError(f"--decide adds draws until the order is known: leave out {', '.join(limits)}.")
     if given["num_samples"] is not None and given["tolerance"] is None:
         raise InvalidInputError("An order needs log p(x) to a tolerance: leave out --num-samples, or add --tolerance.")
     from ..statistics.sequential import SequentialOrder

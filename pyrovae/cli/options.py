@@ -38,7 +38,7 @@ RunArgument = Annotated[Path, typer.Argument(help="The folder of a run, which `p
 DataOption = Annotated[
     str,
     typer.Option(
-        help="digits, mnist, cifar10, iris, …, a file (.csv, .npy, .npz, .parquet, …), or a folder of images."
+        help="digits, mnist, cifar10, iris, …, a file (.csv, .npy, .npz, .parquet, …), or a folder of such files or of images."
     ),
 ]
 TransformOption = Annotated[
@@ -99,7 +99,9 @@ MaxDrawsOption = Annotated[
 ]
 MaxSecondsOption = Annotated[
     float | None,
-    typer.Option(help="Start no new points after this many seconds. The other points get the K-sample bound."),
+    typer.Option(
+        help="Start no new points of a model after this many seconds. The other points get the K-sample bound."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -21,7 +21,7 @@ from .columns import (
     resolving_dtype,
     rounding_message,
 )
-from .file_contents import SUFFIXES, files_of
+from .file_contents import SUFFIXES
 from .files import Reading, is_binary, load_file
 from .image_folders import has_images, load_image_folder
 from .large_files import is_large, read_large
@@ -150,7 +150,7 @@ def load_data(
 
     Names are `digits`, `iris`, `wine`, `breast_cancer`, `mnist`, `fashion-mnist`, `kmnist`, `emnist`, `cifar10`,
     `omniglot` and `binarised-mnist`. Files are .npy, .npz, .csv, .tsv and .txt, also as .gz, with one point
-    per row. Files .parquet and .feather need pyarrow. A folder has such files, whose points follow one another, or images.
+    per row. Files .parquet and .feather need pyarrow. A folder has images, or else such files, whose points follow one another.
     Folders `train` and `test` in it are the split. Cells without a value are
     NaN in x: empty ones, ?, NA and the like.
 
@@ -199,7 +199,7 @@ def load_data(
         raw = load_builtin(name, generator, root, download)
     elif isinstance(transform, Transform) and not split and is_large(Path(name)) and not (label or drop):
         return _large(Path(name), transform, generator, seed, DTYPES[dtype or "float32"])
-    elif Path(name).is_dir() and (has_images(Path(name)) or not files_of(Path(name))):
+    elif Path(name).is_dir() and has_images(Path(name)):
         if label is not None or drop or levels is not None:
             raise InvalidInputError(f"{name} is a folder of images: label, drop and levels are for files.")
         raw = load_image_folder(Path(name), generator, split)

@@ -1,5 +1,6 @@
 """What files of arrays and tables hold: one file, or all of a folder, whose points follow one another."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def halves_of(folder: Path) -> list[Path]:
 
 
 def _is_readable(path: Path) -> bool:
-    return path.is_file() and path.name.endswith(SUFFIXES)
+    return path.is_file() and path.name.endswith(SUFFIXES) and not path.name.startswith(".")
 
 
 def read_content(path: Path) -> Content:
@@ -49,13 +50,18 @@ def read_content(path: Path) -> Content:
         return _read_whole(path)
     halves = halves_of(path)
     if not halves:
-        return _joined(files_of(path))
-    train, test = (_joined(files_of(half)) for half in halves)
+        return _joined(path)
+    train, test = (_joined(half) for half in halves)
     both = _end_to_end(halves, [train, test])
     return Content([train.arrays[0], test.arrays[0]], both.names, both.texts, both.labels, both.whole)
 
 
-def _joined(files: list[Path]) -> Content:
+def _joined(folder: Path) -> Content:
+    files = files_of(folder)
+    if not files:
+        raise InvalidInputError(
+            f"{folder} has no files of points or images: points are in {', '.join(SUFFIXES)} files."
+        )
     contents = [_read_whole(file) for file in files]
     for file, content in zip(files, contents, strict=True):
         if len(content.arrays) > 1:
@@ -98,7 +104,7 @@ def _read_whole(path: Path) -> Content:
     if not path.is_file():
         raise InvalidInputError(f"There is no data file {path}.")
     try:
-        return _read_file(path)
+        content = _read_file(path)
     except InvalidInputError:
         raise
     except Exception as error:  # NumPy and zipfile raise many kinds for a file that is not whole
@@ -106,6 +112,18 @@ def _read_whole(path: Path) -> Content:
         raise InvalidInputError(
             f"{path} cannot be read as {path.suffix}, it is truncated or not of that kind: {reason}."
         ) from error
+    _check_arrays(path, content.arrays)
+    return content
+
+
+def _check_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
+    for array in arrays:
+        if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or array.ndim < 2 or array.size == 0:
+            raise InvalidInputError(
+                f"{path} holds {array.dtype} of shape {array.shape}: it must be numbers, a point to a row, (N, D)."
+            )
+        if np.issubdtype(array.dtype, np.complexfloating):
+            raise InvalidInputError(f"{path} holds complex numbers: split them into real columns.")
 
 
 def _read_file(path: Path) -> Content:

@@ -1,6 +1,5 @@
 """Points from files of arrays and tables, with their columns and labels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +28,10 @@ class Reading:
 def load_file(path: Path, generator: torch.Generator, reading: Reading, split: bool) -> RawData:
     """The points of a file or a folder of files, in their order and units, in double precision; pixels as they are stored."""
     content = read_content(path)
-    _check_arrays(path, content.arrays)
     image = content.arrays[0].ndim == 3
     shape = (int(content.arrays[0].shape[1]), int(content.arrays[0].shape[2])) if image else None
     stored = content.arrays[0].dtype
+    place = "folder" if path.is_dir() else "file"
     rows = [len(array) for array in content.arrays]
     values = np.concatenate([array.reshape(len(array), -1) for array in content.arrays])
     kept, labels, notes = _columns(path, content, reading, values.shape[1])
@@ -43,10 +42,10 @@ def load_file(path: Path, generator: torch.Generator, reading: Reading, split: b
     points = torch.as_tensor(values.astype(np.float64))
     levels, whole = _kind(path, points, stored, content.whole, image, reading.levels)
     if len(rows) == 2:
-        chosen = given_split(rows[0], rows[1], "the file's")
+        chosen = given_split(rows[0], rows[1], f"the {place}'s")
     elif not split:
         every = torch.arange(len(points))
-        chosen = every, every, f"all {len(points)} points of the file"
+        chosen = every, every, f"all {len(points)} points of the {place}"
     else:
         chosen = random_split(len(points), generator)
     classes, label_names = _classes(labels)
@@ -61,16 +60,6 @@ def load_file(path: Path, generator: torch.Generator, reading: Reading, split: b
         label_names=label_names,
         notes=notes,
     )
-
-
-def _check_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
-    for array in arrays:
-        if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or array.ndim < 2 or array.size == 0:
-            raise InvalidInputError(
-                f"{path} holds {array.dtype} of shape {array.shape}: it must be numbers, a point to a row, (N, D)."
-            )
-        if np.issubdtype(array.dtype, np.complexfloating):
-            raise InvalidInputError(f"{path} holds complex numbers: split them into real columns.")
 
 
 def _columns(

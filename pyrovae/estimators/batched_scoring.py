@@ -23,7 +23,7 @@ from .guide_draws import blocks, independent_sites, narrowed
 from .low_precision import MAX_SE_NATS, LowPrecisionCorrection
 from .partial_results import PartialResults
 
-# Elements of x in a chunk of Pyro's own run, which keeps every step of the arithmetic: as many as a processor's cache holds.
+# Elements of x in a chunk of Pyro's own run, which keeps every step of the arithmetic. On a CPU, as many as its cache holds.
 EAGER_CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**27}
 
 

@@ -56,9 +56,8 @@ class CompiledScorer:
         """`eager` is Pyro's own run, of as many of the block's draws as it is given."""
         expected = None
         if self.compile is None:
-            with _Flops() as counter:
-                expected = eager(block.draws)
-            self.compile = counter.total * self.num_blocks > MIN_COMPILE_FLOPS
+            flops, expected = count_flops(lambda: eager(block.draws))
+            self.compile = flops * self.num_blocks > MIN_COMPILE_FLOPS
         compiled = self._by_graph(block, eager, expected) if self.compile else None
         self.is_compiled = compiled is not None
         if compiled is not None:  # of the first block too, so that all have low precision's errors of one kind
@@ -106,8 +105,22 @@ class CompiledScorer:
         return compiled
 
 
+def count_flops(run: Callable[[], Any]) -> tuple[int, Any]:
+    """The floating-point operations of `run()`, and what it returns."""
+    try:
+        with _Flops() as counter:
+            result = run()
+        return counter.total, result
+    except NotImplementedError:  # an operator with functions as arguments, such as torch.cond
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as torchs:
+            result = run()
+        return torchs.get_total_flops(), result
+
+
 class _Flops(TorchDispatchMode):
-    """Counts floating-point operations by torch's own formulas. `FlopCounterMode` does, too, and imports the compiler: 2 seconds."""
+    """Counts operations by torch's own formulas. `FlopCounterMode` does, too, and imports the compiler, which takes 2 seconds."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:  # what makes a mode import the compiler
@@ -120,9 +133,16 @@ class _Flops(TorchDispatchMode):
         self.total, self.formulas = 0, flop_registry
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func.overloadpacket in self.formulas:
-            self.total += self.formulas[func.overloadpacket](*args, **(kwargs or {}), out_val=result)
+        kwargs = kwargs or {}
+        formula = self.formulas.get(func.overloadpacket)
+        if formula is None:
+            with self:  # in inference mode a linear layer is one operation, made of others
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        result = func(*args, **kwargs)
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=result)
         return result
 
 

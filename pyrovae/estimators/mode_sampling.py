@@ -62,7 +62,7 @@ class ModeSamplingResult(PointwiseResult):
     num_draws: Tensor
     largest_weight: Tensor  # its share of the sum of all weights
     num_modes: Tensor
-    share_found_once: Tensor  # of the starts, those whose mode no other start found
+    share_found_once: Tensor  # of the starts, those that end where no other comes near
     arrived: Tensor  # whether Newton's steps came to an end at a mode
     annealed: Tensor  # whether the weights are those of annealed chains that begin at the mixture
     seconds: float
@@ -95,7 +95,7 @@ class ModeSamplingResult(PointwiseResult):
 
         0 where a point is reliable; infinite where no start came to rest at a mode. NaN where one draw has all the
         weight, so that there is no estimate. A draw that carries the share r of all weight says that as much may be
-        missing, −log(1 − r). So does the share of starts whose mode no other start found (Good 1953).
+        missing, −log(1 − r). So does the share of starts that end where no other comes near (Good 1953).
         """
         unseen = self.share_found_once.clamp(min=0) * (self.share_found_once > MAX_SHARE_FOUND_ONCE)
         missing = -torch.log1p(-self.largest_weight) - torch.log1p(-unseen) + self.log_likelihood_se
@@ -120,7 +120,7 @@ class ModeSamplingResult(PointwiseResult):
         )
         return {
             "a few draws carry the weight": few,
-            "many starts end at modes that no other start finds, so more are missing": self.share_found_once
+            "many starts end where no other comes near, so modes are missing": self.share_found_once
             > MAX_SHARE_FOUND_ONCE,
             "no start comes to rest at a mode, as where single precision does not resolve the density": self._lost,
             "there was no time for them": self.not_begun,

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from .climbing import SAME_MODE_DISTANCE, Ends
 
-# Standard deviations, within which two ends are no sign of two modes. At a kink climbs stop here and there on its flat side.
+# Standard deviations. Ends that are closer do not show that modes were missed: near a kink, climbs end at different places.
 NEIGHBOUR_DISTANCE = 1.0
 UNFINISHED_DISTANCE = 3.0  # standard deviations, within which an unfinished climb is taken to lead to a mode
-MAX_SHARE_FOUND_ONCE = 0.05  # of a point's starts may end at modes that no other start finds
+MAX_SHARE_FOUND_ONCE = 0.05  # of a point's starts may end where no other start comes near
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Modes:
 
     @property
     def share_found_once(self) -> Tensor:
-        """The share of starts whose mode no other start found: (N,). It estimates the mass of modes not found (Good 1953)."""
+        """The share of starts that end where no other comes near: (N,). It estimates the mass of modes not found (Good 1953)."""
         once = (self.exists & self.found_once).sum(0).double()
         return once / self.num_starts.sum(0).clamp(min=1)
 

@@ -26,7 +26,7 @@ class PosteriorModes:
     mass_share: Tensor  # (M, N), the mode's share of p(x) by Laplace's method
     exists: Tensor  # (M, N)
     at_rest: Tensor  # (M, N), whether Newton's steps came to an end there; they do not at a kink
-    share_found_once: Tensor  # (N,), of the starts, those whose mode no other start found
+    share_found_once: Tensor  # (N,), of the starts, those that end where no other comes near
 
     @property
     def count(self) -> Tensor:

@@ -11,6 +11,7 @@ import platform
 import resource
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -96,11 +97,15 @@ def in_a_process(work: Callable[[], float]) -> tuple[float, float, float]:
     """The result of `work()`, the CPU seconds of a child process that does it, and those on the clock."""
     read, written = os.pipe()
     if (child := os.fork()) == 0:
-        torch.manual_seed(0)
-        clock, cpu = time.perf_counter(), _processor_seconds()
-        value = work()
-        os.write(written, pickle.dumps((value, _processor_seconds() - cpu, time.perf_counter() - clock)))
-        os._exit(0)
+        try:
+            torch.manual_seed(0)
+            clock, cpu = time.perf_counter(), _processor_seconds()
+            value = work()
+            os.write(written, pickle.dumps((value, _processor_seconds() - cpu, time.perf_counter() - clock)))
+        except BaseException:
+            traceback.print_exc()  # the parent ends with an EOFError
+        finally:
+            os._exit(0)
     os.close(written)
     told = os.read(read, 1 << 16)
     os.waitpid(child, 0)

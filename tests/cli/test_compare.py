@@ -359,3 +359,8 @@ def test_a_setting_of_the_scores_is_checked_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr("pyrovae.cli.commands.compare.train_with_progress", lambda *_: pytest.fail("it was trained"))
     assert failed("compare", "--data", data, option, 0, code=2)[1] == f"pyrovae: {sentence}"
+
+
+def test_a_decision_and_a_limit_of_the_work_are_refused_together(data: Path) -> None:
+    _, sentence = failed("compare", "--data", data, "--decide", "--max-seconds", 60, code=2)
+    assert sentence == "pyrovae: --decide adds draws until the order is known: leave out --max-seconds.\n"

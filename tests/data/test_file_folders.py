@@ -73,6 +73,7 @@ def test_a_folder_with_images_is_one_of_images(tmp_path: Path) -> None:
             r"Column 'y' is text in one of .*b\.csv and .*a\.csv",
         ),
         ({"a.csv": "x,y\n1,2\n", "b.npy": "cut"}, r"b\.npy cannot be read as \.npy, it is truncated"),
+        ({}, r"has no files of points or images: points are in \.npy, "),
     ],
 )
 def test_files_that_do_not_go_together_are_refused(files: dict[str, str], message: str, tmp_path: Path) -> None:
@@ -80,6 +81,28 @@ def test_files_that_do_not_go_together_are_refused(files: dict[str, str], messag
         (tmp_path / name).write_text(text)
     with pytest.raises(InvalidInputError, match=message):
         load_data(tmp_path)
+
+
+def test_half_a_split_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").mkdir()
+    np.save(tmp_path / "train" / "a.npy", ROWS)
+    with pytest.raises(InvalidInputError, match=r"test has no files of points or images"):
+        load_data(tmp_path)
+
+
+@pytest.mark.parametrize("array", [np.zeros(()), np.zeros((0, 3)), np.array([["a", "b"]])])
+def test_a_file_without_points_is_named(array: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", ROWS)
+    np.save(tmp_path / "b.npy", array)
+    with pytest.raises(InvalidInputError, match=r"b\.npy holds .* of shape .*: it must be numbers, a point to a row"):
+        load_data(tmp_path)
+
+
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", ROWS)
+    (tmp_path / "._a.npy").write_text("what other systems leave")
+    assert len(load_data(tmp_path, "none", split=False).train) == len(ROWS)
 
 
 def test_a_file_with_a_split_of_its_own_stands_alone(tmp_path: Path) -> None:

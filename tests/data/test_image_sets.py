@@ -187,7 +187,7 @@ def test_folders_in_a_folder_are_labels_and_halves(tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="has no image files: it takes .png"):
+    with pytest.raises(InvalidInputError, match="has no files of points or images"):
         load_data(tmp_path)
     write_images(tmp_path, RNG.integers(0, 256, (5, 4, 4)).astype(np.uint8))
     with pytest.raises(InvalidInputError, match="is a folder of images: label, drop and levels are for files"):

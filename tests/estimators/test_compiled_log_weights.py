@@ -420,15 +420,17 @@ def test_little_work_is_not_compiled(monkeypatch):
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 2, 3)), torch.randn(2, 3, 8, 8)),
         (nn.GRU(8, 4), torch.randn(5, 3, 8)),
         (nn.TransformerEncoderLayer(8, 2, 16).train(), torch.randn(5, 3, 8)),
+        (lambda x: torch.cond(x.sum() > 0, lambda x: x @ x, lambda x: x, (x,)), torch.ones(4, 4)),
     ],
-    ids=["dense", "convolutions", "recurrent", "attention"],
+    ids=["dense", "convolutions", "recurrent", "attention", "condition"],
 )
-def test_operations_are_counted_as_torch_counts_them(network, x):
-    with torch.no_grad(), fast._Flops() as ours:
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_operations_are_counted_as_torch_counts_them(mode, network, x):
+    with mode():
+        ours, _ = fast.count_flops(lambda: network(x))
+    with mode(), FlopCounterMode(display=False) as theirs:
         network(x)
-    with torch.no_grad(), FlopCounterMode(display=False) as theirs:
-        network(x)
-    assert ours.total == theirs.get_total_flops() > 0
+    assert ours == theirs.get_total_flops() > 0
 
 
 def test_little_work_does_not_import_the_compiler():

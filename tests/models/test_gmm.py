@@ -164,8 +164,8 @@ def test_em_step_is_scikit_learns_where_no_variance_is_at_the_floor(kind, seed):
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_em_is_monotone_with_variances_at_the_floor(kind):
-    """On digits a third of the pixels hardly vary. scikit-learn, which adds its reg_covar to every variance, is not monotone
-    here, and does not end at the maximum under a floor, which leaves variances above it alone: a step from there is uphill."""
+    """On digits a third of the pixels hardly vary. scikit-learn adds its reg_covar to every variance, and is not monotone here.
+    A floor leaves variances above it alone. So from where scikit-learn ends, a step is uphill."""
     x = standardised(pyrovae.load_data("digits").train.double())
     model, _ = load("gmm")(64, components=10, covariance=FAMILIES[kind], floor=1e-3)
     model.double().initialise(x)

@@ -193,6 +193,8 @@ def compare_command(
                 "runs": list(restored),
                 "num_samples": num_samples,
                 "tolerance": tolerance,
+                "max_draws": max_draws,
+                "max_seconds": max_seconds,
                 "seed": seed,
                 "train_seeds": train_seeds,
                 "versions": versions(),

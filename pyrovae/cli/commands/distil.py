@@ -16,7 +16,7 @@ def distil_command(
     batch_size: Annotated[int, typer.Option(min=1, help="Points for each training step.")] = 128,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam at the start.")] = 1e-3,
     num_draws: Annotated[int, typer.Option(min=8, help="Draws of the posterior of each training point.")] = 64,
-    num_samples: Annotated[int, typer.Option(min=2, help="Draws of the guide for the K-sample bound.")] = 1000,
+    num_samples: Annotated[int, typer.Option(min=2, help="Draws of the guide for the K-sample bound.")] = 500,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     root: RootOption = None,
