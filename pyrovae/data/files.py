@@ -31,7 +31,7 @@ def load_file(path: Path, generator: torch.Generator, reading: Reading, split: b
     image = content.arrays[0].ndim == 3
     shape = (int(content.arrays[0].shape[1]), int(content.arrays[0].shape[2])) if image else None
     stored = content.arrays[0].dtype
-    place = "folder" if path.is_dir() else "file"
+    source = "folder" if path.is_dir() else "file"
     rows = [len(array) for array in content.arrays]
     values = np.concatenate([array.reshape(len(array), -1) for array in content.arrays])
     kept, labels, notes = _columns(path, content, reading, values.shape[1])
@@ -42,10 +42,10 @@ def load_file(path: Path, generator: torch.Generator, reading: Reading, split: b
     points = torch.as_tensor(values.astype(np.float64))
     levels, whole = _kind(path, points, stored, content.whole, image, reading.levels)
     if len(rows) == 2:
-        chosen = given_split(rows[0], rows[1], f"the {place}'s")
+        chosen = given_split(rows[0], rows[1], f"the {source}'s")
     elif not split:
         every = torch.arange(len(points))
-        chosen = every, every, f"all {len(points)} points of the {place}"
+        chosen = every, every, f"all {len(points)} points of the {source}"
     else:
         chosen = random_split(len(points), generator)
     classes, label_names = _classes(labels)
