@@ -150,9 +150,9 @@ def load_data(
 
     Names are `digits`, `iris`, `wine`, `breast_cancer`, `mnist`, `fashion-mnist`, `kmnist`, `emnist`, `cifar10`,
     `omniglot` and `binarised-mnist`. Files are .npy, .npz, .csv, .tsv and .txt, also as .gz, with one point
-    per row. Files .parquet and .feather need pyarrow. A folder has images, or else such files, whose points follow one another.
-    Folders `train` and `test` in it are the split. Cells without a value are
-    NaN in x: empty ones, ?, NA and the like.
+    per row. Files .parquet and .feather need pyarrow. A folder has images, or else such files, whose points follow
+    one another. Folders `train` and `test` in it are the split. Cells without a value are NaN in x: empty ones, ?, NA
+    and the like.
 
     Args:
         name_or_file: The name, or the path.

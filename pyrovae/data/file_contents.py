@@ -25,12 +25,6 @@ class Content:
     whole: bool = False  # whole numbers, as they were stored
 
 
-def files_of(folder: Path) -> list[Path]:
-    """The files of arrays and tables in a folder or in its folders `train` and `test`, in the order of their names."""
-    places = halves_of(folder) or [folder]
-    return [path for place in places for path in sorted(place.iterdir()) if _is_readable(path)]
-
-
 def halves_of(folder: Path) -> list[Path]:
     """The folders `train` and `test`, if there are both."""
     halves = [folder / half for half in HALVES]
@@ -57,7 +51,7 @@ def read_content(path: Path) -> Content:
 
 
 def _joined(folder: Path) -> Content:
-    files = files_of(folder)
+    files = sorted(path for path in folder.iterdir() if _is_readable(path))
     if not files:
         raise InvalidInputError(
             f"{folder} has no files of points or images: points are in {', '.join(SUFFIXES)} files."
@@ -80,8 +74,8 @@ def _end_to_end(places: list[Path], contents: list[Content]) -> Content:
             )
         if content.names != first.names:
             raise InvalidInputError(
-                f"{place} has the columns {', '.join(content.names) or 'without names'}, and {places[0]} "
-                f"{', '.join(first.names) or 'has none by name'}: give all files the same columns."
+                f"{place} has the columns {', '.join(content.names) or '(without names)'}, and {places[0]} "
+                f"{', '.join(first.names) or '(without names)'}: give all files the same columns."
             )
         if (content.labels is None) != (first.labels is None):
             raise InvalidInputError(f"{place} and {places[0]} do not both have labels: give all files 'X' and 'y'.")

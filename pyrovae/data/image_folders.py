@@ -22,7 +22,7 @@ def load_image_folder(folder: Path, generator: torch.Generator, split: bool) -> 
     halves = halves_of(folder)
     groups = [_files(half) for half in halves or [folder]]
     paths = [path for group in groups for path in group]
-    if not paths or not all(groups):
+    if not all(groups):
         raise InvalidInputError(f"{folder} has no image files: it takes {', '.join(IMAGE_SUFFIXES)}.")
     pixels = torch.from_numpy(_pixels(paths))
     if halves:
@@ -47,11 +47,15 @@ def load_image_folder(folder: Path, generator: torch.Generator, split: bool) -> 
 
 def has_images(folder: Path) -> bool:
     """Whether there are image files below a folder."""
-    return bool(_files(folder))
+    return any(_is_image(path) for path in folder.rglob("*"))
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return sorted(path for path in folder.rglob("*") if _is_image(path))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def _label(path: Path, tops: Iterable[Path]) -> str:

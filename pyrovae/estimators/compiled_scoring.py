@@ -114,9 +114,9 @@ def count_flops(run: Callable[[], Any]) -> tuple[int, Any]:
     except NotImplementedError:  # an operator with functions as arguments, such as torch.cond
         from torch.utils.flop_counter import FlopCounterMode
 
-        with FlopCounterMode(display=False) as torchs:
+        with FlopCounterMode(display=False) as torch_counter:
             result = run()
-        return torchs.get_total_flops(), result
+        return torch_counter.get_total_flops(), result
 
 
 class _Flops(TorchDispatchMode):
