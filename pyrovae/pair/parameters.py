@@ -12,17 +12,37 @@ from torch import Tensor, nn
 from ..errors import InvalidInputError
 from ..utils.random import fork_rng
 from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, modules, trace
+from .sites import density_sites
 
 
 def is_per_point(guide: ModelOrGuide, x: Tensor) -> bool:
-    """Whether the guide has parameters for each point of the full batch, which then cannot be split."""
+    """Whether the guide has parameters for each point of the full batch, which then cannot be split.
+
+    Such a parameter has a row for each point, and two points read no more than two of its rows. The weights of a network may have as
+    many rows as there are points, and every point reads all of them.
+    """
     if isinstance(guide, AutoGuide):
         return True
     try:
         parameters = unconstrained_parameters(x[:2], guide)
     except InvalidInputError:  # two points are not what it was made for
         parameters = unconstrained_parameters(x[:], guide)
-    return any(p.dim() > 0 and len(p) == len(x) > 1 for p in parameters)
+        return any(p.dim() > 0 and len(p) == len(x) > 1 for p in parameters)
+    candidates = [p for p in parameters if p.dim() > 0 and len(p) == len(x) > 1]
+    return bool(candidates) and any(1 <= rows <= 2 for rows in _rows_read(guide, x[:2], candidates))
+
+
+def _rows_read(guide: ModelOrGuide, x: Tensor, parameters: list[Tensor]) -> list[int]:
+    """How many rows of each parameter the guide's draws and their density at x depend on."""
+    with isolated_parameters(guide), evaluation_mode(guide), torch.enable_grad(), fork_rng(x.device):
+        terms = []
+        for site in density_sites(trace("guide", guide, x)):
+            terms += [site["fn"].log_prob(site["value"]), site["value"]]
+        total = sum(term.sum() for term in terms if term.requires_grad)
+        if not isinstance(total, Tensor):
+            return [0] * len(parameters)
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    return [0 if gradient is None else int(gradient.reshape(len(gradient), -1).any(1).sum()) for gradient in gradients]
 
 
 def unconstrained_parameters(x: Tensor, guide: ModelOrGuide, model: ModelOrGuide | None = None) -> list[Tensor]:

@@ -3,6 +3,8 @@
 import itertools
 import math
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro.distributions import MixtureOfDiagNormals
@@ -251,3 +253,23 @@ def test_per_point_finds_the_exact_posterior():
     fit(model, guide, x, epochs=600, batch_size=None, lr=4e-2, compile=False)
     found = evaluate(model, guide, x, num_samples=1000)
     assert ((found.exact_log_likelihood - found.elbo).abs() < 0.01 + 6 * found.elbo_se).all()
+
+
+def test_a_network_with_as_many_rows_as_points_is_shared_by_them():
+    """20 latents have 40 outputs, and 40 points are given: the network's rows are no parameters of single points."""
+    guide = pyrovae.guides.MeanField(3, 20, (40,))
+    for points in (2, 3, 40):
+        assert not is_per_point(guide, torch.rand(points, 3))
+
+
+def test_rows_that_a_guide_of_your_own_takes_by_place_are_per_point():
+    """It accepts fewer points than it has rows, so that no error gives it away."""
+    location = torch.zeros(7, 2)
+
+    def guide(x):
+        rows = pyro.param("rows_by_place", location)[: len(x)]
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(rows, 1.0).to_event(1))
+
+    assert is_per_point(guide, torch.rand(7, 3))
+    assert not is_per_point(guide, torch.rand(6, 3))
