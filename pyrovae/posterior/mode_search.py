@@ -62,9 +62,9 @@ def choose_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int
 
 
 def short_search_misses_mass(joint: Joint) -> bool:
-    """Whether a thorough search at these points finds mass that a short one does not."""
-    missed = thorough_search(joint).log_mass - short_search(joint).log_mass
-    return float(missed.clamp(min=0).mean()) > MISSED_MASS
+    """Whether a thorough search at these points finds modes that a short one does not, and they have mass."""
+    missed = thorough_search(joint).mass_missed_by(short_search(joint))
+    return float(missed.mean()) > MISSED_MASS
 
 
 def _restarted(joint: Joint, starts: Tensor, rounds: int, num_draws: int, num_starts: int) -> Modes:

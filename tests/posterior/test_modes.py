@@ -182,3 +182,16 @@ def test_modes_of_some_points_are_replaced():
     mixed = one.replaced(rows, thorough_search(joint.subset(rows)))
     assert mixed.exists.sum(0).tolist() == [2, 1, 1, 2]
     torch.testing.assert_close(mixed.log_mass, torch.where(rows, both.log_mass, one.log_mass), rtol=0, atol=0.005)
+
+
+def test_the_mass_of_a_missed_mode_is_that_of_the_mode():
+    """p(u | x) has two modes of equal mass. A search that knows one of them misses log 2, and one that knows both misses nothing."""
+    joint = Joint(squared, standard, torch.full((3, 1), 2.0).double())
+    torch.manual_seed(0)
+    both = thorough_search(joint)
+    one = distinct_modes(climb(joint, torch.ones(1, 3, 1).double()), 4)
+    again = distinct_modes(climb(joint, torch.tensor([1.3, -0.7]).double().reshape(2, 1, 1).expand(2, 3, 1)), 4)
+    assert not torch.equal(again.location, both.location)  # climbs end near the mode, and not at one place
+    torch.testing.assert_close(both.mass_missed_by(one), torch.full((3,), math.log(2)).double(), rtol=0, atol=5e-3)
+    assert both.mass_missed_by(again).tolist() == [0.0, 0.0, 0.0]
+    assert one.mass_missed_by(both).tolist() == [0.0, 0.0, 0.0]
