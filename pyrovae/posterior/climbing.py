@@ -93,10 +93,10 @@ def climb(joint: Joint, starts: Tensor, known: Ends | None = None) -> Ends:
             u, damping, step, moving = u[:, left], damping[:, left], step[:, left], moving[:, left]
             known = known.subset(left) if known is not None else None
         proposal = torch.where(moving.unsqueeze(-1), u + step.to(u), u)
-        there = here.moved(joint.log_p, u, proposal)
+        there = _about(joint.log_p, proposal, here.precision)
         better = moving & (there.value > here.value)
+        here = here.updated(proposal - u, there, better)
         u = torch.where(better.unsqueeze(-1), proposal, u)
-        here = there.where(better, here)
         damping = (damping * torch.where(better, 0.3, 5.0)).clamp(MIN_DAMPING, MAX_DAMPING)
     ends.put(rows, _ends(u, here.exact_at(torch.ones_like(here.exact), joint, u, known)))
     return ends.reshaped(num_starts, points)
@@ -132,15 +132,21 @@ class _Place:
         step, gain = self.step(damping)
         return step, torch.isfinite(self.value) & (gain > GAIN_TOLERANCE) & (damping < MAX_DAMPING)
 
-    def moved(self, log_density: LogDensity, u: Tensor, proposal: Tensor) -> "_Place":
-        """The numbers at `proposal`, with the precision at u, updated by the change of the gradient where that shows a mode."""
-        there = _about(log_density, proposal, self.precision)
-        step, change = (proposal - u).double(), self.gradient - there.gradient
+    def updated(self, step: Tensor, there: "_Place", chosen: Tensor) -> "_Place":
+        """The numbers after a step (S, N, d) to a place `there`, where `chosen` (S, N), and these elsewhere.
+
+        The precision is updated by the change of the gradient where that shows a mode.
+        """
+        step, change = step.double(), self.gradient - there.gradient
         pushed = (self.precision @ step.unsqueeze(-1)).squeeze(-1)
         length, curvature = (step * change).sum(-1), (step * pushed).sum(-1)
-        positive = (length > 1e-6 * curvature) & (curvature > 0)
-        update = _outer(change / length.unsqueeze(-1).sqrt()) - _outer(pushed / curvature.unsqueeze(-1).sqrt())
-        return replace(there, precision=self.precision + torch.where(positive[..., None, None], update, 0.0))
+        positive = chosen & (length > 1e-6 * curvature) & (curvature > 0)
+        update = torch.stack([change / length.unsqueeze(-1).sqrt(), pushed / curvature.unsqueeze(-1).sqrt()], -1)
+        update = torch.where(positive[..., None, None], update, 0.0).flatten(0, 1)  # (S N, d, 2)
+        signed = update * torch.tensor([1.0, -1.0], dtype=update.dtype, device=update.device)
+        precision = torch.baddbmm(self.precision.flatten(0, 1), signed, update.mT)
+        moved = there.where(chosen, self)
+        return replace(moved, precision=precision.reshape(self.precision.shape))
 
     def exact_at(self, chosen: Tensor, joint: Joint, u: Tensor, known: Ends | None) -> "_Place":
         """With the true curvature at the `chosen` (1, N) places u: that of a known end where one is near."""
@@ -164,9 +170,9 @@ class _Place:
 
     def step(self, damping: Tensor | float) -> tuple[Tensor, Tensor]:
         """Newton's step, damped, and what it is about to gain in nats, twice; at a saddle, the way out, which is worth a try."""
-        diagonal = self.precision.diagonal(dim1=-2, dim2=-1)
         scale = damping.unsqueeze(-1) if isinstance(damping, Tensor) else damping
-        damped = self.precision + torch.diag_embed(scale * diagonal)
+        damped = self.precision.clone()
+        damped.diagonal(dim1=-2, dim2=-1).mul_(1 + scale)
         step = torch.linalg.solve(damped, self.gradient.unsqueeze(-1)).squeeze(-1)
         gain = (step * self.gradient).sum(-1)
         stuck = (gain <= GAIN_TOLERANCE) & (self.escape != 0).any(-1)
