@@ -53,8 +53,8 @@ class Modes:
     def mass_missed_by(self, other: "Modes") -> Tensor:
         """By how much log p(x) is lower without the modes that the other has not, by Laplace's method, nats: (N,).
 
-        All masses are these. The other's would differ where no mode is missing: climbs to one mode end at places that differ a
-        little, and so do the determinants of their precisions.
+        The masses are this search's in both sums. Two climbs to one mode end at places that differ a little. So their masses
+        differ, though no mode is missing.
         """
         found = torch.zeros_like(self.exists)
         for location, exists in zip(other.location, other.exists, strict=True):
