@@ -32,7 +32,10 @@ def to_support(fn: Any) -> Any:
         NotImplementedError: torch has none.
     """
     support = fn.support
-    while isinstance(support, constraints.MixtureSameFamilyConstraint):
+    of_mixture = getattr(
+        constraints, "MixtureSameFamilyConstraint", ()
+    )  # in older torch a mixture has its components' support
+    while isinstance(support, of_mixture):
         support = support.base_constraint
     return biject_to(support)
 
