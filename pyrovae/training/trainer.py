@@ -15,6 +15,7 @@ from ..pair.execution import ModelOrGuide, modules
 from ..pair.state import load_pair_state, pair_state, store_names
 from ..pair.structure import Structure
 from ..pair.variance_floor import floor_message
+from ..utils.denormals import flush_denormals
 from ..utils.distributed import ProcessGroup
 from .arguments import TrainingSettings
 from .batches import Source
@@ -111,7 +112,8 @@ class Trainer:
             self.state.kl_weight.fill_(self._weight(self.result.steps))
         step = self.steps.step_for(x)
         try:
-            out = step(self.steps.own_points(x), self.state.kl_weight)
+            with flush_denormals():
+                out = step(self.steps.own_points(x), self.state.kl_weight)
         except (torch.OutOfMemoryError, InvalidInputError, RunError):
             raise
         except (RuntimeError, ValueError) as error:  # a matrix that is no longer positive definite, a scale of NaN
