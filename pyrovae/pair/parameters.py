@@ -34,9 +34,15 @@ def is_per_point(guide: ModelOrGuide, x: Tensor) -> bool:
 
 def _rows_read(guide: ModelOrGuide, x: Tensor, parameters: list[Tensor]) -> list[int]:
     """How many rows of each parameter the guide's draws and their density at x depend on."""
-    with isolated_parameters(guide), evaluation_mode(guide), torch.enable_grad(), fork_rng(x.device):
+    with (
+        isolated_parameters(guide),
+        evaluation_mode(guide),
+        fork_rng(x.device),
+        torch.inference_mode(False),  # gradients, whatever the caller has set
+        torch.enable_grad(),
+    ):
         terms = []
-        for site in density_sites(trace("guide", guide, x)):
+        for site in density_sites(trace("guide", guide, x.clone())):
             terms += [site["fn"].log_prob(site["value"]), site["value"]]
         total = sum(term.sum() for term in terms if term.requires_grad)
         if not isinstance(total, Tensor):

@@ -273,3 +273,5 @@ def test_rows_that_a_guide_of_your_own_takes_by_place_are_per_point():
 
     assert is_per_point(guide, torch.rand(7, 3))
     assert not is_per_point(guide, torch.rand(6, 3))
+    with torch.inference_mode():
+        assert is_per_point(guide, torch.rand(7, 3))
