@@ -15,6 +15,7 @@ from ..errors import InvalidInputError, did_you_mean, user_code_errors
 from ..pair.execution import ModelOrGuide
 from ..utils.notebook import ShownAsHTML
 from .options import parse, plain
+from .registry import check_no_text
 from .user_files import module_of
 
 BUILT_IN = "pyrovae.models"
@@ -32,8 +33,11 @@ class PairBuilder(ShownAsHTML):
     file: Path | None  # where a user's own came from; None for a built-in
 
     def __call__(self, dim: int, **options: Any) -> tuple[ModelOrGuide, ModelOrGuide]:
-        """A new model and guide for x of `dim` numbers. Raises `InvalidInputError` for an option that the pair does not have."""
+        """A new model and guide for x of `dim` numbers. Raises `InvalidInputError` for an option that the pair does not have, or a text for an object."""
         self._check_known(options)
+        for option, value in options.items():
+            if isinstance(value, str) and not isinstance(self.options.get(option), str):
+                check_no_text(option, value)
         with pyro.settings.context(module_local_params=True):  # modules of one name share nothing
             settings = ", ".join(f"{key}={plain(value)}" for key, value in options.items()) or "its own options"
             with user_code_errors(f"Building {self.name} for x of {dim} numbers with {settings}"):

@@ -1,5 +1,6 @@
 """What an option takes by its name: a guide, a likelihood, a prior, a mixture's covariance; and which guides a pair takes."""
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,6 +56,18 @@ def check_kind(name: str, text: str, value: Any, default: Any) -> None:
     if (other and given not in mine.values()) or number:
         raise InvalidInputError(
             f"{name}={text}: {text} is no {name}{did_you_mean(text, mine)}; give one of {', '.join(mine)}."
+        )
+
+
+def check_no_text(name: str, text: str) -> None:
+    """Raise `InvalidInputError` for a text where Python wants a class or an object, such as likelihood="bernoulli"."""
+    classes = classes_of(name)
+    if classes:
+        module = "likelihoods" if name == "covariance" else f"{name}s"
+        called = "()" if name in ("likelihood", "prior") else ""
+        near = difflib.get_close_matches(text.capitalize(), classes, n=1) or list(classes)
+        raise InvalidInputError(
+            f"{name}={text!r} is a text: give one of {', '.join(classes)}, such as {name}=pyrovae.{module}.{near[0]}{called}."
         )
 
 

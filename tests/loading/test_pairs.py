@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pyro
@@ -341,3 +342,22 @@ def test_a_loaded_pair_has_the_weights_of_its_definition(tmp_path: Path) -> None
     exact = dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1)
     assert torch.allclose(pyrovae.log_weights(model, guide, x, 3), exact.expand(3, 5), atol=1e-5)
     assert len(pyro.get_param_store()) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "example"),
+    [
+        ("likelihood", "bernoulli", "likelihood=pyrovae.likelihoods.Bernoulli()"),
+        ("prior", "flow", "prior=pyrovae.priors.FlowPrior()"),
+        ("guide", "fullcovariance", "guide=pyrovae.guides.FullCovariance"),
+    ],
+)
+def test_a_text_for_an_object_names_the_object(name, text, example):
+    with pytest.raises(pyrovae.InvalidInputError, match=re.escape(f"such as {example}.")):
+        pyrovae.load("vae")(4, **{name: text})
+
+
+def test_an_option_of_your_own_may_be_a_text(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def pair(dim, likelihood='normal'):\n    return (lambda x: None), (lambda x: None)\n")
+    pyrovae.load(file)(4, likelihood="other")
