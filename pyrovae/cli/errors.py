@@ -49,7 +49,10 @@ def _describe(error: BaseException) -> tuple[int, str] | None:
     ):  # torchrun's signal, of a job whose other processes have gone
         return 1, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return 130, "stopped; `pyrovae train --resume RUN` goes on, `pyrovae evaluate RUN` reads the last checkpoint."
+        return (
+            130,
+            "stopped; if RUN has a checkpoint, `pyrovae train --resume RUN` goes on, and `pyrovae evaluate RUN` reads it.",
+        )
     return None
 
 

@@ -694,7 +694,7 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     os.kill(script.process.pid, signal.SIGINT)
     assert script.end(30) == 130
     assert (
-        "stopped; `pyrovae train --resume RUN` goes on, `pyrovae evaluate RUN` reads the last checkpoint"
+        "stopped; if RUN has a checkpoint, `pyrovae train --resume RUN` goes on, and `pyrovae evaluate RUN` reads it"
         in one_sentence(script.errors())
     )
     assert {path.name for path in out.iterdir()} <= {

@@ -584,7 +584,7 @@ def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch, *words: object) -> No
     assert code == 130
     assert (
         said
-        == "pyrovae: stopped; `pyrovae train --resume RUN` goes on, `pyrovae evaluate RUN` reads the last checkpoint.\n"
+        == "pyrovae: stopped; if RUN has a checkpoint, `pyrovae train --resume RUN` goes on, and `pyrovae evaluate RUN` reads it.\n"
     )
 
 
