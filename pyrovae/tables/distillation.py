@@ -33,5 +33,7 @@ def advice(result: DistillationResult) -> str:
         return "The guide is closer to the posterior: both errors are smaller."
     if better:
         [name], [other] = better, [each for each in measures if each not in better]
-        return f"The {name} is smaller and the {other} larger: the guide's family does not hold the posterior."
-    return "The guide is no closer to the posterior: train longer (--epochs), or take a wider family of guides."
+        found = f"The {name} is smaller and the {other} larger"
+    else:
+        found = "The guide is no closer to the posterior"
+    return f"{found}: train longer (--epochs), or take a wider family of guides."
