@@ -71,10 +71,13 @@ def compare(
         >>> sorted(comparison.evidence)
         ['gaussian', 'ppca']
     """
-    if not pairs:
+    if not (isinstance(pairs, Mapping) and pairs):
         raise InvalidInputError("There is nothing to compare: give at least one pair, {'name': (model, guide)}.")
     limits = Limits(max_draws, max_seconds)
     every, trainings = _listed(pairs)
+    for name, pair in every.items():
+        if not isinstance(pair, TrainedPair | tuple) or (isinstance(pair, tuple) and len(pair) != 2):
+            raise InvalidInputError(f"'{name}' is no pair: give (model, guide), or what load_run returns.")
     runs = {name: pair for name, pair in every.items() if isinstance(pair, TrainedPair)}
     check_same_training_data(runs)
     parts = {name: (pair.model, pair.guide) if isinstance(pair, TrainedPair) else pair for name, pair in every.items()}

@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, check_int
 from .enumeration import add_all, sum_out
 from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
 from .sites import SAMPLES, density_sites, log_density, point_dim, points_axis, sum_inner_plates
@@ -52,6 +52,7 @@ def log_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, num_samples
         >>> torch.allclose(log_w, model.log_prob(x).expand(3, 5), atol=1e-4)
         True
     """
+    check_int("num_samples", num_samples, 1)
     max_plate_nesting = inspect_pair(model, guide, x).max_plate_nesting
     with isolated_parameters(model, guide):
         q = run_guide(guide, x, num_samples, max_plate_nesting)

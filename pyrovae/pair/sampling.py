@@ -6,7 +6,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, check_int
 from .execution import ModelOrGuide, evaluation_mode, isolated_parameters, trace
 from .sites import density_sites
 
@@ -34,6 +34,7 @@ def sample(model: ModelOrGuide, num_samples: int, like: Tensor, *, mean: bool = 
         >>> pyrovae.sample(model, 3, torch.zeros(1, 4)).shape
         torch.Size([3, 4])
     """
+    check_int("num_samples", num_samples, 1)
     drawn = draw_observed(model, num_samples, like)
     for site in drawn:
         if site["value"].shape == (num_samples, *like.shape[1:]):

@@ -48,6 +48,7 @@ class TrainingSettings:
     def check(self) -> None:
         """Raise `InvalidInputError` for a value that no training can have."""
         check_int("epochs", self.epochs, 0)
+        check_int("seed", self.seed, 0)
         if self.batch_size is not None:
             check_int("batch_size", self.batch_size, 1, why=", or None for all points")
         if not 0 < self.lr < math.inf:

@@ -253,3 +253,23 @@ def test_the_row_of_a_model_says_how_far_it_is_to_be_trusted():
     assert row["bound_curve"][0]["value"] == row["elbo"]
     assert row["bound_curve"][-1]["value"] == row["log_likelihood"]
     assert row["bound_curve"][2]["mc_se"] == pytest.approx(float(evidence.bound_curve.se[2].square().sum().sqrt()) / 30)
+
+
+@pytest.mark.parametrize("pairs", [[], [("a", "b")], {"a": 3}, {"a": (1, 2, 3)}])
+def test_what_is_no_pair_is_refused(pairs):
+    with pytest.raises(pyrovae.InvalidInputError, match=r"give (at least one pair|\(model, guide\))"):
+        pyrovae.compare(pairs, torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("name", ["log_weights", "sample", "evaluate", "fit"])
+def test_numbers_below_the_least_are_refused(name):
+    model, guide = pyrovae.load("ppca")(3, latent=1)
+    x = torch.randn(5, 3)
+    calls = {
+        "log_weights": lambda: pyrovae.log_weights(model, guide, x, num_samples=0),
+        "sample": lambda: pyrovae.sample(model, -1, x),
+        "evaluate": lambda: pyrovae.evaluate(model, guide, x, seed=-1),
+        "fit": lambda: pyrovae.fit(model, guide, x, epochs=1, seed=-1),
+    }
+    with pytest.raises(pyrovae.InvalidInputError, match="give a whole number, at least"):
+        calls[name]()
