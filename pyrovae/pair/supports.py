@@ -32,10 +32,7 @@ def to_support(fn: Any) -> Any:
         NotImplementedError: torch has none.
     """
     support = fn.support
-    of_mixture = getattr(
-        constraints, "MixtureSameFamilyConstraint", ()
-    )  # in older torch a mixture has its components' support
-    while isinstance(support, of_mixture):
+    while isinstance(support, constraints.MixtureSameFamilyConstraint):
         support = support.base_constraint
     return biject_to(support)
 
