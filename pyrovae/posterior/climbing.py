@@ -198,10 +198,6 @@ def _place(log_density: LogDensity, u: Tensor) -> _Place:
     return _Place(value, gradient, (axes * positive.unsqueeze(-2)) @ axes.mT, escape, exact)
 
 
-def _outer(vector: Tensor) -> Tensor:
-    return vector.unsqueeze(-1) * vector.unsqueeze(-2)
-
-
 def _derivatives(log_density: LogDensity, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log p (S, N), its gradient (S, N, d) and its Hessian (S, N, d, d), in double precision.
 
