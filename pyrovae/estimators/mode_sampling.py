@@ -17,12 +17,13 @@ from ..pair.validation import check_points, handles_missing
 from ..posterior.batching import MIN_CHUNK_DRAWS, chunk_points, chunk_progress, in_chunks_of
 from ..posterior.joint_density import Joint
 from ..posterior.mixture_fitting import fit_mixture
-from ..posterior.mode_search import choose_search
+from ..posterior.mode_search import choose_search, short_search
 from ..posterior.modes import MAX_SHARE_FOUND_ONCE
 from ..posterior.precision import CHECKED_POINTS, in_sufficient_precision
 from ..statistics.estimate import Estimate
 from ..statistics.reliability import FEW_DRAWS_ESS, MAX_WEIGHT, MIN_ESS, MIN_ESS_FRACTION
 from ..statistics.result import PointwiseResult
+from ..utils.deadline import Deadline, OutOfTimeError
 from ..utils.distributed import ProcessGroup, alone, concatenated
 from ..utils.provenance import metadata
 from ..utils.random import derived_seed, fork_rng
@@ -35,6 +36,7 @@ __all__ = ["ModeSamplingResult", "mode_sampling_log_likelihood"]
 MAX_VARIANCE = 50.0  # of a draw's weight, with its safety, above which chains of annealing cost less than draws
 MAX_DRAWS = 20_000
 NUM_TEMPERATURES = 32  # of such a chain: it costs about as much as so many draws
+SEARCH_SHARE, FIT_SHARE, BLOCK_SHARE, TEMPERATURE_SHARE = 0.3, 0.3, 0.1, 0.02  # of the progress bar that is left
 UNFINISHED_ESS_FRACTION = 0.2  # below it the draws do not show that a place where no climb came to rest is the mode
 
 
@@ -85,8 +87,8 @@ class ModeSamplingResult(PointwiseResult):
         return self.log_likelihood_se <= self.metadata["tolerance"]
 
     @property
-    def not_begun(self) -> Tensor:
-        """The points that `max_seconds` left out: (N,). Their numbers are NaN."""
+    def unfinished(self) -> Tensor:
+        """The points that `max_seconds` left no draw for: (N,). Their estimates are NaN."""
         return self.num_draws == 0
 
     @property
@@ -100,7 +102,7 @@ class ModeSamplingResult(PointwiseResult):
         unseen = self.share_found_once.clamp(min=0) * (self.share_found_once > MAX_SHARE_FOUND_ONCE)
         missing = -torch.log1p(-self.largest_weight) - torch.log1p(-unseen) + self.log_likelihood_se
         missing = torch.where(self._lost, torch.inf, missing)
-        missing = torch.where((self.ess < MIN_ESS) | self.not_begun, torch.nan, missing)
+        missing = torch.where((self.ess < MIN_ESS) | self.unfinished, torch.nan, missing)
         return torch.where(self.reliable, 0.0, missing)
 
     @property
@@ -111,7 +113,7 @@ class ModeSamplingResult(PointwiseResult):
     @property
     def _lost(self) -> Tensor:
         """Where no climb came to rest and the draws do not make up for it. At a kink none does, and the draws are as good as ever."""
-        return ~self.arrived & ~(self.ess > UNFINISHED_ESS_FRACTION * self.num_draws)
+        return ~self.arrived & ~(self.ess > UNFINISHED_ESS_FRACTION * self.num_draws) & ~self.unfinished
 
     def _doubts(self) -> dict[str, Tensor]:
         """Why a point is not reliable, as a clause about such points: (N,) each."""
@@ -123,7 +125,7 @@ class ModeSamplingResult(PointwiseResult):
             "many starts end where no other comes near, so modes are missing": self.share_found_once
             > MAX_SHARE_FOUND_ONCE,
             "no start comes to rest at a mode, as where single precision does not resolve the density": self._lost,
-            "there was no time for them": self.not_begun,
+            "there was no time for them": self.unfinished,
         }
 
     @property
@@ -150,13 +152,14 @@ class ModeSamplingResult(PointwiseResult):
         message = f"Standard error at most {tolerance:g} nats at {int(reached.sum())} of {len(self)} points"
         if bool(self.annealed.any()):
             message += f" ({int((reached & ~self.annealed).sum())} laplace, {int((reached & self.annealed).sum())} ais)"
-        others = ~reached & ~self.not_begun & self.log_likelihood_se.isfinite()
+        others = ~reached & ~self.unfinished & self.log_likelihood_se.isfinite()
         if bool(others.any()):
             factor = float((self.log_likelihood_se[others] / tolerance).square().median())
             message += f"; the others need about {factor:.2g} times their draws"
-        if bool(self.not_begun.any()):
-            whole = self.seconds * len(self) / max(1, int((~self.not_begun).sum()))
-            message += f"; {int(self.not_begun.sum())} were not begun, and all would take about {whole:.0f} seconds"
+        if bool(self.unfinished.any()):
+            message += f"; there was no time for {int(self.unfinished.sum())} points"
+            if (whole := self.metadata.get("seconds_needed")) is not None:
+                message += f", and all would take about {whole:.2g} seconds"
         return f"{message}."
 
     def summary(self) -> dict[str, Any]:
@@ -203,7 +206,7 @@ def mode_sampling_log_likelihood(
         tolerance: The standard error that each point is to have, nats.
         seed: The same seed gives the same numbers.
         max_draws: The largest K. A point that needs more gets this many, and an error above the tolerance. A chain counts for 32.
-        max_seconds: No further points are begun and no more draws are added after so many seconds, if given.
+        max_seconds: After so many seconds the search for modes and the draws end, if given. Points without a draw have NaN.
         partial: Where the numbers of finished points are kept. Those that it has are not computed again.
         on_progress: Called with the number of points done since its last call.
 
@@ -224,21 +227,30 @@ def mode_sampling_log_likelihood(
     check_seconds(max_seconds)
     check_points(x, handles_missing(model))
     started = time.perf_counter()
-    deadline = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
+    deadline = Deadline(max_seconds)
 
     per_point = is_per_point(guide, x)  # then the points cannot be split
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
-    def work(joint: Joint) -> dict[str, Tensor]:
-        if time.monotonic() > deadline:
-            return _nothing(len(joint.x))
+    def work(joint: Joint, progress: _ChunkProgress) -> dict[str, Tensor]:
         modes = search(joint)
+        progress.advance(SEARCH_SHARE)
         mixture, needed = fit_mixture(joint, modes, tolerance, max_draws)
+        progress.advance(FIT_SHARE)
         hard = needed > MAX_VARIANCE / tolerance**2
         easy, max_chains = ~hard, max(1, max_draws // NUM_TEMPERATURES)
         counts = needed[easy].clamp(min=MIN_DRAWS)
-        drawn = draw_to_tolerance(joint.subset(easy), mixture.subset(easy), counts, tolerance, max_draws, deadline)
-        annealed = anneal_to_tolerance(joint.subset(hard), mixture.subset(hard), tolerance, max_chains, deadline)
+        drawn = draw_to_tolerance(
+            joint.subset(easy),
+            mixture.subset(easy),
+            counts,
+            tolerance,
+            max_draws,
+            lambda: progress.advance(BLOCK_SHARE),
+        )
+        annealed = anneal_to_tolerance(
+            joint.subset(hard), mixture.subset(hard), tolerance, max_chains, lambda: progress.advance(TEMPERATURE_SHARE)
+        )
         return {
             **{name: _merged(hard, annealed[name], drawn[name]) for name in drawn},
             "num_modes": modes.exists.sum(0),
@@ -248,20 +260,26 @@ def mode_sampling_log_likelihood(
         }
 
     def keep(joint: Joint, start: int) -> int:
+        progress = _ChunkProgress(chunk_progress(on_progress, len(joint.x)))
         with fork_rng(
             x.device, derived_seed(seed, start)
         ):  # a chunk's noise does not depend on what was done before it
-            values = work(joint)
-        if bool((values["num_draws"] > 0).all()):
-            check_weights(values["log_likelihood"].unsqueeze(0), start)
+            try:
+                values = work(joint, progress)
+            except OutOfTimeError:
+                values = _nothing(len(joint.x))
+        unfinished = values["num_draws"] == 0
+        worked.append(len(joint.x) * (1 - progress.left if bool(unfinished.any()) else 1))
+        check_weights(torch.where(unfinished, 0.0, values["log_likelihood"]).unsqueeze(0), start)
         kept.add({name: value.cpu() for name, value in values.items()}, len(joint.x))
-        chunk_progress(on_progress, len(joint.x))(1.0)
+        progress.advance(1.0)
         return len(joint.x)
 
     ranks, chunk = ProcessGroup(), len(x) if per_point else chunk_points(x, MIN_CHUNK_DRAWS)
     chunks = ranks.share(-(-len(x) // chunk))  # each with noise of its own
     own = slice(chunks.start * chunk, min(len(x), chunks.stop * chunk))
     kept = PartialResults() if partial is None else partial
+    worked: list[float] = []  # by how many points' work the chunks have moved on
     kept.skip_to(own.start)
     left = slice(kept.points, max(own.stop, kept.points))
     chunk_progress(on_progress, left.start - own.start)(1.0)
@@ -272,17 +290,24 @@ def mode_sampling_log_likelihood(
             in_chunks_of(
                 points,
                 chunk,
-                lambda some, start: keep(Joint(model, guide, some), left.start + start),
+                lambda some, start: keep(Joint(model, guide, some, deadline), left.start + start),
                 whole=per_point,
             )
         return kept.statistics()
 
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
-        search = choose_search(model, guide, x, seed)
+        try:
+            search = choose_search(model, guide, x, seed, deadline)
+        except OutOfTimeError:
+            search = short_search  # which no point comes to
         values = concatenated(ranks.collect(own_part))
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
-    settings |= {} if max_seconds is None else {"max_seconds": max_seconds}
-    return ModeSamplingResult(**values, seconds=time.perf_counter() - started, metadata=metadata(x, **settings))
+    seconds = time.perf_counter() - started
+    if max_seconds is not None:
+        settings |= {"max_seconds": max_seconds}
+        if sum(worked):
+            settings |= {"seconds_needed": seconds * (left.stop - left.start) / sum(worked)}
+    return ModeSamplingResult(**values, seconds=seconds, metadata=metadata(x, **settings))
 
 
 def check_tolerance(tolerance: Any) -> None:
@@ -306,8 +331,22 @@ def _merged(mask: Tensor, where: Tensor, elsewhere: Tensor) -> Tensor:
     return merged
 
 
+class _ChunkProgress:
+    """The progress of a chunk of points, where how much work is left shows on the way only.
+
+    Each step is a share of what is left, so that the bar moves on and is not full before the end.
+    """
+
+    def __init__(self, tell: Callable[[float], None]):
+        self.tell, self.left = tell, 1.0
+
+    def advance(self, share: float) -> None:
+        self.tell(share * self.left)
+        self.left *= 1 - share
+
+
 def _nothing(points: int) -> dict[str, Tensor]:
-    """The values of points that were not begun."""
+    """The values of points that there was no time for."""
     nan, zero = torch.full((points,), math.nan, dtype=torch.float64), torch.zeros(points, dtype=torch.long)
     no = torch.zeros(points, dtype=torch.bool)
     numbers = dict.fromkeys((*ESTIMATES, "share_found_once"), nan)

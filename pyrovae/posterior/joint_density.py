@@ -22,6 +22,7 @@ from ..pair.execution import ModelOrGuide, isolated_parameters, trace
 from ..pair.sites import SAMPLES, density_sites, log_density, point_dim, sum_inner_plates
 from ..pair.structure import Structure, inspect_pair
 from ..pair.supports import to_support
+from ..utils.deadline import Deadline
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,13 @@ class Joint:
     independent, so that the gradient of a sum is that of each.
 
     Raises `InvalidInputError` where there is no such function: discrete latents that are drawn, no continuous latent, or a support
-    that has no map from R^d. It also refuses all that `log_weights` refuses.
+    that has no map from R^d. It also refuses all that `log_weights` refuses. After a `deadline` the densities raise
+    `OutOfTimeError`.
     """
 
-    def __init__(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor):
+    def __init__(self, model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, deadline: Deadline | None = None):
         self.model, self.guide, self.x = model, guide, x
+        self.deadline = Deadline() if deadline is None else deadline
         self.structure: Structure = inspect_pair(model, guide, x)
         self.blocks = _blocks(self.structure)
         self.size = self.blocks[-1].end  # d
@@ -149,6 +152,7 @@ class Joint:
         return pyro.plate(SAMPLES, draws, dim=-1 - self.structure.max_plate_nesting)
 
     def _run_model(self, u: Tensor) -> tuple[poutine.Trace, Tensor]:
+        self.deadline.check()
         setter = _SetUnconstrained({block.name: block.unpack(u) for block in self.blocks})
         model = poutine.enum(self.model, first_available_dim=-2 - self.structure.max_plate_nesting)
         with isolated_parameters(self.model), self._draws(len(u)), setter:

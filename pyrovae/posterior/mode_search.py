@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..pair.execution import ModelOrGuide
 from ..pair.parameters import is_per_point
+from ..utils.deadline import Deadline
 from ..utils.random import random_rows
 from .climbing import climb
 from .joint_density import Joint
@@ -45,17 +46,19 @@ def search_modes(joint: Joint, thorough: bool) -> Modes:
     return modes
 
 
-def choose_search(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int) -> Callable[[Joint], Modes]:
+def choose_search(
+    model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, seed: int, deadline: Deadline | None = None
+) -> Callable[[Joint], Modes]:
     """Choose the search that these points need.
 
     A thorough one costs little with few latents. With more, some of the points show whether it finds more. A guide
     with parameters for each point gets a thorough one. A point whose modes leave a doubt is searched again from more
     starts.
 
-    Raises `InvalidInputError` for a pair whose modes cannot be searched.
+    Raises `InvalidInputError` for a pair whose modes cannot be searched, and `OutOfTimeError` at the deadline.
     """
     whole = is_per_point(guide, x)
-    joint = Joint(model, guide, x if whole else x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)])
+    joint = Joint(model, guide, x if whole else x[random_rows(x, SEARCHED_POINTS, seed).to(x.device)], deadline)
     check_no_circles(joint.structure)
     thorough = whole or joint.size <= FEW_LATENTS or short_search_misses_mass(joint)
     return functools.partial(search_modes, thorough=thorough)

@@ -48,7 +48,7 @@ def true_log_likelihood(model: Any, guide: Any, x: Tensor) -> tuple[Tensor, Tens
     def work(joint: Joint, _: int) -> dict[str, Tensor]:
         mixture, _ = fit_mixture(joint, thorough_search(joint, prior_starts=96), 0.005, TRUTH_DRAWS)
         counts = torch.full((len(joint.x),), float(TRUTH_DRAWS), dtype=torch.float64)
-        return draw_to_tolerance(joint, mixture, counts, 1e-9, TRUTH_DRAWS, float("inf"))
+        return draw_to_tolerance(joint, mixture, counts, 1e-9, TRUTH_DRAWS)
 
     torch.manual_seed(TRUTH_SEED)
     with evaluation_mode(model, guide), torch.no_grad():

@@ -1,7 +1,9 @@
 """log p(x) to a tolerance, against closed forms and quadrature: the value, the error bar, and what is said of both."""
 
 import dataclasses
+import itertools
 import math
+import types
 
 import pyro
 import pyro.distributions as dist
@@ -279,15 +281,45 @@ def test_where_draws_would_be_wasted_chains_are_annealed(seed, monkeypatch):
 
 
 def test_time_may_run_out():
-    """Points that are not begun have no number, and the message says what all would take."""
+    """Points without a draw have no number. The message says how many there are."""
     model, guide = load("ppca")(5, latent=2)
     result = mode_sampling_log_likelihood(model, guide, torch.randn(10, 5), max_seconds=1e-9)
-    assert result.not_begun.all()
+    assert result.unfinished.all()
     assert result.log_likelihood.isnan().all()
     assert not result.reliable.any()
-    assert "10 were not begun" in result.reliability_message
+    assert "there was no time for 10 points." in result.reliability_message
+    assert "no start comes to rest" not in result.reliability_message
     with pytest.raises(InvalidInputError, match="max_seconds is 0"):
         mode_sampling_log_likelihood(model, guide, torch.randn(10, 5), max_seconds=0)
+
+
+@pytest.mark.parametrize("annealed", [False, True])
+def test_time_may_run_out_anywhere(annealed, monkeypatch):
+    """In the search, the fit, among draws or chains: a point has no number or one that is right, and the bar ends full."""
+    monkeypatch.setattr("pyrovae.estimators.mode_sampling.MAX_VARIANCE", 0.0 if annealed else math.inf)
+    monkeypatch.setattr("pyrovae.posterior.batching.MAX_BLOCK_ROWS", 64)
+    torch.manual_seed(0)
+    x = torch.randn(6, 4).double().exp() + 0.3 * torch.randn(6, 4)
+    whole = mode_sampling_log_likelihood(skewed, standard(4), x)
+    finished, needed = [], []
+    for checks in (1, 10, 40, 80, 110, 120, 130, 140, 100_000):
+        clock = itertools.count()
+        monkeypatch.setattr("pyrovae.utils.deadline.time", types.SimpleNamespace(monotonic=clock.__next__))
+        bar: list[float] = []
+        result = mode_sampling_log_likelihood(skewed, standard(4), x, max_seconds=checks, on_progress=bar.append)
+        assert next(clock) <= checks + 10  # after the deadline each kind of work is asked once
+        assert sum(bar) == pytest.approx(6)
+        assert torch.equal(result.log_likelihood.isnan(), result.unfinished)
+        error = (result.log_likelihood - whole.log_likelihood)[~result.unfinished]
+        assert (error.abs() < 5 * result.log_likelihood_se[~result.unfinished] + 0.05).all()
+        finished.append(int((~result.unfinished).sum()))
+        needed.append(result.metadata.get("seconds_needed"))
+    assert finished[0] == 0
+    assert finished[-1] == 6
+    assert finished == sorted(finished)
+    assert needed[0] is None  # nothing was done from which it could be told
+    assert needed[-1] == pytest.approx(result.seconds, rel=0.1)
+    assert any(0 < count < 6 for count in finished) or annealed
 
 
 def test_what_is_said_of_the_points(seed):

@@ -133,7 +133,7 @@ def test_points_that_there_is_no_time_for_have_the_bound(seed):
     assert set(evidence.method) == {"importance_sampling"}
     assert torch.equal(evidence.log_likelihood, bound.log_likelihood)
     assert torch.equal(evidence.gap_se, bound.gap_se)
-    assert "20 were not begun" in evidence.reliability_message
+    assert "there was no time for 20 points" in evidence.reliability_message
     with pytest.raises(pyrovae.InvalidInputError, match="max_draws"):
         pyrovae.evaluate(model, guide, x, max_draws=3)
 
