@@ -80,6 +80,21 @@ def test_rows_of_gaps_and_of_sharp_decoders_hold_together(tmp_path, monkeypatch)
     assert log_p["ours"] - best["ours"] == pytest.approx(approximation["ours"], abs=1e-6)
     assert best["ours"] - elbo["ours"] == pytest.approx(amortisation["ours"], abs=1e-6)
     assert sides["lower"] - 0.2 < sides["ours"] < sides["upper"] + 0.2
+    flow = lines(
+        "inference_gaps",
+        tmp_path / "flow",
+        monkeypatch,
+        q="flow",
+        stages=1,
+        batch_size=100,
+        points=2,
+        both_sides_points=2,
+        K=300,
+    )
+    gaussian = flow["best Gaussian q of each image"]
+    assert gaussian["published"] == -113.54
+    assert gaussian["ours"] < flow["log p(x)"]["ours"]
+    assert flow["amortised flow q"]["ours"] < flow["best flow q of each image"]["ours"] < flow["log p(x)"]["ours"]
     short = {"hidden": "30", "epochs": 20, "points": 2, "steps": 300, "decoders": "3:0.02", "K": 500}
     bound, log_p, annealed, worst, gap = lines("sharp_decoders", tmp_path / "sharp", monkeypatch, **short).values()
     assert bound["ours"] < log_p["ours"]
