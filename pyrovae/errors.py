@@ -31,7 +31,7 @@ def check_int(name: str, value: object, least: int, *, shown: str = "", why: str
     The message begins with `shown`, by default "name is value", and `why` ends it.
     """
     if not isinstance(value, int) or value < least:
-        raise InvalidInputError(f"{shown or f'{name} is {value}'}: give a whole number, at least {least}{why}.")
+        raise InvalidInputError(f"{shown or f'{name} is {value!r:.40}'}: give a whole number, at least {least}{why}.")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,9 @@ from ..statistics.reliability import MIN_ESS
 
 NEARLY_EQUAL_ESS, MANY_DRAWS = 0.9, 500  # of the draws, and draws: above both, the tail that k̂ sees weighs nothing
 MAX_HIGH_FRACTION = 0.05  # of the points may have a high k̂ before the mean over all is out of bounds
-BETTER_METHODS = "a better guide (wider than the posterior, or with its correlations) or AIS"
+BETTER_METHODS = (
+    "a better guide (wider than the posterior, or with its correlations), or AIS if the latents are continuous"
+)
 
 
 def bound_shortfall(num_samples: int, k: Tensor, ess: Tensor, deterministic_guide: bool) -> Tensor:

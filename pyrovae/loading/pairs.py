@@ -11,7 +11,7 @@ from typing import Any
 
 import pyro
 
-from ..errors import InvalidInputError, did_you_mean, user_code_errors
+from ..errors import InvalidInputError, check_int, did_you_mean, user_code_errors
 from ..pair.execution import ModelOrGuide
 from ..utils.notebook import ShownAsHTML
 from .options import parse, plain
@@ -38,6 +38,8 @@ class PairBuilder(ShownAsHTML):
         for option, value in options.items():
             if isinstance(value, str) and not isinstance(self.options.get(option), str):
                 check_no_text(option, value)
+        if isinstance(self.options.get("latent"), int) and "latent" in options:
+            check_int("latent", options["latent"], 1)
         with pyro.settings.context(module_local_params=True):  # modules of one name share nothing
             settings = ", ".join(f"{key}={plain(value)}" for key, value in options.items()) or "its own options"
             with user_code_errors(f"Building {self.name} for x of {dim} numbers with {settings}"):

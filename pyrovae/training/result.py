@@ -7,7 +7,7 @@ from ..utils.notebook import ShownAsHTML
 from .elbo_decline import elbo_decline_warning
 
 
-@dataclass
+@dataclass(repr=False)
 class FitResult(ShownAsHTML):
     """The result of `fit`.
 
@@ -30,17 +30,28 @@ class FitResult(ShownAsHTML):
     gradient per point. `lr` and `kl_weight` are those of the last step of the epoch.
     """
 
-    losses: list[float] = field(default_factory=list, repr=False)
+    losses: list[float] = field(default_factory=list)
     objective: str = ""
     steps: int = 0
     seconds: float = 0.0
     execution: str = ""  # whether steps were recorded, and why
-    history: list[dict[str, float]] = field(default_factory=list, repr=False)
+    history: list[dict[str, float]] = field(default_factory=list)
     stop_reason: str = ""  # why training ended before its last epoch, if it did
     no_density: str = ""  # why `losses` are no −ELBO, and there is none in `history`: the model's own sentence
     initial_elbo: float = math.nan  # the ELBO before the first step, of some points, nats per point
     initial_elbo_se: float = math.nan
     floor_message: str = ""  # in how many directions of which columns variances ended at their floor
+
+    def __repr__(self) -> str:
+        """The ELBO before and after, or the loss, if the objective knows no ELBO."""
+        steps = f"{self.objective}, {self.steps:,} steps in {self.seconds:.1f} seconds"
+        if not self.history:
+            return f"FitResult({steps})"
+        last = self.history[-1]
+        if math.isnan(last["elbo"]):
+            return f"FitResult({steps}: loss {last['loss']:.3f} nats per point)"
+        before = "" if math.isnan(self.initial_elbo) else f"{self.initial_elbo:.3f} → "
+        return f"FitResult({steps}: ELBO {before}{last['elbo']:.3f} nats per point)"
 
     @property
     def warning(self) -> str:

@@ -6,10 +6,17 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from ..errors import check_int
+
 
 @contextlib.contextmanager
 def fork_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """Leave torch's random state as it was found; inside, start from `seed` if one is given."""
+    """Leave torch's random state as it was found; inside, start from `seed` if one is given.
+
+    Raises `InvalidInputError` for a seed that is no whole number of at least 0.
+    """
+    if seed is not None:
+        check_int("seed", seed, 0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if seed is not None:
             torch.manual_seed(seed)

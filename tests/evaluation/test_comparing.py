@@ -4,6 +4,7 @@ import io
 import json
 import math
 import zlib
+from functools import partial
 
 import numpy as np
 import pyro
@@ -261,7 +262,9 @@ def test_what_is_no_pair_is_refused(pairs):
         pyrovae.compare(pairs, torch.zeros(3, 2))
 
 
-@pytest.mark.parametrize("name", ["log_weights", "sample", "evaluate", "fit"])
+@pytest.mark.parametrize(
+    "name", ["log_weights", "sample", "evaluate", "fit", "ais", "bdmc", "diagnose", "gap", "refine"]
+)
 def test_numbers_below_the_least_are_refused(name):
     model, guide = pyrovae.load("ppca")(3, latent=1)
     x = torch.randn(5, 3)
@@ -271,5 +274,7 @@ def test_numbers_below_the_least_are_refused(name):
         "evaluate": lambda: pyrovae.evaluate(model, guide, x, seed=-1),
         "fit": lambda: pyrovae.fit(model, guide, x, epochs=1, seed=-1),
     }
+    for other in ("ais", "bdmc", "diagnose", "gap", "refine"):
+        calls[other] = partial(getattr(pyrovae, other), model, guide, x, seed=-1)
     with pytest.raises(pyrovae.InvalidInputError, match="give a whole number, at least"):
         calls[name]()

@@ -213,8 +213,8 @@ def test_settings_that_mean_nothing(setting: str, fragment: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "fragment"),
     [
-        ("latent=-1", "layers of -1, 200, 200, 8 units cannot be built"),
-        ("latent=2.5", "layers of 2.5, 200, 200, 8 units cannot be built"),
+        ("latent=-1", "latent is -1: give a whole number, at least 1."),
+        ("latent=2.5", "latent is 2.5: give a whole number, at least 1."),
         ("latent=MeanField", "'MeanField' cannot be made"),
         ("hidden=0.5", "layers of 16, 0.5, 8 units cannot be built: widths are whole numbers above 0"),
         ("prior=FixedNormal(3)", "prior=FixedNormal(3): FixedNormal(3) is no prior"),
@@ -316,7 +316,7 @@ def test_a_guide_that_the_pair_does_not_take_and_those_that_it_does(name: str, g
 def test_what_else_is_wrong_is_not_laid_on_the_guide(tmp_path: Path) -> None:
     path = write(tmp_path / "own.py", OWN.replace(": pass", ":\n    def distribution(self, outputs): return 1 / 0"))
     assert "division by zero" in refusal(lambda: prepared("vae", f"guide={path}:Mine"))
-    assert "layers of -1, 200, 200" in refusal(lambda: prepared("vae", "guide=LowRank", "latent=-1"))
+    assert "latent is -1: give" in refusal(lambda: prepared("vae", "guide=LowRank", "latent=-1"))
 
 
 def prepared(name: str, *options: str) -> runs.Run:

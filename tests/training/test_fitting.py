@@ -352,3 +352,13 @@ def test_dropout_is_on_while_fitting_and_off_afterwards():
     fit(model.bound, nothing, torch.randn(8, 3), epochs=2, batch_size=None)
     assert seen.count(True) == 2  # the two steps
     assert not model.drop.training
+
+
+def test_a_result_shows_the_elbo_before_and_after() -> None:
+    model, guide = pyrovae.load("ppca")(3, latent=1)
+    result = pyrovae.fit(model, guide, torch.randn(20, 3), epochs=5)
+    before, after = result.initial_elbo, result.history[-1]["elbo"]
+    assert f"5 steps in {result.seconds:.1f} seconds: ELBO {before:.3f} → {after:.3f} nats per point" in repr(result)
+    assert repr(pyrovae.FitResult(losses=[2.0], history=[{"elbo": math.nan, "loss": 2.0}], steps=1)).endswith(
+        "loss 2.000 nats per point)"
+    )
