@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import sys
 from collections.abc import Iterable, Iterator
+from numbers import Integral
 
 
 class InvalidInputError(ValueError):
@@ -30,7 +31,7 @@ def check_int(name: str, value: object, least: int, *, shown: str = "", why: str
 
     The message begins with `shown`, by default "name is value", and `why` ends it.
     """
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, Integral) or value < least:
         raise InvalidInputError(f"{shown or f'{name} is {value!r:.40}'}: give a whole number, at least {least}{why}.")
 
 

@@ -52,7 +52,7 @@ if q not in Q:
     raise pyrovae.InvalidInputError(f"There is no q '{q}' here: give one of {', '.join(Q)}.")
 recorder.about["title"] += f" of a {Q[q]} q"
 recorder.about["differences"] += (
-    ". The flow has two affine coupling layers in the guide, and four in q*; published are auxiliary variables beside them"
+    ". The flow has four affine coupling layers, in the guide and in q*; the published flow also has auxiliary variables"
     if q == "flow"
     else ". The pair is the one-layer VAE of the row IWAE"
 )

@@ -100,7 +100,8 @@ MaxDrawsOption = Annotated[
 MaxSecondsOption = Annotated[
     float | None,
     typer.Option(
-        help="Start no new points of a model after this many seconds. The other points get the K-sample bound."
+        help="Stop the search for modes and its draws after this many seconds, for each model. The draws of the guide are not "
+        "counted. Points without draws keep the K-sample bound."
     ),
 ]
 SetOption = Annotated[

@@ -84,15 +84,17 @@ def _copy(value: Tensor) -> Tensor:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the compiler's makers tell one another: of deprecations, and of machines without CUDA."""
-    words = logging.getLogger("torch.utils.cpp_extension")
-    level = words.level
-    words.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.utils.cpp_extension", "torch._inductor.ir")]
+    levels = [words.level for words in loggers]
+    for words in loggers:
+        words.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        words.setLevel(level)
+        for words, level in zip(loggers, levels, strict=True):
+            words.setLevel(level)
 
 
 def compiler() -> str | None:

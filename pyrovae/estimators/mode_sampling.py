@@ -37,7 +37,7 @@ MAX_VARIANCE = 50.0  # of a draw's weight, with its safety, above which chains o
 MAX_DRAWS = 20_000
 NUM_TEMPERATURES = 32  # of such a chain: it costs about as much as so many draws
 SEARCH_SHARE, FIT_SHARE, BLOCK_SHARE, TEMPERATURE_SHARE = 0.3, 0.3, 0.1, 0.02  # of the progress bar that is left
-UNFINISHED_ESS_FRACTION = 0.2  # below it the draws do not show that a place where no climb came to rest is the mode
+NOT_ARRIVED_ESS_FRACTION = 0.2  # below it the draws do not show that a place where no climb came to rest is the mode
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,7 +87,7 @@ class ModeSamplingResult(PointwiseResult):
         return self.log_likelihood_se <= self.metadata["tolerance"]
 
     @property
-    def unfinished(self) -> Tensor:
+    def without_draws(self) -> Tensor:
         """The points that `max_seconds` left no draw for: (N,). Their estimates are NaN."""
         return self.num_draws == 0
 
@@ -102,7 +102,7 @@ class ModeSamplingResult(PointwiseResult):
         unseen = self.share_found_once.clamp(min=0) * (self.share_found_once > MAX_SHARE_FOUND_ONCE)
         missing = -torch.log1p(-self.largest_weight) - torch.log1p(-unseen) + self.log_likelihood_se
         missing = torch.where(self._lost, torch.inf, missing)
-        missing = torch.where((self.ess < MIN_ESS) | self.unfinished, torch.nan, missing)
+        missing = torch.where((self.ess < MIN_ESS) | self.without_draws, torch.nan, missing)
         return torch.where(self.reliable, 0.0, missing)
 
     @property
@@ -113,7 +113,7 @@ class ModeSamplingResult(PointwiseResult):
     @property
     def _lost(self) -> Tensor:
         """Where no climb came to rest and the draws do not make up for it. At a kink none does, and the draws are as good as ever."""
-        return ~self.arrived & ~(self.ess > UNFINISHED_ESS_FRACTION * self.num_draws) & ~self.unfinished
+        return ~self.arrived & ~(self.ess > NOT_ARRIVED_ESS_FRACTION * self.num_draws) & ~self.without_draws
 
     def _doubts(self) -> dict[str, Tensor]:
         """Why a point is not reliable, as a clause about such points: (N,) each."""
@@ -125,7 +125,7 @@ class ModeSamplingResult(PointwiseResult):
             "many starts end where no other comes near, so modes are missing": self.share_found_once
             > MAX_SHARE_FOUND_ONCE,
             "no start comes to rest at a mode, as where single precision does not resolve the density": self._lost,
-            "there was no time for them": self.unfinished,
+            "there was no time for them": self.without_draws,
         }
 
     @property
@@ -152,12 +152,12 @@ class ModeSamplingResult(PointwiseResult):
         message = f"Standard error at most {tolerance:g} nats at {int(reached.sum())} of {len(self)} points"
         if bool(self.annealed.any()):
             message += f" ({int((reached & ~self.annealed).sum())} laplace, {int((reached & self.annealed).sum())} ais)"
-        others = ~reached & ~self.unfinished & self.log_likelihood_se.isfinite()
+        others = ~reached & ~self.without_draws & self.log_likelihood_se.isfinite()
         if bool(others.any()):
             factor = float((self.log_likelihood_se[others] / tolerance).square().median())
             message += f"; the others need about {factor:.2g} times their draws"
-        if bool(self.unfinished.any()):
-            message += f"; there was no time for {int(self.unfinished.sum())} points"
+        if bool(self.without_draws.any()):
+            message += f"; there was no time for {int(self.without_draws.sum())} points"
             if (whole := self.metadata.get("seconds_needed")) is not None:
                 message += f", and all would take about {whole:.2g} seconds"
         return f"{message}."
@@ -204,9 +204,9 @@ def mode_sampling_log_likelihood(
         guide: The guide, a function of x.
         x: The points (N, ...), on the device and in the type of the pair's parameters.
         tolerance: The standard error that each point is to have, nats.
-        seed: The same seed gives the same numbers.
+        seed: The same seed gives the same numbers, unless time runs out.
         max_draws: The largest K. A point that needs more gets this many, and an error above the tolerance. A chain counts for 32.
-        max_seconds: After so many seconds the search for modes and the draws end, if given. Points without a draw have NaN.
+        max_seconds: After so many seconds the search for modes and its draws stop, if given. Points without draws have NaN.
         partial: Where the numbers of finished points are kept. Those that it has are not computed again.
         on_progress: Called with the number of points done since its last call.
 
@@ -259,27 +259,30 @@ def mode_sampling_log_likelihood(
             "annealed": hard,
         }
 
-    def keep(joint: Joint, start: int) -> int:
-        progress = _ChunkProgress(chunk_progress(on_progress, len(joint.x)))
+    def keep(points: Tensor, start: int) -> int:
+        progress = _ChunkProgress(chunk_progress(on_progress, len(points)))
         with fork_rng(
             x.device, derived_seed(seed, start)
         ):  # a chunk's noise does not depend on what was done before it
             try:
-                values = work(joint, progress)
+                deadline.check()
+                values = work(Joint(model, guide, points, deadline), progress)
             except OutOfTimeError:
-                values = _nothing(len(joint.x))
-        unfinished = values["num_draws"] == 0
-        worked.append(len(joint.x) * (1 - progress.left if bool(unfinished.any()) else 1))
-        check_weights(torch.where(unfinished, 0.0, values["log_likelihood"]).unsqueeze(0), start)
-        kept.add({name: value.cpu() for name, value in values.items()}, len(joint.x))
+                values = _nothing(len(points))
+            except torch.OutOfMemoryError:  # a part of these points is tried next
+                progress.undo()
+                raise
+        without_draws = values["num_draws"] == 0
+        values["work_done"] = torch.full((len(points),), 1 - progress.left * float(without_draws.any()))
+        check_weights(torch.where(without_draws, 0.0, values["log_likelihood"]).unsqueeze(0), start)
+        kept.add({name: value.cpu() for name, value in values.items()}, len(points), final=not deadline.passed)
         progress.advance(1.0)
-        return len(joint.x)
+        return len(points)
 
     ranks, chunk = ProcessGroup(), len(x) if per_point else chunk_points(x, MIN_CHUNK_DRAWS)
     chunks = ranks.share(-(-len(x) // chunk))  # each with noise of its own
     own = slice(chunks.start * chunk, min(len(x), chunks.stop * chunk))
     kept = PartialResults() if partial is None else partial
-    worked: list[float] = []  # by how many points' work the chunks have moved on
     kept.skip_to(own.start)
     left = slice(kept.points, max(own.stop, kept.points))
     chunk_progress(on_progress, left.start - own.start)(1.0)
@@ -290,7 +293,7 @@ def mode_sampling_log_likelihood(
             in_chunks_of(
                 points,
                 chunk,
-                lambda some, start: keep(Joint(model, guide, some, deadline), left.start + start),
+                lambda some, start: keep(some, left.start + start),
                 whole=per_point,
             )
         return kept.statistics()
@@ -302,11 +305,11 @@ def mode_sampling_log_likelihood(
             search = short_search  # which no point comes to
         values = concatenated(ranks.collect(own_part))
     settings = {"tolerance": tolerance, "max_draws": max_draws, "seed": seed, "points": len(x)}
-    seconds = time.perf_counter() - started
+    seconds, work_done = time.perf_counter() - started, float(values.pop("work_done").mean())
     if max_seconds is not None:
         settings |= {"max_seconds": max_seconds}
-        if sum(worked):
-            settings |= {"seconds_needed": seconds * (left.stop - left.start) / sum(worked)}
+        if work_done:
+            settings |= {"seconds_needed": seconds / work_done}
     return ModeSamplingResult(**values, seconds=seconds, metadata=metadata(x, **settings))
 
 
@@ -343,6 +346,10 @@ class _ChunkProgress:
     def advance(self, share: float) -> None:
         self.tell(share * self.left)
         self.left *= 1 - share
+
+    def undo(self) -> None:
+        self.tell(self.left - 1)
+        self.left = 1.0
 
 
 def _nothing(points: int) -> dict[str, Tensor]:

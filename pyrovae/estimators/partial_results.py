@@ -25,6 +25,7 @@ class PartialResults:
     def __init__(self, path: Path | None = None, identity: Callable[[], tuple[Any, ...]] = tuple):
         self.path, self.points, self.saved = path, 0, time.monotonic()
         self.parts: list[dict[str, Tensor]] = []
+        self.final = True  # whether all of them may be kept
         if path is None:  # then nothing is kept beyond this process
             return
         self.identity = hashlib.sha256(repr(identity()).encode()).hexdigest()
@@ -43,8 +44,11 @@ class PartialResults:
         """Points before `first` are another process's."""
         self.points = max(self.points, first)
 
-    def add(self, statistics: dict[str, Tensor], points: int) -> None:
-        """The next `points` points."""
+    def add(self, statistics: dict[str, Tensor], points: int, final: bool = True) -> None:
+        """Add the next `points` points. If they are not final, the file keeps those before them and is not written again."""
+        if not final and self.final and self.points:
+            self.save()
+        self.final = self.final and final
         self.parts.append(statistics)
         self.points += points
         if self.path is not None and time.monotonic() - self.saved > SAVE_INTERVAL_SECONDS:
@@ -69,7 +73,7 @@ class PartialResults:
         return dict(self.parts[0])
 
     def save(self) -> None:
-        if self.path is None:
+        if self.path is None or not self.final:
             return
         content = {"identity": self.identity, "points": self.points, "statistics": self.statistics()}
         with replacing(self.path, by_all=True) as file:

@@ -62,7 +62,7 @@ def anneal_to_tolerance(
 ) -> dict[str, Tensor]:
     """Chains of annealed importance sampling from the mixture, in place of draws of it.
 
-    At the deadline of `joint` chains that have not arrived are lost. `on_step` is called at each temperature.
+    At the deadline of `joint` the chains that are under way are lost. `on_step` is called at each temperature.
     """
 
     def advance(fraction: float) -> None:

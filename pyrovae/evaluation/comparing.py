@@ -52,7 +52,7 @@ def compare(
         seed: The same seed gives the same numbers.
         tolerance: As for `evaluate`.
         max_draws: As for `evaluate`.
-        max_seconds: The most seconds for all points of one pair.
+        max_seconds: As for `evaluate`, for each pair.
         transform: What made x out of pixels, for bits per dimension.
         on_progress: Called with the number of points done since its last call, a fraction.
 

@@ -103,7 +103,8 @@ def evaluate(
         seed: The same seed gives the same numbers.
         tolerance: The largest standard error of a point, in nats. Default: 0.05.
         max_draws: The most draws for one point.
-        max_seconds: The most seconds for all points.
+        max_seconds: Stop the search for modes and its draws after so many seconds. The draws of the guide are not counted.
+            Points without draws keep the K-sample bound.
         transform: What made x out of the data, for bits per dimension. If it standardised columns, log p(x) is in the
             units before.
         on_progress: Called with the number of points done since its last call, a fraction.

@@ -81,12 +81,12 @@ def laplace_result(
     )
 
     def merged(name: str) -> Tensor:
-        return torch.where(found.unfinished, getattr(otherwise, name), getattr(found, name))
+        return torch.where(found.without_draws, getattr(otherwise, name), getattr(found, name))
 
     methods = tuple(
         other if skipped else AIS if annealed else LAPLACE
         for other, skipped, annealed in zip(
-            otherwise.method, found.unfinished.tolist(), found.annealed.tolist(), strict=True
+            otherwise.method, found.without_draws.tolist(), found.annealed.tolist(), strict=True
         )
     )
     return MethodResult(

@@ -82,10 +82,12 @@ class Evidence(JudgedResult, ShownAsHTML):
         if self.deterministic_guide:
             return f"Evidence({len(self)} points, a guide that draws nothing: ELBO {value:.3f} ± {data_se:.3f})"
         by = f"{self.num_samples} samples" if self._is_bound else ", ".join(dict.fromkeys(self.method))
+        weights = f"ESS {self.ess.mean():.0f}"
+        if math.isfinite(self.pareto_k_threshold):  # with few draws there is no tail to fit
+            weights += f", k̂ above {self.pareto_k_threshold:.2f} on {self.high_pareto_k_fraction:.0%}"
         return (
             f"Evidence({len(self)} points, {by}: log p̂(x{self.given and f' | {self.given}'}) {value:.3f} ± {mc_se:.3f} ± {data_se:.3f}, "
-            f"ELBO {self.mean_elbo.value:.3f}, gap {self.mean_gap.value:.3f}, ESS {self.ess.mean():.0f}, "
-            f"k̂ above {self.pareto_k_threshold:.2f} on {self.high_pareto_k_fraction:.0%})"
+            f"ELBO {self.mean_elbo.value:.3f}, gap {self.mean_gap.value:.3f}, {weights})"
         )
 
     @property

@@ -65,12 +65,14 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
         if comparison.trainings:
             estimate += f" ± {error_text(row['log_likelihood_train_se'])}"
             errors += " ± training"
+        bound_only = row["tolerance"] is None
+        estimated = f"bound L_{num_samples:,}" if bound_only else "log p̂(x)"
         numbers = {
             "model": row["name"],
             "latent": row["latent"],
             "parameters": f"{row['parameters']:,}",
             "exact\nlog p(x)": _plain(row["exact_log_likelihood"], ".3f"),
-            f"log p̂(x)\n{errors}": estimate,
+            f"{estimated}\n{errors}": estimate,
             "method": row["method"].replace("_", " "),
             "ELBO": f"{row['elbo']:.3f}",
             "gap": "–" if row["gap"] is None else f"{_zero(row['gap']):.3f}",
@@ -82,7 +84,6 @@ def _cells(comparison: Comparison) -> list[dict[str, str]]:
             f"k̂ over\n{limit}": "–" if row["ess"] is None else f"{row['high_pareto_k_fraction']:.0%}",
             "seconds": f"{row['total_seconds']:.1f}",
         }
-        bound_only = row["tolerance"] is None
         absent = ("method", "bound error") if bound_only else ("exact", "ESS", "k̂")
         cells.append({heading: text for heading, text in numbers.items() if not heading.startswith(absent)})
     return cells + [{**dict.fromkeys(cells[0], "–"), "model": name} for name in comparison.failed]

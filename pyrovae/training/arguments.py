@@ -52,25 +52,25 @@ class TrainingSettings:
         if self.batch_size is not None:
             check_int("batch_size", self.batch_size, 1, why=", or None for all points")
         if not _is_between(self.lr, 0, math.inf):
-            raise InvalidInputError(f"lr is {self.lr}: give a finite number above 0.")
+            raise InvalidInputError(f"lr is {self.lr!r:.40}: give a finite number above 0.")
         if self.max_grad_norm is not None and not _is_between(self.max_grad_norm, 0, math.inf):
             raise InvalidInputError(
-                f"max_grad_norm is {self.max_grad_norm}: give a finite norm above 0, in nats per point."
+                f"max_grad_norm is {self.max_grad_norm!r:.40}: give a finite norm above 0, in nats per point."
             )
-        if self.kl_warmup_fraction not in (0, 1) and not _is_between(self.kl_warmup_fraction, 0, 1):
+        if not _is_between(self.kl_warmup_fraction, 0, 1, closed=True):
             raise InvalidInputError(
-                f"kl_warmup_fraction is {self.kl_warmup_fraction}: give the share of the steps in which the KL's weight rises, "
+                f"kl_warmup_fraction is {self.kl_warmup_fraction!r:.40}: give the share of the steps in which the KL's weight rises, "
                 "0 to 1."
             )
         if self.ema_decay is not None and not _is_between(self.ema_decay, 0, 1):
             raise InvalidInputError(
-                f"ema_decay is {self.ema_decay}: give the average's decay, between 0 and 1, such as 0.999."
+                f"ema_decay is {self.ema_decay!r:.40}: give the average's decay, between 0 and 1, such as 0.999."
             )
         if self.precision not in ("fp32", "tf32", "bf16"):
             raise InvalidInputError(f"There is no precision '{self.precision}': give fp32, tf32 or bf16.")
         if self.retry_lr_factor is not None and not _is_between(self.retry_lr_factor, 0, 1):
             raise InvalidInputError(
-                f"retry_lr_factor is {self.retry_lr_factor}: give a factor for the learning rate, between 0 and 1."
+                f"retry_lr_factor is {self.retry_lr_factor!r:.40}: give a factor for the learning rate, between 0 and 1."
             )
         if not isinstance(self.early_stopping, EarlyStopping | None):
             raise InvalidInputError(
@@ -115,11 +115,11 @@ class TrainingSettings:
             )
 
 
-def _is_between(value: Any, low: float, high: float) -> bool:
-    """Whether the value is a number between the two. A text or a list is not."""
+def _is_between(value: Any, low: float, high: float, closed: bool = False) -> bool:
+    """Whether the value is a number between the two, or one of them if the interval is closed. A text or a list is not."""
     try:
-        return bool(low < value < high)
-    except (TypeError, ValueError):
+        return bool(low <= value <= high if closed else low < value < high)
+    except (TypeError, ValueError, RuntimeError):
         return False
 
 

@@ -5,6 +5,7 @@ import hashlib
 import platform
 import subprocess
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,16 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def metadata(x: Tensor, /, **settings: Any) -> dict[str, Any]:
-    """Return the settings of a computation on x, then its dtype, device and versions. A `dtype` among the settings stays."""
+    """Return the settings of a computation on x, then its dtype, device and versions. A `dtype` among the settings stays.
+
+    NumPy's whole numbers become Python's, which JSON knows.
+    """
+    plain = {
+        name: int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+        for name, value in settings.items()
+    }
     return {
-        **settings,
+        **plain,
         "dtype": settings.get("dtype", dtype_name(x.dtype)),
         "device": device_name(x.device),
         **versions(),

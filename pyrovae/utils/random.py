@@ -19,7 +19,7 @@ def fork_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
         check_int("seed", seed, 0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if seed is not None:
-            torch.manual_seed(seed)
+            torch.manual_seed(int(seed))
         yield
 
 

@@ -284,7 +284,7 @@ def test_time_may_run_out():
     """Points without a draw have no number. The message says how many there are."""
     model, guide = load("ppca")(5, latent=2)
     result = mode_sampling_log_likelihood(model, guide, torch.randn(10, 5), max_seconds=1e-9)
-    assert result.unfinished.all()
+    assert result.without_draws.all()
     assert result.log_likelihood.isnan().all()
     assert not result.reliable.any()
     assert "there was no time for 10 points." in result.reliability_message
@@ -309,10 +309,10 @@ def test_time_may_run_out_anywhere(annealed, monkeypatch):
         result = mode_sampling_log_likelihood(skewed, standard(4), x, max_seconds=checks, on_progress=bar.append)
         assert next(clock) <= checks + 10  # after the deadline each kind of work is asked once
         assert sum(bar) == pytest.approx(6)
-        assert torch.equal(result.log_likelihood.isnan(), result.unfinished)
-        error = (result.log_likelihood - whole.log_likelihood)[~result.unfinished]
-        assert (error.abs() < 5 * result.log_likelihood_se[~result.unfinished] + 0.05).all()
-        finished.append(int((~result.unfinished).sum()))
+        assert torch.equal(result.log_likelihood.isnan(), result.without_draws)
+        error = (result.log_likelihood - whole.log_likelihood)[~result.without_draws]
+        assert (error.abs() < 5 * result.log_likelihood_se[~result.without_draws] + 0.05).all()
+        finished.append(int((~result.without_draws).sum()))
         needed.append(result.metadata.get("seconds_needed"))
     assert finished[0] == 0
     assert finished[-1] == 6
@@ -320,6 +320,23 @@ def test_time_may_run_out_anywhere(annealed, monkeypatch):
     assert needed[0] is None  # nothing was done from which it could be told
     assert needed[-1] == pytest.approx(result.seconds, rel=0.1)
     assert any(0 < count < 6 for count in finished) or annealed
+
+
+def test_where_memory_runs_out_the_bar_goes_back(monkeypatch):
+    """Points are halved, and their progress counts once."""
+    search = pyrovae.posterior.mode_search.search_modes
+
+    def short_of_memory(joint, thorough):
+        if len(joint.x) > 6:
+            raise torch.OutOfMemoryError("no room")
+        return search(joint, thorough)
+
+    monkeypatch.setattr("pyrovae.posterior.mode_search.search_modes", short_of_memory)
+    model, guide = load("ppca")(5, latent=2)
+    bar: list[float] = []
+    result = mode_sampling_log_likelihood(model, guide, torch.randn(20, 5), on_progress=bar.append)
+    assert result.reached.all()
+    assert sum(bar) == pytest.approx(20)
 
 
 def test_what_is_said_of_the_points(seed):

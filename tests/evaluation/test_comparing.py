@@ -278,3 +278,11 @@ def test_numbers_below_the_least_are_refused(name):
         calls[other] = partial(getattr(pyrovae, other), model, guide, x, seed=-1)
     with pytest.raises(pyrovae.InvalidInputError, match="give a whole number, at least"):
         calls[name]()
+
+
+def test_seeds_may_be_numpys():
+    model, guide = pyrovae.load("ppca")(3, latent=np.int64(1))
+    x = torch.randn(5, 3)
+    found = pyrovae.ais(model, guide, x, num_chains=2, num_temperatures=3, seed=np.int64(4))
+    assert torch.equal(found.log_w, pyrovae.ais(model, guide, x, num_chains=2, num_temperatures=3, seed=4).log_w)
+    assert json.loads(json.dumps(found.metadata))["seed"] == 4

@@ -2,6 +2,7 @@
 
 import json
 import math
+import types
 
 import command_line
 import numpy as np
@@ -168,6 +169,34 @@ def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path, monkeypatch):
     assert torch.equal(again.log_likelihood, whole.log_likelihood)
     assert torch.equal(again.num_draws, whole.num_draws)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_there_was_no_time_for_is_not_kept(tmp_path, monkeypatch):
+    """Stopped after the deadline: without a deadline the same evaluation computes all that has no numbers."""
+    monkeypatch.setattr("pyrovae.posterior.batching.MIN_CHUNK_ROWS", 0)
+    monkeypatch.setattr("pyrovae.posterior.batching.CHUNK_ELEMENTS", {"cpu": 32 * 6 * 8})  # 8 points at once
+    model, guide = pyrovae.load("vae")(6, latent=2, hidden=[8])
+    x = torch.randn(40, 6)
+    whole = pyrovae.evaluate(model, guide, x, 100, tolerance=0.1)
+    done: list[float] = []
+    late = []
+    monkeypatch.setattr("pyrovae.utils.deadline.time", types.SimpleNamespace(monotonic=lambda: 9.0 if late else 0.0))
+
+    def stop(points: float) -> None:
+        done.append(points)
+        if sum(done) > 28:  # two chunks are finished
+            late.append(True)
+        if sum(done) > 37:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "unfinished.pt"
+    with pytest.raises(KeyboardInterrupt):
+        pyrovae.evaluate(model, guide, x, 100, tolerance=0.1, max_seconds=5, partial_file=path, on_progress=stop)
+    kept = torch.load(f"{path}.modes", weights_only=True)
+    assert kept["points"] == 16
+    assert kept["statistics"]["log_likelihood"].isfinite().all()
+    again = pyrovae.evaluate(model, guide, x, 100, tolerance=0.1, partial_file=path)
+    assert torch.equal(again.log_likelihood, whole.log_likelihood)
 
 
 def test_a_number_does_not_depend_on_its_place():

@@ -467,7 +467,7 @@ def test_init_is_called_once_with_model_and_data() -> None:
         ({"batch_size": 0}, "batch_size is 0: give a whole number, at least 1, or None for all points"),
         ({"lr": 0.0}, "lr is 0.0: give a finite number above 0"),
         ({"lr": math.inf}, "lr is inf: give a finite number above 0"),
-        ({"lr": "fast"}, "lr is fast: give a finite number above 0"),
+        ({"lr": "fast"}, "lr is 'fast': give a finite number above 0"),
         ({"max_grad_norm": [1.0]}, "give a finite norm above 0"),
         ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0: give a finite norm above 0"),
         ({"kl_warmup_fraction": 1.5}, "kl_warmup_fraction is 1.5: give the share of the steps"),
