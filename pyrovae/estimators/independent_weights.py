@@ -24,8 +24,10 @@ TRIED_POINTS, TRIED_DRAWS = 64, 8  # to see whether the guide is the posterior
 ROUNDING = 64  # units in the last place by which equal log-weights may differ
 
 Result = TypeVar("Result")
-# (how to draw weights for a chunk, its number of points, the index of its first point) → what is computed from them
-Work = Callable[[DrawWeights, int, int], Result]
+# (how to draw weights for a chunk, the variance (n,) of a point's weights by a pilot, the index of the chunk's first point)
+# → what is computed from them. The variance is relative to the squared mean, and 0 where no pilot was run.
+Work = Callable[[DrawWeights, Tensor, int], Result]
+TOLERANCE = 0.05  # nats, that the pilot is run for
 
 
 def choose_proposal(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str:
@@ -54,14 +56,14 @@ def with_weights_about_modes(
     model, guide, x = in_sufficient_precision(model, guide, x, len(x) if per_point else CHECKED_POINTS)
 
     def of_chunk(joint: Joint, start: int) -> Result:
-        mixture, _ = fit_mixture(joint, search(joint))
+        mixture, needed = fit_mixture(joint, search(joint), TOLERANCE)
 
         def draw(count: int, rows: Tensor) -> Tensor:
             part, own = joint.subset(rows), mixture.subset(rows)
             blocks = block_sizes(count, len(part.x))
             return _numbers(torch.cat([own.weigh_independent(part, size) for size in blocks]))
 
-        return work(draw, len(joint.x), start)
+        return work(draw, needed * TOLERANCE**2, start)
 
     with evaluation_mode(model, guide):  # which may be copies in double precision
         search = choose_search(model, guide, x, seed)
@@ -86,7 +88,7 @@ def with_guide_weights(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor, work
             log_w = torch.cat([log_weights(model, guide, chosen, size) for size in block_sizes(count, len(chosen))])
             return _numbers(log_w.double()[:, rows] if per_point else log_w.double())
 
-        return work(draw, len(points), start)
+        return work(draw, torch.zeros(len(points), dtype=torch.float64, device=points.device), start)
 
     return in_chunks_of(x, len(x) if per_point else chunk_points(x, MIN_CHUNK_DRAWS), of_chunk, per_point)
 

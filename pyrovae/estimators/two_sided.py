@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,13 +18,15 @@ from ..utils.provenance import metadata
 from ..utils.random import fork_rng
 from .annealing import check_weights
 from .bracket import MAX_WIDTH, BracketResult
-from .coupled_resampling import DrawWeights, coupled_bounds
+from .coupled_resampling import DrawWeights, Replicate, coupled_bounds
 from .independent_weights import choose_proposal, with_guide_weights, with_weights_about_modes
 
 __all__ = ["TwoSidedResult", "two_sided_log_likelihood"]
 
 GIVEN = {"modes": "Given the modes found", "guide": "Given that the guide draws wherever the posterior is"}
 MAX_STEPS = 100  # chains that fit their posterior meet within four
+WIDTH = 0.01  # nats, about the variance over K, that K of a point is chosen for
+MOST_DRAWS = 16  # times `num_samples`
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,9 +43,10 @@ class TwoSidedResult(BracketResult):
         "upper": "coupled resampling, from above",
         "width": "width of the bracket",
     }
-    other_values: ClassVar[tuple[str, ...]] = ("pooled_log_likelihood", "num_steps", "shortfall")
+    other_values: ClassVar[tuple[str, ...]] = ("pooled_log_likelihood", "num_draws", "num_steps", "shortfall")
 
     pooled_log_likelihood: Tensor  # log p̂(x) of the draws of all replicates together; p̂ is unbiased
+    num_draws: Tensor  # K
     num_steps: Tensor  # the most steps that the chains of a replicate took to meet; at least 1
     proposal: str  # "modes" or "guide": where the draws came from
     seconds: float
@@ -119,7 +122,8 @@ def two_sided_log_likelihood(
         model: The model, a function of x.
         guide: The guide, a function of x.
         x: The points (N, ...), on the device and in the type of the pair's parameters.
-        num_samples: K. The width falls as 1/K.
+        num_samples: K. The width falls as 1/K. Points whose weights vary much get 2, 4, 8 or 16 times as many. A pilot
+            tells which, and its draws are not used again, so that the bounds hold.
         num_replicates: Independent repetitions; the errors of a point are those over them.
         seed: The same seed gives the same numbers.
         delta: With this probability, at most, the certificate is wrong.
@@ -145,20 +149,26 @@ def two_sided_log_likelihood(
     check_points(x, handles_missing(model))
     started = time.perf_counter()
 
-    def bound(draw: DrawWeights, points: int, start: int) -> dict[str, Tensor]:
-        everyone, progress = torch.ones(points, dtype=torch.bool, device=x.device), chunk_progress(on_progress, points)
-        replicates = []
-        for _ in range(num_replicates):
-            replicates.append(coupled_bounds(draw, everyone, num_samples, max_steps))
-            progress(1 / num_replicates)
-        lower, upper = (torch.stack([getattr(each, name) for each in replicates]) for name in ("lower", "upper"))
-        check_weights(lower, start)
-        return {
-            **{"lower": lower.mean(0), "lower_se": _se(lower), "upper": upper.mean(0), "upper_se": _se(upper)},
-            "width_se": _se(upper - lower),
-            "pooled_log_likelihood": lower.logsumexp(0) - math.log(num_replicates),
-            "num_steps": torch.stack([each.num_steps for each in replicates]).amax(0),
-        }
+    def bound(draw: DrawWeights, variance: Tensor, start: int) -> dict[str, Tensor]:
+        num_draws, progress = _num_draws(variance, num_samples), chunk_progress(on_progress, 1)
+        parts, order = [], []
+        for count in num_draws.unique().tolist():
+            rows = (num_draws == count).nonzero().squeeze(-1)
+
+            def draw_own(draws: int, some: Tensor, rows: Tensor = rows) -> Tensor:
+                return draw(draws, torch.zeros_like(num_draws, dtype=torch.bool).index_fill(0, rows[some], True))
+
+            replicates = []
+            for _ in range(num_replicates):
+                everyone = torch.ones_like(rows, dtype=torch.bool)
+                replicates.append(coupled_bounds(draw_own, everyone, count, max_steps))
+                progress(len(rows) / num_replicates)
+            parts.append(_statistics(replicates))
+            order.append(rows)
+        back = torch.cat(order).argsort()
+        values = {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
+        check_weights(values["pooled_log_likelihood"].unsqueeze(0), start)
+        return {**values, "num_draws": num_draws}
 
     with evaluation_mode(model, guide), torch.no_grad(), fork_rng(x.device, seed):
         proposal = choose_proposal(model, guide, x) if proposal is None else proposal
@@ -176,6 +186,23 @@ def two_sided_log_likelihood(
         seconds=time.perf_counter() - started,
         metadata=metadata(x, **settings, seed=seed, points=len(x)),
     )
+
+
+def _num_draws(variance: Tensor, num_samples: int) -> Tensor:
+    """K of each point: `num_samples` times a power of 2, by the pilot's variance of its weights."""
+    times = (variance / (WIDTH * num_samples)).nan_to_num(0.0).clamp(1, MOST_DRAWS)
+    return num_samples * times.log2().ceil().exp2().long()
+
+
+def _statistics(replicates: Sequence[Replicate]) -> dict[str, Tensor]:
+    """Means and standard errors over replicates: (N,) each."""
+    lower, upper = (torch.stack([getattr(each, name) for each in replicates]) for name in ("lower", "upper"))
+    return {
+        **{"lower": lower.mean(0), "lower_se": _se(lower), "upper": upper.mean(0), "upper_se": _se(upper)},
+        "width_se": _se(upper - lower),
+        "pooled_log_likelihood": lower.logsumexp(0) - math.log(len(replicates)),
+        "num_steps": torch.stack([each.num_steps for each in replicates]).amax(0),
+    }
 
 
 def _se(values: Tensor) -> Tensor:

@@ -14,8 +14,10 @@ def show(result: TwoSidedResult, page: Console) -> None:
     add_rows(sheet, result.rows())
     settings = result.metadata
     source = "about the modes" if result.proposal == "modes" else "of the guide"
+    least, most = int(result.num_draws.min()), int(result.num_draws.max())
+    draws = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     footer = Text(
-        f"K = {settings['num_samples']} draws {source}, {settings['num_replicates']} replicates; chains met within "
+        f"K = {draws} draws {source}, {settings['num_replicates']} replicates; chains met within "
         f"{int(result.num_steps.max())} steps at {int(result.met.sum())} of {len(result)} points; {result.seconds:.0f} s",
         style="dim",
     )

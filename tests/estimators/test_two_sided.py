@@ -9,7 +9,7 @@ import torch
 from coupled_draws import standard_errors_apart, with_exact
 
 from pyrovae import InvalidInputError, load
-from pyrovae.estimators import independent_weights, reverse_iwae, two_sided_log_likelihood
+from pyrovae.estimators import independent_weights, reverse_iwae, two_sided, two_sided_log_likelihood
 from pyrovae.posterior import batching
 from pyrovae.statistics.estimate import mean_over_points
 
@@ -64,6 +64,29 @@ def on_a_grid(log_likelihood):
     z = torch.linspace(-8, 8, 40_001, dtype=torch.float64)
     log_joint = dist.Normal(0.0, 1.0).log_prob(z) + log_likelihood(z)
     return z, log_joint, log_joint.logsumexp(-1) + math.log(float(z[1] - z[0]))
+
+
+# the number of draws
+
+
+def test_points_whose_weights_vary_more_get_more_draws(seed):
+    """K follows the pilot, and each point keeps its own numbers: against the trapezoid rule."""
+    x = torch.tensor([0.05, 3.0, -1.0, 8.0, 0.5, 20.0]).double().unsqueeze(-1).repeat(5, 1)
+    exact = torch.stack([on_a_grid(lambda z, x=x: dist.Normal(z.exp(), 0.5).log_prob(x))[2] for x in x.squeeze(-1)])
+    result = two_sided_log_likelihood(*exponential_pair(), x, num_samples=16, num_replicates=20, seed=seed)
+    assert len(result.num_draws.unique()) > 1
+    assert ((result.num_draws % 16 == 0) & (result.num_draws <= 16 * 16)).all()
+    assert (result.lower - 4.5 * result.lower_se < exact).all()
+    assert (exact < result.upper + 4.5 * result.upper_se).all()
+    assert (result.width < 0.1).all()
+
+
+@pytest.mark.parametrize(
+    ("variance", "draws"), [(0.0, 100), (1.0, 100), (1.1, 200), (3.0, 400), (1e9, 1600), (math.nan, 100)]
+)
+def test_draws_by_the_variance_of_the_pilot(variance, draws):
+    """A power of 2 times 100, so that the variance over the draws is at most .01, but at most 16 times."""
+    assert int(two_sided._num_draws(torch.tensor([variance]), 100)) == draws
 
 
 # the bounds
