@@ -94,7 +94,12 @@ def evaluate_command(
         bool, typer.Option("--two-sided", help="Bound log p(x) from below and from above, and certify its mean.")
     ] = False,
     two_sided_samples: Annotated[
-        int, typer.Option(min=2, help="With --two-sided: draws K for each bound. Their distance falls as 1/K.")
+        int,
+        typer.Option(
+            min=2,
+            help="With --two-sided: draws K for each bound, and up to 16 times as many where weights vary much. The distance of the "
+            "bounds falls as 1/K.",
+        ),
     ] = 256,
     two_sided_replicates: Annotated[
         int, typer.Option(min=2, help="With --two-sided: repetitions, which give the standard errors.")
