@@ -137,7 +137,6 @@ def evaluate(
     if num_samples is None:
         num_samples, tolerance = GUIDE_DRAWS, TOLERANCE if tolerance is None else tolerance
     check_int("num_samples", num_samples, 1)
-    check_int("seed", seed, 0)
     if tolerance is not None:
         check_tolerance(tolerance)
     limits = Limits(max_draws, max_seconds)

@@ -5,10 +5,10 @@ import hashlib
 import platform
 import subprocess
 from importlib.metadata import version
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,10 +38,7 @@ def metadata(x: Tensor, /, **settings: Any) -> dict[str, Any]:
 
     NumPy's whole numbers become Python's, which JSON knows.
     """
-    plain = {
-        name: int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
-        for name, value in settings.items()
-    }
+    plain = {name: int(value) if isinstance(value, np.integer) else value for name, value in settings.items()}
     return {
         **plain,
         "dtype": settings.get("dtype", dtype_name(x.dtype)),

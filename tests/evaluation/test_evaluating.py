@@ -139,14 +139,20 @@ def test_points_that_there_is_no_time_for_have_the_bound(seed):
         pyrovae.evaluate(model, guide, x, max_draws=3)
 
 
-def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path, monkeypatch):
-    """Stopped among the points whose modes are searched: the same numbers, bit by bit, and nothing is computed twice."""
-    monkeypatch.setattr("pyrovae.estimators.partial_results.SAVE_INTERVAL_SECONDS", 0.0)
+@pytest.fixture
+def in_five_chunks(monkeypatch):
+    """A pair, 40 points whose modes are searched 8 at a time, and what `evaluate` says of them."""
     monkeypatch.setattr("pyrovae.posterior.batching.MIN_CHUNK_ROWS", 0)
-    monkeypatch.setattr("pyrovae.posterior.batching.CHUNK_ELEMENTS", {"cpu": 32 * 6 * 8})  # 8 points at once
+    monkeypatch.setattr("pyrovae.posterior.batching.CHUNK_ELEMENTS", {"cpu": 32 * 6 * 8})
     model, guide = pyrovae.load("vae")(6, latent=2, hidden=[8])
     x = torch.randn(40, 6)
-    whole = pyrovae.evaluate(model, guide, x, 100, tolerance=0.1)
+    return model, guide, x, pyrovae.evaluate(model, guide, x, 100, tolerance=0.1)
+
+
+def test_a_stopped_evaluation_goes_on_where_it_was(in_five_chunks, tmp_path, monkeypatch):
+    """Stopped among the points whose modes are searched: the same numbers, bit by bit, and nothing is computed twice."""
+    monkeypatch.setattr("pyrovae.estimators.partial_results.SAVE_INTERVAL_SECONDS", 0.0)
+    model, guide, x, whole = in_five_chunks
     seen: list[float] = []
 
     def stop(points: float) -> None:
@@ -171,13 +177,9 @@ def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_there_was_no_time_for_is_not_kept(tmp_path, monkeypatch):
+def test_what_there_was_no_time_for_is_not_kept(in_five_chunks, tmp_path, monkeypatch):
     """Stopped after the deadline: without a deadline the same evaluation computes all that has no numbers."""
-    monkeypatch.setattr("pyrovae.posterior.batching.MIN_CHUNK_ROWS", 0)
-    monkeypatch.setattr("pyrovae.posterior.batching.CHUNK_ELEMENTS", {"cpu": 32 * 6 * 8})  # 8 points at once
-    model, guide = pyrovae.load("vae")(6, latent=2, hidden=[8])
-    x = torch.randn(40, 6)
-    whole = pyrovae.evaluate(model, guide, x, 100, tolerance=0.1)
+    model, guide, x, whole = in_five_chunks
     done: list[float] = []
     late = []
     monkeypatch.setattr("pyrovae.utils.deadline.time", types.SimpleNamespace(monotonic=lambda: 9.0 if late else 0.0))
