@@ -40,14 +40,12 @@ def new_pair(dim: int, layers: int = 1, guide: Any = ExpMeanField, **options: An
         dim: D, the size of one x.
         layers: Of latents, 1 or 2.
         guide: q(z|x) of one layer.
-        **options: Other sizes than the published ones.
+        **options: Other sizes and networks than the published ones.
     """
-    likelihood = pyrovae.likelihoods.Bernoulli()
+    given = {"likelihood": pyrovae.likelihoods.Bernoulli(), "hidden": HIDDEN, **options}
     if layers == 1:
-        given = {"latent": LATENTS[1][0], "hidden": HIDDEN, "guide": guide, **options}
-        return pyrovae.load("vae")(dim, likelihood=likelihood, **given)
-    given = {"latents": LATENTS[layers], "hidden": HIDDEN, **options}
-    return pyrovae.load("hierarchical_vae")(dim, likelihood=likelihood, **given)
+        return pyrovae.load("vae")(dim, **{"latent": LATENTS[1][0], "guide": guide, **given})
+    return pyrovae.load("hierarchical_vae")(dim, **{"latents": LATENTS[layers], **given})
 
 
 def other_batches(batch_size: int, lr: float) -> str:
@@ -92,6 +90,8 @@ def train(
     batch_size: int = 20,
     lr: float = 1e-3,
     seed: int = 0,
+    eps: float = 1e-4,
+    warmup_epochs: int = 0,
     check: Callable[[Any], None] = lambda result: None,
 ) -> dict[str, Any]:
     """Train the pair in place, from the checkpoint in `folder` where there is one. Stage ends are kept beside it.
@@ -106,6 +106,8 @@ def train(
         batch_size: Points of a step.
         lr: Of the first stage.
         seed: Of all random numbers.
+        eps: Of Adam, whose gradient is summed over the batch.
+        warmup_epochs: In which the weight of the KL rises from 0 to 1.
         check: Called after each epoch; it may raise to stop.
 
     Returns:
@@ -145,7 +147,8 @@ def train(
         lr=lr,
         seed=seed,
         objective=objective,
-        optimizer=partial(pyrovae.schedules.adam, eps=1e-4),  # of the gradient summed over the batch
+        optimizer=partial(pyrovae.schedules.adam, eps=eps),
+        kl_warmup_fraction=min(warmup_epochs / epochs_of(stages), 1.0),
         schedule=staged(-(-len(x) // batch_size)),
         checkpoints=checkpoints,
         on_epoch=after_epoch,
