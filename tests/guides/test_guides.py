@@ -243,6 +243,13 @@ def test_per_point_in_every_family(family):
     torch.testing.assert_close(log_weights(model, own, x, 2), expected)
 
 
+def test_no_pair_is_built_with_a_guide_of_single_points():
+    with pytest.raises(
+        pyrovae.InvalidInputError, match=r"belongs to points, so no pair is built with it: .* PerPoint\(len\(x\), "
+    ):
+        load("vae")(4, latent=2, guide=pyrovae.guides.PerPoint)
+
+
 def test_per_point_finds_the_exact_posterior():
     """PPCA's posterior is a Gaussian of full covariance: with a q for each point the gap closes, to a named 0.01 nats."""
     torch.manual_seed(0)
