@@ -27,6 +27,18 @@ def record_of(name: str, folder: Path = FOLDER / "records") -> dict:
     return json.loads((folder / f"{name}.json").read_text())
 
 
+def test_grey_levels_are_counted_by_their_cross_entropy():
+    grey, eta = torch.rand(5, 7), torch.randn(5, 7)
+    density = protocols.CrossEntropy()(eta)
+    expected = -torch.nn.functional.binary_cross_entropy_with_logits(eta, grey, reduction="none").sum(-1)
+    torch.testing.assert_close(density.log_prob(grey), expected)
+    torch.testing.assert_close(
+        density.log_prob(grey.round()), pyrovae.likelihoods.Bernoulli()(eta).log_prob(grey.round())
+    )
+    assert density.support.check(grey).all()
+    assert not density.support.check(2 * grey + 1).any()
+
+
 def test_every_row_has_a_record_and_every_record_a_row():
     assert NAMES
     for name in NAMES:

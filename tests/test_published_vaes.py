@@ -80,6 +80,23 @@ def test_rows_of_gaps_and_of_sharp_decoders_hold_together(tmp_path, monkeypatch)
     assert log_p["ours"] - best["ours"] == pytest.approx(approximation["ours"], abs=1e-6)
     assert best["ours"] - elbo["ours"] == pytest.approx(amortisation["ours"], abs=1e-6)
     assert sides["lower"] - 0.2 < sides["ours"] < sides["upper"] + 0.2
+    by_authors = lines(
+        "inference_gaps",
+        tmp_path / "authors",
+        monkeypatch,
+        training="cremer",
+        stages=1,
+        batch_size=100,
+        points=5,
+        both_sides_points=0,
+        K=300,
+    )
+    assert by_authors["amortised Gaussian q"]["ours"] < by_authors["best Gaussian q of each image"]["ours"]
+    assert by_authors["best Gaussian q of each image"]["ours"] < by_authors["log p(x)"]["ours"] < 0
+    sizes = lines("batch_sizes", tmp_path / "sizes", monkeypatch, stages=1, seeds=1, K=10)
+    for name in ("ELBO", "L_10"):
+        small, large = (sizes[f"batches of {size}, seed 0: {name}"]["ours"] for size in (20, 100))
+        assert sizes[f"100 minus 20, seed 0: {name}"]["ours"] == pytest.approx(large - small, abs=1e-4)
     flow = lines(
         "inference_gaps",
         tmp_path / "flow",

@@ -48,11 +48,11 @@ def new_pair(dim: int, layers: int = 1, guide: Any = ExpMeanField, **options: An
     return pyrovae.load("hierarchical_vae")(dim, **{"latents": LATENTS[layers], **given})
 
 
-def other_batches(batch_size: int, lr: float) -> str:
+def other_batches(batch_size: int, lr: float, published: int = 20) -> str:
     """A sentence where batches and the learning rate are not the published ones."""
-    if (batch_size, lr) == (20, 1e-3):
+    if (batch_size, lr) == (published, 1e-3):
         return ""
-    return f". Batches have {batch_size} images at lr = {lr:g}; published are 20 and 0.001"
+    return f". Batches have {batch_size} images at lr = {lr:g}; published are {published} and 0.001"
 
 
 def checkpoint_folder(work: Path, batch_size: int, lr: float, seed: int) -> Path:

@@ -4,14 +4,29 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from record import Line, Recorder
 from torch import Tensor
+from torch.distributions import constraints
 
 import pyrovae
 from pyrovae.data.transforms import Transform
 
 VALIDATION = 10_000  # of MNIST's 60,000 training images, the last ones
+
+
+class GreyBernoulli(dist.Bernoulli):
+    """x log p + (1 − x) log(1 − p) for grey levels x in [0, 1]: a cross-entropy, and no logarithm of a density."""
+
+    support = constraints.unit_interval
+
+
+class CrossEntropy(pyrovae.likelihoods.Bernoulli):
+    """The likelihood of an image whose pixels are grey levels, as many published numbers count it."""
+
+    def forward(self, eta: Tensor) -> dist.TorchDistribution:
+        return GreyBernoulli(logits=eta).to_event(1)
 
 
 def split(data: pyrovae.Data, validation: int = VALIDATION) -> tuple[Tensor, Tensor]:
