@@ -108,20 +108,25 @@ class Choice(ShownAsHTML):
         if loose := self.lower_bounds:
             listed = ", ".join(f"{name} ({points} points)" for name, points in loose.items())
             sentences.append(f"log p̂(x) is only a lower bound at some points: {listed}.")
-        if self.lowest_bic is not None:
+        if self.lowest_bic is not None and len(self.candidates) > 1:
             sentences.append(f"The BIC chooses {self.option}={self.lowest_bic}.")
         if self.minka is not None:
             sentences.append(f"Minka's approximation of the evidence chooses {self.option}={self.minka}.")
-        names = list(self.candidates)
-        if len(names) > 2 and self.best in (names[0], names[-1]):
+        values = self._numbers()
+        if len(values) > 1 and values[self.best] in (min(values.values()), max(values.values())):
             sentences.append("The best value is at an end of the range: try more values there.")
         return " ".join(sentences)
 
+    def _numbers(self) -> dict[str, int | float]:
+        """The values by their names; none where some are no numbers."""
+        values = {name: each.value for name, each in self.candidates.items()}
+        is_numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values())
+        return values if is_numeric else {}
+
     def _smallest(self) -> str | None:
         """Of the best set, the lowest value; None where values are no numbers."""
-        values = {name: self.candidates[name].value for name in self.best_set}
-        is_numeric = all(isinstance(value, int | float) for value in values.values())
-        return min(values, key=lambda name: values[name]) if is_numeric and len(self.candidates) > 1 else None
+        values = self._numbers()
+        return min(self.best_set, key=lambda name: values[name]) if len(values) > 1 else None
 
     def rows(self) -> list[dict[str, Any]]:
         """A flat row for each candidate, ready for JSON or CSV: numbers in nats, None where there is none."""

@@ -16,7 +16,9 @@ from sklearn.model_selection import KFold, cross_val_score
 import pyrovae
 from pyrovae import InvalidInputError, choose
 from pyrovae.errors import RunError
+from pyrovae.evaluation.choice import Candidate, Choice
 from pyrovae.evaluation.splits import random_split
+from pyrovae.statistics.estimate import mean_over_points
 
 EXAMPLE = [5, 10, 15, 20]  # of the example's numbers of components, those above 0
 BY_EM = {"epochs": 0, "init": pyrovae.EM(500, 1e-6)}
@@ -125,6 +127,28 @@ def test_latent_sizes_that_tie_are_said_to_tie() -> None:
     assert choice.minka is None
     assert choice.candidates["1"].method == "importance_sampling"
     assert choice.candidates["1"].mean_log_likelihood.mc_se > 0
+
+
+def made_up(values: dict[object, float]) -> Choice:
+    """A choice among values whose held-out log p(x) is the same at all points, with a BIC that asks for the first."""
+    candidates = {}
+    for place, (value, level) in enumerate(values.items()):
+        log_p = torch.full((20,), level)
+        candidates[str(value)] = Candidate(
+            value, log_p, 0 * log_p, 0 * log_p, "exact", mean_over_points(log_p, 0 * log_p), 1, 1, float(place), 0.0
+        )
+    return Choice("option", candidates, 20)
+
+
+def test_a_best_value_at_an_end_of_the_numbers_asks_for_more() -> None:
+    """In whatever order they are given; words have no ends, and one value has nothing beside it."""
+    end = "The best value is at an end of the range"
+    assert end in made_up({2: -1.0, 4: 0.0}).message
+    assert end in made_up({2: -1.0, 8: 0.0, 4: -1.0}).message
+    assert end not in made_up({4: 0.0, 2: -1.0, 8: -1.0}).message
+    assert end not in made_up({"full": 0.0, "diag": -1.0, "tied": -1.0}).message
+    assert "The BIC chooses option=full." in made_up({"full": 0.0, "diag": -1.0}).message
+    assert made_up({2: 0.0}).message == "option=2 is the only value that was scored."
 
 
 def test_candidates_share_nothing_in_pyros_store() -> None:
