@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pictures
 import protocols
 import pytest
 import results
@@ -243,3 +244,16 @@ def test_a_command_gives_the_numbers_of_its_record(name: str, tmp_path: Path):
     assert [quantity for quantity, _ in again] == [quantity for quantity, _ in record]
     for (_, one), (_, other) in zip(again, record, strict=True):
         assert one == pytest.approx(other, abs=TOLERANCE[name])
+
+
+def test_the_figure_of_gaps_has_the_published_bars_and_those_of_each_record():
+    names = [name for name in NAMES if name.startswith("inference_gaps")]
+    figure = pictures.inference_gaps([record_of(name) for name in names])
+    (axes,) = figure.axes
+    widths = {round(bar.get_width(), 4) for bar in axes.patches}
+    for name in names:
+        for line in lines_of(record_of(name)):
+            if line.quantity.endswith("gap"):
+                assert {round(line.ours, 4), line.published} <= widths
+    assert len(axes.get_yticklabels()) == len(names) + 2  # of a Gaussian and of a flow
+    assert pictures.inference_gaps([record_of("mclust")]) is None

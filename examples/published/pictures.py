@@ -1,5 +1,6 @@
 """The figures of docs/results.md, each drawn from the numbers of one record."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from record import Line, lines_of
 
 from pyrovae.plots.style import COLOURS, new_axes, new_figure
@@ -144,10 +146,48 @@ def looseness(records: list[Record]) -> Figure | None:
     return figure
 
 
+GAPS = {
+    "approximation gap": "approximation gap: log p(x) − best q",
+    "amortisation gap": "amortisation gap: best q − amortised q",
+}
+
+
+def inference_gaps(records: list[Record]) -> Figure | None:
+    """What the family of q and its network cost, published and here, one above the other."""
+    bars: dict[str, tuple[float, float, float]] = {}  # approximation gap, amortisation gap, error of their sum
+    for record in records:
+        found = {line.quantity: line for line in lines_of(record)}
+        if not GAPS.keys() <= found.keys():
+            continue
+        name, both = record["title"].removeprefix("Inference gaps of a "), [found[name] for name in GAPS]
+        bars[f"{name.partition(',')[0]}, published"] = both[0].published, both[1].published, 0.0
+        error = 2 * math.hypot(*(line.data_se or 0.0 for line in both))
+        bars[f"{name}, {both[0].note.partition(', ')[2]}"] = both[0].ours, both[1].ours, error
+    if not bars:
+        return None
+    figure, axes = new_axes(None, (9.6, 1.6 + 0.42 * len(bars)))
+    for place, (*gaps, error) in enumerate(bars.values()):
+        lefts = 0.0, gaps[0]
+        axes.barh([place, place], gaps, left=lefts, height=0.62, color=COLOURS[:2])
+        axes.errorbar(sum(gaps), place, xerr=error or None, color="0.2", capsize=3)
+        for left, gap in zip(lefts, gaps, strict=True):
+            axes.annotate(f"{gap:.2f}", (left + gap / 2, place), ha="center", va="center", fontsize=9, color="white")
+    axes.set_yticks(range(len(bars)), list(bars), fontsize=9)
+    axes.invert_yaxis()
+    axes.set(xlabel="nats an image (± 2 standard errors from the choice of images)", title="Inference gaps on MNIST")
+    patches = [Patch(color=colour, label=text) for colour, text in zip(COLOURS, GAPS.values(), strict=False)]
+    figure.legend(handles=patches, frameon=False, fontsize=9, loc="outside lower center", ncols=2)
+    return figure
+
+
 ONE_RECORD: dict[str, Callable[[Record], Figure]] = {
     "tightness": tightness,
     "collapse": collapse,
     "mnist_binarised": mnist_binarised,
+}
+ALL_RECORDS: dict[str, Callable[[list[Record]], Figure | None]] = {
+    "looseness": looseness,
+    "inference_gaps": inference_gaps,
 }
 
 
@@ -155,8 +195,9 @@ def draw(folder: Path, records: dict[str, Record]) -> list[Path]:
     """Draw all figures whose records are there."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = {name: function(records[name]) for name, function in ONE_RECORD.items() if name in records}
-    if (bars := looseness(list(records.values()))) is not None:
-        figures["looseness"] = bars
+    for name, function in ALL_RECORDS.items():
+        if (figure := function(list(records.values()))) is not None:
+            figures[name] = figure
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
     return [folder / f"{name}.png" for name in figures]
