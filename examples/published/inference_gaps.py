@@ -13,7 +13,17 @@ import math
 from typing import Any
 
 import torch
-from iwae_training import HIDDEN, LATENTS, STAGES, checkpoint_folder, epochs_of, new_pair, other_batches, train
+from iwae_training import (
+    HIDDEN,
+    LATENTS,
+    STAGES,
+    ExpMeanField,
+    checkpoint_folder,
+    epochs_of,
+    new_pair,
+    other_batches,
+    train,
+)
 from protocols import CrossEntropy, both_sides
 from record import Line, Recorder
 from torch import Tensor, nn
@@ -85,19 +95,20 @@ data = pyrovae.load_data(recorder["data"], transform="levels" if by_authors else
 TRAINED = f"the pair is {recorder['stages']} of {STAGES} stages old, {epochs_of(recorder['stages']):,} epochs"
 
 
-def networks_of_the_authors(dim: int, **options: Any) -> tuple[nn.Module, nn.Module]:
+def networks_of_the_authors(dim: int, guide: Any) -> tuple[nn.Module, nn.Module]:
     """The pair of the published code."""
-    encoder = pyrovae.nn.EncoderMLP(dim, *HIDDEN, 2 * LATENTS[1][0], activation=nn.ELU)
-    decoder = pyrovae.MLP(LATENTS[1][0], *reversed(HIDDEN), dim, activation=nn.ELU)
-    return new_pair(dim, encoder=encoder, decoder=decoder, likelihood=CrossEntropy(), **options)
+    (latent,) = LATENTS[1]
+    encoder = pyrovae.nn.EncoderMLP(dim, *HIDDEN, guide.num_outputs(latent), activation=nn.ELU)
+    decoder = pyrovae.MLP(latent, *reversed(HIDDEN), dim, activation=nn.ELU)
+    return new_pair(dim, guide=guide, encoder=encoder, decoder=decoder, likelihood=CrossEntropy())
 
 
 @functools.cache
 def trained_pair() -> tuple[Any, Any, Tensor]:
     """The pair, and one draw of the images."""
     torch.manual_seed(seed)
-    options = {"guide": pyrovae.guides.AffineCoupling} if q == "flow" else {}
-    model, guide = (networks_of_the_authors if by_authors else new_pair)(data.dim, **options)
+    family = pyrovae.guides.AffineCoupling if q == "flow" else ExpMeanField
+    model, guide = (networks_of_the_authors if by_authors else new_pair)(data.dim, guide=family)
     settings: dict[str, Any] = {name: recorder[name] for name in ("batch_size", "lr", "seed")}
     shared = q == "gaussian" and not by_authors
     work = recorder.work.parent / "iwae_1_elbo_1" if shared else recorder.work  # where iwae.py keeps it
