@@ -125,14 +125,13 @@ def active_units() -> list[Line]:
     """How many latents of each layer are active: Var_x(E_q[z_j|x]) > 0.01."""
     trained()
     found = pyrovae.diagnose(model, guide, data.test[order[:UNIT_POINTS]], num_samples=4, seed=seed, prior_samples=2)
+    note = AFTER or "a count of one training, which another seed may change"
     names = ["z"] if layers == 1 else [f"z{layer}" for layer in range(1, layers + 1)]
     lines = []
     for name, published in zip(names, known_units, strict=True):
         own = torch.tensor([unit.startswith(f"{name}[") for unit in found.names])
         active = int((found.activity[own] > ACTIVE_VARIANCE).sum())
-        lines.append(
-            Line(f"active units of {int(own.sum())}, {name}", active, published, note=AFTER, points=len(found))
-        )
+        lines.append(Line(f"active units of {int(own.sum())}, {name}", active, published, note=note, points=len(found)))
     return lines
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import torch
@@ -112,21 +113,21 @@ class Choice(ShownAsHTML):
             sentences.append(f"The BIC chooses {self.option}={self.lowest_bic}.")
         if self.minka is not None:
             sentences.append(f"Minka's approximation of the evidence chooses {self.option}={self.minka}.")
-        values = self._numbers()
+        values = self._numeric_values()
         if len(values) > 1 and values[self.best] in (min(values.values()), max(values.values())):
             sentences.append("The best value is at an end of the range: try more values there.")
         return " ".join(sentences)
 
-    def _numbers(self) -> dict[str, int | float]:
+    def _numeric_values(self) -> dict[str, Any]:
         """The values by their names; none where some are no numbers."""
         values = {name: each.value for name, each in self.candidates.items()}
-        is_numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values())
+        is_numeric = all(isinstance(value, Real) and not isinstance(value, bool) for value in values.values())
         return values if is_numeric else {}
 
     def _smallest(self) -> str | None:
         """Of the best set, the lowest value; None where values are no numbers."""
-        values = self._numbers()
-        return min(self.best_set, key=lambda name: values[name]) if len(values) > 1 else None
+        values = self._numeric_values()
+        return min(self.best_set, key=lambda name: values[name]) if values else None
 
     def rows(self) -> list[dict[str, Any]]:
         """A flat row for each candidate, ready for JSON or CSV: numbers in nats, None where there is none."""

@@ -45,11 +45,6 @@ class PerPoint(Module):
         super().__init__()
         if not isinstance(num_points, int) or num_points < 1:
             raise InvalidInputError(f"num_points={num_points} of PerPoint: give the number of points, at least 1.")
-        if not isinstance(family, type):  # a builder calls guide(dim, latent, hidden)
-            raise InvalidInputError(
-                "PerPoint(num_points, latent, family) belongs to points, so no pair is built with it: build the pair with "
-                "another guide, and write guide = PerPoint(len(x), latent)."
-            )
         self.family = family(1, latent, (), **given)
         outputs = family.num_outputs(latent, **self.family.sizes)
         start = 0.01 * torch.randn(num_points, outputs)  # components of a mixture must differ to part

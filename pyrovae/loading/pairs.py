@@ -12,6 +12,7 @@ from typing import Any
 import pyro
 
 from ..errors import InvalidInputError, check_int, did_you_mean, user_code_errors
+from ..guides.per_point import PerPoint
 from ..pair.execution import ModelOrGuide
 from ..utils.notebook import ShownAsHTML
 from .options import parse, plain
@@ -38,6 +39,11 @@ class PairBuilder(ShownAsHTML):
         for option, value in options.items():
             if isinstance(value, str) and not isinstance(self.options.get(option), str):
                 check_no_text(option, value)
+        if PerPoint in options.values():
+            raise InvalidInputError(
+                "PerPoint(num_points, latent) belongs to points, and a pair is built for a size of x: build the pair with another "
+                "guide, and then write guide = PerPoint(len(x), latent)."
+            )
         if isinstance(self.options.get("latent"), int) and "latent" in options:
             check_int("latent", options["latent"], 1)
         with pyro.settings.context(module_local_params=True):  # modules of one name share nothing

@@ -146,6 +146,7 @@ def test_a_best_value_at_an_end_of_the_numbers_asks_for_more() -> None:
     assert end in made_up({2: -1.0, 4: 0.0}).message
     assert end in made_up({2: -1.0, 8: 0.0, 4: -1.0}).message
     assert end not in made_up({4: 0.0, 2: -1.0, 8: -1.0}).message
+    assert end in made_up({np.int64(2): -1.0, np.int64(4): 0.0}).message
     assert end not in made_up({"full": 0.0, "diag": -1.0, "tied": -1.0}).message
     assert "The BIC chooses option=full." in made_up({"full": 0.0, "diag": -1.0}).message
     assert made_up({2: 0.0}).message == "option=2 is the only value that was scored."

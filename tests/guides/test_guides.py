@@ -243,11 +243,11 @@ def test_per_point_in_every_family(family):
     torch.testing.assert_close(log_weights(model, own, x, 2), expected)
 
 
-def test_no_pair_is_built_with_a_guide_of_single_points():
-    with pytest.raises(
-        pyrovae.InvalidInputError, match=r"belongs to points, so no pair is built with it: .* PerPoint\(len\(x\), "
-    ):
-        load("vae")(4, latent=2, guide=pyrovae.guides.PerPoint)
+@pytest.mark.parametrize("name", ["vae", "ppca", "hierarchical_vae"])
+def test_no_pair_is_built_with_a_guide_of_single_points(name):
+    """Whatever arguments the builder has for a guide."""
+    with pytest.raises(pyrovae.InvalidInputError, match=r"belongs to points, .* guide = PerPoint\(len\(x\), latent\)"):
+        load(name)(4, guide=pyrovae.guides.PerPoint)
 
 
 def test_per_point_finds_the_exact_posterior():
