@@ -12,6 +12,7 @@ import protocols
 import pytest
 import results
 import torch
+from iwae_training import epochs_of
 from record import Line, Recorder, lines_of
 from scipy import stats
 
@@ -250,10 +251,17 @@ def test_the_figure_of_gaps_has_the_published_bars_and_those_of_each_record():
     names = [name for name in NAMES if name.startswith("inference_gaps")]
     figure = pictures.inference_gaps([record_of(name) for name in names])
     (axes,) = figure.axes
-    widths = {round(bar.get_width(), 4) for bar in axes.patches}
+    bars = [(bar.get_y() + bar.get_height() / 2, bar.get_x(), bar.get_width()) for bar in axes.patches]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(labels) == len(names) + 2  # of a Gaussian and of a flow
     for name in names:
-        for line in lines_of(record_of(name)):
-            if line.quantity.endswith("gap"):
-                assert {round(line.ours, 4), line.published} <= widths
-    assert len(axes.get_yticklabels()) == len(names) + 2  # of a Gaussian and of a flow
+        record = record_of(name)
+        gaps = {line.quantity: line for line in lines_of(record)}
+        approximation, amortisation = gaps["approximation gap"], gaps["amortisation gap"]
+        own = f"{record['title'].removeprefix('Inference gaps of a ')}, {epochs_of(record['settings']['stages']):,} epochs"
+        published = f"{record['title'].removeprefix('Inference gaps of a ').partition(',')[0]}, published"
+        for label, field in ((own, "ours"), (published, "published")):
+            place, first, second = labels.index(label), getattr(approximation, field), getattr(amortisation, field)
+            assert (place, 0.0, pytest.approx(first)) in bars
+            assert (place, pytest.approx(first), pytest.approx(second)) in bars
     assert pictures.inference_gaps([record_of("mclust")]) is None

@@ -80,19 +80,6 @@ def test_rows_of_gaps_and_of_sharp_decoders_hold_together(tmp_path, monkeypatch)
     assert log_p["ours"] - best["ours"] == pytest.approx(approximation["ours"], abs=1e-6)
     assert best["ours"] - elbo["ours"] == pytest.approx(amortisation["ours"], abs=1e-6)
     assert sides["lower"] - 0.2 < sides["ours"] < sides["upper"] + 0.2
-    by_authors = lines(
-        "inference_gaps",
-        tmp_path / "authors",
-        monkeypatch,
-        training="cremer",
-        stages=1,
-        batch_size=100,
-        points=5,
-        both_sides_points=0,
-        K=300,
-    )
-    assert by_authors["amortised Gaussian q"]["ours"] < by_authors["best Gaussian q of each image"]["ours"]
-    assert by_authors["best Gaussian q of each image"]["ours"] < by_authors["log p(x)"]["ours"] < 0
     sizes = lines("batch_sizes", tmp_path / "sizes", monkeypatch, stages=1, seeds=1, K=10)
     for name in ("ELBO", "L_10"):
         small, large = (sizes[f"batches of {size}, seed 0: {name}"]["ours"] for size in (20, 100))
@@ -118,3 +105,29 @@ def test_rows_of_gaps_and_of_sharp_decoders_hold_together(tmp_path, monkeypatch)
     assert gap["ours"] == pytest.approx(log_p["ours"] - bound["ours"], abs=1e-6)
     assert abs(worst["ours"]) < 6 * worst["mc_se"] + 0.5
     assert annealed["ours"] == pytest.approx(log_p["ours"], abs=abs(worst["ours"]) + 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("q", ["gaussian", "flow"])
+def test_gaps_of_grey_levels_are_trained_as_they_are_said_to_be(q, tmp_path, monkeypatch):
+    """ELU layers, grey levels, a weight of the KL that rises for 100 of 121 epochs, and ε = 1e-4 beside the batch's mean."""
+    seen = []
+
+    def fit(model, guide, x, **settings):
+        seen.append((model, guide, x, settings))
+        return pyrovae.training.fit(model, guide, x, **settings)
+
+    monkeypatch.setattr(pyrovae, "fit", fit)
+    short = {"training": "grey", "batch_size": 100, "points": 3, "both_sides_points": 0, "K": 300}
+    with pytest.raises(pyrovae.InvalidInputError, match="rises in 100 epochs: give at least 5 stages"):
+        lines("inference_gaps", tmp_path, monkeypatch, q=q, stages=4, **short)
+    found = lines("inference_gaps", tmp_path, monkeypatch, q=q, stages=5, **short)
+    ((model, guide, x, settings),) = seen
+    layers = [part for network in (model.decoder, guide.encoder) for part in network]
+    assert [type(part) for part in layers].count(torch.nn.ELU) == 4
+    assert not any(isinstance(part, torch.nn.Tanh) for part in layers)
+    assert ((x > 0) & (x < 1)).any()
+    assert settings["kl_warmup_fraction"] == pytest.approx(100 / 121)
+    assert settings["optimizer"].keywords["eps"] == pytest.approx(1e-2)  # of the sum over 100
+    log_p, best, elbo = list(found.values())[:3]
+    assert elbo["ours"] < best["ours"] < log_p["ours"] < 0

@@ -62,6 +62,7 @@ def differences(seed: int) -> list[Line]:
     lines = []
     for name, number in BOUNDS.items():
         value, data_se = mean(getattr(large, number) - getattr(small, number))
+        # at most: both have the same noise
         mc_se = math.hypot(large.mean(number).mc_se, small.mean(number).mc_se)
         lines.append(
             Line(f"100 minus 20, seed {seed}: {name}", value, None, mc_se, data_se, "paired over images", len(large))
@@ -69,5 +70,5 @@ def differences(seed: int) -> list[Line]:
     return lines
 
 
-seeds = range(recorder["seeds"])
+seeds = range(recorder["seed"], recorder["seed"] + recorder["seeds"])
 recorder.run([*((bounds, size, seed) for seed in seeds for size in SIZES), *((differences, seed) for seed in seeds)])
