@@ -127,7 +127,7 @@ def ais(
 
     **Start.** "posterior" is the mixture fitted about the modes of p(z|x). It is already near the end of the path, so
     few temperatures suffice. "guide" and "prior" need more. The default is the posterior, if its modes can be
-    searched: up to 128 continuous latents, none of them an angle. Otherwise it is the guide, or else the prior.
+    searched: up to 256 continuous latents, none of them an angle. Otherwise it is the guide, or else the prior.
     `metadata["start"]` names the start.
 
     **Step sizes.** Wu et al. adapt the step size of each chain to its own acceptance. A transition that depends on

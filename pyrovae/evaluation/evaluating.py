@@ -74,7 +74,7 @@ def evaluate(
     log p̂(x) comes from the first of these methods that the pair has:
 
     - "exact": the model's own `log_prob`;
-    - "laplace": importance sampling about the modes of the posterior, up to 128 latent dimensions;
+    - "laplace": importance sampling about the modes of the posterior, up to 256 latent dimensions;
     - "ais": annealing from there, at points where such draws would be wasted;
     - "importance_sampling": the draws of the guide.
 

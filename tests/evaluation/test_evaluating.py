@@ -103,20 +103,46 @@ def test_a_discrete_latent_leaves_the_guides_draws():
     assert found.bound_error is None
 
 
+@pytest.mark.slow
+def test_many_latents_have_the_number_of_quadrature(seed):
+    """200 latents, each seen through a tanh: log p(x) is a sum of integrals over one latent. The guide's bound is nats off."""
+    K, sd = 200, 0.5
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(K), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(torch.tanh(z / 2), sd).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.5 * x, 0.8).to_event(1))
+
+    x = torch.tanh(torch.randn(4, K) / 2) + sd * torch.randn(4, K)
+    z = torch.linspace(-9, 9, 4001, dtype=torch.float64)
+    integrand = dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(torch.tanh(z / 2), sd).log_prob(x.double()[..., None])
+    exact = (integrand.logsumexp(-1) + torch.log(z[1] - z[0])).sum(-1)
+    found = evaluate(model, guide, x, num_samples=500, seed=seed, tolerance=0.1)
+    assert set(found.method) <= {"laplace", "ais"}
+    assert found.reliable.any()
+    error = (found.log_likelihood.double() - exact).abs()
+    assert (error < 4 * found.log_likelihood_se + 1e-3)[found.reliable].all()
+    assert (exact - found.bound).abs().mean() > 1
+
+
 def test_too_many_latents_leave_the_guides_draws():
     def model(x):
         with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(x.new_zeros(150), 1.0).to_event(1))
+            z = pyro.sample("z", dist.Normal(x.new_zeros(300), 1.0).to_event(1))
             pyro.sample("x", dist.Normal(z[..., :1], 1.0).to_event(1), obs=x)
 
     def guide(x):
         with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(x.new_zeros(150), 1.0).to_event(1))
+            pyro.sample("z", dist.Normal(x.new_zeros(300), 1.0).to_event(1))
 
     found = evaluate(model, guide, X[:4])
     assert set(found.method) == {"importance_sampling"}
     assert found.reliability_message.startswith(
-        "The posterior has 150 dimensions, and its modes are searched in at most 128."
+        "The posterior has 300 dimensions, and its modes are searched in at most 256."
     )
 
 
