@@ -134,6 +134,7 @@ def two_sided_lines(
     found = pyrovae.evaluate(model, guide, x, num_samples, seed, tolerance=0.05, transform=transform, progress=False)
     known = both_sides(model, guide, x, seed)
     log_p = found.mean_log_likelihood
+    is_estimate = bool(found.reliable.double().mean() > 0.9)  # else log p̂(x) is itself only a bound
     lines = [
         Line(
             f"{name}: log p(x)", log_p.value, None, log_p.mc_se, log_p.data_se, note=found.reliability_message, **known
@@ -141,11 +142,8 @@ def two_sided_lines(
     ]
     for quantity, field in (("ELBO", "elbo"), (f"L_{found.num_samples}", "bound")):
         value, mc_se, data_se = found.mean(field)
-        loose = (
-            {"bound_error": log_p.value - value, "bound_error_se": math.hypot(log_p.mc_se, mc_se)}
-            if found.reliable.double().mean() > 0.9
-            else {}  # log p̂(x) is itself only a bound
-        )
+        error = {"bound_error": log_p.value - value, "bound_error_se": math.hypot(log_p.mc_se, mc_se)}
+        loose = error if is_estimate else {}
         lines.append(Line(f"{name}: {quantity}", value, None, mc_se, data_se, **known, **loose))
     if transform is not None:
         value, data_se = mean(bits_per_dim(found.log_likelihood, x, transform))

@@ -9,7 +9,7 @@ from ..pair.parameters import is_per_point
 from ..pair.structure import Structure
 from .joint_density import Joint
 
-MAX_LATENTS = 256  # dimensions of u: a Hessian for each point grows with their square
+MAX_LATENTS = 256  # dimensions of u: each point has a Hessian, whose size is their square
 
 
 def why_not_laplace(model: ModelOrGuide, guide: ModelOrGuide, x: Tensor) -> str:
