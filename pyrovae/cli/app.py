@@ -1,5 +1,7 @@
 """The command line: a file of `commands` for each command. Importing it imports no torch, so that `--help` is fast."""
 
+import atexit
+import gc
 from collections.abc import Callable
 from typing import Annotated
 
@@ -54,6 +56,7 @@ for name, command in COMMANDS.items():
 
 def main() -> None:
     """Run the command line."""
+    atexit.register(gc.freeze)  # else Python's end looks for garbage among torch's million objects: most of a second
     with first_speaks():
         app()
 

@@ -56,3 +56,12 @@ def test_the_package_costs_no_more_than_torch_and_pyro() -> None:
     assert package == set()
     assert {"torch", "pyro"} <= torch_and_pyro
     assert later == [torch_and_pyro] * 3
+
+
+def test_a_command_ends_without_a_last_search_for_garbage() -> None:
+    code = (
+        "import atexit, gc, sys; atexit.register(lambda: print('frozen', gc.get_freeze_count()));"
+        "from pyrovae.cli.app import main; sys.argv[1:] = ['--version']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
+    assert int(done.stdout.partition("frozen ")[2]) > 1000
