@@ -147,7 +147,7 @@ def point_stream(x: Any, device: torch.device, dtype: torch.dtype) -> PointStrea
     if not isinstance(x, Iterable) or isinstance(x, str | dict) or hasattr(x, "__array__"):
         return None
     batches = x
-    return PointStream(lambda block: _of_one_size(map(_first_part, iter(batches))), device, jump=False)
+    return PointStream(lambda block: _of_one_size(map(first_part, iter(batches))), device, jump=False)
 
 
 def _has_all_points(loader: DataLoader) -> bool:
@@ -160,7 +160,7 @@ def _has_all_points(loader: DataLoader) -> bool:
 
 def _dataset_blocks(dataset: Any, collate: Callable[[list[Any]], Any], block: int) -> Iterator[Tensor]:
     for start in range(block * BLOCK_ROWS, len(dataset), BLOCK_ROWS):
-        yield _first_part(collate([dataset[row] for row in range(start, min(start + BLOCK_ROWS, len(dataset)))]))
+        yield first_part(collate([dataset[row] for row in range(start, min(start + BLOCK_ROWS, len(dataset)))]))
 
 
 def _array_blocks(array: np.ndarray, block: int) -> Iterator[Tensor]:
@@ -168,10 +168,14 @@ def _array_blocks(array: np.ndarray, block: int) -> Iterator[Tensor]:
         yield torch.from_numpy(np.array(array[start : start + BLOCK_ROWS]))
 
 
-def _first_part(batch: Any) -> Tensor:
+def first_part(batch: Any) -> Tensor:
+    """The points of a batch, which may have labels besides. Raises `InvalidInputError` where they are no tensor."""
     x = batch[0] if isinstance(batch, list | tuple) and len(batch) else batch
     if not isinstance(x, Tensor):
-        raise InvalidInputError(f"A batch of x is {type(x).__name__}: give tensors, or tuples whose first part is one.")
+        raise InvalidInputError(
+            f"A batch of x is {type(x).__name__}: give tensors, or tuples whose first part is one. torch.as_tensor converts "
+            "lists and arrays."
+        )
     return x
 
 

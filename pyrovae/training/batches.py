@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..data.stochastic import index_rows
+from ..data.streams import first_part
 from ..errors import InvalidInputError
 from ..missing import any_missing
 from ..pair.validation import check_points
@@ -225,12 +226,7 @@ class StreamingBatches:
         return DataLoader(self.data, self._batch_size, generator=generator, pin_memory=pinned)
 
     def _checked(self, batch: Any, number: int, epoch: int) -> Tensor:
-        x = batch[0] if isinstance(batch, list | tuple) and len(batch) else batch
-        if not isinstance(x, Tensor):
-            raise InvalidInputError(
-                f"A batch of x is {type(x).__name__}: give tensors, or tuples whose first part is one."
-            )
-        x = x.to(self.device, non_blocking=True)
+        x = first_part(batch).to(self.device, non_blocking=True)
         try:
             check_points(x, self.missing)
         except InvalidInputError as error:
