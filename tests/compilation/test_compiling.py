@@ -1,9 +1,15 @@
 """Machine code from recorded operations."""
 
+import platform
+import shutil
+
 import pytest
+import torch
 from processes import Script
 
-from pyrovae.compilation.compiling import compiler
+from pyrovae.compilation.compiling import compiler, options
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
 
 TWICE = """
 import torch
@@ -22,7 +28,7 @@ print(counters["inductor"]["fxgraph_cache_miss"], counters["inductor"]["fxgraph_
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
+@needs_compiler
 def test_what_was_compiled_before_is_read_from_the_disk(tmp_path):
     """For other vector instructions it is compiled anew."""
     (tmp_path / "twice.py").write_text(TWICE)
@@ -34,3 +40,26 @@ def test_what_was_compiled_before_is_read_from_the_disk(tmp_path):
         assert script.end() == 0, script.errors()
         assert script.printed().split() == counts.split()
         assert "c-shim" not in script.errors()
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the options are those of x86")
+def test_an_older_compiler_is_tried_by_torch(tmp_path, monkeypatch):
+    """Vectors are taken for granted only where the compiler knows their options."""
+    from torch._inductor import config, cpu_vec_isa
+
+    known = shutil.which(str(compiler()))
+    trials: list[bool | None] = []
+
+    def pick() -> cpu_vec_isa.VecISA:
+        trials.append(config.cpp.vec_isa_ok)
+        return cpu_vec_isa.InvalidVecISA()
+
+    monkeypatch.setattr(cpu_vec_isa, "pick_vec_isa", pick)
+    for refused, expected in (("-not-among-them", True), ("-mavx512f", None)):
+        older = tmp_path / refused
+        older.write_text(f'#!/bin/sh\ncase "$*" in *{refused}*) exit 1;; esac\nexec "{known}" "$@"\n')
+        older.chmod(0o755)
+        monkeypatch.setenv("CXX", str(older))
+        assert options(torch.device("cpu")).get("cpp.vec_isa_ok") is expected
+    assert trials == [True, None]
