@@ -5,6 +5,7 @@ level. MNIST is looked for in $PYROVAE_DATA.
 """
 
 import math
+import re
 import time
 from typing import Any
 
@@ -42,9 +43,15 @@ recorder = Recorder(
     seed=0,
 )
 as_published = recorder["hidden"] == "published"
+if not as_published and not re.fullmatch(r"\d+(,\d+)*", recorder["hidden"]):
+    raise pyrovae.InvalidInputError(
+        f"--hidden {recorder['hidden']}: give 'published', or widths from x on, such as 100,100."
+    )
+recorder.about["differences"] += f". The VAEs are trained for {recorder['epochs']} epochs"
 if not as_published:
-    recorder.about["title"] += f": hidden layers of {recorder['hidden'].replace(',', ' and ')} units"
-recorder.about["differences"] += f". They are trained for {recorder['epochs']} epochs"
+    widths = recorder["hidden"].replace(",", " and ")
+    recorder.about["title"] += f": hidden layers of {widths} units"
+    recorder.about["differences"] += f", and have hidden layers of {widths} units"
 if recorder["K"] != 200_000:
     recorder.about["differences"] += f". The bound has {recorder['K']:,} draws"
 data = pyrovae.load_data(recorder["data"], transform="dequantise", seed=recorder["seed"])

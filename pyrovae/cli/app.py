@@ -56,7 +56,7 @@ for name, command in COMMANDS.items():
 
 def main() -> None:
     """Run the command line."""
-    atexit.register(gc.freeze)  # else Python's end looks for garbage among torch's million objects: most of a second
+    atexit.register(gc.freeze)  # else Python's end looks for garbage among all objects of torch, for about a second
     with first_speaks():
         app()
 

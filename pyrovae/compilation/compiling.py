@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -30,7 +32,7 @@ def compile_graph(function: Function, inputs: Sequence[Tensor]) -> Function:
 
     Noise comes from torch's own kernels, in their order. Raises `CompilationError`.
     """
-    if inputs[0].device.type == "cpu" and compiler() is None:
+    if inputs[0].device.type == "cpu" and not compiler():
         raise CompilationError("there is no C++ compiler: install g++, or name one in $CXX")
     import torch._inductor as inductor  # here, for it takes a second to import
 
@@ -64,9 +66,9 @@ def options(device: torch.device) -> dict[str, Any]:
 
 
 def _compiles_vectors() -> bool:
-    """Whether the C++ compiler takes the options of x86's vector units. Else torch compiles a program, for seconds, to find out."""
-    words = [str(compiler()), *VECTOR_OPTIONS, "-E", "-x", "c++", os.devnull]
-    return subprocess.run(words, capture_output=True).returncode == 0
+    """Whether the C++ compiler takes the options of x86's vector units. torch finds out by a program that compiles for seconds."""
+    question = [*compiler(), *VECTOR_OPTIONS, "-E", "-x", "c++", os.devnull]
+    return subprocess.run(question, capture_output=True).returncode == 0
 
 
 @contextlib.contextmanager
@@ -110,9 +112,10 @@ def _quiet() -> Iterator[None]:
             words.setLevel(level)
 
 
-def compiler() -> str | None:
-    """The C++ compiler that compiled code would be made with."""
-    return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+def compiler() -> list[str]:
+    """The command by which torch compiles C++, in words: none where this machine does not have it."""
+    words = shlex.split(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))
+    return words if words and shutil.which(words[0]) else []
 
 
 def bind_inputs(function: Function, inputs: Sequence[Tensor], x: int) -> Callable[[Tensor], Sequence[Tensor]]:

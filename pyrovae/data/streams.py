@@ -173,8 +173,8 @@ def first_part(batch: Any) -> Tensor:
     x = batch[0] if isinstance(batch, list | tuple) and len(batch) else batch
     if not isinstance(x, Tensor):
         raise InvalidInputError(
-            f"A batch of x is {type(x).__name__}: give tensors, or tuples whose first part is one. torch.as_tensor converts "
-            "lists and arrays."
+            f"A batch of x is {type(x).__name__}: give tensors, or tuples whose first part is one (torch.as_tensor converts "
+            "lists and arrays)."
         )
     return x
 

@@ -9,7 +9,7 @@ from processes import Script
 
 from pyrovae.compilation.compiling import compiler, options
 
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
+needs_compiler = pytest.mark.skipif(not compiler(), reason="there is no C++ compiler")
 
 TWICE = """
 import torch
@@ -43,12 +43,12 @@ def test_what_was_compiled_before_is_read_from_the_disk(tmp_path):
 
 
 @needs_compiler
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the options are those of x86")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the options are those of x86")
 def test_an_older_compiler_is_tried_by_torch(tmp_path, monkeypatch):
-    """Vectors are taken for granted only where the compiler knows their options."""
+    """Vectors are taken for granted only where the compiler knows their options, and where the user has not said otherwise."""
     from torch._inductor import config, cpu_vec_isa
 
-    known = shutil.which(str(compiler()))
+    known = shutil.which(compiler()[0])
     trials: list[bool | None] = []
 
     def pick() -> cpu_vec_isa.VecISA:
@@ -56,10 +56,18 @@ def test_an_older_compiler_is_tried_by_torch(tmp_path, monkeypatch):
         return cpu_vec_isa.InvalidVecISA()
 
     monkeypatch.setattr(cpu_vec_isa, "pick_vec_isa", pick)
-    for refused, expected in (("-not-among-them", True), ("-mavx512f", None)):
-        older = tmp_path / refused
-        older.write_text(f'#!/bin/sh\ncase "$*" in *{refused}*) exit 1;; esac\nexec "{known}" "$@"\n')
-        older.chmod(0o755)
-        monkeypatch.setenv("CXX", str(older))
-        assert options(torch.device("cpu")).get("cpp.vec_isa_ok") is expected
-    assert trials == [True, None]
+    older = tmp_path / "older"
+    older.write_text(f'#!/bin/sh\ncase "$*" in *-mno-such-thing*-mavx512f*) exit 1;; esac\nexec "{known}" "$@"\n')
+    older.chmod(0o755)
+    for command, said, expected in (
+        (f"{older}", None, True),
+        (f"{older} -mno-such-thing", None, None),
+        (f"{older}", False, None),
+    ):
+        monkeypatch.setenv("CXX", command)
+        with config.patch({"cpp.vec_isa_ok": said}):
+            assert options(torch.device("cpu")).get("cpp.vec_isa_ok") is expected
+            assert config.cpp.vec_isa_ok is said
+    assert trials == [True, None, False]
+    monkeypatch.setenv("CXX", f"{tmp_path / 'none'} -O2")
+    assert compiler() == []
