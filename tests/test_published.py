@@ -13,7 +13,7 @@ import pytest
 import results
 import torch
 from iwae_training import epochs_of
-from record import Line, Recorder, lines_of
+from record import Line, Recorder, lines_of, two_digits
 from scipy import stats
 
 import pyrovae
@@ -265,3 +265,8 @@ def test_the_figure_of_gaps_has_the_published_bars_and_those_of_each_record():
             assert (place, 0.0, pytest.approx(first)) in bars
             assert (place, pytest.approx(first), pytest.approx(second)) in bars
     assert pictures.inference_gaps([record_of("mclust")]) is None
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.00021, "0.00021"), (-6.62, "−6.6"), (130.25, "130"), (2e-5, "2e−05")])
+def test_two_digits_are_written_as_a_reader_expects(value, shown):
+    assert two_digits(value) == shown

@@ -9,7 +9,7 @@ import numpy as np
 from iwae_training import epochs_of
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from record import Line, lines_of
+from record import Line, lines_of, two_digits
 
 from pyrovae.plots.style import COLOURS, new_axes, new_figure
 
@@ -135,7 +135,7 @@ def looseness(records: list[Record]) -> Figure | None:
         error = max(line.bound_error or 0.0, LEAST)
         axes.hlines(place, LEAST, error, color=COLOURS[0], lw=6, alpha=0.35)
         axes.errorbar(error, place, xerr=2 * (line.bound_error_se or 0.0), fmt="o", ms=5, color=COLOURS[0])
-        label = f"{line.bound_error:.2g}".replace("-", "−")
+        label = two_digits(line.bound_error)
         axes.annotate(label, (error, place), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
     for tick, (_, line) in zip(axes.get_yticklabels(), rows, strict=True):

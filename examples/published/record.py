@@ -210,6 +210,11 @@ def lines_of(record: dict[str, Any]) -> list[Line]:
     return [Line(**line) for part in record["parts"] for line in part["lines"]]
 
 
+def two_digits(value: float) -> str:
+    """A number with two digits that count: 0.00021, 6.6, 130."""
+    return f"{float(f'{value:.2g}'):g}".replace("-", "−")
+
+
 def machine() -> dict[str, Any]:
     """What computed: numbers are the same bit for bit on one kind of processor, with one number of threads."""
     processor = platform.machine()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from record import RECORDS, Line, lines_of
+from record import RECORDS, Line, lines_of, two_digits
 
 PAGE = Path(__file__).parents[2] / "RESULTS.md"
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures" / "results"
@@ -44,7 +44,7 @@ def number(value: float | None, sign: str = "") -> str:
 
 def error(value: float | None) -> str:
     """A standard error with two digits: nothing where the number is exact or there is none."""
-    return f"{value:.2g}" if value else ""
+    return two_digits(value) if value else ""
 
 
 def with_error(value: float | None, se: float | None) -> str:
