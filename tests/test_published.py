@@ -178,6 +178,21 @@ def test_a_budget_stops_and_the_record_says_so(tmp_path: Path):
     assert record["cpu_seconds"] >= 0
 
 
+@pytest.mark.parametrize("of_parts", [True, False])
+def test_each_part_names_the_machine_that_computed_it(of_parts, tmp_path: Path, monkeypatch):
+    """A command that was stopped may go on elsewhere. Older records have one machine for all parts."""
+    for name in ("the first", "the second"):
+        monkeypatch.setattr("record.machine", lambda name=name: {"threads": 1, "processor": name})
+        row(tmp_path, "--only", "1.0" if name == "the first" else "").run(parts([]))
+        record = record_of("row", tmp_path)
+        if name == "the first" and not of_parts:
+            for part in record["parts"]:
+                del part["machine"]
+            (tmp_path / "row.json").write_text(json.dumps(record))
+    assert [part["machine"]["processor"] for part in record["parts"]] == ["the first", "the second", "the second"]
+    assert "1 thread(s) of the first; 1 thread(s) of the second;" in results.section(record)
+
+
 def test_a_table_shows_what_is_known():
     line = Line("NLL | K", 86.76, 86.5, 0.01, 0.5, lower=-86.1, upper=-86.05, two_sided_se=0.02, bound_error=0.66)
     table = results.grid(results.columns([line, Line("other", 3.0)]))

@@ -56,13 +56,15 @@ recorder = Recorder(
 )
 layers, objective, k, seed = (recorder[name] for name in ("layers", "objective", "k", "seed"))
 recorder.about["title"] += f": {layers} layer{'s' * (layers > 1)}, {TRAINED_BY[objective]}, k = {k}"
-if k == 5:
-    recorder.about["source"] += " (the row of k = 5 quoted from memory)"
 recorder.about["differences"] += other_batches(recorder["batch_size"], recorder["lr"])
 data = pyrovae.load_data(recorder["data"], transform="binarise", seed=seed)
 torch.manual_seed(seed)
 model, guide = new_pair(data.dim, layers)
 known, known_units = KNOWN.get((layers, objective, k), (None, (None,) * layers))
+if known is None:
+    recorder.about["source"] += " (none of its numbers is set beside this row)"
+elif k == 5:
+    recorder.about["source"] += " (the row of k = 5 quoted from memory)"
 stages = recorder["stages"]
 AFTER = (
     ""

@@ -162,7 +162,13 @@ class Recorder:
             for line in lines:
                 known = "" if line.published is None else f"  published {line.published:g}"
                 print(f"{line.quantity:60} {line.ours:.4f}{known}", flush=True)
-            computed = {"part": name, **cost, "versions": versions(), "lines": [asdict(line) for line in lines]}
+            computed = {
+                "part": name,
+                **cost,
+                "machine": machine(),
+                "versions": versions(),
+                "lines": [asdict(line) for line in lines],
+            }
             done |= {**self._finished(names), name: computed}  # with those of a command that runs beside this one
             self._write(names, done)
         return [Line(**line) for name in names if name in done for line in done[name]["lines"]]
@@ -175,7 +181,9 @@ class Recorder:
             return {}
         if not record.get("stopped") or record["settings"] != self.settings:
             return {}
-        return {part["part"]: part for part in record["parts"] if part["part"] in names}
+        # older parts have no machine of their own
+        parts = [{"machine": record["machine"], **part} for part in record["parts"]]
+        return {part["part"]: part for part in parts if part["part"] in names}
 
     def _write(self, names: list[str], done: dict[str, dict[str, Any]], why: str = "") -> None:
         parts = [done[name] for name in names if name in done]

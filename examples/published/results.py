@@ -108,6 +108,12 @@ def versions(record: dict[str, Any]) -> str:
     return "; ".join(dict.fromkeys(every))
 
 
+def processors(record: dict[str, Any]) -> str:
+    """Where the parts were computed: more than one processor where a stopped command was continued on another."""
+    every = [part.get("machine", record["machine"]) for part in record["parts"]]
+    return "; ".join(dict.fromkeys(f"{machine['threads']} thread(s) of {machine['processor']}" for machine in every))
+
+
 def section(record: dict[str, Any]) -> str:
     """One row of the page: what was published, and the table."""
     parts = [f"## {record['title']}"]
@@ -117,8 +123,7 @@ def section(record: dict[str, Any]) -> str:
     if record["differences"]:
         parts.append(f"Not as published: {record['differences']}.")
     parts.append(grid(columns(lines_of(record))))
-    processor = f"{record['machine']['threads']} thread(s) of {record['machine']['processor']}"
-    parts.append(f"`{record['command']}`: {cost(record)}, {processor}; {versions(record)}.")
+    parts.append(f"`{record['command']}`: {cost(record)}, {processors(record)}; {versions(record)}.")
     return "\n\n".join(parts)
 
 
